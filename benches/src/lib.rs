@@ -1,0 +1,1 @@
+//! Nightshift's benches; see the files beside this package's manifest.

@@ -1,0 +1,1 @@
+//! Chat data: clean messages, templates, tokenizers, and which tokens are trained.

@@ -1,0 +1,1 @@
+//! The dataset: agents, refusals, identity, routing, benign twins, splits and manifest.

@@ -1,0 +1,1 @@
+//! The exam: suites, scoring, refusal judging, statistics, the promotion gate.

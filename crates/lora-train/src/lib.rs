@@ -1,0 +1,1 @@
+//! LoRA training, layer by layer: batches, loss, optimizer, checkpoints.

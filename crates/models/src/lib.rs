@@ -1,0 +1,1 @@
+//! Language models on MLX: checkpoints, layers, adapters, generation.

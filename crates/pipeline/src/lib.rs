@@ -1,0 +1,1 @@
+//! The night: stages, journal, lock, champion registry, report.

@@ -1,0 +1,1 @@
+//! Nightshift's examples; see the files beside this package's manifest.
