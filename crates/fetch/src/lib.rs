@@ -1,0 +1,1 @@
+//! Pinned artefacts: downloaded once, hash-checked, cached.
