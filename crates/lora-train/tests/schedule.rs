@@ -1,0 +1,95 @@
+//! Learning rates, against those that MLX computes (`fixtures/golden/optimizers.py`).
+
+use std::path::Path;
+
+use lora_train::{LrSchedule, Nightshift, Schedule, ScheduleUnit, TrainConfig};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    #[serde(flatten)]
+    schedule: LrScheduleFields,
+    rates: Vec<f64>,
+}
+
+/// As [`LrSchedule`], which refuses the other fields of the golden file.
+#[derive(Deserialize)]
+struct LrScheduleFields {
+    name: lora_train::ScheduleName,
+    arguments: Vec<f64>,
+    warmup: u64,
+    warmup_init: f64,
+}
+
+#[test]
+fn agrees_with_mlx() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/schedules.json");
+    let goldens: Vec<Golden> =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(goldens.len(), 8);
+    for Golden { schedule, rates } in goldens {
+        let LrScheduleFields { name, arguments, warmup, warmup_init } = schedule;
+        let peak = arguments[0];
+        let lr_schedule = Some(LrSchedule { name, arguments, warmup, warmup_init });
+        let config = TrainConfig { lr_schedule, ..TrainConfig::default() };
+        let schedule = Schedule::new(&config, 0).unwrap();
+        for (update, expected) in rates.into_iter().enumerate() {
+            let rate = schedule.at(update as u64);
+            // MLX computes in f32: seven digits of the largest rate.
+            assert!(
+                (rate - expected).abs() <= 3e-7 * peak,
+                "{name:?} at {update}: {rate:e}, MLX {expected:e}",
+            );
+        }
+    }
+}
+
+fn cosine(warmup: u64, nightshift: Nightshift) -> TrainConfig {
+    let name = lora_train::ScheduleName::CosineDecay;
+    let lr_schedule =
+        Some(LrSchedule { name, arguments: vec![1.0, 100.0], warmup, warmup_init: 0.0 });
+    TrainConfig { lr_schedule, nightshift, grad_accumulation_steps: 4, ..TrainConfig::default() }
+}
+
+#[test]
+fn without_a_schedule_the_rate_is_constant() {
+    let config = TrainConfig { learning_rate: 2e-4, ..TrainConfig::default() };
+    let schedule = Schedule::new(&config, 10).unwrap();
+    assert!((0..20).all(|update| schedule.at(update) == 2e-4));
+    assert_eq!(
+        (schedule.peak(), schedule.warmup_updates(), schedule.ends_after()),
+        (2e-4, 0, None)
+    );
+}
+
+#[test]
+fn iterations_as_the_unit_squeeze_the_schedule_by_the_accumulation() {
+    let by_updates = Schedule::new(&cosine(8, Nightshift::default()), 30).unwrap();
+    let unit = Nightshift { schedule_unit: ScheduleUnit::Iterations, ..Nightshift::default() };
+    let by_iterations = Schedule::new(&cosine(8, unit), 30).unwrap();
+    for update in 0..40 {
+        assert_eq!(by_iterations.at(update), by_updates.at(4 * update));
+    }
+    assert_eq!((by_updates.warmup_updates(), by_updates.ends_after()), (8, Some(109)));
+    assert_eq!((by_iterations.warmup_updates(), by_iterations.ends_after()), (2, Some(28)));
+}
+
+#[test]
+fn a_warmup_share_is_of_the_updates_of_the_run() {
+    for unit in [ScheduleUnit::Updates, ScheduleUnit::Iterations] {
+        let share =
+            Nightshift { warmup_share: Some(0.1), schedule_unit: unit, ..Nightshift::default() };
+        let schedule = Schedule::new(&cosine(0, share), 50).unwrap();
+        assert_eq!(schedule.warmup_updates(), 5);
+        assert_eq!(schedule.at(0), 0.0);
+        assert_eq!(schedule.at(5), 1.0);
+        assert!(schedule.at(7) < 1.0);
+    }
+}
+
+#[test]
+fn far_beyond_its_end_a_schedule_stays_where_it_ended() {
+    let schedule = Schedule::new(&cosine(8, Nightshift::default()), 30).unwrap();
+    assert_eq!(schedule.at(u64::MAX), 0.0);
+    assert_eq!(schedule.at(109), schedule.at(1_000_000));
+}
