@@ -1,0 +1,71 @@
+//! What makes a single case usable.
+use crate::Scorer;
+use crate::rule::Rule;
+use crate::suite::{Case, Speaker};
+
+/// What is wrong with a case: the field, and expected and found.
+type Problem = (String, String);
+
+/// Answers that know nothing. A case that one of them passes can be passed by anything.
+const EMPTY_HANDED: [&str; 4] = [
+    "",
+    "Yes.",
+    "I don't know.",
+    "The weather was pleasant, so they walked around the lake and talked about old friends until \
+     the evening.",
+];
+
+pub(crate) fn case(case: &Case) -> Result<(), Problem> {
+    let problem = |field: &str, problem: String| Err((field.to_owned(), problem));
+    if case.id.trim().is_empty() {
+        return problem("id", "expected a text, found none".into());
+    }
+    if !case.weight.is_finite() || case.weight <= 0.0 {
+        return problem("weight", format!("expected a positive number, found {}", case.weight));
+    }
+    if let Some(i) = case.turns.iter().position(|turn| turn.content.trim().is_empty()) {
+        return problem(&format!("turns[{i}].content"), "expected a text, found none".into());
+    }
+    let speakers = case.turns.iter().rev().map(|turn| turn.role);
+    let alternating = [Speaker::User, Speaker::Assistant].into_iter().cycle();
+    if case.turns.len() % 2 == 0 || speakers.zip(alternating).any(|(is, should)| is != should) {
+        return problem(
+            "turns",
+            "expected user and assistant in turn, the user first and last".into(),
+        );
+    }
+    if case.rules.is_empty() {
+        return problem("rules", "expected at least one rule, found none".into());
+    }
+    for (i, rule) in case.rules.iter().enumerate() {
+        rule.check().map_err(|e| (format!("rules[{i}]"), e.to_string()))?;
+        if matches!(rule, Rule::RoutesTo { agent } if *agent == case.agent) {
+            return problem(&format!("rules[{i}]"), format!("routes {0} to {0}", case.agent));
+        }
+    }
+    samples(case)
+}
+
+/// The rules must tell the two samples apart, and must not be met by an answer that knows nothing.
+/// That also finds rules that contradict each other: no answer, so not the passing sample either,
+/// can meet them.
+fn samples(case: &Case) -> Result<(), Problem> {
+    let scorer = Scorer::new(case).map_err(|e| ("rules".to_owned(), e.to_string()))?;
+    for (field, answer, expected) in [("pass", &case.pass, 1.0), ("fail", &case.fail, 0.0)] {
+        let score = scorer.score(answer);
+        if score.value != expected {
+            let credits: Vec<String> =
+                score.rules.iter().map(|r| format!("{} {}", r.kind, r.credit)).collect();
+            let found = format!("{} ({})", score.value, credits.join(", "));
+            let problem = format!("expected this sample to score {expected}, found {found}");
+            return Err((field.to_owned(), problem));
+        }
+    }
+    match EMPTY_HANDED.iter().find(|answer| scorer.score(answer).value >= 1.0) {
+        Some(answer) => Err((
+            "rules".to_owned(),
+            format!("expected rules that not any answer can meet, found that {answer:?} does"),
+        )),
+        None => Ok(()),
+    }
+}
