@@ -1,1 +1,27 @@
-//! Language models on MLX: checkpoints, layers, adapters, generation.
+#![doc = include_str!("../README.md")]
+
+mod adapter;
+mod attention;
+mod cache;
+mod checkpoint;
+mod config;
+mod error;
+mod exp;
+mod head;
+mod layer;
+mod linear;
+mod llama;
+mod model;
+mod rope;
+mod rows;
+
+pub use adapter::{Adapter, LayerAdapter, Lora};
+pub use config::{Config, SUPPORTED_ARCHITECTURES};
+pub use error::{Differences, Error, Result};
+pub use exp::exp;
+pub use head::Head;
+pub use layer::{Batch, Flow, Layer};
+pub use linear::{LinearSpec, WeightResidency};
+pub use model::Model;
+pub use rope::RopeStyle;
+pub use rows::Rows;

@@ -1,0 +1,47 @@
+use std::ops::Range;
+
+use mlx_rs::fast::rms_norm;
+use mlx_rs::{Array, Dtype};
+
+use crate::Result;
+use crate::linear::Linear;
+
+/// From the last layer's hidden states to logits: final norm and output matrix.
+///
+/// A training loss never needs all logits at once, so the parts are public: normalize once, then
+/// multiply by the output matrix [chunk by chunk](Self::weight).
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub(crate) norm: Array,
+    pub(crate) norm_eps: f32,
+    pub(crate) output: Linear,
+    pub(crate) vocab_size: usize,
+}
+
+impl Head {
+    /// Tokens in the vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The final norm of hidden states `[.., H]`, in f32. Differentiable.
+    pub fn normalize(&self, hidden: &Array) -> Result<Array> {
+        Ok(rms_norm(hidden, Some(&self.norm), self.norm_eps)?.as_dtype(Dtype::Float32)?)
+    }
+
+    /// The rows of the output matrix for a range of the vocabulary: `[range, H]`, in f32.
+    pub fn weight(&self, vocabulary: Range<usize>) -> Result<Array> {
+        self.output.rows(vocabulary)
+    }
+
+    /// Logits are `cap * tanh(z / cap)` of the products where this is set.
+    pub fn soft_cap(&self) -> Option<f32> {
+        None
+    }
+
+    /// All logits of hidden states `[.., H]`: `[.., vocabulary]`, in f32.
+    pub fn logits(&self, hidden: &Array) -> Result<Array> {
+        let hidden = rms_norm(hidden, Some(&self.norm), self.norm_eps)?;
+        Ok(self.output.apply(&hidden, None)?.as_dtype(Dtype::Float32)?)
+    }
+}

@@ -1,0 +1,163 @@
+//! The Llama family: attention and gated MLP, each behind an RMS norm and a residual sum.
+
+use mlx_rs::Array;
+use mlx_rs::fast::rms_norm;
+
+use crate::Result;
+use crate::adapter::LayerAdapter;
+use crate::attention::{Attend, Projections, attend};
+use crate::checkpoint::{Expected, Tensors};
+use crate::config::Config;
+use crate::exp::sigmoid;
+use crate::layer::{Batch, Flow};
+use crate::linear::{Linear, LinearSpec};
+
+const Q: &str = "self_attn.q_proj";
+const K: &str = "self_attn.k_proj";
+const V: &str = "self_attn.v_proj";
+const O: &str = "self_attn.o_proj";
+const GATE: &str = "mlp.gate_proj";
+const UP: &str = "mlp.up_proj";
+const DOWN: &str = "mlp.down_proj";
+const INPUT_NORM: &str = "input_layernorm";
+const POST_ATTENTION_NORM: &str = "post_attention_layernorm";
+
+/// Every tensor of a layer, by its path below the layer.
+pub(crate) fn expected(config: &Config) -> Vec<(&'static str, Expected)> {
+    let norm = Expected::Vector(config.hidden_size);
+    let mut expected = vec![(INPUT_NORM, norm), (POST_ATTENTION_NORM, norm)];
+    expected.extend(linears(config).map(|spec| {
+        (spec.path, Expected::Matrix { rows: spec.out_features, columns: spec.in_features })
+    }));
+    expected
+}
+
+/// The linear layers of a layer, in the order they are applied.
+fn linears(config: &Config) -> [LinearSpec; 7] {
+    let hidden = config.hidden_size;
+    let queries = config.num_heads * config.head_dim;
+    let keys = config.num_kv_heads * config.head_dim;
+    let spec = |path, in_features, out_features| LinearSpec { path, in_features, out_features };
+    [
+        spec(Q, hidden, queries),
+        spec(K, hidden, keys),
+        spec(V, hidden, keys),
+        spec(O, queries, hidden),
+        spec(GATE, hidden, config.intermediate_size),
+        spec(UP, hidden, config.intermediate_size),
+        spec(DOWN, config.intermediate_size, hidden),
+    ]
+}
+
+/// One decoder layer.
+#[derive(Clone)]
+pub(crate) struct Block {
+    specs: [LinearSpec; 7],
+    attention: Attention,
+    mlp: Mlp,
+    input_norm: Array,
+    post_attention_norm: Array,
+    norm_eps: f32,
+}
+
+#[derive(Clone)]
+struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    heads: i32,
+    kv_heads: i32,
+    head_dim: i32,
+}
+
+#[derive(Clone)]
+struct Mlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Block {
+    /// Takes the layer's tensors, all below `prefix`.
+    pub fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Self> {
+        let specs = linears(config);
+        let mut linear = |path: &str| tensors.linear(&format!("{prefix}.{path}"));
+        let attention = Attention {
+            q: linear(Q)?,
+            k: linear(K)?,
+            v: linear(V)?,
+            o: linear(O)?,
+            heads: config.num_heads as i32,
+            kv_heads: config.num_kv_heads as i32,
+            head_dim: config.head_dim as i32,
+        };
+        let mlp = Mlp { gate: linear(GATE)?, up: linear(UP)?, down: linear(DOWN)? };
+        Ok(Self {
+            specs,
+            attention,
+            mlp,
+            input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
+            post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
+            norm_eps: config.norm_eps,
+        })
+    }
+
+    pub fn linears(&self) -> Vec<LinearSpec> {
+        self.specs.to_vec()
+    }
+
+    pub fn forward(
+        &self,
+        input: &Flow,
+        batch: &Batch,
+        adapter: &LayerAdapter,
+        attend: Attend<'_>,
+    ) -> Result<Flow> {
+        let x = &input.hidden;
+        let normed = rms_norm(x, Some(&self.input_norm), self.norm_eps)?;
+        let x = x.add(self.attention.forward(&normed, batch, adapter, attend)?)?;
+        let normed = rms_norm(&x, Some(&self.post_attention_norm), self.norm_eps)?;
+        let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
+        Ok(Flow { hidden, carried: input.carried.clone() })
+    }
+
+    pub fn arrays(&self) -> Vec<&Array> {
+        let Attention { q, k, v, o, .. } = &self.attention;
+        let Mlp { gate, up, down } = &self.mlp;
+        let mut arrays = vec![&self.input_norm, &self.post_attention_norm];
+        arrays.extend([q, k, v, o, gate, up, down].into_iter().flat_map(Linear::arrays));
+        arrays
+    }
+}
+
+impl Attention {
+    fn forward(
+        &self,
+        x: &Array,
+        batch: &Batch,
+        adapter: &LayerAdapter,
+        mode: Attend<'_>,
+    ) -> Result<Array> {
+        let heads = |y: Array, count: i32| y.reshape(&[1, -1, count, self.head_dim]);
+        let queries = heads(self.q.apply(x, adapter.get(Q))?, self.heads)?;
+        let keys = heads(self.k.apply(x, adapter.get(K))?, self.kv_heads)?;
+        let qkv = Projections {
+            queries: batch.rotation.apply(&queries)?,
+            keys: batch.rotation.apply(&keys)?,
+            values: heads(self.v.apply(x, adapter.get(V))?, self.kv_heads)?,
+        };
+        let scale = (self.head_dim as f32).sqrt().recip();
+        let output = attend(&qkv, batch, scale, mode)?;
+        self.o.apply(&output, adapter.get(O))
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
+        let gate = self.gate.apply(x, adapter.get(GATE))?;
+        let up = self.up.apply(x, adapter.get(UP))?;
+        let gated = gate.multiply(sigmoid(&gate)?)?.multiply(up)?;
+        self.down.apply(&gated, adapter.get(DOWN))
+    }
+}
