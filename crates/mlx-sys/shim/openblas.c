@@ -1,0 +1,31 @@
+// A shared object that exports the three BLAS routines MLX calls and forwards them to OpenBLAS, whose symbols in the
+// PyPI build carry a prefix. Loaded before libmlx, it serves libmlx's calls in place of the reference BLAS.
+#define GEMM(name, scalar, element)                                                                                  \
+  void scipy_cblas_##name(                                                                                           \
+      int order, int trans_a, int trans_b, int m, int n, int k, scalar alpha, const element* a, int lda,             \
+      const element* b, int ldb, scalar beta, element* c, int ldc);                                                  \
+  void cblas_##name(                                                                                                 \
+      int order, int trans_a, int trans_b, int m, int n, int k, scalar alpha, const element* a, int lda,             \
+      const element* b, int ldb, scalar beta, element* c, int ldc) {                                                 \
+    scipy_cblas_##name(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);                       \
+  }
+
+GEMM(sgemm, float, float)
+GEMM(dgemm, double, double)
+GEMM(cgemm, const void*, void)
+
+const char* scipy_openblas_get_config(void);
+int scipy_openblas_get_num_threads(void);
+void scipy_openblas_set_num_threads(int threads);
+
+const char* nightshift_openblas_config(void) {
+  return scipy_openblas_get_config();
+}
+
+int nightshift_openblas_threads(void) {
+  return scipy_openblas_get_num_threads();
+}
+
+void nightshift_openblas_set_threads(int threads) {
+  scipy_openblas_set_num_threads(threads);
+}
