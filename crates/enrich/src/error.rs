@@ -1,0 +1,61 @@
+use std::path::PathBuf;
+
+/// What can go wrong between a data file and a data set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A YAML file does not have the form it should: syntax, an unknown field, a wrong type.
+    #[error("{}{}: {problem}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// The line, where the parser knows it.
+        line: Option<u64>,
+        /// The field and what is wrong with it.
+        problem: String,
+    },
+    /// A data file is well formed, but one of its entries makes no sense beside the others.
+    #[error("{}: {entry}: expected {expected}, found {found}", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// The entry, such as `facts.guest-vlan`.
+        entry: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A template asks for something that its place does not provide.
+    #[error("template {template:?}: expected a slot among {known}, found {{{slot}}}")]
+    Slot {
+        /// The template.
+        template: String,
+        /// The slot it names.
+        slot: String,
+        /// The slots that there are.
+        known: String,
+    },
+    /// More rows were asked for than the household can give without repeating itself.
+    #[error("rows: expected at most {available} from these facts, found {asked}")]
+    TooManyRows {
+        /// How many were asked for.
+        asked: usize,
+        /// How many distinct ones there are.
+        available: usize,
+    },
+    /// A file could not be written; the error names it.
+    #[error(transparent)]
+    Write(#[from] durable::Error),
+}
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

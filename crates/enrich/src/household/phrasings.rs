@@ -1,0 +1,110 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::council::filled;
+use crate::{Error, Household, Result, Template, yaml};
+
+const NAME: &str = "phrasings.yaml";
+
+/// Ways of asking and answering.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phrasings {
+    /// For facts, by kind.
+    pub facts: BTreeMap<String, FactPhrasings>,
+    /// For who answers for what.
+    pub topics: TopicPhrasings,
+    /// For signs.
+    pub scenarios: ScenarioPhrasings,
+}
+
+/// For facts of one kind, with the slots `of` and `value`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactPhrasings {
+    /// Questions.
+    pub asks: Vec<Template>,
+    /// Answers; the first is the shortest.
+    pub answers: Vec<Template>,
+}
+
+/// For who answers for what, with the slots `topic`, `agent` and `role`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicPhrasings {
+    /// Questions about who it is.
+    pub asks: Vec<Template>,
+    /// Their answers.
+    pub answers: Vec<Template>,
+    /// Requests for help with it.
+    pub requests: Vec<Template>,
+    /// The answer of the agent whose matter it is.
+    pub accepted: Vec<Template>,
+    /// The answer of another agent.
+    pub passed_on: Vec<Template>,
+}
+
+/// For signs, with the slots `cause` and `fix`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScenarioPhrasings {
+    /// What is asked after the sign.
+    pub asks: Vec<String>,
+    /// Answers.
+    pub answers: Vec<Template>,
+}
+
+impl Phrasings {
+    /// The phrasings that come with the crate.
+    pub fn embedded() -> Result<Phrasings> {
+        Phrasings::parse(Path::new(NAME), include_str!("../../data/phrasings.yaml"))
+    }
+
+    /// Phrasings from a file of the user's.
+    pub fn load(path: impl AsRef<Path>) -> Result<Phrasings> {
+        let path = path.as_ref();
+        let phrasings: Phrasings = yaml::load(path)?;
+        phrasings.check(path)?;
+        Ok(phrasings)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Phrasings> {
+        let phrasings: Phrasings = yaml::parse(path, text)?;
+        phrasings.check(path)?;
+        Ok(phrasings)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        for (kind, phrasings) in &self.facts {
+            filled(path, format!("facts.{kind}.asks"), phrasings.asks.len())?;
+            filled(path, format!("facts.{kind}.answers"), phrasings.answers.len())?;
+        }
+        let topics = &self.topics;
+        for (name, list) in [
+            ("asks", &topics.asks),
+            ("answers", &topics.answers),
+            ("requests", &topics.requests),
+            ("accepted", &topics.accepted),
+            ("passed_on", &topics.passed_on),
+        ] {
+            filled(path, format!("topics.{name}"), list.len())?;
+        }
+        filled(path, "scenarios.asks".into(), self.scenarios.asks.len())?;
+        filled(path, "scenarios.answers".into(), self.scenarios.answers.len())
+    }
+
+    /// The phrasings of a kind of fact.
+    pub fn of_kind(&self, house: &Household, kind: &str) -> Result<&FactPhrasings> {
+        self.facts.get(kind).ok_or_else(|| {
+            let known: Vec<_> = self.facts.keys().map(String::as_str).collect();
+            Error::Entry {
+                path: format!("facts of {}", house.name).into(),
+                entry: "kind".into(),
+                expected: format!("one of {}", known.join(", ")),
+                found: kind.to_owned(),
+            }
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! Data files, read so that an error says where it is.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result};
+
+/// Reads and parses a file.
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+    parse(path, &text)
+}
+
+/// Parses text; `path` is what errors will name.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map(|place| place.line()).filter(|line| *line > 0);
+        let problem = error.without_snippet().to_string();
+        let field = line.and_then(|line| field_on(text, line));
+        let problem = match field {
+            Some(field) if !problem.contains(field) => format!("{field}: {problem}"),
+            _ => problem,
+        };
+        Error::Yaml { path: path.to_path_buf(), line, problem }
+    })
+}
+
+/// The key that a line of block YAML gives a value to.
+fn field_on(text: &str, line: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let (key, _) = line.trim_start_matches([' ', '-']).split_once(':')?;
+    let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    (!key.is_empty() && key.chars().all(plain)).then_some(key)
+}
