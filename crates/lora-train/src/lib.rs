@@ -1,1 +1,28 @@
 //! LoRA training, layer by layer: batches, loss, optimizer, checkpoints.
+
+mod batch;
+mod checkpoint;
+mod config;
+mod dataset;
+mod engine;
+mod error;
+pub mod lint;
+pub mod metrics;
+mod observer;
+mod optimizer;
+mod run_folder;
+mod schedule;
+mod tensors;
+mod trainer;
+
+pub use config::{
+    Adafactor, Adam, AdamW, Batches, Bytes, EarlyStop, FineTuneType, Lion, LoraParameters,
+    LrSchedule, Muon, Nightshift, NumLayers, OnBadLoss, OptimizerConfigs, OptimizerName, Origin,
+    Place, Scaling, ScheduleName, ScheduleUnit, Sgd, TrainConfig,
+};
+pub use dataset::{Dataset, Example, Row};
+pub use error::{Error, Result};
+pub use observer::{Observer, Progress};
+pub use optimizer::{Optimizer, Tensors, clip_global_norm, global_norm};
+pub use schedule::Schedule;
+pub use trainer::{Data, Ending, Outcome, Start, Trainer};

@@ -1,0 +1,117 @@
+//! Threads that share the work of an update.
+//!
+//! MLX runs the elementwise operations of a stream on one thread, and each thread has its own
+//! default stream. On a CPU, several lanes therefore finish sooner than one, however many threads
+//! the matrix products get.
+
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use mlx_sys::blas::OpenBlas;
+use models::Model;
+
+use crate::{Error, Result};
+
+type Job = Box<dyn FnOnce(&Model) + Send>;
+
+/// Worker threads, each with its own handle of the model.
+///
+/// `mlx_rs::Array` may be sent between threads but not shared, hence one clone of the model per
+/// lane; the clones share their buffers.
+pub(crate) struct Lanes {
+    workers: Vec<Worker>,
+    _blas: Option<BlasThreads>,
+}
+
+/// While several lanes multiply at once, each product gets one thread: more would only wait for
+/// each other. Dropped, it gives BLAS its threads back.
+struct BlasThreads {
+    blas: OpenBlas,
+    before: NonZeroUsize,
+}
+
+impl BlasThreads {
+    fn one_each() -> Option<Self> {
+        let blas = OpenBlas::get()?;
+        let before = NonZeroUsize::new(blas.threads())?;
+        blas.set_threads(NonZeroUsize::MIN);
+        Some(Self { blas, before })
+    }
+}
+
+impl Drop for BlasThreads {
+    fn drop(&mut self) {
+        self.blas.set_threads(self.before);
+    }
+}
+
+struct Worker {
+    jobs: Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lanes {
+    /// Starts `count` threads (at least one).
+    pub(crate) fn start(model: &Model, count: usize) -> Self {
+        let workers: Vec<_> = (0..count.max(1)).map(|_| Worker::start(model.clone())).collect();
+        let blas = if workers.len() > 1 { BlasThreads::one_each() } else { None };
+        Self { workers, _blas: blas }
+    }
+
+    /// How many lanes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Runs `work` once for each element of `shares`, one lane each; results keep their order.
+    ///
+    /// # Errors
+    /// The first error among the results, in the order of the shares.
+    pub(crate) fn run<S, R, F>(&self, shares: Vec<S>, work: F) -> Result<Vec<R>>
+    where
+        S: Send + 'static,
+        R: Send + 'static,
+        F: Fn(&Model, S) -> Result<R> + Clone + Send + 'static,
+    {
+        let answers: Vec<Receiver<Result<R>>> = shares
+            .into_iter()
+            .zip(self.workers.iter().cycle())
+            .map(|(share, worker)| {
+                let (answer, receiver) = channel();
+                let work = work.clone();
+                let job: Job = Box::new(move |model| {
+                    // The receiver is gone only when another lane has failed already.
+                    let _ = answer.send(work(model, share));
+                });
+                worker.jobs.send(job).map(|()| receiver).map_err(|_| Error::LaneLost)
+            })
+            .collect::<Result<_>>()?;
+        answers.into_iter().map(|answer| answer.recv().map_err(|_| Error::LaneLost)?).collect()
+    }
+}
+
+impl Worker {
+    fn start(model: Model) -> Self {
+        let (jobs, inbox) = channel::<Job>();
+        let thread = std::thread::spawn(move || {
+            for job in inbox {
+                job(&model);
+            }
+        });
+        Self { jobs, thread: Some(thread) }
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            // A closed channel ends the thread's loop.
+            worker.jobs = channel().0;
+            if let Some(thread) = worker.thread.take() {
+                // A panic in a lane was reported to its caller as `LaneLost`.
+                let _ = thread.join();
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Where an adapter sits in a model, and what its tensors are called.
+
+use models::{Adapter, LayerAdapter, Lora, Model};
+use mlx_rs::Array;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::TrainConfig;
+use crate::{Error, Result, Tensors};
+
+/// The adapted linear layers of a model.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// By layer of the model; empty where nothing is adapted.
+    layers: Vec<Vec<Site>>,
+    rank: i32,
+    scale: f32,
+}
+
+/// One adapted linear layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    path: &'static str,
+    inputs: i32,
+    outputs: i32,
+    /// Names of the two factors, as in mlx-lm's adapter files.
+    names: [String; 2],
+}
+
+impl Layout {
+    /// What `config` asks to adapt in `model`.
+    pub(crate) fn new(config: &TrainConfig, model: &Model) -> Result<Self> {
+        let adapted = config.adapted_layers(model.layers().len())?;
+        let keys = config.lora_parameters.keys.as_deref();
+        let mut layers = vec![Vec::new(); model.layers().len()];
+        let mut known = Vec::new();
+        for index in adapted {
+            let Some(layer) = model.layers().get(index) else { continue };
+            let prefix = model.config().layer_prefix(index);
+            for spec in layer.linears() {
+                if !known.contains(&spec.path) {
+                    known.push(spec.path);
+                }
+                if keys.is_some_and(|keys| !keys.iter().any(|key| key == spec.path)) {
+                    continue;
+                }
+                layers[index].push(Site {
+                    path: spec.path,
+                    inputs: spec.in_features as i32,
+                    outputs: spec.out_features as i32,
+                    names: ["lora_a", "lora_b"].map(|part| format!("{prefix}.{}.{part}", spec.path)),
+                });
+            }
+        }
+        if let Some(key) = keys.into_iter().flatten().find(|key| !known.contains(&key.as_str())) {
+            let expected = format!("linear layers of the adapted layers ({})", known.join(", "));
+            return Err(config.invalid("lora_parameters.keys", expected, key));
+        }
+        let rank = config.lora_parameters.rank as i32;
+        Ok(Self { layers, rank, scale: config.scale() as f32 })
+    }
+
+    /// The lowest layer with an adapter; the number of layers when there is none.
+    pub(crate) fn lowest(&self) -> usize {
+        self.layers.iter().position(|sites| !sites.is_empty()).unwrap_or(self.layers.len())
+    }
+
+    /// How many layers have an adapter.
+    pub(crate) fn adapted_layers(&self) -> usize {
+        self.layers.iter().filter(|sites| !sites.is_empty()).count()
+    }
+
+    /// Names of the factors of one layer, in the order [`Self::layer`] takes them.
+    pub(crate) fn names(&self, layer: usize) -> impl Iterator<Item = &str> {
+        self.layers.get(layer).into_iter().flatten().flat_map(|site| &site.names).map(String::as_str)
+    }
+
+    /// Name and shape of every factor.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, [i32; 2])> {
+        self.layers.iter().flatten().flat_map(|site| {
+            let [a, b] = &site.names;
+            [(a.as_str(), [site.inputs, self.rank]), (b.as_str(), [self.rank, site.outputs])]
+        })
+    }
+
+    /// An untrained adapter as mlx-lm starts one: `A` uniform within `1/sqrt(in)` of zero, `B` zero,
+    /// so that it changes nothing yet.
+    pub(crate) fn untrained(&self, seed: u64) -> Tensors {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut tensors = Tensors::new();
+        for site in self.layers.iter().flatten() {
+            let bound = (site.inputs as f32).sqrt().recip();
+            let a = (0..site.inputs * self.rank).map(|_| rng.random_range(-bound..=bound));
+            let b = (0..self.rank * site.outputs).map(|_| 0.0);
+            let [a_name, b_name] = site.names.clone();
+            tensors.insert(a_name, Array::from_iter::<_, f32>(a, &[site.inputs, self.rank]));
+            tensors.insert(b_name, Array::from_iter::<_, f32>(b, &[self.rank, site.outputs]));
+        }
+        tensors
+    }
+
+    /// The factors of one layer out of all.
+    pub(crate) fn factors(&self, layer: usize, tensors: &Tensors) -> Result<Vec<Array>> {
+        self.names(layer)
+            .map(|name| tensors.get(name).cloned().ok_or_else(|| missing(name)))
+            .collect()
+    }
+
+    /// The adapter of one layer from its factors.
+    pub(crate) fn layer(&self, layer: usize, factors: &[Array]) -> LayerAdapter {
+        let sites = self.layers.get(layer).into_iter().flatten();
+        sites
+            .zip(factors.chunks_exact(2))
+            .map(|(site, pair)| {
+                (site.path, Lora { a: pair[0].clone(), b: pair[1].clone(), scale: self.scale })
+            })
+            .collect()
+    }
+
+    /// The adapter of the whole model.
+    pub(crate) fn adapter(&self, tensors: &Tensors) -> Result<Adapter> {
+        let layers = (0..self.layers.len())
+            .map(|layer| Ok(self.layer(layer, &self.factors(layer, tensors)?)))
+            .collect::<Result<_>>()?;
+        Ok(Adapter::new(layers))
+    }
+}
+
+fn missing(name: &str) -> Error {
+    models::Error::Adapter { reason: format!("it has no tensor `{name}`") }.into()
+}

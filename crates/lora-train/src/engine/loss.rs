@@ -1,0 +1,202 @@
+//! Cross-entropy over the supervised positions, without ever holding their logits.
+//!
+//! The vocabulary is walked in chunks. As in flash attention, a few running values per position
+//! are enough: the largest logit `m`, the sum `s` of `exp(z - m)`, and the sum of
+//! `exp(z - m) * dz/dh`, the latter two rescaled whenever `m` grows. At the end
+//! `loss = m + ln(s) - z_target`, and its gradient follows without a second pass over the weights.
+
+use std::ops::Range;
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::ops::{concatenate, maximum, tanh};
+use mlx_rs::{Array, transforms};
+use models::{Head, exp};
+
+use crate::Result;
+
+/// Logits that exist at one time in a lane, at most: 32 MiB in f32.
+const LOGITS_AT_ONCE: usize = 8 << 20;
+/// With fewer positions, moving the weights costs more than multiplying by them.
+const LEAST_POSITIONS: usize = 128;
+
+/// Whether the gradient is wanted beside the loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Want {
+    /// The loss only, as in validation.
+    Loss,
+    /// Loss and gradient; the gradient is multiplied by this: one over the trained tokens of the
+    /// update makes it that of the update's mean.
+    Gradient(f32),
+}
+
+/// How many positions and how many tokens of the vocabulary are looked at together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunks {
+    positions: usize,
+    vocabulary: usize,
+}
+
+impl Chunks {
+    /// As many positions as leave room for the whole vocabulary, within reason.
+    pub(crate) fn of(vocabulary: usize) -> Self {
+        let positions = (LOGITS_AT_ONCE / vocabulary.max(1)).max(LEAST_POSITIONS);
+        Self { positions, vocabulary: vocabulary.min(LOGITS_AT_ONCE / positions).max(1) }
+    }
+}
+
+/// Cross-entropy at each of `targets`, given the hidden states `[n, H]` (before the final norm) that
+/// predict them; with the gradient of their sum, if wanted. Evaluates as it goes.
+pub(crate) fn cross_entropy(
+    head: &Head,
+    hidden: &Array,
+    targets: &[u32],
+    want: Want,
+    chunks: Chunks,
+) -> Result<(Vec<f32>, Option<Array>)> {
+    let mut losses = Vec::with_capacity(targets.len());
+    let mut gradients = Vec::new();
+    for targets in targets.chunks(chunks.positions.max(1)) {
+        let start = losses.len() as i32;
+        let part = hidden.try_index((start..start + targets.len() as i32, ..))?;
+        let normed = head.normalize(&part)?;
+        let (loss, gradient) = Running::over(head, &normed, targets, want, chunks)?;
+        if let Some(gradient) = gradient {
+            // Back through the final norm.
+            let norm = |x: &[Array]| Ok(vec![head.normalize(&x[0])?]);
+            gradients.extend(transforms::fallible_vjp(norm, &[part], &[gradient])?.1);
+        }
+        transforms::eval(gradients.last().into_iter().chain([&loss]))?;
+        losses.extend_from_slice(loss.try_as_slice::<f32>()?);
+    }
+    let gradient = match want {
+        Want::Loss => None,
+        Want::Gradient(_) => Some(concatenate(&gradients, 0)?),
+    };
+    Ok((losses, gradient))
+}
+
+/// The running values of `n` positions.
+struct Running {
+    /// `m`, `[n, 1]`.
+    peak: Array,
+    /// `s`, `[n, 1]`.
+    total: Array,
+    /// `[n, 1]`.
+    target_logit: Array,
+    /// The sum of `exp(z - m) * dz/dh` and the target's own `dz/dh`, both `[n, H]`.
+    pulls: Option<(Array, Array)>,
+}
+
+impl Running {
+    /// Walks the vocabulary; returns the losses `[n, 1]` and the gradient with respect to `normed`.
+    fn over(
+        head: &Head,
+        normed: &Array,
+        targets: &[u32],
+        want: Want,
+        chunks: Chunks,
+    ) -> Result<(Array, Option<Array>)> {
+        let mut running: Option<Self> = None;
+        for start in (0..head.vocab_size()).step_by(chunks.vocabulary) {
+            let range = start..(start + chunks.vocabulary).min(head.vocab_size());
+            let chunk = Self::of_chunk(head, normed, targets, range, want)?;
+            let merged = match running {
+                Some(before) => before.merge(chunk)?,
+                None => chunk,
+            };
+            transforms::eval(merged.arrays())?;
+            running = Some(merged);
+        }
+        match running {
+            Some(running) => running.finish(want),
+            // A model without a vocabulary predicts nothing.
+            None => Ok((Array::from_f32(0.0), None)),
+        }
+    }
+
+    fn of_chunk(
+        head: &Head,
+        normed: &Array,
+        targets: &[u32],
+        range: Range<usize>,
+        want: Want,
+    ) -> Result<Self> {
+        let weights = head.weight(range.clone())?;
+        let (logits, slope) = soft_cap(&normed.matmul(weights.transpose()?)?, head.soft_cap())?;
+        let peak = logits.max_axis(-1, true)?;
+        let mut e = exp(&logits.subtract(&peak)?)?;
+        let total = e.sum_axis(-1, true)?;
+
+        let (local, inside) = within(targets, range);
+        let target_rows = weights.take_axis(local, 0)?;
+        let raw = normed.multiply(&target_rows)?.sum_axis(-1, true)?;
+        let (target_logit, target_slope) = soft_cap(&raw, head.soft_cap())?;
+        let pulls = match want {
+            Want::Loss => None,
+            Want::Gradient(_) => {
+                let mut target_pull = target_rows.multiply(&inside)?;
+                if let (Some(slope), Some(target_slope)) = (slope, target_slope) {
+                    e = e.multiply(slope)?;
+                    target_pull = target_pull.multiply(target_slope)?;
+                }
+                Some((e.matmul(&weights)?, target_pull))
+            }
+        };
+        Ok(Self { peak, total, target_logit: target_logit.multiply(&inside)?, pulls })
+    }
+
+    fn merge(self, next: Self) -> Result<Self> {
+        let peak = maximum(&self.peak, &next.peak)?;
+        let keep = exp(&self.peak.subtract(&peak)?)?;
+        let gain = exp(&next.peak.subtract(&peak)?)?;
+        let mix = |a: &Array, b: &Array| a.multiply(&keep)?.add(b.multiply(&gain)?);
+        let pulls = match (self.pulls, next.pulls) {
+            (Some((pull, target)), Some((next_pull, next_target))) => {
+                Some((mix(&pull, &next_pull)?, target.add(next_target)?))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            total: mix(&self.total, &next.total)?,
+            target_logit: self.target_logit.add(next.target_logit)?,
+            peak,
+            pulls,
+        })
+    }
+
+    fn finish(self, want: Want) -> Result<(Array, Option<Array>)> {
+        let losses = self.peak.add(self.total.log()?)?.subtract(&self.target_logit)?;
+        let gradient = match (self.pulls, want) {
+            (Some((pull, target_pull)), Want::Gradient(factor)) => {
+                let gradient = pull.divide(&self.total)?.subtract(target_pull)?;
+                Some(gradient.multiply(Array::from_f32(factor))?)
+            }
+            _ => None,
+        };
+        Ok((losses, gradient))
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &Array> {
+        let pulls = self.pulls.iter().flat_map(|(pull, target)| [pull, target]);
+        [&self.peak, &self.total, &self.target_logit].into_iter().chain(pulls)
+    }
+}
+
+/// `cap * tanh(z / cap)` and its slope; the identity, whose slope is left out, without a cap.
+fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
+    let Some(cap) = cap else { return Ok((z.clone(), None)) };
+    let bent = tanh(z.divide(Array::from_f32(cap))?)?;
+    let slope = Array::from_f32(1.0).subtract(bent.square()?)?;
+    Ok((bent.multiply(Array::from_f32(cap))?, Some(slope)))
+}
+
+/// Where in `range` each target lies (any place when it does not), and `[n, 1]` ones for those
+/// that do, zeros for the others.
+fn within(targets: &[u32], range: Range<usize>) -> (Array, Array) {
+    let n = targets.len() as i32;
+    let inside = |target: u32| range.contains(&(target as usize));
+    let local =
+        targets.iter().map(|&t| if inside(t) { t - range.start as u32 } else { 0 }).collect::<Vec<_>>();
+    let mask = targets.iter().map(|&t| f32::from(u8::from(inside(t)))).collect::<Vec<_>>();
+    (Array::from_slice(&local, &[n]), Array::from_slice(&mask, &[n, 1]))
+}

@@ -1,0 +1,161 @@
+//! Gradients of an update, from rows to one tensor per factor.
+
+mod lanes;
+mod layout;
+mod loss;
+mod pass;
+
+use mlx_rs::{Device, DeviceType};
+use models::Model;
+
+use crate::batch::MicroBatch;
+use crate::{Result, Tensors};
+
+use lanes::Lanes;
+pub(crate) use layout::Layout;
+use loss::Chunks;
+use pass::Pass;
+
+/// More lanes than this share little: each holds activations of its own.
+const MOST_LANES: usize = 8;
+/// The arrays of a layer then stay within a core's cache, while matrix products are at full speed.
+const CPU_TOKENS: usize = 256;
+
+/// The lanes of a run, and how they do their work.
+pub(crate) struct Engine {
+    lanes: Lanes,
+    layout: Layout,
+    keep_from: usize,
+    chunks: Chunks,
+}
+
+/// What some micro-batches came to.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    /// Cross-entropy over all targets.
+    pub(crate) loss: f64,
+    /// How many targets there are.
+    pub(crate) trained: u64,
+    /// How many tokens went through the model.
+    pub(crate) processed: u64,
+    /// Rows with a target whose loss is infinite or not a number.
+    pub(crate) suspects: Vec<usize>,
+    /// Gradients of the mean loss; empty where none were asked for.
+    pub(crate) gradients: Tensors,
+}
+
+impl Engine {
+    /// An engine of `lanes` threads for `model` and an adapter laid out like `layout`.
+    pub(crate) fn start(model: &Model, layout: Layout, lanes: usize) -> Self {
+        let chunks = Chunks::of(model.head().vocab_size());
+        let keep_from = model.layers().len();
+        Self { lanes: Lanes::start(model, lanes), layout, keep_from, chunks }
+    }
+
+    /// As many threads as the machine has cores; one where a GPU does the work.
+    pub(crate) fn default_lanes() -> Result<usize> {
+        Ok(match on_cpu()? {
+            true => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES),
+            false => 1,
+        })
+    }
+
+    /// How many tokens go into a micro-batch where `most` are allowed.
+    pub(crate) fn micro_batch_tokens(&self, most: usize) -> usize {
+        if on_cpu().unwrap_or(false) { most.min(CPU_TOKENS) } else { most }
+    }
+
+    /// How many threads share the work.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.count()
+    }
+
+    /// Loss over `batches`.
+    pub(crate) fn loss(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
+        self.run(factors, batches, |pass, model, micro, _| pass.losses(model, micro))
+    }
+
+    /// Loss over `batches`, and the gradients of its mean over all their targets.
+    pub(crate) fn gradients(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
+        let trained: usize = batches.iter().map(|micro| micro.targets.len()).sum();
+        let factor = (trained.max(1) as f32).recip();
+        self.run(factors, batches, move |pass, model, micro, sums| {
+            pass.gradients(model, micro, factor, sums)
+        })
+    }
+
+    /// Deals the micro-batches out to the lanes and adds up what comes back, always in the same
+    /// order, so that the same rows give the same bits.
+    fn run<F>(&self, factors: &Tensors, batches: Vec<MicroBatch>, work: F) -> Result<Sums>
+    where
+        F: Fn(&Pass, &Model, &MicroBatch, &mut Tensors) -> Result<Vec<f32>> + Copy + Send + 'static,
+    {
+        let mut shares = vec![Vec::new(); self.lanes().min(batches.len())];
+        let count = shares.len().max(1);
+        for (index, micro) in batches.into_iter().enumerate() {
+            shares[index % count].push(micro);
+        }
+        let shares = shares.into_iter().map(|share| (self.pass(factors), share)).collect();
+        let parts = self.lanes.run(shares, move |model, (pass, share)| {
+            let mut sums = Sums::default();
+            for micro in &share {
+                let losses = work(&pass, model, micro, &mut sums.gradients)?;
+                sums.note(micro, &losses);
+            }
+            Ok(sums)
+        })?;
+        let mut total = Sums::default();
+        for part in parts {
+            total.add(part)?;
+        }
+        mlx_rs::transforms::eval(total.gradients.values())?;
+        Ok(total)
+    }
+
+    fn pass(&self, factors: &Tensors) -> Pass {
+        Pass {
+            layout: self.layout.clone(),
+            factors: factors.clone(),
+            keep_from: self.keep_from,
+            chunks: self.chunks,
+        }
+    }
+}
+
+impl Sums {
+    /// Mean loss over the targets.
+    pub(crate) fn mean(&self) -> f64 {
+        self.loss / self.trained.max(1) as f64
+    }
+
+    fn note(&mut self, micro: &MicroBatch, losses: &[f32]) {
+        self.processed += micro.tokens.len() as u64;
+        self.trained += losses.len() as u64;
+        self.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        for (&loss, &position) in losses.iter().zip(&micro.positions) {
+            if !loss.is_finite() {
+                self.suspects.extend(micro.row_at(position as usize));
+            }
+        }
+        self.suspects.dedup();
+    }
+
+    fn add(&mut self, other: Self) -> Result<()> {
+        self.loss += other.loss;
+        self.trained += other.trained;
+        self.processed += other.processed;
+        self.suspects.extend(other.suspects);
+        for (name, gradient) in other.gradients {
+            let sum = match self.gradients.get(&name) {
+                Some(sum) => sum.add(gradient)?,
+                None => gradient,
+            };
+            self.gradients.insert(name, sum);
+        }
+        Ok(())
+    }
+}
+
+fn on_cpu() -> Result<bool> {
+    Ok(matches!(Device::try_default()?.get_type()?, DeviceType::Cpu))
+}

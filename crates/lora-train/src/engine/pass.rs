@@ -1,0 +1,228 @@
+//! One micro-batch, forward and backward, layer by layer.
+
+use std::ops::Range;
+
+use mlx_rs::error::Exception;
+use mlx_rs::ops::{concatenate, zeros_dtype, zeros_like};
+use mlx_rs::{Array, Dtype, transforms};
+use models::{Batch, Flow, Model, Rows};
+
+use super::layout::Layout;
+use super::loss::{Chunks, Want, cross_entropy};
+use crate::batch::MicroBatch;
+use crate::{Result, Tensors};
+
+/// What every micro-batch of an update shares.
+#[derive(Clone, Debug)]
+pub(crate) struct Pass {
+    /// Where the adapter sits.
+    pub(crate) layout: Layout,
+    /// Its factors.
+    pub(crate) factors: Tensors,
+    /// Layers from this one on keep their intermediates from the forward to the backward pass;
+    /// those below are computed a second time.
+    pub(crate) keep_from: usize,
+    /// How the head walks positions and vocabulary.
+    pub(crate) chunks: Chunks,
+}
+
+impl Pass {
+    /// The loss at each target of `micro`.
+    pub(crate) fn losses(&self, model: &Model, micro: &MicroBatch) -> Result<Vec<f32>> {
+        let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
+        let flow = self.climb(model, &batch, flow, 0..model.layers().len(), |_| ())?;
+        Ok(self.head(model, micro, &flow.hidden, Want::Loss)?.0)
+    }
+
+    /// The same, and adds the gradients of `factor` times their sum to `sums`.
+    pub(crate) fn gradients(
+        &self,
+        model: &Model,
+        micro: &MicroBatch,
+        factor: f32,
+        sums: &mut Tensors,
+    ) -> Result<Vec<f32>> {
+        let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
+        let lowest = self.layout.lowest();
+        let keep_from = self.keep_from.max(lowest).min(model.layers().len());
+        // Below the lowest adapter there is nothing to differentiate, hence nothing to remember.
+        let flow = self.climb(model, &batch, flow, 0..lowest.min(keep_from), |_| ())?;
+        let mut inputs = Vec::new();
+        let flow =
+            self.climb(model, &batch, flow, lowest..keep_from, |flow| inputs.push(flow.clone()))?;
+
+        let want = Want::Gradient(factor);
+        let top = self.segment(model, &batch, keep_from..model.layers().len());
+        let (losses, mut cotangents) = top.with_head(flow, sums, |hidden| {
+            self.head(model, micro, hidden, want)
+        })?;
+        for (layer, input) in (lowest..keep_from).zip(inputs).rev() {
+            let segment = self.segment(model, &batch, layer..layer + 1);
+            cotangents = segment.pull_back(input, cotangents, sums)?;
+        }
+        Ok(losses)
+    }
+
+    /// Forward through some layers, one evaluation each.
+    fn climb(
+        &self,
+        model: &Model,
+        batch: &Batch,
+        mut flow: Flow,
+        layers: Range<usize>,
+        mut visit: impl FnMut(&Flow),
+    ) -> Result<Flow> {
+        for index in layers {
+            visit(&flow);
+            let segment = self.segment(model, batch, index..index + 1);
+            flow = segment.forward(flow, &segment.factors(&self.factors)?)?;
+            transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
+        }
+        Ok(flow)
+    }
+
+    fn segment<'a>(&'a self, model: &'a Model, batch: &'a Batch, layers: Range<usize>) -> Segment<'a> {
+        Segment { pass: self, model, batch, layers }
+    }
+
+    /// Losses, and (if wanted) the gradient with respect to `hidden`. Only the supervised positions
+    /// go through the head.
+    fn head(
+        &self,
+        model: &Model,
+        micro: &MicroBatch,
+        hidden: &Array,
+        want: Want,
+    ) -> Result<(Vec<f32>, Option<Array>)> {
+        let width = hidden.dim(-1);
+        let flat = hidden.reshape(&[-1, width])?;
+        let count = micro.positions.len() as i32;
+        let chosen = flat.take_axis(Array::from_slice(&micro.positions, &[count]), 0)?;
+        let (losses, gradient) =
+            cross_entropy(model.head(), &chosen, &micro.targets, want, self.chunks)?;
+        let Some(gradient) = gradient else { return Ok((losses, None)) };
+        // Back to where they came from: positions without a target take the row of zeros behind
+        // the last gradient.
+        let mut origin = vec![count; micro.tokens.len()];
+        for (row, &position) in micro.positions.iter().enumerate() {
+            origin[position as usize] = row as i32;
+        }
+        let zero = zeros_dtype(&[1, width], gradient.dtype())?;
+        let origin = Array::from_slice(&origin, &[origin.len() as i32]);
+        let spread = concatenate(&[gradient, zero], 0)?.take_axis(origin, 0)?;
+        let spread = spread.reshape(hidden.shape())?.as_dtype(hidden.dtype())?;
+        Ok((losses, Some(spread)))
+    }
+}
+
+/// Consecutive layers that are differentiated together.
+struct Segment<'a> {
+    pass: &'a Pass,
+    model: &'a Model,
+    batch: &'a Batch,
+    layers: Range<usize>,
+}
+
+impl Segment<'_> {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.layers.clone().flat_map(|layer| self.pass.layout.names(layer))
+    }
+
+    fn factors(&self, tensors: &Tensors) -> Result<Vec<Array>> {
+        let mut factors = Vec::new();
+        for layer in self.layers.clone() {
+            factors.extend(self.pass.layout.factors(layer, tensors)?);
+        }
+        Ok(factors)
+    }
+
+    /// The segment as a function of its input and its factors.
+    fn forward(&self, mut flow: Flow, mut factors: &[Array]) -> Result<Flow> {
+        for index in self.layers.clone() {
+            let (own, rest) = factors.split_at(self.pass.layout.names(index).count());
+            factors = rest;
+            let adapter = self.pass.layout.layer(index, own);
+            if let Some(layer) = self.model.layers().get(index) {
+                flow = layer.forward(&flow, self.batch, &adapter)?;
+            }
+        }
+        Ok(flow)
+    }
+
+    /// Whether anyone below needs the gradient of the input.
+    fn passes_on(&self) -> bool {
+        self.layers.start > self.pass.layout.lowest()
+    }
+
+    /// Computes the segment again and takes the gradient of its output back to its input and,
+    /// added to `sums`, to its factors.
+    fn pull_back(&self, input: Flow, cotangents: Vec<Array>, sums: &mut Tensors) -> Result<Vec<Array>> {
+        self.differentiate(input, sums, &cotangents, |flow| Ok(flow.into_arrays()))
+    }
+
+    /// Runs the segment and `head` on its output, and takes the head's gradient back, without
+    /// computing anything twice.
+    ///
+    /// The gradient of the output is only known once the output is. So what is differentiated is
+    /// the product of the two, the gradient being a constant: evaluated inside the differentiated
+    /// function, the forward pass leaves its intermediates to the backward pass.
+    fn with_head<T>(
+        &self,
+        input: Flow,
+        sums: &mut Tensors,
+        mut head: impl FnMut(&Array) -> Result<(T, Option<Array>)>,
+    ) -> Result<(T, Vec<Array>)> {
+        let nothing = || Exception::custom("the head gave no gradient");
+        if self.layers.is_empty() {
+            let (said, gradient) = head(&input.hidden)?;
+            let carried = input.carried.iter().map(zeros_like);
+            let gradients = [gradient.ok_or_else(nothing)].into_iter().chain(carried);
+            return Ok((said, gradients.collect::<std::result::Result<_, _>>()?));
+        }
+        let mut said = None;
+        let cotangents = self.differentiate(input, sums, &[Array::from_f32(1.0)], |flow| {
+            let (words, gradient) = head(&constant(&flow.hidden)?)?;
+            said = Some(words);
+            let gradient = gradient.ok_or_else(nothing)?.as_dtype(Dtype::Float32)?;
+            let hidden = flow.hidden.as_dtype(Dtype::Float32)?;
+            Ok(vec![hidden.multiply(gradient)?.sum(None)?])
+        })?;
+        Ok((said.ok_or_else(nothing)?, cotangents))
+    }
+
+    fn differentiate(
+        &self,
+        input: Flow,
+        sums: &mut Tensors,
+        cotangents: &[Array],
+        mut end: impl FnMut(Flow) -> Result<Vec<Array>>,
+    ) -> Result<Vec<Array>> {
+        let fixed = input.clone();
+        let mut primals = if self.passes_on() { input.into_arrays() } else { Vec::new() };
+        let flowing = primals.len();
+        primals.extend(self.factors(&self.pass.factors)?);
+        let function = |arrays: &[Array]| {
+            let (flow, factors) = arrays.split_at(flowing);
+            let flow = Flow::from_arrays(flow.iter().cloned()).unwrap_or_else(|| fixed.clone());
+            Ok(end(self.forward(flow, factors)?)?)
+        };
+        let (_, mut gradients) = transforms::fallible_vjp(function, &primals, cotangents)?;
+        for (name, gradient) in self.names().zip(gradients.split_off(flowing)) {
+            let sum = match sums.get(name) {
+                Some(sum) => sum.add(gradient)?,
+                None => gradient,
+            };
+            sums.insert(name.to_owned(), sum);
+        }
+        let touched = self.names().filter_map(|name| sums.get(name));
+        transforms::eval(gradients.iter().chain(touched))?;
+        Ok(gradients)
+    }
+}
+
+/// A copy that carries no history. (`stop_gradient` would not do: what is computed from it would
+/// still belong to the function being differentiated, and so stay in memory.)
+fn constant(array: &Array) -> Result<Array> {
+    let values = array.as_dtype(Dtype::Float32)?;
+    Ok(Array::from_slice(values.try_as_slice::<f32>()?, array.shape()).as_dtype(array.dtype())?)
+}

@@ -1,0 +1,52 @@
+//! Adam and AdamW: steps in units of the gradient's own spread.
+
+use mlx_rs::Array;
+
+use super::{Now, Slots, blend, scalar};
+use crate::Result;
+use crate::config::{Adam, AdamW};
+
+/// Adam is AdamW without weight decay.
+#[derive(Debug, Clone)]
+pub(super) struct Rule(AdamW);
+
+impl From<AdamW> for Rule {
+    fn from(constants: AdamW) -> Self {
+        Self(constants)
+    }
+}
+
+impl From<Adam> for Rule {
+    fn from(Adam { betas, eps, bias_correction }: Adam) -> Self {
+        Self(AdamW { betas, eps, bias_correction, weight_decay: 0.0 })
+    }
+}
+
+impl Rule {
+    pub fn apply(
+        &self,
+        Now { step, learning_rate }: Now,
+        parameter: &Array,
+        gradient: &Array,
+        slots: &mut Slots<'_>,
+    ) -> Result<Array> {
+        let AdamW { betas: (beta1, beta2), eps, bias_correction, weight_decay } = self.0;
+        let shape = gradient.shape();
+        let m = blend(beta1, &slots.get("m", shape)?, 1.0 - beta1, gradient)?;
+        let v = blend(beta2, &slots.get("v", shape)?, 1.0 - beta2, &gradient.square()?)?;
+        slots.set("m", &m);
+        slots.set("v", &v);
+
+        let (mut rate, mut spread) = (learning_rate, v.sqrt()?);
+        if bias_correction {
+            rate /= 1.0 - beta1.powf(step as f64);
+            spread = spread.multiply(scalar((1.0 - beta2.powf(step as f64)).powf(-0.5)))?;
+        }
+        let change = m.multiply(scalar(rate))?.divide(spread.add(scalar(eps))?)?;
+        let kept = match weight_decay {
+            0.0 => parameter.clone(),
+            decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,
+        };
+        Ok(kept.subtract(change)?)
+    }
+}

@@ -1,0 +1,25 @@
+//! Lion: every element moves by the learning rate, in the direction of a blended momentum.
+
+use mlx_rs::{Array, ops};
+
+use super::{Now, Slots, blend, scalar};
+use crate::Result;
+use crate::config::Lion;
+
+pub(super) fn apply(
+    rule: &Lion,
+    Now { learning_rate, .. }: Now,
+    parameter: &Array,
+    gradient: &Array,
+    slots: &mut Slots<'_>,
+) -> Result<Array> {
+    let (beta1, beta2) = rule.betas;
+    let m = slots.get("m", gradient.shape())?;
+    let direction = ops::sign(blend(beta1, &m, 1.0 - beta1, gradient)?)?;
+    slots.set("m", &blend(beta2, &m, 1.0 - beta2, gradient)?);
+    let kept = match rule.weight_decay {
+        0.0 => parameter.clone(),
+        decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,
+    };
+    Ok(kept.subtract(direction.multiply(scalar(learning_rate))?)?)
+}

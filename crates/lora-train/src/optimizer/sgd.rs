@@ -1,0 +1,30 @@
+//! Gradient descent, plain or with momentum.
+
+use mlx_rs::Array;
+
+use super::{Now, Slots, blend, scalar};
+use crate::Result;
+use crate::config::Sgd;
+
+pub(super) fn apply(
+    rule: &Sgd,
+    now: Now,
+    parameter: &Array,
+    gradient: &Array,
+    slots: &mut Slots<'_>,
+) -> Result<Array> {
+    let gradient = match rule.weight_decay {
+        0.0 => gradient.clone(),
+        decay => gradient.add(parameter.multiply(scalar(decay))?)?,
+    };
+    let direction = match rule.momentum {
+        0.0 => gradient,
+        momentum => {
+            let old = slots.get("v", gradient.shape())?;
+            let v = blend(momentum, &old, 1.0 - rule.dampening, &gradient)?;
+            slots.set("v", &v);
+            if rule.nesterov { blend(momentum, &v, 1.0, &gradient)? } else { v }
+        }
+    };
+    Ok(parameter.subtract(direction.multiply(scalar(now.learning_rate))?)?)
+}

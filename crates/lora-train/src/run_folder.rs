@@ -1,0 +1,129 @@
+//! The files of a run, all in `adapter_path`.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use models::{Adapter, Model};
+use serde_json::{Map, Value};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::metrics::Record;
+use crate::{Error, Result};
+
+const METRICS: &str = "metrics.jsonl";
+const BAD_ROWS: &str = "bad-rows.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
+const BEST: &str = "best";
+
+/// `adapters.safetensors` and `adapter_config.json` (through [`Adapter::save`]), `metrics.jsonl`,
+/// `checkpoints/STEP.safetensors`, and `best/` with the adapter of the lowest validation loss.
+pub(crate) struct RunFolder {
+    root: PathBuf,
+    keep: usize,
+}
+
+impl RunFolder {
+    /// Makes the folder; `keep` is how many checkpoints are kept.
+    pub(crate) fn create(root: &Path, keep: usize) -> Result<Self> {
+        for folder in [root.to_owned(), root.join(CHECKPOINTS)] {
+            fs::create_dir_all(&folder)
+                .map_err(|source| Error::Folder { path: folder.clone(), source })?;
+        }
+        Ok(Self { root: root.to_owned(), keep })
+    }
+
+    /// The newest checkpoint, if there is one.
+    pub(crate) fn newest(&self) -> Result<Option<(PathBuf, Checkpoint)>> {
+        let Some(path) = checkpoint::list(&self.root.join(CHECKPOINTS))?.pop() else {
+            return Ok(None);
+        };
+        let checkpoint = Checkpoint::load(&path)?;
+        Ok(Some((path, checkpoint)))
+    }
+
+    /// Removes what an earlier run left, so that nothing of it is taken for this run's.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let mut old = checkpoint::list(&self.root.join(CHECKPOINTS))?;
+        old.extend([METRICS, BAD_ROWS].map(|name| self.root.join(name)));
+        old.into_iter().try_for_each(|path| remove(&path))
+    }
+
+    /// Writes a checkpoint, then removes the oldest ones.
+    pub(crate) fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        let folder = self.root.join(CHECKPOINTS);
+        let path = checkpoint.save(&folder)?;
+        let all = checkpoint::list(&folder)?;
+        let surplus = all.len().saturating_sub(self.keep.max(1));
+        all.iter().take(surplus).try_for_each(|path| remove(path))?;
+        Ok(path)
+    }
+
+    /// Writes the adapter where everyone looks for it.
+    pub(crate) fn save_adapter(
+        &self,
+        adapter: &Adapter,
+        model: &Model,
+        notes: &Map<String, Value>,
+    ) -> Result<()> {
+        Ok(adapter.save(&self.root, model, notes)?)
+    }
+
+    /// Writes the adapter as the best so far.
+    pub(crate) fn save_best(
+        &self,
+        adapter: &Adapter,
+        model: &Model,
+        notes: &Map<String, Value>,
+    ) -> Result<()> {
+        let path = self.root.join(BEST);
+        fs::create_dir_all(&path).map_err(|source| Error::Folder { path: path.clone(), source })?;
+        Ok(adapter.save(&path, model, notes)?)
+    }
+
+    /// Reads the best adapter back.
+    pub(crate) fn best(&self, model: &Model) -> Result<Adapter> {
+        Ok(Adapter::load(self.root.join(BEST), model)?)
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    pub(crate) fn record(&self, record: &Record) -> Result<()> {
+        let line = serde_json::to_string(record).map_err(Error::Json)?;
+        Ok(durable::append_line(self.root.join(METRICS), &line)?)
+    }
+
+    /// Length of `metrics.jsonl` in bytes.
+    pub(crate) fn metrics_bytes(&self) -> u64 {
+        fs::metadata(self.root.join(METRICS)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Cuts `metrics.jsonl` back to where a checkpoint stood: what was recorded after it will be
+    /// recorded again.
+    pub(crate) fn rewind_metrics(&self, bytes: u64) -> Result<()> {
+        let path = self.root.join(METRICS);
+        if self.metrics_bytes() <= bytes {
+            return Ok(());
+        }
+        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(bytes));
+        cut.map_err(|source| Error::Folder { path, source })
+    }
+
+    /// Notes the rows of an update that went wrong; returns the file.
+    pub(crate) fn report_bad_rows(&self, what: &Error) -> Result<PathBuf> {
+        let path = self.root.join(BAD_ROWS);
+        if let Error::NotFinite { step, what, value, rows } = what {
+            let value = value.to_string();
+            let line = serde_json::json!({ "step": step, "what": what, "value": value, "rows": rows });
+            durable::append_line(&path, &line.to_string())?;
+        }
+        Ok(path)
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Folder { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,54 @@
+//! Named f32 tensors to and from the bytes of a safetensors file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use mlx_rs::Array;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+
+use crate::{Error, Result, Tensors};
+
+/// The bytes of a file with these tensors and this metadata.
+pub(crate) fn encode<'a>(
+    tensors: impl IntoIterator<Item = (String, &'a Array)>,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>> {
+    let mut parts = Vec::new();
+    for (name, array) in tensors {
+        let array = array.contiguous()?;
+        let bytes: Vec<u8> =
+            array.try_as_slice::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
+        parts.push((name, shape, bytes));
+    }
+    let views = parts.iter().map(|(name, shape, bytes)| {
+        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
+    let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(Error::Encode)?;
+    serialize(views, Some(metadata)).map_err(Error::Encode)
+}
+
+/// The tensors and the metadata of the file at `path`.
+pub(crate) fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
+    let malformed = |what: String| Error::BadTensors { path: path.to_owned(), what };
+    let bytes =
+        std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let (_, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let mut tensors = Tensors::new();
+    for (name, view) in file.iter() {
+        let array = array(&view)
+            .ok_or_else(|| malformed(format!("`{name}`: expected F32, found {}", view.dtype())))?;
+        tensors.insert(name.to_owned(), array);
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+fn array(view: &TensorView<'_>) -> Option<Array> {
+    let (words, []) = view.data().as_chunks::<4>() else { return None };
+    let shape = view.shape().iter().map(|&n| i32::try_from(n).ok()).collect::<Option<Vec<_>>>()?;
+    let values = words.iter().map(|word| f32::from_le_bytes(*word));
+    (view.dtype() == Dtype::F32).then(|| Array::from_iter(values, &shape))
+}

@@ -1,0 +1,425 @@
+//! The run: update after update, with validation, checkpoints and an end.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use models::Model;
+use serde_json::{Map, Value};
+
+use crate::batch::{Cursor, MicroBatch, Sampler, pack};
+use crate::checkpoint::{Checkpoint, Identity, Position};
+use crate::config::{Batches, OnBadLoss, TrainConfig};
+use crate::engine::{Engine, Layout};
+use crate::metrics::{self, Event, Record, Update};
+use crate::run_folder::RunFolder;
+use crate::{
+    Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors, clip_global_norm,
+    global_norm, tensors,
+};
+
+/// Where a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its first update; what an earlier run left in `adapter_path` is removed.
+    Afresh,
+    /// At the newest checkpoint in `adapter_path`, or at the first update if there is none.
+    Resume,
+}
+
+/// The rows of a run.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// Rows that are trained on.
+    pub train: Dataset,
+    /// Rows whose loss is measured now and then.
+    pub valid: Option<Dataset>,
+}
+
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All updates are made.
+    Complete,
+    /// The validation loss no longer fell (`nightshift.early_stop`).
+    EarlyStop,
+    /// The time was up (`nightshift.time_budget`); [`Start::Resume`] goes on from here.
+    TimeBudget,
+    /// The observer asked to stop; [`Start::Resume`] goes on from here.
+    Stopped,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub ending: Ending,
+    /// Updates made, earlier sessions included.
+    pub step: u64,
+    /// Updates the run has in all.
+    pub updates: u64,
+    /// The lowest validation loss and the step it was measured at.
+    pub best: Option<(u64, f64)>,
+}
+
+/// One training run.
+///
+/// ```no_run
+/// use lora_train::{Data, Dataset, Example, Start, TrainConfig, Trainer};
+///
+/// let config = TrainConfig::load("night.yaml")?;
+/// let model = models::Model::open("SmolLM2-135M-Instruct.Q4_1.gguf")?;
+/// let rows = [Example { tokens: vec![1, 2, 3], trained: vec![1..3] }];
+/// let train = Dataset::new("train", rows, config.max_seq_length)?;
+/// let outcome =
+///     Trainer::new(model, config, Data { train, valid: None }, Start::Resume)?.run(&mut ())?;
+/// println!("{:?} after {} updates", outcome.ending, outcome.step);
+/// # Ok::<(), lora_train::Error>(())
+/// ```
+pub struct Trainer {
+    model: Model,
+    config: TrainConfig,
+    data: Data,
+    layout: Layout,
+    engine: Engine,
+    schedule: Schedule,
+    folder: RunFolder,
+    sampler: Sampler,
+    optimizer: Optimizer,
+    factors: Tensors,
+    position: Position,
+}
+
+impl Trainer {
+    /// Gets a run ready: everything that could be wrong with it is found here.
+    pub fn new(model: Model, config: TrainConfig, data: Data, start: Start) -> Result<Self> {
+        let vocabulary = model.head().vocab_size();
+        for split in [Some(&data.train), data.valid.as_ref()].into_iter().flatten() {
+            split.check_tokens(vocabulary)?;
+        }
+        let layout = Layout::new(&config, &model)?;
+        let schedule = Schedule::new(&config, config.updates(data.train.rows().len()))?;
+        let folder = RunFolder::create(&config.adapter_path, config.nightshift.keep_checkpoints)?;
+        let saved = match start {
+            Start::Afresh => None,
+            Start::Resume => folder.newest()?,
+        };
+        let identity = Identity {
+            config: serde_json::to_value(&config).map_err(Error::Json)?,
+            data: digest(&data),
+            // The number of lanes decides the order of sums, so a run keeps its own.
+            lanes: match (&saved, config.nightshift.lanes) {
+                (Some((_, saved)), None) => saved.position.identity.lanes,
+                (_, Some(lanes)) => lanes,
+                (None, None) => Engine::default_lanes()?,
+            },
+        };
+        let mut optimizer = Optimizer::new(&config);
+        let (factors, position) = match saved {
+            Some((path, saved)) => {
+                let differences = saved.position.identity.differences(&identity);
+                if !differences.is_empty() {
+                    return Err(Error::RunChanged { path, differences });
+                }
+                fits(&layout, &saved.factors, &path)?;
+                let Checkpoint { position, factors, optimizer: state } = saved;
+                optimizer.restore(position.optimizer_step, state, &factors)?;
+                folder.rewind_metrics(position.metrics_bytes)?;
+                (factors, position)
+            }
+            None => {
+                folder.clear()?;
+                (initial_factors(&config, &layout)?, Position::start(identity))
+            }
+        };
+        let rows = data.train.rows().len();
+        let sampler = Sampler::new(rows, config.seed, position.cursor);
+        let engine = Engine::start(&model, layout.clone(), position.identity.lanes);
+        Ok(Self {
+            model,
+            config,
+            data,
+            layout,
+            engine,
+            schedule,
+            folder,
+            sampler,
+            optimizer,
+            factors,
+            position,
+        })
+    }
+
+    /// Trains until the end, or until `observer`, the clock or the validation loss end it.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let begun = Instant::now();
+        metrics::reset_peak_memory()?;
+        let updates = self.config.updates(self.data.train.rows().len());
+        let mut control = self.begin(updates, observer)?;
+        let ending = loop {
+            if self.gave_up() {
+                break Ending::EarlyStop;
+            }
+            if self.position.step >= updates {
+                break Ending::Complete;
+            }
+            if control.is_break() {
+                break Ending::Stopped;
+            }
+            if self.config.nightshift.time_budget.is_some_and(|budget| begun.elapsed() >= budget) {
+                break Ending::TimeBudget;
+            }
+            control = self.advance(updates, observer)?;
+        };
+        // Asking to stop has no effect any more: the run is over.
+        let _ = self.save(observer)?;
+        if self.config.nightshift.eval_best && self.position.best.is_some() {
+            let best = self.folder.best(&self.model)?;
+            self.folder.save_adapter(&best, &self.model, &self.notes()?)?;
+        }
+        Ok(Outcome { ending, step: self.position.step, updates, best: self.position.best })
+    }
+
+    /// Tells the plan; a new run also measures the untrained adapter.
+    fn begin(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        let plan = Record::Event(Event::Plan {
+            rows: self.data.train.rows().len() as u64,
+            updates,
+            parameters: self.factors.values().map(|factor| factor.size() as u64).sum(),
+            layers: self.layout.adapted_layers() as u64,
+            lanes: self.engine.lanes() as u64,
+            estimated_memory_bytes: None,
+        });
+        if self.position.metrics_bytes > 0 {
+            return Ok(observer.observe(Progress::Recorded(&plan)));
+        }
+        let told = self.record(plan, observer)?;
+        Ok(and(told, self.validate(observer)?))
+    }
+
+    /// One update, and what is due after it.
+    fn advance(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        let mut control = match self.update() {
+            Ok(update) => self.record(Record::Update(update), observer)?,
+            Err(bad @ Error::NotFinite { .. }) => {
+                let report = self.folder.report_bad_rows(&bad)?;
+                if self.config.nightshift.on_bad_loss == OnBadLoss::Stop {
+                    return Err(bad);
+                }
+                observer.observe(Progress::Skipped { step: self.position.step, report: &report })
+            }
+            Err(other) => return Err(other),
+        };
+        let last = self.position.step == updates;
+        if last || self.is_due(self.config.steps_per_eval) {
+            control = and(control, self.validate(observer)?);
+        }
+        if !last && self.is_due(self.config.save_every) {
+            control = and(control, self.save(observer)?);
+        }
+        Ok(control)
+    }
+
+    /// Whether the last update passed a multiple of `every` iterations.
+    fn is_due(&self, every: u64) -> bool {
+        let group = self.config.grad_accumulation_steps as u64;
+        let (before, after) = ((self.position.step - 1) * group, self.position.step * group);
+        every > 0 && before / every < after / every
+    }
+
+    fn update(&mut self) -> Result<Update> {
+        let begun = Instant::now();
+        let rows = self.sampler.take(self.rows_of_update());
+        let batches = self.pack(&self.data.train, &rows);
+        let mut sums = self.engine.gradients(&self.factors, batches)?;
+        let learning_rate = self.schedule.at(self.position.step);
+        self.position.step += 1;
+        self.position.rows += rows.len() as u64;
+        self.position.cursor = self.sampler.cursor();
+
+        let (step, loss) = (self.position.step, sums.mean());
+        let numbers = |rows: &[usize]| self.numbers(rows);
+        if !loss.is_finite() {
+            let rows = numbers(&sums.suspects);
+            return Err(Error::NotFinite { step, what: "loss", value: loss, rows });
+        }
+        let grad_norm = match self.config.nightshift.max_grad_norm {
+            Some(limit) => clip_global_norm(&mut sums.gradients, limit)?,
+            None => global_norm(&sums.gradients)?,
+        };
+        if !grad_norm.is_finite() {
+            let rows = numbers(&rows);
+            return Err(Error::NotFinite { step, what: "gradient", value: grad_norm, rows });
+        }
+        self.optimizer.update(&mut self.factors, &sums.gradients, learning_rate)?;
+        Ok(Update {
+            step,
+            loss,
+            learning_rate,
+            grad_norm,
+            processed_tokens: sums.processed,
+            trained_tokens: sums.trained,
+            seconds: begun.elapsed().as_secs_f64(),
+            peak_memory_bytes: metrics::peak_memory()?,
+            rss_bytes: metrics::resident_memory().unwrap_or_default(),
+        })
+    }
+
+    /// Rows of the next update: fewer than usual in the last one, if they do not come out even.
+    fn rows_of_update(&self) -> usize {
+        let config = &self.config;
+        let rows = self.data.train.rows().len();
+        let all = match config.nightshift.epochs {
+            Some(epochs) => (epochs * rows as f64).ceil() as u64,
+            None => config.iters * config.batch_size as u64,
+        };
+        let full = (config.batch_size * config.grad_accumulation_steps) as u64;
+        full.min(all.saturating_sub(self.position.rows)) as usize
+    }
+
+    fn pack(&self, data: &Dataset, rows: &[usize]) -> Vec<MicroBatch> {
+        let most = self.engine.micro_batch_tokens(self.config.nightshift.max_tokens_per_step);
+        pack(data.rows(), rows, most, self.engine.lanes())
+    }
+
+    /// Measures the loss on the validation rows, by the arithmetic of training.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        let Some(valid) = &self.data.valid else { return Ok(ControlFlow::Continue(())) };
+        let count = match self.config.val_batches {
+            Batches::All => valid.rows().len(),
+            Batches::AtMost(batches) => valid.rows().len().min(batches * self.config.batch_size),
+        };
+        if count == 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let begun = Instant::now();
+        let rows: Vec<usize> = (0..count).collect();
+        let sums = self.engine.loss(&self.factors, self.pack(valid, &rows))?;
+        let (step, loss) = (self.position.step, sums.mean());
+        let event = Event::Validation {
+            step,
+            loss,
+            tokens: sums.trained,
+            seconds: begun.elapsed().as_secs_f64(),
+        };
+        let control = self.record(Record::Event(event), observer)?;
+        self.judge(step, loss)?;
+        Ok(control)
+    }
+
+    /// Remembers the best adapter, and how long ago it was.
+    fn judge(&mut self, step: u64, loss: f64) -> Result<()> {
+        let needed = self.config.nightshift.early_stop.map_or(0.0, |stop| stop.min_delta);
+        if self.position.best.is_none_or(|(_, best)| loss < best - needed) {
+            (self.position.best, self.position.stale) = (Some((step, loss)), 0);
+            if self.config.nightshift.eval_best {
+                let adapter = self.layout.adapter(&self.factors)?;
+                self.folder.save_best(&adapter, &self.model, &self.notes()?)?;
+            }
+        } else {
+            self.position.stale += 1;
+        }
+        Ok(())
+    }
+
+    fn gave_up(&self) -> bool {
+        let stop = self.config.nightshift.early_stop;
+        stop.is_some_and(|stop| self.position.stale > 0 && self.position.stale >= stop.patience)
+    }
+
+    /// Writes the adapter and a checkpoint.
+    fn save(&self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        let adapter = self.layout.adapter(&self.factors)?;
+        self.folder.save_adapter(&adapter, &self.model, &self.notes()?)?;
+        let optimizer_step = self.optimizer.step();
+        let checkpoint = Checkpoint {
+            position: Position { optimizer_step, ..self.position.clone() },
+            factors: self.factors.clone(),
+            optimizer: self.optimizer.state().clone(),
+        };
+        let path = self.folder.save_checkpoint(&checkpoint)?;
+        Ok(observer.observe(Progress::Saved { step: self.position.step, path: &path }))
+    }
+
+    fn record(&mut self, record: Record, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        self.folder.record(&record)?;
+        self.position.metrics_bytes = self.folder.metrics_bytes();
+        Ok(observer.observe(Progress::Recorded(&record)))
+    }
+
+    /// What `adapter_config.json` says beside the adapter's own keys.
+    fn notes(&self) -> Result<Map<String, Value>> {
+        match self.config.adapter_config(self.model.layers().len())? {
+            Value::Object(notes) => Ok(notes),
+            _ => Ok(Map::new()),
+        }
+    }
+
+    /// Row numbers, as in the file, of rows of the data set.
+    fn numbers(&self, rows: &[usize]) -> Vec<usize> {
+        let all = self.data.train.rows();
+        let mut numbers: Vec<_> =
+            rows.iter().filter_map(|&row| Some(all.get(row)?.number())).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+}
+
+impl Position {
+    fn start(identity: Identity) -> Self {
+        Self {
+            step: 0,
+            optimizer_step: 0,
+            rows: 0,
+            cursor: Cursor::default(),
+            metrics_bytes: 0,
+            best: None,
+            stale: 0,
+            identity,
+        }
+    }
+}
+
+/// The factors a new run starts from.
+fn initial_factors(config: &TrainConfig, layout: &Layout) -> Result<Tensors> {
+    let Some(path) = &config.resume_adapter_file else {
+        return Ok(layout.untrained(config.seed));
+    };
+    let (factors, _) = tensors::read(path)?;
+    fits(layout, &factors, path)?;
+    Ok(factors)
+}
+
+/// Checks that `factors` are those of `layout`, no more and no fewer.
+fn fits(layout: &Layout, factors: &Tensors, path: &Path) -> Result<()> {
+    let mismatch = |name: &str, expected: String, found: String| Error::AdapterMismatch {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        expected,
+        found,
+    };
+    let mut surplus: Vec<_> = factors.keys().map(String::as_str).collect();
+    for (name, shape) in layout.shapes() {
+        surplus.retain(|other| *other != name);
+        let found = factors.get(name).map(mlx_rs::Array::shape);
+        if found != Some(&shape) {
+            let found = found.map_or("no such tensor".into(), |shape| format!("{shape:?}"));
+            return Err(mismatch(name, format!("{shape:?}"), found));
+        }
+    }
+    match surplus.first() {
+        Some(name) => Err(mismatch(name, "no such tensor".into(), "one".into())),
+        None => Ok(()),
+    }
+}
+
+fn digest(data: &Data) -> String {
+    let parts = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
+    parts.map(|split| split.digest().to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// Break if either does.
+fn and(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
+    if a.is_break() { a } else { b }
+}
