@@ -25,6 +25,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// A policy file is no YAML, or has keys or values that no policy has.
+    #[error("{}: {problem}", path.display())]
+    Yaml {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong, with line and column where they are known.
+        problem: String,
+    },
+
     /// A case of a suite cannot be used: a misspelt field would silently make the exam easier.
     #[error("{}: case {case}: {field}: {problem}", path.display())]
     Case {

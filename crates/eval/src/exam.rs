@@ -1,0 +1,278 @@
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::answerer::{Answer, Answerer, Question, Sampling};
+use crate::error::{Error, Result};
+use crate::run::{self, ExamRun, Manifest, Record};
+use crate::score::Scorer;
+use crate::suite::{Case, Suite};
+
+/// How an exam is taken. Two runs are compared only if they agree on all of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExamOptions {
+    /// How answers are drawn; its seed is set from `seeds`.
+    pub sampling: Sampling,
+    /// Cases put at once.
+    pub batch: usize,
+    /// Every case is put once for each seed. One is enough at temperature 0.
+    pub seeds: Vec<u64>,
+}
+
+impl Default for ExamOptions {
+    fn default() -> Self {
+        ExamOptions { sampling: Sampling::default(), batch: 32, seeds: vec![0] }
+    }
+}
+
+/// What one sitting may cost. A sitting that goes on later has a budget of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Tokens of answers; none for no limit.
+    pub tokens: Option<usize>,
+    /// Wall-clock time; none for no limit.
+    pub time: Option<Duration>,
+}
+
+/// The budget that ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetSpent {
+    /// Tokens.
+    Tokens {
+        /// What was allowed.
+        limit: usize,
+        /// What was used.
+        used: usize,
+    },
+    /// Wall-clock time.
+    Time {
+        /// What was allowed.
+        limit: Duration,
+        /// What was used.
+        used: Duration,
+    },
+}
+
+impl fmt::Display for BudgetSpent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BudgetSpent::Tokens { limit, used } => {
+                write!(f, "the budget of {limit} tokens is spent ({used} used)")
+            }
+            BudgetSpent::Time { limit, used } => write!(
+                f,
+                "the budget of {:.1} s is spent ({:.1} s used)",
+                limit.as_secs_f64(),
+                used.as_secs_f64()
+            ),
+        }
+    }
+}
+
+/// How a sitting ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Every case is answered.
+    Complete(ExamRun),
+    /// A budget ran out first. What was answered is on disk, and sitting again goes on from there.
+    Partial {
+        /// The answers so far.
+        run: ExamRun,
+        /// The budget that ran out.
+        spent: BudgetSpent,
+    },
+}
+
+/// A batch is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Answers on disk, those of earlier sittings included.
+    pub done: usize,
+    /// Answers that the exam will have.
+    pub total: usize,
+    /// The batch's answers.
+    pub latest: &'a [Record],
+}
+
+/// An exam: a suite and how it is put.
+///
+/// Answers go to disk batch by batch. An exam killed at any moment and taken again in the same folder puts
+/// only the batches that were not finished, each with the same cases in it as before, and so ends with the
+/// same answers as one that was never interrupted.
+pub struct Exam<'a> {
+    suite: &'a Suite,
+    options: ExamOptions,
+    budget: Budget,
+}
+
+impl<'a> Exam<'a> {
+    /// An exam without a budget.
+    pub fn new(suite: &'a Suite, options: ExamOptions) -> Exam<'a> {
+        Exam { suite, options, budget: Budget::default() }
+    }
+
+    /// Limits what each sitting may cost. The limits are looked at between batches.
+    pub fn with_budget(self, budget: Budget) -> Exam<'a> {
+        Exam { budget, ..self }
+    }
+
+    /// Takes the exam, or goes on with it, in the folder `dir`.
+    pub fn sit(
+        &self,
+        answerer: &mut dyn Answerer,
+        dir: impl AsRef<Path>,
+        on_batch: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Outcome> {
+        let dir = dir.as_ref();
+        let manifest = self.open(answerer.subject(), dir)?;
+        let log = dir.join(run::RECORDS);
+        let batches = self.batches();
+        let total = batches.iter().map(|b| b.cases.len()).sum();
+        let mut records = keep_whole_batches(run::read_records(&log)?, &batches);
+        run::write_records(&log, &records)?;
+
+        let scorers = self.suite.cases.iter().map(Scorer::new).collect::<Result<Vec<_>>>()?;
+        let (start, mut tokens, before) = (Instant::now(), 0, records.len());
+        let mut done = 0;
+        for batch in &batches {
+            done += batch.cases.len();
+            if done <= before {
+                continue;
+            }
+            if let Some(spent) = self.budget.spent(tokens, start.elapsed()) {
+                return Ok(Outcome::Partial { run: ExamRun { manifest, records }, spent });
+            }
+            let fresh = self.put(batch, answerer, &scorers)?;
+            for record in &fresh {
+                durable::append_line(&log, &run::to_line(record))?;
+            }
+            tokens += fresh.iter().map(|r| r.tokens).sum::<usize>();
+            on_batch(Progress { done, total, latest: &fresh });
+            records.extend(fresh);
+        }
+        Ok(Outcome::Complete(ExamRun { manifest, records }))
+    }
+
+    /// Starts the folder, or makes sure that it holds the beginning of this very exam.
+    fn open(&self, subject: crate::Subject, dir: &Path) -> Result<Manifest> {
+        if self.options.batch == 0 || self.options.seeds.is_empty() {
+            let found = format!("batch {}, seeds {:?}", self.options.batch, self.options.seeds);
+            let expected = "a batch of at least one case and at least one seed";
+            return Err(Error::Statistic { what: "exam options", expected, found });
+        }
+        let manifest = Manifest::new(subject, self.suite, self.options.clone());
+        if !dir.join(run::MANIFEST).exists() {
+            ExamRun { manifest: manifest.clone(), records: Vec::new() }.save(dir)?;
+            return Ok(manifest);
+        }
+        let found = ExamRun::load(dir)?.manifest;
+        let same = |what, expected: String, found: String| {
+            let path = dir.to_path_buf();
+            let same = expected == found;
+            same.then_some(()).ok_or(Error::OtherExam { path, what, expected, found })
+        };
+        same("suite", manifest.suite.digest.to_string(), found.suite.digest.to_string())?;
+        same("subject", format!("{:?}", manifest.subject), format!("{:?}", found.subject))?;
+        same("setting", format!("{:?}", manifest.options), format!("{:?}", found.options))?;
+        let versions = (manifest.scoring_version, found.scoring_version);
+        same("scoring version", versions.0.to_string(), versions.1.to_string())?;
+        Ok(found)
+    }
+
+    fn batches(&self) -> Vec<Batch<'a>> {
+        let places: Vec<usize> = (0..self.suite.cases.len()).collect();
+        let batches = self.options.seeds.iter().flat_map(|&seed| {
+            places.chunks(self.options.batch).map(move |places| (seed, places.to_vec()))
+        });
+        batches
+            .map(|(seed, places)| Batch {
+                seed,
+                cases: places.iter().filter_map(|&i| Some((i, self.suite.cases.get(i)?))).collect(),
+            })
+            .collect()
+    }
+
+    fn put(
+        &self,
+        batch: &Batch<'_>,
+        answerer: &mut dyn Answerer,
+        scorers: &[Scorer<'_>],
+    ) -> Result<Vec<Record>> {
+        let questions: Vec<Question<'_>> = batch.cases.iter().map(|(_, c)| (*c).into()).collect();
+        let sampling = Sampling { seed: batch.seed, ..self.options.sampling };
+        let answers = answerer.answer(&questions, &sampling).map_err(|source| {
+            let first_case = batch.cases.first().map_or_else(String::new, |(_, c)| c.id.clone());
+            Error::Answerer { first_case, source }
+        })?;
+        if answers.len() != questions.len() {
+            let (expected, found) = (questions.len(), answers.len());
+            return Err(Error::AnswerCount { expected, found });
+        }
+        let cases = batch.cases.iter().zip(answers);
+        Ok(cases
+            .filter_map(|((i, case), answer)| {
+                Some(record(case, batch.seed, answer, scorers.get(*i)?))
+            })
+            .collect())
+    }
+}
+
+/// Cases that are put together, with their places in the suite.
+struct Batch<'a> {
+    seed: u64,
+    cases: Vec<(usize, &'a Case)>,
+}
+
+impl Budget {
+    fn spent(&self, tokens: usize, time: Duration) -> Option<BudgetSpent> {
+        let tokens_spent = self
+            .tokens
+            .filter(|limit| tokens >= *limit)
+            .map(|limit| BudgetSpent::Tokens { limit, used: tokens });
+        let time_spent = self
+            .time
+            .filter(|limit| time >= *limit)
+            .map(|limit| BudgetSpent::Time { limit, used: time });
+        tokens_spent.or(time_spent)
+    }
+}
+
+/// The records of the leading batches that are there in full; a batch cut short is put again, for its
+/// answers may depend on which cases it was put with.
+fn keep_whole_batches(mut records: Vec<Record>, batches: &[Batch<'_>]) -> Vec<Record> {
+    let mut kept = 0;
+    for batch in batches {
+        let end = kept + batch.cases.len();
+        let there = records.get(kept..end).is_some_and(|found| {
+            found.iter().zip(&batch.cases).all(|(r, (_, c))| r.case == c.id && r.seed == batch.seed)
+        });
+        if !there {
+            break;
+        }
+        kept = end;
+    }
+    records.truncate(kept);
+    records
+}
+
+fn record(case: &Case, seed: u64, answer: Answer, scorer: &Scorer<'_>) -> Record {
+    Record {
+        case: case.id.clone(),
+        category: case.category,
+        agent: case.agent,
+        tier: case.tier,
+        weight: case.weight,
+        seed,
+        prompt: case.prompt_digest(),
+        question: case.turns.last().map_or_else(String::new, |turn| turn.content.clone()),
+        score: scorer.score(&answer.text),
+        answer: answer.text,
+        finish: answer.finish,
+        prompt_tokens: answer.prompt_tokens,
+        tokens: answer.tokens,
+        latency_ms: u64::try_from(answer.latency.as_millis()).unwrap_or(u64::MAX),
+    }
+}

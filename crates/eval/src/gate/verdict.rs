@@ -1,0 +1,138 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Agent;
+use crate::stats::Bootstrap;
+use crate::suite::{Category, Tier};
+
+/// Whether the candidate may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// Every rule is met.
+    Promote,
+    /// At least one is not.
+    Refuse,
+}
+
+/// Whom the candidate was compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// The model that serves now.
+    Champion,
+    /// The bare model, as long as there is no champion.
+    Base,
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Reference::Champion => "champion",
+            Reference::Base => "base",
+        })
+    }
+}
+
+/// One rule of the policy, applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleVerdict {
+    /// The rule, such as `held_out` or `floor.jailbreak`.
+    pub rule: String,
+    /// The least value that passes.
+    pub threshold: f64,
+    /// The value found.
+    pub value: f64,
+    /// Whether it passes.
+    pub passed: bool,
+    /// The same in a sentence.
+    pub sentence: String,
+}
+
+/// The comparison on some of the cases.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison<K> {
+    /// Which cases.
+    pub of: K,
+    /// The candidate's mean score.
+    pub candidate: f64,
+    /// The reference's mean score.
+    pub reference: f64,
+    /// The paired bootstrap over them.
+    pub bootstrap: Bootstrap,
+}
+
+/// The gate's decision and every number behind it. [`Display`](fmt::Display) prints it as a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether the candidate may serve.
+    pub decision: Decision,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Whom it was compared with.
+    pub reference: Reference,
+    /// Every rule, applied.
+    pub rules: Vec<RuleVerdict>,
+    /// Cases compared.
+    pub cases: usize,
+    /// The smallest true held-out difference that this exam would show on four nights out of five; none if it
+    /// has fewer than two held-out cases.
+    pub detectable: Option<f64>,
+    /// The first candidate run against the reference, by tier.
+    pub tiers: Vec<Comparison<Tier>>,
+    /// The same by category.
+    pub categories: Vec<Comparison<Category>>,
+    /// The same by agent.
+    pub agents: Vec<Comparison<Agent>>,
+    /// The scoring version of all runs.
+    pub scoring_version: u32,
+}
+
+impl Verdict {
+    /// Whether the candidate may serve.
+    pub fn promotes(&self) -> bool {
+        self.decision == Decision::Promote
+    }
+
+    /// The rules that are not met.
+    pub fn failed(&self) -> impl Iterator<Item = &RuleVerdict> {
+        self.rules.iter().filter(|rule| !rule.passed)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.promotes() { "PROMOTE" } else { "REFUSE" };
+        writeln!(f, "{word}: {}\n", self.reason)?;
+        writeln!(f, "{:<6}{:<22}{:>9}{:>9}  ", "", "rule", "needs", "has")?;
+        for rule in &self.rules {
+            let mark = if rule.passed { "ok" } else { "FAILED" };
+            let figures = format!("{:>9.3}{:>9.3}", rule.threshold, rule.value);
+            writeln!(f, "{mark:<6} {:<21}{figures}  {}", rule.rule, rule.sentence)?;
+        }
+        writeln!(
+            f,
+            "\n{:<22}{:>10}{:>10}{:>8}{:>9}{:>6}{:>6}",
+            "scores", "candidate", self.reference, "diff", "P(better)", "cases", "ties"
+        )?;
+        self.tiers.iter().try_for_each(|row| row.write(f))?;
+        self.categories.iter().try_for_each(|row| row.write(f))?;
+        self.agents.iter().try_for_each(|row| row.write(f))?;
+        if let Some(difference) = self.detectable {
+            writeln!(
+                f,
+                "\nA true held-out difference of {difference:+.3} would be seen on 4 nights of 5."
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: fmt::Display> Comparison<K> {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Bootstrap { cases, ties, difference, better, .. } = self.bootstrap;
+        let scores = format!("{:>10.3}{:>10.3}{difference:>+8.3}", self.candidate, self.reference);
+        writeln!(f, "{:<22}{scores}{better:>9.3}{cases:>6}{ties:>6}", self.of)
+    }
+}
