@@ -1,1 +1,40 @@
 //! Chat data: clean messages, templates, tokenizers, and which tokens are trained.
+//!
+//! Three steps, each usable alone:
+//!
+//! - [`jsonl`] reads and writes rows;
+//! - [`ChatTokenizer`] renders messages with a model's own template and encodes them with its own vocabulary, so that
+//!   text from outside never becomes a control token;
+//! - [`ChatTokenizer::training_row`] says which of the tokens a trainer should learn from.
+//!
+//! ```no_run
+//! use chat_format::{ChatTokenizer, Conversation, Message, RenderOptions, Supervision};
+//!
+//! let tokenizer = ChatTokenizer::open("model.gguf")?;
+//! let chat = Conversation::new(vec![
+//!     Message::system("You are windu..."),
+//!     Message::user("Scan the network"),
+//!     Message::assistant("Running scan..."),
+//! ]);
+//! let row = tokenizer.training_row(&chat, &RenderOptions::default(), Supervision::AssistantTurns)?;
+//! for span in &row.trained {
+//!     println!("{}", tokenizer.decode(&row.tokens[span.clone()])?);
+//! }
+//! # Ok::<(), chat_format::Error>(())
+//! ```
+
+mod disguise;
+mod error;
+mod json;
+pub mod jsonl;
+mod message;
+mod problem;
+mod supervise;
+mod template;
+mod tokenizer;
+
+pub use error::{Error, Result};
+pub use message::{Conversation, Message, Role, ToolCall};
+pub use problem::Problem;
+pub use supervise::{Supervision, TrainingRow};
+pub use tokenizer::{ChatTokenizer, RenderOptions, Thinking};

@@ -1,0 +1,79 @@
+//! Text from outside can never become a control token: the scheme.
+//!
+//! A template joins its own control tokens and other people's words into one text, and afterwards nothing tells them
+//! apart. So before rendering, every character that begins or ends the literal of some control token (`<` and `>`, mostly) is
+//! replaced, in all text from outside, by a private-use character that occurs nowhere else. In the rendered text a
+//! literal then begins and ends with characters that only the template can have written. The text is cut at those
+//! literals, the pieces between get their characters back, and each piece is encoded with control tokens switched off.
+//! One character stands for one, so templates that trim, split or measure their input see the same shapes as ever.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+const PRIVATE_USE: [std::ops::RangeInclusive<char>; 2] =
+    ['\u{F0000}'..='\u{FFFFD}', '\u{100000}'..='\u{10FFFD}'];
+
+/// The characters to hide, each with its stand-in.
+#[derive(Debug)]
+pub(crate) struct Disguise {
+    pairs: Vec<(char, char)>,
+}
+
+impl Disguise {
+    /// Chooses stand-ins for `guarded` that occur neither in `outside` nor in the template.
+    pub(crate) fn choose(
+        guarded: &BTreeSet<char>,
+        outside: &Value,
+        template: &str,
+    ) -> Result<Self> {
+        let mut taken = HashSet::new();
+        let mut note = |text: &str| taken.extend(text.chars().filter(|&c| c >= '\u{F0000}'));
+        note(template);
+        visit(outside, &mut note);
+        let mut free = PRIVATE_USE.into_iter().flatten().filter(|c| !taken.contains(c));
+        let pairs = guarded
+            .iter()
+            .map(|&hidden| free.next().map(|stand_in| (hidden, stand_in)))
+            .collect::<Option<Vec<_>>>();
+        Ok(Disguise { pairs: pairs.ok_or(Error::NoStandIn)? })
+    }
+
+    /// Hides the guarded characters in every text inside `outside`, keys of objects included.
+    pub(crate) fn hide(&self, outside: Value) -> Value {
+        match outside {
+            Value::String(text) => Value::String(self.hide_text(&text)),
+            Value::Array(items) => items.into_iter().map(|item| self.hide(item)).collect(),
+            Value::Object(fields) => fields
+                .into_iter()
+                .map(|(key, value)| (self.hide_text(&key), self.hide(value)))
+                .collect(),
+            other => other,
+        }
+    }
+
+    /// Gives a piece of rendered text its characters back.
+    pub(crate) fn reveal(&self, text: &str) -> String {
+        let back = |c| self.pairs.iter().find(|pair| pair.1 == c).map_or(c, |pair| pair.0);
+        text.chars().map(back).collect()
+    }
+
+    fn hide_text(&self, text: &str) -> String {
+        let hide = |c| self.pairs.iter().find(|pair| pair.0 == c).map_or(c, |pair| pair.1);
+        text.chars().map(hide).collect()
+    }
+}
+
+fn visit(value: &Value, note: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => note(text),
+        Value::Array(items) => items.iter().for_each(|item| visit(item, note)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            note(key);
+            visit(value, note);
+        }),
+        _ => {}
+    }
+}

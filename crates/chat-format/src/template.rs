@@ -1,0 +1,150 @@
+//! The model's own chat template, rendered the way Hugging Face's `apply_chat_template` does.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{Environment, Error, ErrorKind, State, context};
+
+use crate::json;
+
+const NAME: &str = "chat_template";
+
+/// A compiled chat template.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    env: Environment<'static>,
+    source: String,
+}
+
+/// What a template sees.
+pub(crate) struct Scene<'a> {
+    pub(crate) messages: serde_json::Value,
+    pub(crate) tools: serde_json::Value,
+    pub(crate) bos_token: &'a str,
+    pub(crate) eos_token: &'a str,
+    pub(crate) add_generation_prompt: bool,
+    pub(crate) enable_thinking: bool,
+    pub(crate) date: jiff::civil::Date,
+}
+
+impl Template {
+    pub(crate) fn new(source: &str) -> Result<Self, Error> {
+        let mut env = Environment::new();
+        env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.add_filter("tojson", tojson);
+        env.add_function("raise_exception", raise_exception);
+        env.add_function("strftime_now", strftime_now);
+        env.add_template_owned(NAME, without_generation_tags(source))?;
+        Ok(Template { env, source: source.to_owned() })
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(crate) fn render(&self, scene: &Scene) -> Result<String, Error> {
+        let tools = match &scene.tools {
+            serde_json::Value::Array(tools) if !tools.is_empty() => Value::from(Serde(tools)),
+            _ => Value::from(()),
+        };
+        self.env.get_template(NAME)?.render(context! {
+            messages => Value::from(Serde(&scene.messages)),
+            tools => tools,
+            bos_token => scene.bos_token,
+            eos_token => scene.eos_token,
+            add_generation_prompt => scene.add_generation_prompt,
+            enable_thinking => scene.enable_thinking,
+            __date => scene.date.to_string(),
+        })
+    }
+}
+
+/// `{% generation %}` marks the assistant's words for Hugging Face's trainer and prints nothing; the engine does not know it.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(end) = rest[start..].find("%}").map(|end| start + end + 2) else { break };
+        let tag = &rest[start..end];
+        out.push_str(&rest[..start]);
+        match tag[2..tag.len() - 2].trim_matches('-').trim() {
+            "generation" => out.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
+            _ => out.push_str(tag),
+        }
+        rest = &rest[end..];
+    }
+    out + rest
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of the engine's own filter.
+fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
+    let indent = match indent {
+        None => options.get::<Option<usize>>("indent")?,
+        given => given,
+    };
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?;
+    options.assert_all_used()?;
+    if ascii == Some(true) {
+        let reason = "tojson: ensure_ascii=True is not supported";
+        return Err(Error::new(ErrorKind::InvalidOperation, reason));
+    }
+    json::dumps(value, indent).map_err(|error| {
+        Error::new(ErrorKind::BadSerialization, "tojson: no JSON form").with_source(error)
+    })
+}
+
+fn raise_exception(message: String) -> Result<String, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// The date comes from the caller, so that the same row renders the same way tomorrow.
+fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
+    let bad = |reason: String| Error::new(ErrorKind::InvalidOperation, reason);
+    let date = state.lookup("__date").map(|date| date.to_string()).unwrap_or_default();
+    let date: jiff::civil::Date = date.parse().map_err(|_| bad(format!("no date in {date:?}")))?;
+    jiff::fmt::strtime::format(format, date.at(0, 0, 0, 0))
+        .map_err(|error| bad(format!("strftime_now({format:?}): {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn render(source: &str) -> Result<String, Error> {
+        Template::new(source)?.render(&Scene {
+            messages: json!([{"role": "user", "content": "1 < 2 \"ü\""}]),
+            tools: json!([]),
+            bos_token: "<s>",
+            eos_token: "</s>",
+            add_generation_prompt: true,
+            enable_thinking: false,
+            date: jiff::civil::date(2026, 4, 8),
+        })
+    }
+
+    #[test]
+    fn python_habits_work() {
+        let cases = [
+            ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "1 < 2 \"ü\""}"#),
+            ("{{ [1, 2] | tojson(indent=2) }}", "[\n  1,\n  2\n]"),
+            ("{{ strftime_now('%d %b %Y') }}", "08 Apr 2026"),
+            ("{{ messages[0].content.split('<')[0].strip() }}", "1"),
+            ("{{ messages[0].get('nothing') is none }}", "true"),
+            ("{% generation %}x{% endgeneration %}", "x"),
+            ("{%- if tools %}a{% else %}b{% endif %}", "b"),
+            ("  {% if true %}\nline\n  {% endif %}\n", "line\n"),
+            ("{{ enable_thinking is defined and enable_thinking is false }}", "true"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(render(source).unwrap(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_template_can_refuse() {
+        let error = render("{{ raise_exception('Conversation roles must alternate') }}");
+        assert!(format!("{:#}", error.unwrap_err()).contains("roles must alternate"));
+    }
+}
