@@ -56,6 +56,14 @@ impl Kernels {
         }
     }
 
+    /// The size of that type.
+    pub fn bytes_per_value(self) -> usize {
+        match self {
+            Self::Blas => 4,
+            Self::Native => 2,
+        }
+    }
+
     /// Settles [`WeightResidency::Auto`] for a model of so many weights.
     pub fn residency(self, wish: WeightResidency, weights: usize) -> WeightResidency {
         match (wish, self) {

@@ -4,6 +4,7 @@ use mlx_rs::{Array, transforms};
 
 use crate::adapter::Adapter;
 use crate::attention::{Attend, Core};
+use crate::cache::{CacheShape, KvCache};
 use crate::config::{Config, EMBEDDING, FINAL_NORM, OUTPUT};
 use crate::head::Head;
 use crate::layer::{Batch, Block, Flow, Layer};
@@ -88,6 +89,24 @@ impl Model {
         let ends = embedding.chain(untied.into_iter().flat_map(Linear::arrays));
         let ends: usize = ends.map(|array| array.nbytes()).sum();
         ends + self.layers.iter().map(Layer::weight_bytes).sum::<usize>()
+    }
+
+    /// Bytes of keys and values that one token of one row leaves in the caches of all layers.
+    pub fn cache_bytes_per_token(&self) -> usize {
+        let Config { num_layers, num_kv_heads, head_dim, .. } = self.config;
+        num_layers * num_kv_heads * head_dim * 2 * self.kernels.bytes_per_value()
+    }
+
+    /// Empty caches, one per layer.
+    pub(crate) fn new_caches(&self, rows: usize, columns: usize) -> Result<Vec<KvCache>> {
+        let Config { num_layers, num_kv_heads: kv_heads, head_dim, .. } = self.config;
+        let shape = CacheShape { rows, kv_heads, columns, head_dim, dtype: self.kernels.dtype() };
+        (0..num_layers).map(|_| KvCache::new(shape)).collect()
+    }
+
+    /// How products are computed on this device.
+    pub(crate) fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// The start of a forward pass over rows laid end to end: what enters the first layer, and what

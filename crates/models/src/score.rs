@@ -1,0 +1,121 @@
+use std::ops::Range;
+
+use mlx_rs::Array;
+use mlx_rs::error::Exception;
+
+use crate::sample::log_sum_exp;
+use crate::{Adapter, Error, Model, Result, Rows};
+
+/// A sequence, and which of its tokens count.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreRow<'a> {
+    /// The tokens.
+    pub tokens: &'a [u32],
+    /// Ranges of token indices whose prediction is scored. Token 0 has nothing before it to be
+    /// predicted from and never counts.
+    pub scored: &'a [Range<usize>],
+}
+
+/// How probable a model finds the scored tokens of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Sum of the natural logarithms of their probabilities.
+    pub log_prob: f64,
+    /// How many there are.
+    pub tokens: usize,
+}
+
+impl Score {
+    /// Mean loss per token, `-log_prob / tokens`; not a number without tokens.
+    pub fn loss(&self) -> f64 {
+        -self.log_prob / self.tokens as f64
+    }
+}
+
+impl std::iter::Sum for Score {
+    /// Of several rows together: their mean loss is weighted by tokens.
+    fn sum<I: Iterator<Item = Self>>(scores: I) -> Self {
+        scores.fold(Self::default(), |sum, score| Self {
+            log_prob: sum.log_prob + score.log_prob,
+            tokens: sum.tokens + score.tokens,
+        })
+    }
+}
+
+/// Tokens that go through the layers together.
+const TOKENS_PER_STEP: usize = 1024;
+/// Logits that exist at one time: 64 MiB of f32.
+const LOGITS_AT_ONCE: usize = 16 << 20;
+
+/// Scores rows, laid end to end in micro-batches; only scored positions go through the head.
+///
+/// ```no_run
+/// use models::{Adapter, Model, Score, ScoreRow, score};
+///
+/// let model = Model::open("SmolLM2-135M-Instruct.Q4_1.gguf")?;
+/// let row = ScoreRow { tokens: &[504, 3575, 282, 4649, 314, 7042], scored: &[5..6] };
+/// let total: Score = score(&model, &Adapter::none(&model), &[row])?.into_iter().sum();
+/// println!("loss {:.3} over {} tokens", total.loss(), total.tokens);
+/// # Ok::<(), models::Error>(())
+/// ```
+pub fn score(model: &Model, adapter: &Adapter, rows: &[ScoreRow]) -> Result<Vec<Score>> {
+    let mut scores = Vec::with_capacity(rows.len());
+    let mut rest = rows;
+    while let Some(first) = rest.first() {
+        let mut tokens = first.tokens.len();
+        let more = rest.iter().skip(1).take_while(|row| {
+            tokens += row.tokens.len();
+            tokens <= TOKENS_PER_STEP
+        });
+        let (batch, later) = rest.split_at(1 + more.count());
+        scores.extend(score_batch(model, adapter, batch)?);
+        rest = later;
+    }
+    Ok(scores)
+}
+
+/// A scored token: its row, the position it is predicted from, and its id.
+struct Target {
+    row: usize,
+    position: usize,
+    token: u32,
+}
+
+fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<Vec<Score>> {
+    let rows = Rows::new(batch.iter().map(|row| row.tokens.len()).collect::<Vec<_>>())?;
+    let tokens: Vec<u32> = batch.iter().flat_map(|row| row.tokens).copied().collect();
+    let targets: Vec<Target> = (batch.iter().zip(rows.starts()).enumerate())
+        .flat_map(|(row, (ScoreRow { tokens, scored }, start))| {
+            let indices = scored.iter().cloned().flatten().filter(|&index| index > 0);
+            indices.filter_map(move |index| {
+                let token = *tokens.get(index)?;
+                Some(Target { row, position: start + index - 1, token })
+            })
+        })
+        .collect();
+    let mut scores = vec![Score::default(); batch.len()];
+    let vocabulary = model.config().vocab_size;
+    if let Some(target) = targets.iter().find(|target| target.token as usize >= vocabulary) {
+        let Target { position, token, .. } = *target;
+        return Err(Error::Token { token, position, vocab_size: vocabulary });
+    }
+    let hidden = model.hidden(&tokens, &rows, adapter)?;
+    for chunk in targets.chunks((LOGITS_AT_ONCE / vocabulary).max(1)) {
+        let positions = chunk.iter().map(|target| target.position as u32);
+        let positions = Array::from_iter(positions, &[chunk.len() as i32]);
+        let logits = model.head().logits(&hidden.take_axis(positions, 1)?)?;
+        let logits = logits
+            .try_as_slice::<f32>()
+            .map_err(|error| Error::Mlx(Exception::custom(error.to_string())))?;
+        for (target, logits) in chunk.iter().zip(logits.chunks_exact(vocabulary)) {
+            let (Some(score), Some(&logit)) =
+                (scores.get_mut(target.row), logits.get(target.token as usize))
+            else {
+                continue;
+            };
+            score.log_prob += f64::from(logit) - log_sum_exp(logits);
+            score.tokens += 1;
+        }
+    }
+    Ok(scores)
+}

