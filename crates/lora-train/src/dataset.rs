@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use chat_format::TrainingRow;
 use durable::Digest;
 
 use crate::{Error, Result};
@@ -13,6 +14,12 @@ pub struct Example {
     pub tokens: Vec<u32>,
     /// Ranges of `tokens` that are trained.
     pub trained: Vec<Range<usize>>,
+}
+
+impl From<TrainingRow> for Example {
+    fn from(TrainingRow { tokens, trained }: TrainingRow) -> Self {
+        Self { tokens, trained }
+    }
 }
 
 /// One example, cut to what the loss can see.

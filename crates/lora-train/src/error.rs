@@ -77,6 +77,21 @@ pub enum Error {
     #[error("cannot be written as JSON: {0}")]
     Json(serde_json::Error),
 
+    /// A data file cannot be read, or has a line that is no row.
+    #[error(transparent)]
+    Data(#[from] chat_format::Error),
+
+    /// A row that the model's chat template or tokenizer refuses.
+    #[error("{}:{line}: {source}", path.display())]
+    Render {
+        /// The data file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// The refusal.
+        source: chat_format::Error,
+    },
+
     /// No row of a split has a trained token: all prompts, or all cut before the first answer.
     #[error(
         "{split} data: none of {rows} rows has a token to train on within {max_length} tokens \

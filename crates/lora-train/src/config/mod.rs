@@ -208,6 +208,18 @@ impl TrainConfig {
         Ok(config)
     }
 
+    /// Where the model is.
+    pub fn model_path(&self) -> Result<&Path> {
+        let found = self.model.as_deref();
+        found.ok_or_else(|| self.invalid("model", "a model folder or a .gguf file", "nothing"))
+    }
+
+    /// Where the rows are.
+    pub fn data_folder(&self) -> Result<&Path> {
+        let found = self.data.as_deref();
+        found.ok_or_else(|| self.invalid("data", "a folder with train.jsonl", "nothing"))
+    }
+
     /// Iterations of the run over `rows` training rows: `iters`, or what `nightshift.epochs` asks.
     pub fn iterations(&self, rows: usize) -> u64 {
         match self.nightshift.epochs {

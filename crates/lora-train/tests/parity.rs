@@ -1,0 +1,104 @@
+//! Five updates against those of `mlx_lm.lora` (`fixtures/golden/mlx_lm/parity.py`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use lora_train::metrics::Record;
+use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
+use mlx_rs::Array;
+use models::Model;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Golden {
+    tokens: Vec<u32>,
+    cases: BTreeMap<String, Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    num_layers: usize,
+    lora_parameters: Value,
+    offset: usize,
+    optimizer: String,
+    optimizer_config: Value,
+    learning_rate: f64,
+    lr_schedule: Value,
+    losses: Vec<f64>,
+}
+
+/// Of the largest distance that any number of the adapter moves. Both sides compute in f32, in
+/// another order; Adam's division by the gradient's own size makes most of what is left of that.
+const TOLERANCE: f32 = 2e-3;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/mlx_lm").join(name)
+}
+
+fn adapter(path: &Path) -> HashMap<String, Array> {
+    Array::load_safetensors(path).unwrap()
+}
+
+fn largest_difference(ours: &HashMap<String, Array>, theirs: &HashMap<String, Array>) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    let differences = theirs.iter().map(|(name, theirs)| {
+        let ours = ours.get(name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(ours.shape(), theirs.shape(), "{name}");
+        ours.subtract(theirs).unwrap().abs().unwrap().max(None).unwrap().item_exact::<f32>()
+    });
+    differences.fold(0.0, f32::max)
+}
+
+#[test]
+fn five_updates_end_where_mlx_lms_do() {
+    let golden = std::fs::read_to_string(fixture("parity.json")).unwrap();
+    let golden: Golden = serde_json::from_str(&golden).unwrap();
+    assert_eq!(golden.cases.len(), 2);
+    for (name, case) in golden.cases {
+        let folder = tempfile::tempdir().unwrap();
+        let start = fixture(&format!("{name}.start.safetensors"));
+        let config: TrainConfig = serde_json::from_value(json!({
+            "adapter_path": folder.path(),
+            "resume_adapter_file": start,
+            "num_layers": case.num_layers,
+            "lora_parameters": case.lora_parameters,
+            "optimizer": case.optimizer,
+            "optimizer_config": { &case.optimizer: case.optimizer_config },
+            "learning_rate": case.learning_rate,
+            "lr_schedule": case.lr_schedule,
+            "batch_size": 1,
+            "iters": case.losses.len(),
+            "max_seq_length": golden.tokens.len(),
+        }))
+        .unwrap();
+        config.validate().unwrap();
+
+        let model = Model::open(fixture("model")).unwrap();
+        let length = golden.tokens.len();
+        let trained = std::iter::once(case.offset.max(1)..length).collect();
+        let row = Example { tokens: golden.tokens.clone(), trained };
+        let train = Dataset::new("train", [row], length).unwrap();
+        let mut losses = Vec::new();
+        let mut watch = |progress: Progress<'_>| {
+            if let Progress::Recorded(Record::Update(update)) = progress {
+                losses.push(update.loss);
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Afresh);
+        let outcome = trainer.unwrap().run(&mut watch).unwrap();
+        assert_eq!(outcome.ending, Ending::Complete);
+
+        for (ours, theirs) in losses.iter().zip(&case.losses) {
+            assert!((ours - theirs).abs() <= 1e-5 * theirs, "{name}: loss {ours}, mlx-lm {theirs}");
+        }
+        assert_eq!(losses.len(), case.losses.len());
+        let theirs = adapter(&fixture(&format!("{name}.end.safetensors")));
+        let ours = adapter(&folder.path().join("adapters.safetensors"));
+        let moved = largest_difference(&theirs, &adapter(&start));
+        let apart = largest_difference(&ours, &theirs);
+        println!("{name}: {apart:e} apart of {moved:e} moved ({:.1e})", apart / moved);
+        assert!(apart <= TOLERANCE * moved, "{name}: {apart:e} apart of {moved:e} moved");
+    }
+}
