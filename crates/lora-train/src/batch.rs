@@ -134,3 +134,75 @@ pub fn pack(data: &[Row], rows: &[usize], max_tokens: usize, lanes: usize) -> Ve
         count = (count + lanes).min(rows.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dataset::{Dataset, Example};
+
+    fn dataset(lengths: &[usize]) -> Dataset {
+        let rows = lengths.iter().map(|&length| Example {
+            tokens: (0..=length as u32).collect(),
+            trained: vec![length..length + 1],
+        });
+        Dataset::new("train", rows, usize::MAX).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_epoch_has_every_row_once_and_a_resumed_sampler_goes_on(
+            rows in 1usize..40,
+            takes in prop::collection::vec(0usize..30, 1..20),
+            seed: u64,
+        ) {
+            let mut sampler = Sampler::new(rows, seed, Cursor::default());
+            let mut seen = Vec::new();
+            for count in takes {
+                let mut resumed = Sampler::new(rows, seed, sampler.cursor());
+                let taken = sampler.take(count);
+                prop_assert_eq!(taken.len(), count);
+                prop_assert_eq!(&taken, &resumed.take(count));
+                seen.extend(taken);
+            }
+            for epoch in seen.chunks(rows) {
+                let mut epoch = epoch.to_vec();
+                epoch.sort_unstable();
+                epoch.dedup();
+                prop_assert!(epoch.len() == rows || seen.len() % rows != 0 && epoch.len() == seen.len() % rows);
+            }
+        }
+
+        #[test]
+        fn packing_keeps_every_row_and_the_limit(
+            lengths in prop::collection::vec(1usize..50, 1..30),
+            max_tokens in 1usize..120,
+            lanes in 1usize..5,
+        ) {
+            let data = dataset(&lengths);
+            let rows: Vec<_> = (0..lengths.len()).collect();
+            let batches = pack(data.rows(), &rows, max_tokens, lanes);
+            let mut packed: Vec<_> = batches.iter().flat_map(|micro| micro.rows.clone()).collect();
+            packed.sort_unstable();
+            prop_assert_eq!(packed, rows);
+            for micro in &batches {
+                prop_assert!(micro.tokens.len() <= max_tokens || micro.rows.len() == 1);
+                prop_assert_eq!(micro.tokens.len(), micro.lengths.iter().sum::<usize>());
+                for (&position, &target) in micro.positions.iter().zip(&micro.targets) {
+                    // In these rows every token is its own place in the row.
+                    prop_assert_eq!(micro.tokens[position as usize] + 1, target);
+                    let row = micro.row_at(position as usize);
+                    prop_assert_eq!(row.map(|row| lengths[row] as u32), Some(target));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_differ() {
+        let order = |seed, epoch| Sampler::new(50, seed, Cursor { epoch, offset: 0 }).take(50);
+        assert_ne!(order(0, 0), order(0, 1));
+        assert_ne!(order(0, 0), order(1, 0));
+    }
+}

@@ -64,7 +64,8 @@ impl Checkpoint {
     pub(crate) fn save(&self, folder: &Path) -> Result<PathBuf> {
         let path = folder.join(format!("{:08}.safetensors", self.position.step));
         let factors = self.factors.iter().map(|(name, array)| (format!("{ADAPTER}{name}"), array));
-        let state = self.optimizer.iter().map(|(name, array)| (format!("{OPTIMIZER}{name}"), array));
+        let state =
+            self.optimizer.iter().map(|(name, array)| (format!("{OPTIMIZER}{name}"), array));
         let position = serde_json::to_string(&self.position).map_err(Error::Json)?;
         let metadata = HashMap::from([(METADATA.to_owned(), position)]);
         durable::write(&path, tensors::encode(factors.chain(state), metadata)?)?;
@@ -102,7 +103,8 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let step = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        if let (Some(step), Some("safetensors")) = (step, path.extension().and_then(|e| e.to_str())) {
+        if let (Some(step), Some("safetensors")) = (step, path.extension().and_then(|e| e.to_str()))
+        {
             found.push((step, path));
         }
     }

@@ -163,7 +163,8 @@ impl Dataset {
         for row in &self.rows {
             let numbers = [row.tokens.len(), row.targets.len()].into_iter().map(|n| n as u64);
             let targets = row.targets.iter().map(|&target| target as u64);
-            let all = numbers.chain(row.tokens.iter().map(|&token| u64::from(token))).chain(targets);
+            let all =
+                numbers.chain(row.tokens.iter().map(|&token| u64::from(token))).chain(targets);
             bytes.extend(all.flat_map(u64::to_le_bytes));
         }
         durable::digest(bytes)

@@ -14,6 +14,7 @@ mod rows;
 mod run_folder;
 mod schedule;
 mod tensors;
+mod test_set;
 mod trainer;
 
 pub use config::{
@@ -27,4 +28,5 @@ pub use observer::{Observer, Progress};
 pub use optimizer::{Optimizer, Tensors, clip_global_norm, global_norm};
 pub use rows::{Columns, read_rows};
 pub use schedule::Schedule;
+pub use test_set::test_loss;
 pub use trainer::{Data, Ending, Outcome, Start, Trainer};

@@ -112,7 +112,8 @@ impl RunFolder {
         let path = self.root.join(BAD_ROWS);
         if let Error::NotFinite { step, what, value, rows } = what {
             let value = value.to_string();
-            let line = serde_json::json!({ "step": step, "what": what, "value": value, "rows": rows });
+            let line =
+                serde_json::json!({ "step": step, "what": what, "value": value, "rows": rows });
             durable::append_line(&path, &line.to_string())?;
         }
         Ok(path)

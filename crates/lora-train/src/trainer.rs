@@ -231,7 +231,8 @@ impl Trainer {
         let begun = Instant::now();
         let rows = self.sampler.take(self.rows_of_update());
         let batches = self.pack(&self.data.train, &rows);
-        let mut sums = self.engine.gradients(&self.factors, batches)?;
+        let moment = (self.config.seed, self.position.step);
+        let mut sums = self.engine.gradients(&self.factors, batches, moment)?;
         let learning_rate = self.schedule.at(self.position.step);
         self.position.step += 1;
         self.position.rows += rows.len() as u64;

@@ -169,6 +169,10 @@ fn refusals_name_the_place_the_key_and_what_is_wrong() {
             "night.yaml:3: `nightshift.epochs`: expected no `iters` beside it, found both",
         ),
         (
+            "fine_tune_type: dora",
+            "night.yaml:1: `fine_tune_type`: expected lora, the one type that is trained, found dora",
+        ),
+        (
             "hf_dataset: { path: someone/rows }",
             "night.yaml:1: `hf_dataset`: expected rows in local files, named by `data`, found a data set on a hub",
         ),

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use mlx_rs::{Array, Dtype, transforms};
+use mlx_rs::{Array, Dtype, random, transforms};
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,36 @@ pub struct Lora {
     pub b: Array,
     /// The strength, used as it is (not divided by the rank).
     pub scale: f32,
+    /// What is left out of `x` before `A` in training; absent otherwise.
+    pub dropout: Option<Dropout>,
+}
+
+/// Inverted dropout: each value is zero with probability `rate`, else divided by `1 - rate`.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    /// The probability, below 1.
+    pub rate: f32,
+    /// MLX's random key. The same key leaves out the same values: a layer can be computed again.
+    pub key: Array,
+}
+
+impl Dropout {
+    fn apply(&self, x: &Array) -> Result<Array> {
+        let keep = 1.0 - self.rate;
+        let kept = random::bernoulli(&Array::from_f32(keep), x.shape(), &self.key)?;
+        let factors = kept.as_dtype(x.dtype())?.multiply(Array::from_f32(keep.recip()))?;
+        Ok(x.multiply(factors.as_dtype(x.dtype())?)?)
+    }
 }
 
 impl Lora {
     /// `scale * ((x A) B)`, the scale applied where the array is smallest.
     pub(crate) fn delta(&self, x: &Array) -> Result<Array> {
-        let low = x.matmul(&self.a)?.multiply(Array::from_f32(self.scale))?;
+        let low = match &self.dropout {
+            Some(dropout) => dropout.apply(x)?.matmul(&self.a)?,
+            None => x.matmul(&self.a)?,
+        };
+        let low = low.multiply(Array::from_f32(self.scale))?;
         Ok(low.matmul(&self.b)?)
     }
 }
@@ -116,6 +140,14 @@ impl Adapter {
         let (expected, found) = (model.layers().len(), self.layers.len());
         let reason = format!("the model has {expected} layers, the adapter {found}");
         Err(Error::Adapter { reason })
+    }
+
+    /// The adapter in `folder`, or without one [`none`](Self::none).
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn open(folder: Option<&Path>, model: &Model) -> Result<Self> {
+        folder.map_or_else(|| Ok(Self::none(model)), |folder| Self::load(folder, model))
     }
 
     /// Reads the adapter in `folder`.
@@ -266,7 +298,7 @@ fn take_layer(
         match found {
             [Some(a), Some(b)] => {
                 let (a, b) = (a.as_dtype(Dtype::Float32)?, b.as_dtype(Dtype::Float32)?);
-                updates.push((spec.path, Lora { a, b, scale }));
+                updates.push((spec.path, Lora { a, b, scale, dropout: None }));
             }
             [None, None] => {}
             [Some(_), None] => differences.missing.push(names[1].clone()),

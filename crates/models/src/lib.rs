@@ -20,7 +20,7 @@ mod rows;
 mod sample;
 mod score;
 
-pub use adapter::{Adapter, LayerAdapter, Lora};
+pub use adapter::{Adapter, Dropout, LayerAdapter, Lora};
 pub use config::{Config, SUPPORTED_ARCHITECTURES};
 pub use error::{Differences, Error, Result};
 pub use exp::exp;

@@ -1,6 +1,6 @@
 //! The ranges of the values, checked once so that nothing downstream has to.
 
-use super::TrainConfig;
+use super::{FineTuneType, TrainConfig};
 use crate::{Result, Schedule};
 
 impl TrainConfig {
@@ -173,6 +173,9 @@ impl TrainConfig {
             "an `lr_schedule` to warm up for",
             found,
         )?;
+        let low_rank = self.fine_tune_type == FineTuneType::Lora;
+        let found = format!("{:?}", self.fine_tune_type).to_lowercase();
+        self.require("fine_tune_type", low_rank, "lora, the one type that is trained", found)?;
         let local = self.hf_dataset.is_none();
         let expected = "rows in local files, named by `data`";
         self.require("hf_dataset", local, expected, "a data set on a hub")

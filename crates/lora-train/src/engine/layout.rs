@@ -1,7 +1,7 @@
 //! Where an adapter sits in a model, and what its tensors are called.
 
-use models::{Adapter, LayerAdapter, Lora, Model};
-use mlx_rs::Array;
+use mlx_rs::{Array, random};
+use models::{Adapter, Dropout, LayerAdapter, Lora, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -15,6 +15,27 @@ pub(crate) struct Layout {
     layers: Vec<Vec<Site>>,
     rank: i32,
     scale: f32,
+    dropout: f32,
+}
+
+/// What the dropout of one micro-batch is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    /// For a run of this seed, at this update, for the micro-batch that begins with this row: the
+    /// same whichever lane computes it, and however often.
+    pub(crate) fn new(seed: u64, step: u64, row: usize) -> Self {
+        Self(0).then(seed).then(step).then(row as u64)
+    }
+
+    /// The constants and shifts of SplitMix64.
+    fn then(self, value: u64) -> Self {
+        let mut bits = self.0.wrapping_add(value).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(bits ^ (bits >> 31))
+    }
 }
 
 /// One adapted linear layer.
@@ -48,7 +69,8 @@ impl Layout {
                     path: spec.path,
                     inputs: spec.in_features as i32,
                     outputs: spec.out_features as i32,
-                    names: ["lora_a", "lora_b"].map(|part| format!("{prefix}.{}.{part}", spec.path)),
+                    names: ["lora_a", "lora_b"]
+                        .map(|part| format!("{prefix}.{}.{part}", spec.path)),
                 });
             }
         }
@@ -57,7 +79,8 @@ impl Layout {
             return Err(config.invalid("lora_parameters.keys", expected, key));
         }
         let rank = config.lora_parameters.rank as i32;
-        Ok(Self { layers, rank, scale: config.scale() as f32 })
+        let dropout = config.lora_parameters.dropout as f32;
+        Ok(Self { layers, rank, scale: config.scale() as f32, dropout })
     }
 
     /// The lowest layer with an adapter; the number of layers when there is none.
@@ -72,7 +95,12 @@ impl Layout {
 
     /// Names of the factors of one layer, in the order [`Self::layer`] takes them.
     pub(crate) fn names(&self, layer: usize) -> impl Iterator<Item = &str> {
-        self.layers.get(layer).into_iter().flatten().flat_map(|site| &site.names).map(String::as_str)
+        self.layers
+            .get(layer)
+            .into_iter()
+            .flatten()
+            .flat_map(|site| &site.names)
+            .map(String::as_str)
     }
 
     /// Name and shape of every factor.
@@ -106,21 +134,33 @@ impl Layout {
             .collect()
     }
 
-    /// The adapter of one layer from its factors.
-    pub(crate) fn layer(&self, layer: usize, factors: &[Array]) -> LayerAdapter {
+    /// The adapter of one layer from its factors; with dropout if there is something to `draw` it
+    /// from.
+    pub(crate) fn layer(
+        &self,
+        layer: usize,
+        factors: &[Array],
+        draw: Option<Draw>,
+    ) -> Result<LayerAdapter> {
         let sites = self.layers.get(layer).into_iter().flatten();
-        sites
-            .zip(factors.chunks_exact(2))
-            .map(|(site, pair)| {
-                (site.path, Lora { a: pair[0].clone(), b: pair[1].clone(), scale: self.scale })
-            })
-            .collect()
+        let loras = sites.zip(factors.chunks_exact(2)).enumerate().map(|(index, (site, pair))| {
+            let dropout = match draw.filter(|_| self.dropout > 0.0) {
+                Some(draw) => {
+                    let Draw(bits) = draw.then(layer as u64).then(index as u64);
+                    Some(Dropout { rate: self.dropout, key: random::key(bits)? })
+                }
+                None => None,
+            };
+            let lora = Lora { a: pair[0].clone(), b: pair[1].clone(), scale: self.scale, dropout };
+            Ok((site.path, lora))
+        });
+        loras.collect()
     }
 
     /// The adapter of the whole model.
     pub(crate) fn adapter(&self, tensors: &Tensors) -> Result<Adapter> {
         let layers = (0..self.layers.len())
-            .map(|layer| Ok(self.layer(layer, &self.factors(layer, tensors)?)))
+            .map(|layer| self.layer(layer, &self.factors(layer, tensors)?, None))
             .collect::<Result<_>>()?;
         Ok(Adapter::new(layers))
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, maximum, tanh};
 use mlx_rs::{Array, transforms};
-use models::{Head, exp};
+use models::exp;
 
 use crate::Result;
 
@@ -27,6 +27,36 @@ pub(crate) enum Want {
     /// Loss and gradient; the gradient is multiplied by this: one over the trained tokens of the
     /// update makes it that of the update's mean.
     Gradient(f32),
+}
+
+/// What turns hidden states into logits. A trait so that tests can bring an output of their own.
+pub(crate) trait Output {
+    /// Tokens in the vocabulary.
+    fn vocab_size(&self) -> usize;
+    /// The final norm of hidden states `[n, H]`, in f32.
+    fn normalize(&self, hidden: &Array) -> Result<Array>;
+    /// Rows of the output matrix, `[range, H]` in f32.
+    fn weight(&self, range: Range<usize>) -> Result<Array>;
+    /// Logits are `cap * tanh(z / cap)` of the products where this is set.
+    fn soft_cap(&self) -> Option<f32>;
+}
+
+impl Output for models::Head {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size()
+    }
+
+    fn normalize(&self, hidden: &Array) -> Result<Array> {
+        Ok(self.normalize(hidden)?)
+    }
+
+    fn weight(&self, range: Range<usize>) -> Result<Array> {
+        Ok(self.weight(range)?)
+    }
+
+    fn soft_cap(&self) -> Option<f32> {
+        self.soft_cap()
+    }
 }
 
 /// How many positions and how many tokens of the vocabulary are looked at together.
@@ -47,7 +77,7 @@ impl Chunks {
 /// Cross-entropy at each of `targets`, given the hidden states `[n, H]` (before the final norm) that
 /// predict them; with the gradient of their sum, if wanted. Evaluates as it goes.
 pub(crate) fn cross_entropy(
-    head: &Head,
+    head: &impl Output,
     hidden: &Array,
     targets: &[u32],
     want: Want,
@@ -90,7 +120,7 @@ struct Running {
 impl Running {
     /// Walks the vocabulary; returns the losses `[n, 1]` and the gradient with respect to `normed`.
     fn over(
-        head: &Head,
+        head: &impl Output,
         normed: &Array,
         targets: &[u32],
         want: Want,
@@ -115,7 +145,7 @@ impl Running {
     }
 
     fn of_chunk(
-        head: &Head,
+        head: &impl Output,
         normed: &Array,
         targets: &[u32],
         range: Range<usize>,
@@ -195,8 +225,106 @@ fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
 fn within(targets: &[u32], range: Range<usize>) -> (Array, Array) {
     let n = targets.len() as i32;
     let inside = |target: u32| range.contains(&(target as usize));
-    let local =
-        targets.iter().map(|&t| if inside(t) { t - range.start as u32 } else { 0 }).collect::<Vec<_>>();
+    let local = targets
+        .iter()
+        .map(|&t| if inside(t) { t - range.start as u32 } else { 0 })
+        .collect::<Vec<_>>();
     let mask = targets.iter().map(|&t| f32::from(u8::from(inside(t)))).collect::<Vec<_>>();
     (Array::from_slice(&local, &[n]), Array::from_slice(&mask, &[n, 1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    const WIDTH: usize = 6;
+    const VOCABULARY: usize = 37;
+    const COUNT: usize = 11;
+    const FACTOR: f32 = 0.25;
+
+    /// An output whose norm is a multiplication by two.
+    struct Tiny {
+        weight: Vec<f32>,
+        cap: Option<f32>,
+    }
+
+    impl Output for Tiny {
+        fn vocab_size(&self) -> usize {
+            VOCABULARY
+        }
+
+        fn normalize(&self, hidden: &Array) -> Result<Array> {
+            Ok(hidden.multiply(Array::from_f32(2.0))?)
+        }
+
+        fn weight(&self, range: Range<usize>) -> Result<Array> {
+            let values = &self.weight[range.start * WIDTH..range.end * WIDTH];
+            Ok(Array::from_slice(values, &[range.len() as i32, WIDTH as i32]))
+        }
+
+        fn soft_cap(&self) -> Option<f32> {
+            self.cap
+        }
+    }
+
+    /// Loss and gradient of one position by the textbook, in f64.
+    fn reference(output: &Tiny, hidden: &[f32], target: usize) -> (f64, Vec<f64>) {
+        let weight = |token: usize, i: usize| f64::from(output.weight[token * WIDTH + i]);
+        let raw = |token| -> f64 {
+            (0..WIDTH).map(|i| weight(token, i) * 2.0 * f64::from(hidden[i])).sum()
+        };
+        let bend =
+            |z: f64| output.cap.map_or(z, |cap| f64::from(cap) * (z / f64::from(cap)).tanh());
+        let slope =
+            |z: f64| output.cap.map_or(1.0, |cap| 1.0 - (z / f64::from(cap)).tanh().powi(2));
+        let sum: f64 = (0..VOCABULARY).map(|token| bend(raw(token)).exp()).sum();
+        let mut gradient = vec![0.0; WIDTH];
+        for token in 0..VOCABULARY {
+            let share = bend(raw(token)).exp() / sum - f64::from(u8::from(token == target));
+            for (i, gradient) in gradient.iter_mut().enumerate() {
+                *gradient += f64::from(FACTOR) * 2.0 * share * slope(raw(token)) * weight(token, i);
+            }
+        }
+        (sum.ln() - bend(raw(target)), gradient)
+    }
+
+    #[test]
+    fn agrees_with_the_textbook_however_it_is_cut() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-2.0..2.0)).collect::<Vec<f32>>();
+        let weight = draw(VOCABULARY * WIDTH);
+        let hidden = draw(COUNT * WIDTH);
+        let targets: Vec<u32> = (0..COUNT as u32).map(|i| i * 7 % VOCABULARY as u32).collect();
+        for cap in [None, Some(3.0)] {
+            let output = Tiny { weight: weight.clone(), cap };
+            for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
+                let chunks = Chunks { positions, vocabulary };
+                let states = Array::from_slice(&hidden, &[COUNT as i32, WIDTH as i32]);
+                let run = |want| cross_entropy(&output, &states, &targets, want, chunks).unwrap();
+                let (losses, gradient) = run(Want::Gradient(FACTOR));
+                assert_eq!(losses, run(Want::Loss).0);
+                let gradient = gradient.unwrap();
+                let gradient = gradient.as_slice::<f32>();
+                for (i, hidden) in hidden.chunks(WIDTH).enumerate() {
+                    let (loss, slope) = reference(&output, hidden, targets[i] as usize);
+                    // A few roundings in f32 of logits around 20.
+                    assert!((f64::from(losses[i]) - loss).abs() < 1e-5, "{} v {loss}", losses[i]);
+                    for (ours, exact) in gradient[i * WIDTH..].iter().zip(slope) {
+                        assert!((f64::from(*ours) - exact).abs() < 1e-5, "{ours} v {exact}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_bound_the_logits() {
+        for vocabulary in [1, 49_152, 262_144, 100_000_000] {
+            let Chunks { positions, vocabulary: tokens } = Chunks::of(vocabulary);
+            assert!(positions * tokens <= LOGITS_AT_ONCE && tokens >= 1, "{vocabulary}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ mod lanes;
 mod layout;
 mod loss;
 mod pass;
+#[cfg(test)]
+mod tests;
 
 use mlx_rs::{Device, DeviceType};
 use models::Model;
@@ -72,21 +74,29 @@ impl Engine {
 
     /// Loss over `batches`.
     pub(crate) fn loss(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
-        self.run(factors, batches, |pass, model, micro, _| pass.losses(model, micro))
+        self.run(self.pass(factors, (0, 0)), batches, |pass, model, micro, _| {
+            pass.losses(model, micro)
+        })
     }
 
-    /// Loss over `batches`, and the gradients of its mean over all their targets.
-    pub(crate) fn gradients(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
+    /// Loss over `batches`, and the gradients of its mean over all their targets. `moment`, the
+    /// seed of the run and the number of the update, is what dropout depends on.
+    pub(crate) fn gradients(
+        &self,
+        factors: &Tensors,
+        batches: Vec<MicroBatch>,
+        moment: (u64, u64),
+    ) -> Result<Sums> {
         let trained: usize = batches.iter().map(|micro| micro.targets.len()).sum();
         let factor = (trained.max(1) as f32).recip();
-        self.run(factors, batches, move |pass, model, micro, sums| {
+        self.run(self.pass(factors, moment), batches, move |pass, model, micro, sums| {
             pass.gradients(model, micro, factor, sums)
         })
     }
 
     /// Deals the micro-batches out to the lanes and adds up what comes back, always in the same
     /// order, so that the same rows give the same bits.
-    fn run<F>(&self, factors: &Tensors, batches: Vec<MicroBatch>, work: F) -> Result<Sums>
+    fn run<F>(&self, pass: Pass, batches: Vec<MicroBatch>, work: F) -> Result<Sums>
     where
         F: Fn(&Pass, &Model, &MicroBatch, &mut Tensors) -> Result<Vec<f32>> + Copy + Send + 'static,
     {
@@ -95,7 +105,7 @@ impl Engine {
         for (index, micro) in batches.into_iter().enumerate() {
             shares[index % count].push(micro);
         }
-        let shares = shares.into_iter().map(|share| (self.pass(factors), share)).collect();
+        let shares = shares.into_iter().map(|share| (pass.clone(), share)).collect();
         let parts = self.lanes.run(shares, move |model, (pass, share)| {
             let mut sums = Sums::default();
             for micro in &share {
@@ -112,12 +122,13 @@ impl Engine {
         Ok(total)
     }
 
-    fn pass(&self, factors: &Tensors) -> Pass {
+    fn pass(&self, factors: &Tensors, moment: (u64, u64)) -> Pass {
         Pass {
             layout: self.layout.clone(),
             factors: factors.clone(),
             keep_from: self.keep_from,
             chunks: self.chunks,
+            moment,
         }
     }
 }

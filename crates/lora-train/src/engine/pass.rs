@@ -7,7 +7,7 @@ use mlx_rs::ops::{concatenate, zeros_dtype, zeros_like};
 use mlx_rs::{Array, Dtype, transforms};
 use models::{Batch, Flow, Model, Rows};
 
-use super::layout::Layout;
+use super::layout::{Draw, Layout};
 use super::loss::{Chunks, Want, cross_entropy};
 use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
@@ -24,13 +24,16 @@ pub(crate) struct Pass {
     pub(crate) keep_from: usize,
     /// How the head walks positions and vocabulary.
     pub(crate) chunks: Chunks,
+    /// Seed of the run and number of the update, which dropout depends on.
+    pub(crate) moment: (u64, u64),
 }
 
 impl Pass {
     /// The loss at each target of `micro`.
     pub(crate) fn losses(&self, model: &Model, micro: &MicroBatch) -> Result<Vec<f32>> {
         let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
-        let flow = self.climb(model, &batch, flow, 0..model.layers().len(), |_| ())?;
+        let trip = Trip { pass: self, model, batch: &batch, draw: None };
+        let flow = trip.climb(flow, 0..model.layers().len(), |_| ())?;
         Ok(self.head(model, micro, &flow.hidden, Want::Loss)?.0)
     }
 
@@ -45,44 +48,22 @@ impl Pass {
         let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
         let lowest = self.layout.lowest();
         let keep_from = self.keep_from.max(lowest).min(model.layers().len());
+        let (seed, step) = self.moment;
+        let draw = Some(Draw::new(seed, step, micro.rows.first().copied().unwrap_or_default()));
+        let trip = Trip { pass: self, model, batch: &batch, draw };
         // Below the lowest adapter there is nothing to differentiate, hence nothing to remember.
-        let flow = self.climb(model, &batch, flow, 0..lowest.min(keep_from), |_| ())?;
+        let flow = trip.climb(flow, 0..lowest.min(keep_from), |_| ())?;
         let mut inputs = Vec::new();
-        let flow =
-            self.climb(model, &batch, flow, lowest..keep_from, |flow| inputs.push(flow.clone()))?;
+        let flow = trip.climb(flow, lowest..keep_from, |flow| inputs.push(flow.clone()))?;
 
         let want = Want::Gradient(factor);
-        let top = self.segment(model, &batch, keep_from..model.layers().len());
-        let (losses, mut cotangents) = top.with_head(flow, sums, |hidden| {
-            self.head(model, micro, hidden, want)
-        })?;
+        let top = trip.segment(keep_from..model.layers().len());
+        let (losses, mut cotangents) =
+            top.with_head(flow, sums, |hidden| self.head(model, micro, hidden, want))?;
         for (layer, input) in (lowest..keep_from).zip(inputs).rev() {
-            let segment = self.segment(model, &batch, layer..layer + 1);
-            cotangents = segment.pull_back(input, cotangents, sums)?;
+            cotangents = trip.segment(layer..layer + 1).pull_back(input, cotangents, sums)?;
         }
         Ok(losses)
-    }
-
-    /// Forward through some layers, one evaluation each.
-    fn climb(
-        &self,
-        model: &Model,
-        batch: &Batch,
-        mut flow: Flow,
-        layers: Range<usize>,
-        mut visit: impl FnMut(&Flow),
-    ) -> Result<Flow> {
-        for index in layers {
-            visit(&flow);
-            let segment = self.segment(model, batch, index..index + 1);
-            flow = segment.forward(flow, &segment.factors(&self.factors)?)?;
-            transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
-        }
-        Ok(flow)
-    }
-
-    fn segment<'a>(&'a self, model: &'a Model, batch: &'a Batch, layers: Range<usize>) -> Segment<'a> {
-        Segment { pass: self, model, batch, layers }
     }
 
     /// Losses, and (if wanted) the gradient with respect to `hidden`. Only the supervised positions
@@ -115,23 +96,52 @@ impl Pass {
     }
 }
 
-/// Consecutive layers that are differentiated together.
-struct Segment<'a> {
+/// One micro-batch on its way through the layers.
+#[derive(Clone, Copy)]
+struct Trip<'a> {
     pass: &'a Pass,
     model: &'a Model,
     batch: &'a Batch,
+    draw: Option<Draw>,
+}
+
+impl<'a> Trip<'a> {
+    /// Forward through some layers, one evaluation each.
+    fn climb(
+        self,
+        mut flow: Flow,
+        layers: Range<usize>,
+        mut visit: impl FnMut(&Flow),
+    ) -> Result<Flow> {
+        for index in layers {
+            visit(&flow);
+            let segment = self.segment(index..index + 1);
+            flow = segment.forward(flow, &segment.factors(&self.pass.factors)?)?;
+            transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
+        }
+        Ok(flow)
+    }
+
+    fn segment(self, layers: Range<usize>) -> Segment<'a> {
+        Segment { trip: self, layers }
+    }
+}
+
+/// Consecutive layers that are differentiated together.
+struct Segment<'a> {
+    trip: Trip<'a>,
     layers: Range<usize>,
 }
 
 impl Segment<'_> {
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.layers.clone().flat_map(|layer| self.pass.layout.names(layer))
+        self.layers.clone().flat_map(|layer| self.trip.pass.layout.names(layer))
     }
 
     fn factors(&self, tensors: &Tensors) -> Result<Vec<Array>> {
         let mut factors = Vec::new();
         for layer in self.layers.clone() {
-            factors.extend(self.pass.layout.factors(layer, tensors)?);
+            factors.extend(self.trip.pass.layout.factors(layer, tensors)?);
         }
         Ok(factors)
     }
@@ -139,11 +149,11 @@ impl Segment<'_> {
     /// The segment as a function of its input and its factors.
     fn forward(&self, mut flow: Flow, mut factors: &[Array]) -> Result<Flow> {
         for index in self.layers.clone() {
-            let (own, rest) = factors.split_at(self.pass.layout.names(index).count());
+            let (own, rest) = factors.split_at(self.trip.pass.layout.names(index).count());
             factors = rest;
-            let adapter = self.pass.layout.layer(index, own);
-            if let Some(layer) = self.model.layers().get(index) {
-                flow = layer.forward(&flow, self.batch, &adapter)?;
+            let adapter = self.trip.pass.layout.layer(index, own, self.trip.draw)?;
+            if let Some(layer) = self.trip.model.layers().get(index) {
+                flow = layer.forward(&flow, self.trip.batch, &adapter)?;
             }
         }
         Ok(flow)
@@ -151,12 +161,17 @@ impl Segment<'_> {
 
     /// Whether anyone below needs the gradient of the input.
     fn passes_on(&self) -> bool {
-        self.layers.start > self.pass.layout.lowest()
+        self.layers.start > self.trip.pass.layout.lowest()
     }
 
     /// Computes the segment again and takes the gradient of its output back to its input and,
     /// added to `sums`, to its factors.
-    fn pull_back(&self, input: Flow, cotangents: Vec<Array>, sums: &mut Tensors) -> Result<Vec<Array>> {
+    fn pull_back(
+        &self,
+        input: Flow,
+        cotangents: Vec<Array>,
+        sums: &mut Tensors,
+    ) -> Result<Vec<Array>> {
         self.differentiate(input, sums, &cotangents, |flow| Ok(flow.into_arrays()))
     }
 
@@ -200,7 +215,7 @@ impl Segment<'_> {
         let fixed = input.clone();
         let mut primals = if self.passes_on() { input.into_arrays() } else { Vec::new() };
         let flowing = primals.len();
-        primals.extend(self.factors(&self.pass.factors)?);
+        primals.extend(self.factors(&self.trip.pass.factors)?);
         let function = |arrays: &[Array]| {
             let (flow, factors) = arrays.split_at(flowing);
             let flow = Flow::from_arrays(flow.iter().cloned()).unwrap_or_else(|| fixed.clone());

@@ -1,0 +1,164 @@
+//! The engine's gradients against independent ways of getting them.
+
+use std::path::Path;
+
+use mlx_rs::{Array, transforms};
+use models::{Model, Rows};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::batch::{MicroBatch, pack};
+use crate::config::TrainConfig;
+use crate::dataset::{Dataset, Example};
+
+/// Two layers, hidden 32, vocabulary 64, f32.
+fn model() -> Model {
+    let path = "../../fixtures/golden/mlx_lm/model";
+    Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn dataset() -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let rows = [5, 19, 3, 11, 8].map(|length| Example {
+        tokens: (0..length).map(|_| rng.random_range(0..64)).collect(),
+        trained: vec![1..2, length / 2..length],
+    });
+    Dataset::new("train", rows, 64).unwrap()
+}
+
+/// Layout and factors; `B` is not zero, or `A` would have no gradient.
+fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
+    let layout = Layout::new(&TrainConfig::from_yaml(yaml, "test.yaml").unwrap(), model).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let factors = layout.shapes().map(|(name, [rows, columns])| {
+        let values = (0..rows * columns).map(|_| rng.random_range(-0.3..0.3f32));
+        (name.to_owned(), Array::from_iter(values, &[rows, columns]))
+    });
+    let factors = factors.collect();
+    (layout, factors)
+}
+
+fn batches(data: &Dataset, max_tokens: usize, lanes: usize) -> Vec<MicroBatch> {
+    pack(data.rows(), &(0..data.rows().len()).collect::<Vec<_>>(), max_tokens, lanes)
+}
+
+fn norm(tensors: &Tensors) -> f64 {
+    crate::global_norm(tensors).unwrap()
+}
+
+/// Of the norm of `b`.
+fn distance(a: &Tensors, b: &Tensors) -> f64 {
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    let apart = a.iter().map(|(name, a)| (name.clone(), a.subtract(&b[name]).unwrap())).collect();
+    norm(&apart) / norm(b)
+}
+
+const ALL: &str = "{ num_layers: -1, lora_parameters: { rank: 4, scale: 2.0 } }";
+const SOME: &str = "{ num_layers: 1, lora_parameters: \
+                    { rank: 3, scale: 1.5, keys: [self_attn.v_proj, mlp.down_proj] } }";
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    let (model, data) = (model(), dataset());
+    for yaml in [ALL, SOME] {
+        let (layout, factors) = adapter(&model, yaml);
+        let engine = Engine::start(&model, layout, 1);
+        let gradients =
+            engine.gradients(&factors, batches(&data, 64, 1), (0, 0)).unwrap().gradients;
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for (name, gradient) in &gradients {
+            // Along the tensor's own gradient plus noise: a long step would bend, a short one
+            // drown in the rounding of the loss (1e-7 of 5, over 2 * STEP).
+            const STEP: f32 = 5e-3;
+            let length = gradient.square().unwrap().sum(None).unwrap().sqrt().unwrap();
+            let along = gradient.divide(&length).unwrap();
+            let noise = (0..gradient.size()).map(|_| rng.random_range(-0.1..0.1f32));
+            let along = along.add(Array::from_iter(noise, gradient.shape())).unwrap();
+            let loss = |step: f32| {
+                let mut moved = factors.clone();
+                let step = along.multiply(Array::from_f32(step)).unwrap();
+                moved.insert(name.clone(), factors[name].add(step).unwrap());
+                engine.loss(&moved, batches(&data, 64, 1)).unwrap().mean()
+            };
+            let measured = (loss(STEP) - loss(-STEP)) / f64::from(2.0 * STEP);
+            let exact = along.multiply(gradient).unwrap().sum(None).unwrap().item_exact::<f32>();
+            let error = (measured - f64::from(exact)).abs() / f64::from(exact).abs();
+            assert!(error < 2e-2, "{name}: {exact} by the engine, {measured} by differences");
+        }
+    }
+}
+
+/// The whole model at once, with MLX's own softmax, differentiated by MLX alone.
+fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) -> (f64, Tensors) {
+    let names: Vec<_> = factors.keys().cloned().collect();
+    let count: usize = data.rows().iter().map(|row| row.trained()).sum();
+    let loss = |arrays: &[Array]| {
+        let factors = names.iter().cloned().zip(arrays.iter().cloned()).collect();
+        let adapter = layout.adapter(&factors)?;
+        let mut total = Array::from_f32(0.0);
+        for row in data.rows() {
+            let (mut flow, batch) = model.embed(row.inputs(), &Rows::new([row.inputs().len()])?)?;
+            for (layer, adapter) in model.layers().iter().zip(adapter.layers()) {
+                flow = layer.forward(&flow, &batch, adapter)?;
+            }
+            let logits = model.head().logits(&flow.hidden)?.squeeze_axes(&[0])?;
+            let (positions, targets): (Vec<_>, Vec<_>) =
+                row.targets().map(|(position, token)| (position as u32, token)).unzip();
+            let n = targets.len() as i32;
+            let chosen = logits.take_axis(Array::from_slice(&positions, &[n]), 0)?;
+            let wanted = chosen.take_along_axis(Array::from_slice(&targets, &[n, 1]), -1)?;
+            let losses = chosen.logsumexp_axis(-1, true)?.subtract(wanted)?;
+            total = total.add(losses.sum(None)?)?;
+        }
+        Ok(vec![total.divide(Array::from_f32(count as f32))?])
+    };
+    let primals: Vec<_> = factors.values().cloned().collect();
+    let (loss, gradients) =
+        transforms::fallible_vjp(loss, &primals, &[Array::from_f32(1.0)]).unwrap();
+    let loss = f64::from(loss[0].item_exact::<f32>());
+    (loss, names.iter().cloned().zip(gradients).collect())
+}
+
+#[test]
+fn split_and_unsplit_agree_whatever_the_plan() {
+    let (model, data) = (model(), dataset());
+    for yaml in [ALL, SOME] {
+        let (layout, factors) = adapter(&model, yaml);
+        let (loss, expected) = unsplit(&model, &layout, &factors, &data);
+        for lanes in [1, 2] {
+            for max_tokens in [1, 16, 64] {
+                let mut engine = Engine::start(&model, layout.clone(), lanes);
+                let recomputed =
+                    engine.gradients(&factors, batches(&data, max_tokens, lanes), (0, 0)).unwrap();
+                // Sums in f32 in another order.
+                assert!((recomputed.mean() - loss).abs() < 1e-5 * loss);
+                assert!(distance(&recomputed.gradients, &expected) < 1e-5);
+                for keep_from in 0..model.layers().len() {
+                    engine.keep_from = keep_from;
+                    let kept = engine
+                        .gradients(&factors, batches(&data, max_tokens, lanes), (0, 0))
+                        .unwrap();
+                    assert_eq!(kept.loss, recomputed.loss);
+                    assert!(distance(&kept.gradients, &recomputed.gradients) < 1e-6);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_its_rows() {
+    let (model, data) = (model(), dataset());
+    let (layout, mut factors) = adapter(&model, ALL);
+    let engine = Engine::start(&model, layout, 2);
+    let sound = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
+    assert!(sound.suspects.is_empty());
+    for factor in factors.values_mut() {
+        *factor = factor.multiply(Array::from_f32(f32::NAN)).unwrap();
+    }
+    let broken = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
+    let mut suspects = broken.suspects;
+    suspects.sort_unstable();
+    assert_eq!(suspects, [0, 1, 2, 3, 4]);
+}

@@ -1,0 +1,34 @@
+//! The loss of a finished adapter on rows that took no part in its making.
+
+use chat_format::ChatTokenizer;
+use models::{Adapter, Model, Score, ScoreRow};
+
+use crate::config::{Batches, TrainConfig};
+use crate::rows::{Columns, read_rows};
+use crate::{Error, Result};
+
+/// The mean loss per token of the adapter in `adapter_path` on `test.jsonl`, if the configuration
+/// asks for it with `test`. Rows are scored whole, however long they are.
+pub fn test_loss(
+    model: &Model,
+    config: &TrainConfig,
+    tokenizer: &ChatTokenizer,
+) -> Result<Option<f64>> {
+    if !config.test {
+        return Ok(None);
+    }
+    let path = config.data_folder()?.join("test.jsonl");
+    let mut rows = read_rows(path, tokenizer, &Columns::from(config), config.supervision())?;
+    if let Batches::AtMost(batches) = config.test_batches {
+        rows.truncate(batches * config.batch_size);
+    }
+    let scored: Vec<ScoreRow<'_>> =
+        rows.iter().map(|row| ScoreRow { tokens: &row.tokens, scored: &row.trained }).collect();
+    let adapter = Adapter::load(&config.adapter_path, model)?;
+    let total: Score = models::score(model, &adapter, &scored)?.into_iter().sum();
+    if total.tokens == 0 {
+        let (split, rows, max_length) = ("test".to_owned(), rows.len(), config.max_seq_length);
+        return Err(Error::NothingToTrain { split, rows, max_length });
+    }
+    Ok(Some(total.loss()))
+}

@@ -1,0 +1,188 @@
+//! An interrupted run ends with the same bytes as an uninterrupted one.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use lora_train::metrics::{Event, Record};
+use lora_train::{
+    Data, Dataset, Ending, Error, Example, Outcome, Progress, Start, TrainConfig, Trainer,
+};
+use models::Model;
+
+const UPDATES: u64 = 7;
+
+fn config(folder: &Path, changes: &str) -> TrainConfig {
+    let yaml = format!(
+        "
+adapter_path: {}
+num_layers: -1
+lora_parameters: {{ rank: 2, scale: 2.0 }}
+batch_size: 2
+grad_accumulation_steps: 2
+iters: 13
+steps_per_eval: 4
+save_every: 4
+optimizer: adamw
+lr_schedule: {{ name: cosine_decay, arguments: [1.0e-2, 6], warmup: 2 }}
+nightshift: {{ lanes: 2, max_tokens_per_step: 24, max_grad_norm: 0.5, eval_best: true{changes} }}
+",
+        folder.display()
+    );
+    TrainConfig::from_yaml(&yaml, "run.yaml").unwrap()
+}
+
+fn rows(count: u32, shift: u32) -> Dataset {
+    let rows = (0..count).map(|i| Example {
+        tokens: (0..6 + i % 9).map(|j| (i * 13 + j * 7 + shift) % 64).collect(),
+        trained: vec![3..6 + i as usize % 9],
+    });
+    Dataset::new("train", rows, 64).unwrap()
+}
+
+fn trainer(config: TrainConfig, start: Start) -> Result<Trainer, Error> {
+    let fixture = "../../fixtures/golden/mlx_lm/model";
+    let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
+    Trainer::new(model, config, Data { train: rows(11, 0), valid: Some(rows(5, 3)) }, start)
+}
+
+fn run(folder: &Path, start: Start) -> Outcome {
+    trainer(config(folder, ""), start).unwrap().run(&mut ()).unwrap()
+}
+
+/// Runs until `stop` says so.
+fn run_until(folder: &Path, start: Start, stop: impl Fn(&Progress<'_>) -> bool) -> Outcome {
+    let mut watch = |progress: Progress<'_>| match stop(&progress) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    trainer(config(folder, ""), start).unwrap().run(&mut watch).unwrap()
+}
+
+/// The adapter's bytes, and the metrics without what a clock or the system says.
+fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
+    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let mut records: Vec<Record> =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for record in &mut records {
+        match record {
+            Record::Update(update) => {
+                (update.seconds, update.peak_memory_bytes, update.rss_bytes) = (0.0, 0, 0);
+            }
+            Record::Event(Event::Validation { seconds, .. }) => *seconds = 0.0,
+            Record::Event(_) => {}
+        }
+    }
+    (fs::read(folder.join("adapters.safetensors")).unwrap(), records)
+}
+
+#[test]
+fn stopped_after_any_update_it_ends_with_the_same_bytes() {
+    let whole = tempfile::tempdir().unwrap();
+    let outcome = run(whole.path(), Start::Afresh);
+    assert_eq!(
+        (outcome.ending, outcome.step, outcome.updates),
+        (Ending::Complete, UPDATES, UPDATES)
+    );
+    let expected = result(whole.path());
+    let updates = expected.1.iter().filter(|record| matches!(record, Record::Update(_)));
+    assert_eq!(updates.count() as u64, UPDATES);
+
+    for at in 0..UPDATES {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped = run_until(folder.path(), Start::Afresh, |progress| match progress {
+            Progress::Recorded(Record::Update(update)) => update.step == at,
+            Progress::Recorded(Record::Event(Event::Plan { .. })) => at == 0,
+            _ => false,
+        });
+        assert_eq!((stopped.ending, stopped.step), (Ending::Stopped, at));
+        assert_eq!(run(folder.path(), Start::Resume).ending, Ending::Complete);
+        assert_eq!(result(folder.path()), expected, "stopped after update {at}");
+    }
+}
+
+#[test]
+fn a_finished_run_resumed_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), Start::Resume);
+    let expected = result(folder.path());
+    assert_eq!(run(folder.path(), Start::Resume).ending, Ending::Complete);
+    assert_eq!(result(folder.path()), expected);
+}
+
+#[test]
+fn a_spent_time_budget_is_a_pause() {
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(whole.path(), Start::Afresh);
+    let hurried = config(folder.path(), ", time_budget: 0s");
+    let paused = trainer(hurried, Start::Afresh).unwrap().run(&mut ()).unwrap();
+    assert_eq!((paused.ending, paused.step), (Ending::TimeBudget, 0));
+    run(folder.path(), Start::Resume);
+    assert_eq!(result(folder.path()), result(whole.path()));
+}
+
+#[test]
+fn other_settings_or_rows_are_refused_with_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), Start::Afresh);
+    let mut changed = config(folder.path(), "");
+    changed.lora_parameters.rank = 4;
+    changed.seed = 9;
+    changed.save_every = 1;
+    let Err(Error::RunChanged { differences, .. }) = trainer(changed, Start::Resume) else {
+        panic!("resumed under other settings");
+    };
+    assert_eq!(differences, ["lora_parameters.rank: 2 -> 4", "seed: 0 -> 9"]);
+}
+
+#[test]
+fn a_broken_checkpoint_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), Start::Afresh);
+    let newest = folder.path().join("checkpoints/00000007.safetensors");
+    let whole = fs::read(&newest).unwrap();
+    for cut in [0, 5, 200, whole.len() - 1] {
+        fs::write(&newest, &whole[..cut]).unwrap();
+        let error = trainer(config(folder.path(), ""), Start::Resume).err().unwrap();
+        assert!(error.to_string().contains("00000007.safetensors: "), "{error}");
+    }
+}
+
+/// Not a test of its own: the process that [`killed_at_any_moment`] kills.
+#[test]
+#[ignore = "run by `killed_at_any_moment`"]
+fn train_in_a_child_process() {
+    if let Some(folder) = std::env::var_os("LORA_TRAIN_KILL_TEST") {
+        run(Path::new(&folder), Start::Resume);
+    }
+}
+
+/// SIGKILL at moments spread over the run, several times per run.
+#[test]
+fn killed_at_any_moment() {
+    let whole = tempfile::tempdir().unwrap();
+    run(whole.path(), Start::Afresh);
+    let expected = result(whole.path());
+    let folder = tempfile::tempdir().unwrap();
+    let mut kills = 0;
+    for patience in (0..).map(|attempt| Duration::from_millis(40 * (attempt + 1))) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "train_in_a_child_process"])
+            .env("LORA_TRAIN_KILL_TEST", folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(patience);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills > 0, "the run was over before it could be killed");
+    assert_eq!(result(folder.path()), expected, "after {kills} kills");
+}

@@ -1,0 +1,203 @@
+//! A run as its caller sees it: learning, bad numbers, bad settings, early ends.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use lora_train::metrics::{Event, Record};
+use lora_train::{Data, Dataset, Ending, Error, Example, Progress, Start, TrainConfig, Trainer};
+use models::{Adapter, Model, ScoreRow, score};
+
+fn model() -> Model {
+    let fixture = "../../fixtures/golden/mlx_lm/model";
+    Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap()
+}
+
+fn config(folder: &Path, more: &str) -> TrainConfig {
+    let yaml = format!(
+        "
+adapter_path: {}
+num_layers: -1
+lora_parameters: {{ rank: 8, scale: 4.0 }}
+batch_size: 3
+learning_rate: 1e-2
+steps_per_eval: 5
+{more}",
+        folder.display()
+    );
+    TrainConfig::from_yaml(&yaml, "run.yaml").unwrap()
+}
+
+fn examples() -> Vec<Example> {
+    (0..6u32)
+        .map(|i| Example {
+            tokens: (0..12).map(|j| (i * i * 11 + j * (i + 3) + 1) % 64).collect(),
+            trained: vec![4..12],
+        })
+        .collect()
+}
+
+fn dataset(examples: Vec<Example>) -> Dataset {
+    Dataset::new("train", examples, 64).unwrap()
+}
+
+fn train(config: TrainConfig, data: Data) -> (Vec<Record>, lora_train::Result<Ending>) {
+    let mut records = Vec::new();
+    let ending = Trainer::new(model(), config, data, Start::Afresh).and_then(|trainer| {
+        let mut watch = |progress: Progress<'_>| {
+            if let Progress::Recorded(record) = progress {
+                records.push(record.clone());
+            }
+            ControlFlow::Continue(())
+        };
+        Ok(trainer.run(&mut watch)?.ending)
+    });
+    (records, ending)
+}
+
+fn losses(records: &[Record]) -> Vec<f64> {
+    let loss = |record: &Record| match record {
+        Record::Update(update) => Some(update.loss),
+        Record::Event(_) => None,
+    };
+    records.iter().filter_map(loss).collect()
+}
+
+#[test]
+fn it_learns_a_few_rows_by_heart_and_the_file_holds_what_was_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Data { train: dataset(examples()), valid: Some(dataset(examples())) };
+    let (records, ending) = train(config(folder.path(), "iters: 80"), data);
+    assert_eq!(ending.unwrap(), Ending::Complete);
+    let losses = losses(&records);
+    assert!(losses[0] > 4.0 && losses[79] < 0.5, "from {} to {}", losses[0], losses[79]);
+
+    // The last validation, against an adapter read back from disk and the models crate's scoring.
+    let Some(Record::Event(Event::Validation { loss, tokens, .. })) = records.last() else {
+        panic!("no validation at the end");
+    };
+    let model = model();
+    let adapter = Adapter::load(folder.path(), &model).unwrap();
+    let rows = examples();
+    let rows: Vec<_> =
+        rows.iter().map(|row| ScoreRow { tokens: &row.tokens, scored: &row.trained }).collect();
+    let total: models::Score = score(&model, &adapter, &rows).unwrap().into_iter().sum();
+    assert_eq!(total.tokens as u64, *tokens);
+    assert!((total.loss() - loss).abs() < 1e-5, "{} v {loss}", total.loss());
+}
+
+#[test]
+fn an_update_counts_its_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Data { train: dataset(examples()), valid: None };
+    let (records, _) = train(config(folder.path(), "iters: 1"), data);
+    let Some(Record::Update(update)) = records.last() else { panic!("no update") };
+    // Three rows of 12 tokens, the last of which is only predicted; 8 of each are trained.
+    assert_eq!((update.processed_tokens, update.trained_tokens), (33, 24));
+    assert!(update.peak_memory_bytes > 0 && update.rss_bytes > 0 && update.seconds > 0.0);
+}
+
+#[test]
+fn epochs_see_every_row_and_the_last_update_may_be_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Data { train: dataset(examples()), valid: None };
+    let settings = "grad_accumulation_steps: 2\nnightshift: { epochs: 1.5 }";
+    let (records, _) = train(config(folder.path(), settings), data);
+    let trained = |record: &Record| match record {
+        Record::Update(update) => Some(update.trained_tokens),
+        Record::Event(_) => None,
+    };
+    let trained: Vec<_> = records.iter().filter_map(trained).collect();
+    assert_eq!(trained, [6 * 8, 3 * 8]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_or_skips_the_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let explode = |on_bad_loss: &str| {
+        let yaml = format!(
+            "
+adapter_path: {}
+num_layers: -1
+lora_parameters: {{ rank: 8, scale: 1.0e+30 }}
+batch_size: 6
+iters: 4
+learning_rate: 1.0e+30
+nightshift: {{ on_bad_loss: {on_bad_loss} }}
+",
+            folder.path().display()
+        );
+        let config = TrainConfig::from_yaml(&yaml, "run.yaml").unwrap();
+        train(config, Data { train: dataset(examples()), valid: None })
+    };
+    // B starts at zero, so the first update is sound; it moves B by 1e30.
+    let (records, ending) = explode("stop");
+    let Err(Error::NotFinite { step, rows, .. }) = ending else { panic!("went on: {ending:?}") };
+    assert_eq!((step, losses(&records).len()), (2, 1));
+    assert_eq!(rows, [1, 2, 3, 4, 5, 6]);
+    let report = std::fs::read_to_string(folder.path().join("bad-rows.jsonl")).unwrap();
+    assert!(report.starts_with(r#"{"step":2,"#), "{report}");
+
+    let (records, ending) = explode("skip");
+    assert_eq!(ending.unwrap(), Ending::Complete);
+    assert_eq!(losses(&records).len(), 1, "the other three were skipped");
+}
+
+#[test]
+fn early_stop_ends_a_run_that_no_longer_improves() {
+    let folder = tempfile::tempdir().unwrap();
+    // Validation rows that contradict the training rows.
+    let mut other = examples();
+    for row in &mut other {
+        row.tokens[5..].reverse();
+    }
+    let data = Data { train: dataset(examples()), valid: Some(dataset(other)) };
+    let settings = "iters: 200\nnightshift: { early_stop: { patience: 2 }, eval_best: true }";
+    let trainer =
+        Trainer::new(model(), config(folder.path(), settings), data, Start::Afresh).unwrap();
+    let outcome = trainer.run(&mut ()).unwrap();
+    assert_eq!(outcome.ending, Ending::EarlyStop);
+    let (best, _) = outcome.best.unwrap();
+    assert_eq!(outcome.step, best + 10, "two validations after the best one");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(read("adapters.safetensors"), read("best/adapters.safetensors"));
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_before_the_first_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |more: &str, rows: Vec<Example>| {
+        let data = Data { train: dataset(rows), valid: None };
+        train(config(folder.path(), more), data).1.unwrap_err().to_string()
+    };
+    let beyond = vec![Example { tokens: vec![1, 2, 64], trained: vec![1..2, 2..3] }];
+    assert_eq!(refuse("", beyond), "row 1: token 64 is outside the model's vocabulary of 64");
+    let missing = refuse("resume_adapter_file: /nowhere/a.safetensors", examples());
+    assert!(missing.contains("/nowhere/a.safetensors"), "{missing}");
+    let nothing = Dataset::new("valid", [Example { tokens: vec![1, 2], trained: vec![0..1] }], 9);
+    assert_eq!(
+        nothing.unwrap_err().to_string(),
+        "valid data: none of 1 rows has a token to train on within 9 tokens (`max_seq_length`)"
+    );
+}
+
+#[test]
+fn keys_that_name_no_linear_are_refused_with_those_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "
+adapter_path: {}
+num_layers: -1
+lora_parameters: {{ rank: 8, scale: 4.0, keys: [self_attn.q_proj, attention.wq] }}
+",
+        folder.path().display()
+    );
+    let config = TrainConfig::from_yaml(&yaml, "run.yaml").unwrap();
+    let data = Data { train: dataset(examples()), valid: None };
+    let error = train(config, data).1.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "run.yaml:4: `lora_parameters.keys`: expected linear layers of the adapted layers \
+         (self_attn.q_proj, self_attn.k_proj, self_attn.v_proj, self_attn.o_proj, mlp.gate_proj, \
+         mlp.up_proj, mlp.down_proj), found attention.wq"
+    );
+}
