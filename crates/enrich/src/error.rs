@@ -52,6 +52,25 @@ pub enum Error {
         /// How many distinct ones there are.
         available: usize,
     },
+    /// A file is not an exam suite.
+    #[error("{}: expected an exam suite: {source}", path.display())]
+    Suite {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// Nothing is left to learn from.
+    #[error("expected at least one row, found none: {read} came in, {left_out} were left out")]
+    Empty {
+        /// Rows that came in.
+        read: usize,
+        /// Rows left out as duplicates or leaks.
+        left_out: usize,
+    },
+    /// A file of conversations could not be read or written; the error names file and line.
+    #[error(transparent)]
+    Chat(#[from] chat_format::Error),
     /// A file could not be written; the error names it.
     #[error(transparent)]
     Write(#[from] durable::Error),

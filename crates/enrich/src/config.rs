@@ -1,0 +1,157 @@
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::duplicates::Duplicates;
+use crate::leaks::Leaks;
+use crate::split::Shares;
+use crate::{CouncilFiles, Error, Result, yaml};
+
+/// How a data set is made; a YAML file has these fields, every one but `inputs` with a default.
+///
+/// ```
+/// let config: enrich::EnrichConfig = "inputs: [clean.jsonl]\nrecipe: seed".parse()?;
+/// assert_eq!((config.seed, config.leaks.likeness), (7, 0.3));
+/// # Ok::<(), enrich::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrichConfig {
+    /// Files of clean conversations, JSON lines.
+    pub inputs: Vec<PathBuf>,
+    /// What is added. Default `balanced`.
+    #[serde(default)]
+    pub recipe: Recipe,
+    /// How many refusals the balanced recipe adds.
+    #[serde(default)]
+    pub refusals: Refusal,
+    /// Chance that can be repeated. Default 7.
+    #[serde(default = "seven")]
+    pub seed: u64,
+    /// Files that replace the built-in council.
+    #[serde(default)]
+    pub council: CouncilFiles,
+    /// Exams that must not leak into the rows.
+    #[serde(default)]
+    pub suites: Vec<PathBuf>,
+    /// When rows count as duplicates.
+    #[serde(default)]
+    pub duplicates: Duplicates,
+    /// When exam questions count as leaked.
+    #[serde(default)]
+    pub leaks: Leaks,
+    /// The shares of validation and test.
+    #[serde(default)]
+    pub split: Shares,
+}
+
+fn seven() -> u64 {
+    7
+}
+
+/// What is added to the rows that come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    /// The seed's: every technique refused by every agent, identity, routing; nothing else.
+    Seed,
+    /// Ours: a few percent of refusals, as many benign twins, some requests half refused, identity, routing.
+    #[default]
+    Balanced,
+}
+
+/// The number of refusals in the balanced recipe: a share of the rows that come in, within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Refusal {
+    /// Default 0.04.
+    pub share: f64,
+    /// At least so many, for sets so small that a share would be a handful. Default 56: every technique twice.
+    pub at_least: usize,
+}
+
+impl Default for Refusal {
+    fn default() -> Self {
+        Refusal { share: 0.04, at_least: 56 }
+    }
+}
+
+impl Refusal {
+    /// How many refusals go with so many rows, if there can be `max`.
+    pub fn count(&self, rows: usize, max: usize) -> usize {
+        ((self.share * rows as f64).round() as usize).max(self.at_least).min(max)
+    }
+}
+
+impl EnrichConfig {
+    /// The defaults for these inputs.
+    pub fn new(inputs: Vec<PathBuf>) -> Self {
+        EnrichConfig {
+            inputs,
+            recipe: Recipe::default(),
+            refusals: Refusal::default(),
+            seed: seven(),
+            council: CouncilFiles::default(),
+            suites: Vec::new(),
+            duplicates: Duplicates::default(),
+            leaks: Leaks::default(),
+            split: Shares::default(),
+        }
+    }
+
+    /// Reads a YAML file. Paths in it are taken as they stand: relative to where the program runs.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let config: EnrichConfig = yaml::load(path)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// Refuses values that no data set can be made with; `path` is what the error names.
+    fn check(&self, path: &Path) -> Result<()> {
+        let unit = 0.0..=1.0;
+        let shares = self.split.valid + self.split.test;
+        for (field, value, fine, expected) in [
+            ("refusals.share", self.refusals.share, unit.contains(&self.refusals.share), "0 to 1"),
+            ("leaks.likeness", self.leaks.likeness, self.leaks.likeness > 0.0, "more than 0"),
+            (
+                "duplicates.likeness",
+                self.duplicates.likeness,
+                self.duplicates.likeness > 0.0,
+                "more than 0",
+            ),
+            ("split.valid", self.split.valid, unit.contains(&self.split.valid), "0 to 1"),
+            ("split.test", self.split.test, unit.contains(&self.split.test), "0 to 1"),
+            ("split.valid + split.test", shares, shares < 1.0, "less than 1"),
+        ] {
+            if !fine {
+                return Err(Error::Entry {
+                    path: path.to_path_buf(),
+                    entry: field.to_owned(),
+                    expected: expected.to_owned(),
+                    found: value.to_string(),
+                });
+            }
+        }
+        if self.inputs.is_empty() {
+            return Err(Error::Entry {
+                path: path.to_path_buf(),
+                entry: "inputs".to_owned(),
+                expected: "at least one file".to_owned(),
+                found: "none".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for EnrichConfig {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let path = Path::new("config");
+        let config: EnrichConfig = yaml::parse(path, text)?;
+        config.check(path)?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,183 @@
+//! What a data set consists of, and what about it should worry somebody.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chat_format::{Conversation, Role};
+use serde::Serialize;
+
+use crate::grams::words;
+use crate::split::Split;
+
+/// Rows of the data set by what they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Mix {
+    /// All rows.
+    pub rows: usize,
+    /// By what they teach; `other` for rows that do not say.
+    pub by_kind: BTreeMap<String, usize>,
+    /// By the agent that answers; `other` for rows that do not say.
+    pub by_agent: BTreeMap<String, usize>,
+    /// By split.
+    pub by_split: BTreeMap<Split, usize>,
+    /// What should worry somebody.
+    pub warnings: Vec<Warning>,
+}
+
+/// A finding about the mix.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "about", rename_all = "snake_case")]
+pub enum Warning {
+    /// Rows about who the agent is crowd out what it knows: such a set once cost a model two thirds of its score.
+    Persona {
+        /// Their share.
+        share: f64,
+    },
+    /// Refusals beyond a few percent add little safety and teach refusing as such.
+    Refusals {
+        /// Their share.
+        share: f64,
+    },
+    /// Refusals without harmless requests in the same frames teach that the frame is what is refused.
+    NoTwins {
+        /// How many refusals there are.
+        refusals: usize,
+    },
+    /// One agent's rows are a multiple of an even share.
+    Agent {
+        /// The agent.
+        agent: String,
+        /// Its share.
+        share: f64,
+    },
+    /// Many answers begin alike.
+    Opening {
+        /// Their first three words.
+        words: String,
+        /// Their share.
+        share: f64,
+    },
+    /// Many of the rows that came in repeated others.
+    Repetition {
+        /// Their share.
+        share: f64,
+    },
+    /// A row seems to hold something private.
+    Private {
+        /// The row, counted from 1 over all that came in.
+        row: usize,
+        /// What it seems to be.
+        what: &'static str,
+    },
+}
+
+const PERSONA: f64 = 0.5;
+const REFUSALS: f64 = 0.08;
+const AGENT: f64 = 2.5;
+const OPENING: f64 = 0.05;
+
+impl Mix {
+    /// Counts rows and looks for what is out of proportion.
+    pub fn of(rows: &[Conversation], splits: &[Split]) -> Mix {
+        let mut mix = Mix { rows: rows.len(), ..Mix::default() };
+        let mut openings: BTreeMap<String, usize> = BTreeMap::new();
+        for row in rows {
+            let meta = |key: &str| row.meta.get(key).and_then(|value| value.as_str());
+            *mix.by_kind.entry(meta("kind").unwrap_or("other").to_owned()).or_default() += 1;
+            *mix.by_agent.entry(meta("agent").unwrap_or("other").to_owned()).or_default() += 1;
+            if let Some(opening) = opening(row) {
+                *openings.entry(opening).or_default() += 1;
+            }
+        }
+        for split in splits {
+            *mix.by_split.entry(*split).or_default() += 1;
+        }
+        mix.warn(openings);
+        mix
+    }
+
+    /// The share of rows of a kind.
+    pub fn share(&self, kind: &str) -> f64 {
+        self.part(self.by_kind.get(kind).copied().unwrap_or(0))
+    }
+
+    fn part(&self, count: usize) -> f64 {
+        if self.rows == 0 { 0.0 } else { count as f64 / self.rows as f64 }
+    }
+
+    fn warn(&mut self, openings: BTreeMap<String, usize>) {
+        let mut warnings = Vec::new();
+        let persona = self.share("identity");
+        if persona > PERSONA {
+            warnings.push(Warning::Persona { share: persona });
+        }
+        let share = self.share("refusal");
+        if share > REFUSALS {
+            warnings.push(Warning::Refusals { share });
+        }
+        let count = |kind: &str| self.by_kind.get(kind).copied().unwrap_or(0);
+        if count("refusal") > 0 && count("twin") == 0 {
+            warnings.push(Warning::NoTwins { refusals: count("refusal") });
+        }
+        for (agent, count) in &self.by_agent {
+            let share = self.part(*count);
+            if self.by_agent.len() > 1 && share * self.by_agent.len() as f64 > AGENT {
+                warnings.push(Warning::Agent { agent: agent.clone(), share });
+            }
+        }
+        for (words, count) in openings {
+            let share = self.part(count);
+            if share > OPENING && count > 1 {
+                warnings.push(Warning::Opening { words, share });
+            }
+        }
+        self.warnings = warnings;
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: &f64| format!("{:.1} %", share * 100.0);
+        match self {
+            Warning::Persona { share } => {
+                write!(
+                    f,
+                    "{} of the rows are about who the agent is; more than {} crowds out knowledge",
+                    percent(share),
+                    percent(&PERSONA)
+                )
+            }
+            Warning::Refusals { share } => {
+                write!(
+                    f,
+                    "{} of the rows are refusals; more than {} teaches refusing as such",
+                    percent(share),
+                    percent(&REFUSALS)
+                )
+            }
+            Warning::NoTwins { refusals } => {
+                write!(
+                    f,
+                    "{refusals} refusals and no benign twin: the frame itself will be refused"
+                )
+            }
+            Warning::Agent { agent, share } => {
+                write!(f, "{} of the rows belong to {agent}", percent(share))
+            }
+            Warning::Opening { words, share } => {
+                write!(f, "{} of the answers begin with {words:?}", percent(share))
+            }
+            Warning::Repetition { share } => {
+                write!(f, "{} of the rows that came in repeated others", percent(share))
+            }
+            Warning::Private { row, what } => write!(f, "row {row} seems to hold {what}"),
+        }
+    }
+}
+
+/// The first three words of a row's first answer; calls of tools begin alike by their nature.
+fn opening(row: &Conversation) -> Option<String> {
+    let answer = row.messages.iter().find(|message| message.role == Role::Assistant)?;
+    let words = words(&answer.content);
+    (words.len() > 3 && !answer.content.starts_with('{')).then(|| words[..3].join(" "))
+}

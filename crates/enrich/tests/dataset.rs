@@ -1,0 +1,200 @@
+//! The whole way on the household's rows: exact counts, limits, repeatability, nothing leaked.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use chat_format::{Conversation, Role, jsonl};
+use enrich::household::Phrasings;
+use enrich::mix::Warning;
+use enrich::split::Split;
+use enrich::{Council, Dataset, EnrichConfig, Household, Recipe};
+use tempfile::TempDir;
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+fn household(count: usize) -> Vec<Conversation> {
+    let house = Household::load(fixtures().join("household.yaml")).unwrap();
+    let (council, phrasings) = (Council::embedded().unwrap(), Phrasings::embedded().unwrap());
+    let rows = house.rows(&council, &phrasings, count, 7).unwrap();
+    rows.iter().map(|row| row.conversation()).collect()
+}
+
+fn write(path: &Path, rows: &[Conversation]) {
+    let mut writer = jsonl::Writer::create(path).unwrap();
+    rows.iter().for_each(|row| writer.write(row).unwrap());
+    writer.commit().unwrap();
+}
+
+fn config(folder: &TempDir, rows: &[Conversation], recipe: Recipe) -> EnrichConfig {
+    let clean = folder.path().join("clean.jsonl");
+    write(&clean, rows);
+    let suites = vec![fixtures().join("suites/household.json")];
+    EnrichConfig { recipe, suites, ..EnrichConfig::new(vec![clean]) }
+}
+
+fn build(rows: &[Conversation], recipe: Recipe) -> Dataset {
+    let folder = TempDir::new().unwrap();
+    Dataset::build(&config(&folder, rows, recipe)).unwrap()
+}
+
+#[test]
+fn the_seeds_recipe_ends_in_exactly_2008_rows() {
+    let set = build(&household(1710), Recipe::Seed);
+    let kinds = &set.report.mix.by_kind;
+    assert_eq!((kinds["refusal"], kinds["identity"], kinds["routing"]), (224, 64, 10));
+    assert_eq!((set.report.read, set.report.made, set.rows.len()), (1710, 298, 2008));
+    assert!(set.report.duplicates.is_empty() && set.report.leaks.is_empty());
+
+    let pairs: HashSet<_> = set
+        .rows
+        .iter()
+        .filter(|row| row.meta["kind"] == "refusal")
+        .map(|row| (row.meta["technique"].to_string(), row.meta["agent"].to_string()))
+        .collect();
+    assert_eq!(pairs.len(), 28 * 8);
+    assert!(set.report.mix.warnings.contains(&Warning::NoTwins { refusals: 224 }));
+}
+
+#[test]
+fn the_balanced_recipe_keeps_its_limits_without_a_warning() {
+    let set = build(&household(1710), Recipe::Balanced);
+    let mix = &set.report.mix;
+    assert!((0.03..=0.05).contains(&mix.share("refusal")), "{}", mix.share("refusal"));
+    assert_eq!(mix.by_kind["refusal"], mix.by_kind["twin"]);
+    assert_eq!(mix.warnings, []);
+    assert!(set.report.duplicates.is_empty() && set.report.leaks.is_empty());
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_and_another_seed_others() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(&folder, &household(300), Recipe::Balanced);
+    let out = |name: &str, config: &EnrichConfig| {
+        let path = folder.path().join(name);
+        Dataset::build(config).unwrap().write(&path, config).unwrap();
+        let files = ["train.jsonl", "valid.jsonl", "test.jsonl", "report.json", "manifest.json"];
+        files.map(|file| std::fs::read(path.join(file)).unwrap())
+    };
+    let first = out("a", &config);
+    assert_eq!(first, out("b", &config));
+    config.seed = 8;
+    assert_ne!(first[0], out("c", &config)[0]);
+}
+
+#[test]
+fn what_is_written_is_what_the_manifest_says() {
+    let folder = TempDir::new().unwrap();
+    let config = config(&folder, &household(300), Recipe::Seed);
+    let set = Dataset::build(&config).unwrap();
+    let manifest = set.write(folder.path().join("out"), &config).unwrap();
+    let mut written = 0;
+    for output in &manifest.outputs {
+        let path = folder.path().join("out").join(&output.file);
+        assert_eq!(durable::sha256_file(&path).unwrap(), output.sha256);
+        let rows = jsonl::Reader::open(&path).unwrap().conversations().count();
+        assert_eq!(rows, output.entries);
+        written += rows;
+    }
+    assert_eq!(written, set.rows.len());
+    assert_eq!(manifest.inputs[0].entries, 300);
+    assert_eq!(manifest.suites[0].entries, 109);
+}
+
+#[test]
+fn no_technique_topic_or_phrasing_lives_in_two_splits() {
+    for recipe in [Recipe::Seed, Recipe::Balanced] {
+        let set = build(&household(1710), recipe);
+        for key in ["technique", "topic", "phrasing"] {
+            let mut homes: BTreeMap<String, HashSet<Split>> = BTreeMap::new();
+            for (row, split) in set.rows.iter().zip(&set.splits) {
+                if let Some(value) = row.meta.get(key) {
+                    homes.entry(value.to_string()).or_default().insert(*split);
+                }
+            }
+            let torn: Vec<_> = homes.iter().filter(|(_, splits)| splits.len() > 1).collect();
+            assert!(torn.is_empty(), "{recipe:?} {key}: {torn:?}");
+        }
+        let shares = set.report.mix.by_split;
+        let total = set.rows.len() as f64;
+        for split in [Split::Valid, Split::Test] {
+            let share = shares[&split] as f64 / total;
+            assert!((0.03..0.08).contains(&share), "{recipe:?} {split}: {share}");
+        }
+    }
+}
+
+#[test]
+fn a_planted_exam_case_is_caught_and_named() {
+    let mut rows = household(50);
+    let mut planted = rows[3].clone();
+    planted.messages[1].content = "On what weekday does the council meet, please?".into();
+    rows.push(planted);
+    let folder = TempDir::new().unwrap();
+    let mut config = config(&folder, &rows, Recipe::Balanced);
+    let set = Dataset::build(&config).unwrap();
+    let [leak] = set.report.leaks.as_slice() else { panic!("{:?}", set.report.leaks) };
+    assert_eq!((leak.row, leak.case.as_str()), (50, "domain-council-day"));
+    assert!(set.rows.iter().all(|row| !row.messages[1].content.contains("council meet, please")));
+
+    config.leaks.allow = vec!["domain-council-day".into()];
+    assert!(Dataset::build(&config).unwrap().report.leaks.is_empty());
+}
+
+#[test]
+fn repeated_rows_go_and_are_reported() {
+    let mut rows = household(100);
+    rows.extend_from_within(..10);
+    let mut near = rows[20].clone();
+    near.messages[1].content.make_ascii_uppercase();
+    rows.push(near);
+    let set = build(&rows, Recipe::Balanced);
+    let found: Vec<_> = set.report.duplicates.iter().map(|d| (d.row, d.of)).collect();
+    let mut planted: Vec<_> = (0..10).map(|i| (100 + i, i)).collect();
+    planted.push((110, 20));
+    assert_eq!(found, planted);
+    let repetition = |warning: &Warning| matches!(warning, Warning::Repetition { .. });
+    assert!(set.report.mix.warnings.iter().any(repetition));
+}
+
+#[test]
+fn a_refusal_says_who_refuses_what_not_and_what_instead() {
+    let council = Council::embedded().unwrap();
+    let set = build(&household(0), Recipe::Seed);
+    let mut answers = HashSet::new();
+    for row in set.rows.iter().filter(|row| row.meta["kind"] == "refusal") {
+        let agent = council.agent(row.meta["agent"].as_str().unwrap()).unwrap();
+        let answer = &row.messages.last().unwrap().content;
+        let offer = agent.offers.iter().find(|offer| answer.ends_with(offer.as_str()));
+        assert!(answer.contains(&agent.name) && answer.contains(&agent.role), "{answer}");
+        assert!(offer.is_some(), "{answer}");
+        let says_no = ["can't", "won't", "cannot", "decline", "not able", "refuse"];
+        assert!(says_no.iter().any(|no| answer.contains(no)), "{answer}");
+        assert!(row.messages.iter().all(|message| !message.content.contains(['{', '}'])));
+        answers.insert(answer.clone());
+    }
+    assert_eq!(answers.len(), 224, "no refusal is worded like another");
+}
+
+#[test]
+fn every_row_begins_with_its_agents_system_prompt() {
+    let council = Council::embedded().unwrap();
+    for row in build(&household(400), Recipe::Balanced).rows {
+        let agent = council.agent(row.meta["agent"].as_str().unwrap()).unwrap();
+        assert_eq!(row.messages[0].role, Role::System);
+        assert_eq!(row.messages[0].content, agent.system());
+    }
+}
+
+#[test]
+fn nothing_to_learn_from_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config(&folder, &[], Recipe::Balanced);
+    config.leaks.likeness = 1e-9;
+    // Even with no rows the council's own remain.
+    assert!(Dataset::build(&config).is_ok());
+    config.inputs = vec![folder.path().join("absent.jsonl")];
+    let error = Dataset::build(&config).unwrap_err().to_string();
+    assert!(error.contains("absent.jsonl"), "{error}");
+}

@@ -1,0 +1,61 @@
+//! Makes a data set: clean rows in; train, valid and test with a report and a manifest out.
+//!
+//! ```sh
+//! cargo run --release --example enrich -- --config fixtures/configs/enrich.yaml --out data
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use enrich::{Dataset, EnrichConfig};
+
+/// Refusals, identity and routing examples, benign twins, duplicates and leaks out, splits.
+#[derive(Parser)]
+struct Args {
+    /// What goes in and what is added (YAML).
+    #[arg(long)]
+    config: PathBuf,
+    /// The folder for the data set.
+    #[arg(long)]
+    out: PathBuf,
+    /// Print the report as one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let config = EnrichConfig::load(&args.config)?;
+    let set = Dataset::build(&config)?;
+    let manifest = set.write(&args.out, &config)?;
+    let report = &set.report;
+    for (kind, rows) in &report.mix.by_kind {
+        eprintln!("{kind:>10} {rows:>6} {:>6.1} %", report.mix.share(kind) * 100.0);
+    }
+    for leak in &report.leaks {
+        eprintln!("left out: row {} is near case {} of {} ({:.2})", leak.row + 1, leak.case, leak.suite, leak.likeness);
+    }
+    if !report.duplicates.is_empty() {
+        eprintln!("left out: {} rows repeat others", report.duplicates.len());
+    }
+    for warning in &report.mix.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let files = manifest.outputs.iter().map(|out| format!("{} {}", out.file.display(), out.entries));
+    eprintln!("{}: {}", args.out.display(), files.collect::<Vec<_>>().join(", "));
+    if args.json {
+        let all = serde_json::json!({ "report": report, "manifest": manifest });
+        println!("{all}");
+    }
+    Ok(())
+}
