@@ -63,7 +63,9 @@ impl Model {
             transforms::eval(layer.arrays())?;
             layers.push(layer);
         }
-        transforms::eval(embedding.arrays().into_iter().chain(head.output.arrays()))?;
+        // Nothing may be left to compute: another thread has no part in this one's stream.
+        let ends = embedding.arrays().into_iter().chain(head.output.arrays());
+        transforms::eval(ends.chain([&head.norm]))?;
         Ok(Self { config, embedding, layers, head, rope, kernels })
     }
 

@@ -44,6 +44,7 @@ impl Rope {
             per_value[b] = frequency;
         }
         let swap = Array::from_slice(&swap, &[width as i32, width as i32]).as_dtype(dtype)?;
+        swap.eval()?;
         Ok(Self { swap, frequencies: per_value })
     }
 
