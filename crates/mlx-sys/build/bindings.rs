@@ -15,6 +15,7 @@ use crate::{
 pub fn generate(sources: &Path, platform: Platform, cache: &WheelCache, out: &Path) -> Result<()> {
     let borrowed = provide_libclang(platform, cache, out)?;
     let bindings = bindgen::Builder::default()
+        .rust_target(rust_version()?)
         .rust_edition(bindgen::RustEdition::Edition2024)
         .header(sources.join("mlx/c/mlx.h").to_string_lossy())
         .header("shim/extra.h")
@@ -30,6 +31,11 @@ pub fn generate(sources: &Path, platform: Platform, cache: &WheelCache, out: &Pa
         let _ = fs::remove_dir_all(folder);
     }
     Ok(())
+}
+
+/// The first Rust of the 2024 edition: whatever compiler runs later, the declarations are the same.
+fn rust_version() -> Result<bindgen::RustTarget> {
+    bindgen::RustTarget::stable(85, 0).map_err(|error| failed(&error.to_string()))
 }
 
 /// Takes libclang from its wheel when the machine has none; returns the folder it was unpacked into.

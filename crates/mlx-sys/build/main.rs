@@ -37,7 +37,7 @@ fn build() -> Result<()> {
     let sources = mlx_c::sources()?;
     let mlx = Mlx::locate(platform, &cache, &out)?;
     bindings::generate(&sources, platform, &cache, &out)?;
-    mlx_c::compile(&sources, &mlx)?;
+    mlx_c::compile(&sources, &mlx, &out)?;
 
     println!("cargo::rustc-link-search=native={}", mlx.lib_dir.display());
     if let Some(openblas) = &mlx.openblas {

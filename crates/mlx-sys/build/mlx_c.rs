@@ -1,7 +1,7 @@
 //! mlx-c, the C interface of MLX: found in the registry's own mlx-sys package and compiled here.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -58,26 +58,17 @@ fn package_folder(metadata: &str) -> Option<PathBuf> {
 }
 
 /// Compiles mlx-c and the shim into one static library, which cargo links into this crate.
-pub fn compile(sources: &Path, mlx: &Mlx) -> Result<()> {
-    let mut files =
-        vec![PathBuf::from(SHIM).join("extra.cpp"), PathBuf::from(SHIM).join("portable.cpp")];
-    let unreadable = |error| {
-        Failure::new(format!("cannot read {}: {error}", sources.display()), "check its permissions")
-    };
-    for entry in fs::read_dir(sources.join("mlx/c")).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "cpp") {
-            files.push(path);
-        }
-    }
-    files.sort();
-
-    let prelude = Path::new(SHIM).join("prelude.h");
+pub fn compile(sources: &Path, mlx: &Mlx, out: &Path) -> Result<()> {
+    // One translation unit: MLX's headers, nearly all the work, are read once instead of thirty times.
+    let unit = out.join("mlx_c.cpp");
+    write_unit(&unit, &[sources.join("mlx/c"), PathBuf::from(SHIM)]).map_err(|error| {
+        Failure::new(format!("cannot gather mlx-c's sources: {error}"), "check their permissions")
+    })?;
     cc::Build::new()
         .cpp(true)
         .std("c++20")
         // Thin wrappers: the same code serves the dev and the release profile.
-        .opt_level(2)
+        .opt_level(1)
         .debug(false)
         .warnings(false)
         .extra_warnings(false)
@@ -85,15 +76,28 @@ pub fn compile(sources: &Path, mlx: &Mlx) -> Result<()> {
         .include(sources)
         .include(&mlx.include)
         .flag("-include")
-        .flag(&prelude)
-        .files(files)
-        .try_compile("nightshift_mlxc")
+        .flag("prelude.h")
+        .file(&unit)
+        .try_compile("nightshift_mlx_c")
         .map_err(|error| {
             Failure::new(
                 format!("could not compile mlx-c: {error}"),
                 "it needs a C++20 compiler: GCC 11, clang 14 or newer; set CXX to choose one",
             )
         })
+}
+
+/// Writes a source file that includes every `.cpp` file of `folders`.
+fn write_unit(unit: &Path, folders: &[PathBuf]) -> io::Result<()> {
+    let mut files = Vec::new();
+    for folder in folders {
+        for entry in fs::read_dir(folder)? {
+            files.push(entry?.path().canonicalize()?);
+        }
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "cpp"));
+    files.sort();
+    fs::write(unit, files.iter().map(|file| format!("#include {file:?}\n")).collect::<String>())
 }
 
 /// Refuses early, in one sentence, where no C++ compiler answers.

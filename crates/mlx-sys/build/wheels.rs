@@ -241,11 +241,15 @@ fn no_python() -> Failure {
     )
 }
 
-/// The last line a failed command wrote, which is where Python puts the reason.
+/// The reason a failed command gave. Python puts it last, except that pip buries a broken connection in its retries.
 fn last_words(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
+    let broken = text.lines().find_map(|line| line.split_once("connection broken by "));
     let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    last.map_or_else(|| output.status.to_string(), str::to_owned)
+    broken
+        .map(|(_, reason)| format!("the connection is broken: {reason}"))
+        .or_else(|| last.map(str::to_owned))
+        .unwrap_or_else(|| output.status.to_string())
 }
 
 fn sha256(path: &Path) -> Result<String> {

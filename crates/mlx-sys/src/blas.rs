@@ -1,5 +1,7 @@
 //! The BLAS that serves MLX's matrix products on the CPU.
 
+use std::{ffi::CStr, num::NonZeroUsize};
+
 /// OpenBLAS, serving MLX in this process.
 ///
 /// MLX's Linux wheels bring the reference BLAS along; this crate puts OpenBLAS in front of it.
@@ -21,21 +23,31 @@ mod sys {
     static KEEP: unsafe extern "C" fn() -> *const c_char = nightshift_openblas_config;
 }
 
+/// Never called: without OpenBLAS there is no [`OpenBlas`] to call it on.
+#[cfg(not(nightshift_openblas))]
+mod sys {
+    use std::ffi::{c_char, c_int};
+
+    pub unsafe fn nightshift_openblas_config() -> *const c_char {
+        c"".as_ptr()
+    }
+    pub unsafe fn nightshift_openblas_threads() -> c_int {
+        1
+    }
+    pub unsafe fn nightshift_openblas_set_threads(_threads: c_int) {}
+}
+
 impl OpenBlas {
-    /// OpenBLAS, or `None` where MLX uses the BLAS it was built with: Accelerate on a Mac, or that of `MLX_ROOT`.
+    /// OpenBLAS, or `None` where MLX uses the BLAS it was built with: Accelerate on a Mac, or that of
+    /// `MLX_ROOT`.
     pub fn get() -> Option<Self> {
         cfg!(nightshift_openblas).then_some(Self(()))
     }
-}
 
-#[cfg(nightshift_openblas)]
-impl OpenBlas {
     /// OpenBLAS' own description of itself: version, kernels, threading.
     pub fn config(self) -> String {
         // SAFETY: OpenBLAS returns a static, NUL-terminated string.
-        unsafe { std::ffi::CStr::from_ptr(sys::nightshift_openblas_config()) }
-            .to_string_lossy()
-            .into_owned()
+        unsafe { CStr::from_ptr(sys::nightshift_openblas_config()) }.to_string_lossy().into_owned()
     }
 
     /// How many threads one matrix product may use.
@@ -45,23 +57,9 @@ impl OpenBlas {
     }
 
     /// Sets how many threads one matrix product may use, for the whole process.
-    pub fn set_threads(self, threads: std::num::NonZeroUsize) {
+    pub fn set_threads(self, threads: NonZeroUsize) {
         let threads = i32::try_from(threads.get()).unwrap_or(i32::MAX);
         // SAFETY: any positive number is valid; OpenBLAS caps it.
         unsafe { sys::nightshift_openblas_set_threads(threads) };
     }
-}
-
-#[cfg(not(nightshift_openblas))]
-impl OpenBlas {
-    /// OpenBLAS' own description of itself.
-    pub fn config(self) -> String {
-        String::new()
-    }
-    /// How many threads one matrix product may use.
-    pub fn threads(self) -> usize {
-        1
-    }
-    /// Sets how many threads one matrix product may use.
-    pub fn set_threads(self, _threads: std::num::NonZeroUsize) {}
 }
