@@ -230,3 +230,24 @@ fn the_adapter_config_is_what_mlx_lms_loader_needs() {
     back.num_layers = None;
     assert_eq!(back, config, "nothing of a run is lost in its adapter's configuration");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "[ -~\n]{0,80}") {
+        let _ = TrainConfig::from_yaml(&text, "night.yaml");
+    }
+
+    #[test]
+    fn any_value_is_read_or_refused_with_its_line(
+        key in proptest::sample::select(vec![
+            "iters", "learning_rate", "num_layers", "lr_schedule", "lora_parameters", "optimizer",
+            "clear_cache_threshold", "nightshift", "optimizer_config", "val_batches", "model",
+        ]),
+        value in r"(-?[0-9]{1,30}(\.[0-9e+-]{0,6})?|\[[a-z0-9, ]{0,8}\]|\{[a-z]{0,6}: [0-9]{0,3}\}|[a-z.~]{0,8})",
+    ) {
+        if let Err(error) = TrainConfig::from_yaml(&format!("seed: 1\n{key}: {value}\n"), "night.yaml") {
+            let message = error.to_string();
+            proptest::prop_assert!(message.starts_with("night.yaml:2: "), "{message}");
+        }
+    }
+}

@@ -111,7 +111,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A duration as people write it: `6h`, `1h 30m`, `90s`. Written back in seconds.
+/// A duration as people write it: `6h`, `1h 30m`, `90s`. Written back as one number with its unit.
 pub(super) mod duration {
     use super::*;
 
@@ -130,6 +130,6 @@ pub(super) mod duration {
         duration: &Option<Duration>,
         output: S,
     ) -> Result<S::Ok, S::Error> {
-        duration.map(|value| format!("{}s", value.as_secs())).serialize(output)
+        duration.map(|value| format!("{value:?}")).serialize(output)
     }
 }

@@ -1,0 +1,127 @@
+//! Trains a LoRA adapter from a configuration that `mlx_lm.lora` reads too.
+//!
+//! ```sh
+//! cargo run --release --example train -- --config night.yaml
+//! ```
+//!
+//! Killed or out of time, the same command with `--resume` goes on where it was.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chat_format::ChatTokenizer;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use lora_train::lint::{Facts, lint};
+use lora_train::metrics::{Event, Record};
+use lora_train::{Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, test_loss};
+use models::Model;
+use serde_json::json;
+
+/// Trains a LoRA adapter.
+#[derive(Parser)]
+struct Args {
+    /// The YAML file of the run.
+    #[arg(long)]
+    config: PathBuf,
+    /// Go on with the run whose checkpoints are in `adapter_path`.
+    #[arg(long)]
+    resume: bool,
+    /// The lines of metrics.jsonl on stdout as they come, then one with the outcome.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(Ending::Complete | Ending::EarlyStop) => ExitCode::SUCCESS,
+        Ok(Ending::TimeBudget | Ending::Stopped) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<Ending> {
+    let config = TrainConfig::load(&args.config)?;
+    let model = Model::open(config.model_path()?)?;
+    let tokenizer = ChatTokenizer::open(config.model_path()?)?;
+    let data = Data::open(&config, &tokenizer)?;
+    tell_lints(&config, &model, &data)?;
+
+    let start = if args.resume { Start::Resume } else { Start::Afresh };
+    let trainer = Trainer::new(model.clone(), config.clone(), data, start)?;
+    let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
+    let outcome = trainer.run(&mut |progress: Progress<'_>| {
+        match progress {
+            Progress::Recorded(record) => {
+                show(&bar, record);
+                if args.json {
+                    println!("{}", json!(record));
+                }
+            }
+            Progress::Skipped { step, report } => bar.suspend(|| {
+                eprintln!("warning: update {step} was skipped, see {}", report.display());
+            }),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+    let test = test_loss(&model, &config, &tokenizer)?;
+    conclude(args, &config, &outcome, test);
+    Ok(outcome.ending)
+}
+
+fn tell_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Result<()> {
+    let rows = data.train.rows().len();
+    for lint in lint(config, Facts { rows, model_layers: model.layers().len() })? {
+        eprintln!("{lint}");
+    }
+    for (what, rows) in [
+        ("are longer than `max_seq_length` and were cut", data.train.truncated()),
+        ("have nothing to train and were left out", data.train.dropped()),
+    ] {
+        if let Some(first) = rows.first() {
+            eprintln!("warning: {} training rows {what}, the first is row {first}", rows.len());
+        }
+    }
+    Ok(())
+}
+
+fn show(bar: &ProgressBar, record: &Record) {
+    match record {
+        Record::Update(update) => {
+            let speed = update.processed_tokens as f64 / update.seconds;
+            bar.set_message(format!("loss {:.3}, {speed:.0} tokens/s", update.loss));
+            bar.set_position(update.step);
+        }
+        Record::Event(Event::Plan { updates, parameters, rows, .. }) => {
+            bar.set_length(*updates);
+            eprintln!("{parameters} parameters, {rows} rows, {updates} updates");
+        }
+        Record::Event(Event::Validation { step, loss, .. }) => {
+            bar.suspend(|| eprintln!("validation loss {loss:.3} after {step} updates"));
+        }
+        _ => {}
+    }
+}
+
+fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f64>) {
+    let Outcome { ending, step, updates, best } = outcome;
+    eprintln!("{ending:?} after {step} of {updates} updates: {}", config.adapter_path.display());
+    if let Some(loss) = test {
+        eprintln!("test loss {loss:.3}, perplexity {:.3}", loss.exp());
+    }
+    if args.json {
+        let best = best.map(|(step, loss)| json!({ "step": step, "loss": loss }));
+        let path = &config.adapter_path;
+        println!(
+            "{}",
+            json!({ "kind": "outcome", "ending": format!("{ending:?}"), "step": step, "updates": updates, "best_validation": best, "test_loss": test, "adapter_path": path })
+        );
+    }
+}
