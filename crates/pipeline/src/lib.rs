@@ -1,1 +1,28 @@
-//! The night: stages, journal, lock, champion registry, report.
+#![doc = include_str!("../README.md")]
+
+mod bench;
+mod config;
+mod error;
+mod home;
+mod journal;
+mod lock;
+mod model;
+mod night;
+mod observer;
+mod registry;
+mod report;
+mod stage;
+mod stages;
+
+pub use bench::StageSummary;
+pub use config::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Span};
+pub use error::{Error, Result};
+pub use home::Home;
+pub use journal::{Entry, JOURNAL_VERSION, Journal};
+pub use lock::Lock;
+pub use night::{Night, Outcome, Paths, Scores, Summary};
+pub use observer::{Event, Observer};
+pub use registry::{Action, Change, Mandate, Promotion, Registry, State, adapter_digest};
+pub use report::{Sample, words};
+pub use stage::{Artefact, StageName};
+pub use stages::train::Losses;

@@ -1,0 +1,282 @@
+//! Runs stages, each at most once per input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use durable::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, io_error};
+use crate::home::{make_private, private_dir};
+use crate::journal::{Entry, Journal};
+use crate::observer::{Event, Observer};
+use crate::stage::{Desk, Stage, StageName};
+
+/// When a process has to stop working, and the budget that says so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    budget: Duration,
+}
+
+impl Deadline {
+    /// `budget` from now on; a budget too long to count is none.
+    pub fn after(budget: Duration) -> Self {
+        Self { at: Instant::now().checked_add(budget), budget }
+    }
+
+    /// Whether the time is up.
+    pub fn has_passed(&self) -> bool {
+        self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// What is left; `None` without a deadline.
+    pub fn left(&self) -> Option<Duration> {
+        self.at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The error of a stage that was cut short.
+    pub fn spent(&self, stage: StageName) -> Error {
+        let budget =
+            jiff::SignedDuration::try_from(self.budget).unwrap_or(jiff::SignedDuration::MAX);
+        Error::BudgetSpent { stage, budget: format!("{budget:#}") }
+    }
+}
+
+/// How one stage of a night went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// The stage.
+    pub stage: StageName,
+    /// How long the run that finished it took.
+    pub seconds: f64,
+    /// Whether its result was taken over from an earlier, interrupted start.
+    pub reused: bool,
+    /// One line about the result.
+    pub figures: String,
+}
+
+/// Runs stages one after the other, each at most once per input, and keeps the journal.
+pub(crate) struct Bench<'a> {
+    /// The night's folder.
+    pub night: &'a Path,
+    /// The night's journal.
+    pub journal: &'a mut Journal,
+    /// Who watches.
+    pub observer: &'a mut dyn Observer,
+    /// When to stop.
+    pub deadline: Deadline,
+    /// The stages so far.
+    pub done: Vec<StageSummary>,
+}
+
+impl Bench<'_> {
+    /// The output of `stage`: from the journal if it finished before on this very input, else by
+    /// running it.
+    pub fn run<S: Stage>(&mut self, stage: &S) -> Result<S::Output> {
+        let key = key(stage)?;
+        if let Some((seconds, output)) = self.earlier::<S>(key) {
+            let figures = S::figures(&output);
+            self.observer.event(Event::StageSkipped { stage: S::NAME, figures: &figures });
+            self.done.push(StageSummary { stage: S::NAME, seconds, reused: true, figures });
+            return Ok(output);
+        }
+        if self.deadline.has_passed() {
+            return Err(self.deadline.spent(S::NAME));
+        }
+        let dir = self.prepare(S::NAME, key)?;
+        self.journal.append(Entry::StageBegun { stage: S::NAME, key })?;
+        self.observer.event(Event::StageBegun { stage: S::NAME });
+        let begun = Instant::now();
+        let mut desk = Desk {
+            stage: S::NAME,
+            night: self.night,
+            dir: &dir,
+            deadline: self.deadline,
+            observer: &mut *self.observer,
+        };
+        let output = match stage.run(&mut desk) {
+            Ok(output) => output,
+            Err(error) => {
+                let message = error.to_string();
+                self.journal.append(Entry::StageFailed { stage: S::NAME, message })?;
+                return Err(error);
+            }
+        };
+        make_private(&dir)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let record = to_value(S::NAME, &output)?;
+        self.journal.append(Entry::StageFinished {
+            stage: S::NAME,
+            key,
+            seconds,
+            output: record,
+        })?;
+        let figures = S::figures(&output);
+        self.observer.event(Event::StageFinished { stage: S::NAME, seconds, figures: &figures });
+        self.done.push(StageSummary { stage: S::NAME, seconds, reused: false, figures });
+        Ok(output)
+    }
+
+    /// A finished output for `key` that still reads back and whose files are intact.
+    fn earlier<S: Stage>(&self, key: Digest) -> Option<(f64, S::Output)> {
+        let (seconds, record) = self.journal.finished(S::NAME, key)?;
+        let output = serde_json::from_value(record.clone())
+            .inspect_err(
+                |e| tracing::warn!(stage = %S::NAME, "stored output does not read back: {e}"),
+            )
+            .ok()?;
+        S::artefacts(&output)
+            .into_iter()
+            .try_for_each(|file| file.verified(self.night).map(drop))
+            .inspect_err(|e| tracing::warn!(stage = %S::NAME, "runs again: {e}"))
+            .ok()?;
+        Some((seconds, output))
+    }
+
+    /// The stage's folder: kept if the last run was on the same input, else emptied.
+    fn prepare(&self, stage: StageName, key: Digest) -> Result<PathBuf> {
+        let dir = self.night.join(stage.as_str());
+        if dir.exists() && self.journal.last_begun(stage) != Some(key) {
+            fs::remove_dir_all(&dir).map_err(io_error(&dir, "empty"))?;
+        }
+        private_dir(&dir)?;
+        Ok(dir)
+    }
+}
+
+fn key<S: Stage>(stage: &S) -> Result<Digest> {
+    let input = to_value(S::NAME, stage)?;
+    Ok(durable::digest(format!("{} v{}\n{input}", S::NAME, S::VERSION)))
+}
+
+fn to_value<T: Serialize>(stage: StageName, value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|e| Error::Record {
+        path: PathBuf::from(stage.as_str()),
+        line: None,
+        expected: "a value with a JSON form",
+        found: e.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stage::Artefact;
+
+    /// Writes its text to a file; counts its runs in another.
+    #[derive(Serialize)]
+    struct Toy {
+        text: &'static str,
+        #[serde(skip)]
+        fails: bool,
+    }
+
+    impl Stage for Toy {
+        const NAME: StageName = StageName::Convert;
+        type Output = Artefact;
+
+        fn run(&self, desk: &mut Desk<'_>) -> Result<Artefact> {
+            durable::append_line(desk.dir().join("runs"), self.text)?;
+            if self.fails {
+                return Err(desk.out_of_time());
+            }
+            let path = desk.dir().join("text");
+            durable::write(&path, self.text)?;
+            desk.artefact(&path)
+        }
+
+        fn artefacts(output: &Artefact) -> Vec<&Artefact> {
+            vec![output]
+        }
+
+        fn figures(_: &Artefact) -> String {
+            String::new()
+        }
+    }
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn run(&self, text: &'static str, fails: bool) -> Result<Artefact> {
+            let night = self.0.path();
+            let mut bench = Bench {
+                night,
+                journal: &mut Journal::open(night.join("journal.jsonl"))?,
+                observer: &mut |_: Event<'_>| (),
+                deadline: Deadline::after(Duration::from_secs(60)),
+                done: vec![],
+            };
+            bench.run(&Toy { text, fails })
+        }
+
+        fn runs(&self) -> usize {
+            let runs = fs::read_to_string(self.0.path().join("convert/runs")).unwrap();
+            runs.lines().count()
+        }
+    }
+
+    #[test]
+    fn a_stage_runs_once_per_input() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let first = place.run("a", false).unwrap();
+        assert_eq!(place.run("a", false).unwrap(), first);
+        assert_eq!(place.runs(), 1);
+        // Another input empties the folder first: nothing of the old run is left.
+        assert_ne!(place.run("b", false).unwrap(), first);
+        assert_eq!(place.runs(), 1);
+    }
+
+    #[test]
+    fn a_failed_stage_runs_again_in_the_folder_it_left() {
+        let place = Place(tempfile::tempdir().unwrap());
+        assert_eq!(place.run("a", true).unwrap_err().exit_code(), 3);
+        place.run("a", false).unwrap();
+        assert_eq!(place.runs(), 2);
+    }
+
+    #[test]
+    fn a_changed_result_is_never_used() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let output = place.run("a", false).unwrap();
+        let path = place.0.path().join(&output.path);
+        for damage in [Some("half"), None] {
+            match damage {
+                Some(text) => fs::write(&path, text).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            place.run("a", false).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "a");
+        }
+    }
+
+    #[test]
+    fn a_passed_deadline_starts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path().join("journal.jsonl")).unwrap();
+        let mut bench = Bench {
+            night: dir.path(),
+            journal: &mut journal,
+            observer: &mut |_: Event<'_>| (),
+            deadline: Deadline::after(Duration::ZERO),
+            done: vec![],
+        };
+        let error = bench.run(&Toy { text: "a", fails: false }).unwrap_err();
+        assert!(error.to_string().contains("during convert"), "{error}");
+        assert!(journal.is_empty() && !dir.path().join("convert").exists());
+    }
+
+    #[test]
+    fn the_key_covers_the_input() {
+        let key = |text| key(&Toy { text, fails: false }).unwrap();
+        assert_eq!(key("a"), key("a"));
+        assert_ne!(key("a"), key("b"));
+        assert_eq!(
+            to_value(StageName::Convert, &Toy { text: "a", fails: true }).unwrap(),
+            json!({"text": "a"})
+        );
+    }
+}

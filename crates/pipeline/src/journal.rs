@@ -1,0 +1,263 @@
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use durable::Digest;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result, io_error};
+use crate::stage::StageName;
+
+/// The journal's format; a journal of another version is refused rather than guessed at.
+pub const JOURNAL_VERSION: u32 = 1;
+
+/// One thing that happened in a night.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Entry {
+    /// The night's first line.
+    NightBegun {
+        /// The night's id, which is also its folder's name.
+        night: String,
+        /// Who served when it began, and whom its candidate has to beat; none for the base model.
+        champion: Option<Digest>,
+    },
+    /// A stage is about to work on the input with this digest.
+    StageBegun {
+        /// The stage.
+        stage: StageName,
+        /// Digest of the stage's input.
+        key: Digest,
+    },
+    /// A stage's result is on disk.
+    StageFinished {
+        /// The stage.
+        stage: StageName,
+        /// Digest of the stage's input.
+        key: Digest,
+        /// How long the run that finished it took.
+        seconds: f64,
+        /// The stage's typed output.
+        output: Value,
+    },
+    /// A stage stopped with an error; the next start runs it again.
+    StageFailed {
+        /// The stage.
+        stage: StageName,
+        /// The error, for whoever reads the journal in the morning.
+        message: String,
+    },
+    /// The night is over; the next start begins a new one.
+    NightFinished,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    v: u32,
+    at: Timestamp,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+/// The append-only record of one night, one fsynced JSON line per entry: what a start after a
+/// crash goes on from.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, empty if there is none. A torn last line, which a crash in the
+    /// middle of a write leaves, is cut off; any other damage is an error.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(io_error(&path, "read")(e)),
+        };
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let (lines, torn) = bytes.split_at(whole);
+        if !torn.is_empty() {
+            tracing::warn!(path = %path.display(), bytes = torn.len(), "dropped a torn journal line");
+            cut(&path, whole)?;
+        }
+        let entries = lines
+            .split(|&byte| byte == b'\n')
+            .enumerate()
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(index, line)| parse(&path, index + 1, line))
+            .collect::<Result<_>>()?;
+        Ok(Self { path, entries })
+    }
+
+    /// Adds an entry and waits until it is on disk.
+    pub fn append(&mut self, entry: Entry) -> Result<()> {
+        let line = Line { v: JOURNAL_VERSION, at: Timestamp::now(), entry };
+        let text = serde_json::to_string(&line).map_err(|e| Error::Record {
+            path: self.path.clone(),
+            line: None,
+            expected: "an entry with a JSON form",
+            found: e.to_string(),
+        })?;
+        durable::append_line(&self.path, &text)?;
+        self.entries.push(line.entry);
+        Ok(())
+    }
+
+    /// All entries, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether the night is over.
+    pub fn is_finished(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::NightFinished))
+    }
+
+    /// Digest of the input that `stage` last began to work on.
+    pub fn last_begun(&self, stage: StageName) -> Option<Digest> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::StageBegun { stage: s, key } if *s == stage => Some(*key),
+            _ => None,
+        })
+    }
+
+    /// Seconds and output of `stage`, if the last input it began to work on is `key` and it
+    /// finished.
+    pub fn finished(&self, stage: StageName, key: Digest) -> Option<(f64, &Value)> {
+        let last = self.entries.iter().rev().find(|entry| match entry {
+            Entry::StageBegun { stage: s, .. } | Entry::StageFinished { stage: s, .. } => {
+                *s == stage
+            }
+            _ => false,
+        })?;
+        match last {
+            Entry::StageFinished { key: k, seconds, output, .. } if *k == key => {
+                Some((*seconds, output))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
+    let refuse = |expected, found| Error::Record {
+        path: path.to_path_buf(),
+        line: Some(number),
+        expected,
+        found,
+    };
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    let Version { v } =
+        serde_json::from_slice(line).map_err(|e| refuse("a journal entry", e.to_string()))?;
+    if v != JOURNAL_VERSION {
+        return Err(refuse("a journal of version 1", format!("version {v}")));
+    }
+    let line: Line =
+        serde_json::from_slice(line).map_err(|e| refuse("a journal entry", e.to_string()))?;
+    Ok(line.entry)
+}
+
+fn cut(path: &Path, length: usize) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(path).map_err(io_error(path, "open"))?;
+    file.set_len(length as u64).and_then(|()| file.sync_all()).map_err(io_error(path, "repair"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Digest {
+        durable::digest(text)
+    }
+
+    fn begun(text: &str) -> Entry {
+        Entry::StageBegun { stage: StageName::Train, key: key(text) }
+    }
+
+    fn finished(text: &str) -> Entry {
+        let output = serde_json::json!({ "of": text });
+        Entry::StageFinished { stage: StageName::Train, key: key(text), seconds: 1.5, output }
+    }
+
+    fn written(path: &Path) {
+        let mut journal = Journal::open(path).unwrap();
+        journal
+            .append(Entry::NightBegun { night: "0001-2026-04-08".into(), champion: None })
+            .unwrap();
+        journal.append(begun("a")).unwrap();
+        journal.append(finished("a")).unwrap();
+    }
+
+    #[test]
+    fn reads_back_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        written(&path);
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.entries().len(), 3);
+        let (seconds, output) = journal.finished(StageName::Train, key("a")).unwrap();
+        assert_eq!((seconds, output["of"].as_str()), (1.5, Some("a")));
+        assert!(journal.finished(StageName::Train, key("b")).is_none());
+        assert!(journal.finished(StageName::Exam, key("a")).is_none());
+        assert!(!journal.is_finished());
+    }
+
+    #[test]
+    fn cut_at_any_byte_it_opens_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        written(&path);
+        let bytes = fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            fs::write(&path, &bytes[..length]).unwrap();
+            let mut journal = Journal::open(&path).unwrap();
+            let whole = bytes[..length].iter().filter(|&&b| b == b'\n').count();
+            assert_eq!(journal.entries().len(), whole, "cut at {length}");
+            journal.append(begun("after the crash")).unwrap();
+            let again = Journal::open(&path).unwrap();
+            assert_eq!(again.entries().len(), whole + 1, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_result_is_void_once_the_stage_begins_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        written(&path);
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append(begun("b")).unwrap();
+        assert!(journal.finished(StageName::Train, key("a")).is_none());
+        assert_eq!(journal.last_begun(StageName::Train), Some(key("b")));
+    }
+
+    #[test]
+    fn damage_elsewhere_is_named_by_line() {
+        let cases = [
+            ("{\"v\":1}\n", "journal.jsonl:1"),
+            (
+                "{\"v\":9,\"at\":\"2026-04-08T01:00:00Z\",\"event\":\"night_finished\"}\n",
+                "version 9",
+            ),
+            ("not json\n", "journal.jsonl:1"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        for (text, expected) in cases {
+            fs::write(&path, text).unwrap();
+            let message = Journal::open(&path).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::error::{Error, Result, io_error};
+
+/// An exclusive claim on a home. The operating system drops it when the process ends, however it
+/// ends, so no stale lock is ever left to clean up; the file's text only tells others who holds it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, or says at once who has it.
+    pub fn acquire(path: &Path) -> Result<Self> {
+        let mut file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Busy { path: path.to_path_buf(), holder: holder(file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error(path, "lock")(source)),
+        }
+        let note = format!("process {} since {}\n", std::process::id(), now_local());
+        file.set_len(0)
+            .and_then(|()| file.write_all(note.as_bytes()))
+            .map_err(io_error(path, "write"))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Takes the lock at `path`, waiting for whoever has it: for short work only.
+    pub(crate) fn wait(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        file.lock().map_err(io_error(path, "lock"))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(io_error(path, "open"))
+}
+
+fn holder(file: File) -> String {
+    let mut note = String::new();
+    let read = file.take(200).read_to_string(&mut note);
+    match read {
+        Ok(_) if !note.trim().is_empty() => note.trim().to_owned(),
+        _ => "another process".to_owned(),
+    }
+}
+
+fn now_local() -> String {
+    Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S %Z")
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_taker_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("night.lock");
+        let first = Lock::acquire(&path).unwrap();
+        let error = Lock::acquire(&path).unwrap_err();
+        let pid = std::process::id().to_string();
+        assert!(matches!(&error, Error::Busy { holder, .. } if holder.contains(&pid)), "{error}");
+        drop(first);
+        Lock::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn a_note_left_by_a_dead_process_locks_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("night.lock");
+        std::fs::write(&path, "process 1 since yesterday").unwrap();
+        Lock::acquire(&path).unwrap();
+    }
+}

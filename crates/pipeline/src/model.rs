@@ -1,0 +1,53 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use durable::Digest;
+use serde::Serialize;
+
+use crate::config::ModelSource;
+use crate::error::{Result, io_error};
+
+/// The base model of a night, known by its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct BaseModel {
+    /// Digest of the file, or of the `sha256sum` listing of the folder.
+    pub sha256: Digest,
+    /// Where it lies; not part of what it is.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+impl BaseModel {
+    /// Finds the model, fetching the demo's if need be, and takes its digest.
+    pub fn locate(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+        let path = match source {
+            ModelSource::Path(path) => path.clone(),
+            ModelSource::Demo => fetch::demo_model(&mut |p| on_fetch(p.bytes, p.total))?,
+        };
+        let sha256 = match path.is_dir() {
+            true => folder_digest(&path)?,
+            false => durable::sha256_file(&path)?,
+        };
+        Ok(Self { sha256, path })
+    }
+
+    /// The model's name: that of its file or folder.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+/// Digest of the `sha256sum` listing of a folder's files, sub-folders left out.
+fn folder_digest(dir: &Path) -> Result<Digest> {
+    let items = fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut paths: Vec<_> =
+        items.map_err(io_error(dir, "list"))?.iter().map(|i| i.path()).collect();
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    let mut listing = String::new();
+    for path in &paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        listing += &format!("{}  {name}\n", durable::sha256_file(path)?);
+    }
+    Ok(durable::digest(listing))
+}

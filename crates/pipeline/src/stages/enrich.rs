@@ -1,0 +1,152 @@
+//! Clean conversations to a training set.
+
+use std::path::{Path, PathBuf};
+
+use chat_format::jsonl;
+use durable::Digest;
+use enrich::leaks::ExamQuestions;
+use enrich::{Dataset, EnrichConfig, Manifest};
+use serde::{Deserialize, Serialize};
+
+use super::convert::Clean;
+use crate::error::{Error, Result};
+use crate::report::words;
+use crate::stage::{Artefact, Desk, Stage, StageName};
+
+/// How rows are enriched; its `inputs` and `suites` are the night's.
+#[derive(Debug, Serialize)]
+pub(crate) struct Recipe {
+    config: EnrichConfig,
+    /// Digests of the files that replace the built-in council.
+    council: Vec<Digest>,
+}
+
+impl Recipe {
+    /// Reads a recipe; without a file, the crate's own.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let mut config = match path {
+            Some(path) => EnrichConfig::load(path)?,
+            None => EnrichConfig::new(Vec::new()),
+        };
+        (config.inputs, config.suites) = (Vec::new(), Vec::new());
+        let files = &mut config.council;
+        let mut council = Vec::new();
+        for file in [
+            &mut files.agents,
+            &mut files.techniques,
+            &mut files.requests,
+            &mut files.identity,
+            &mut files.routing,
+            &mut files.refusals,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            // As everywhere in a night's configuration, relative to the file that names it.
+            *file = path.and_then(Path::parent).unwrap_or(Path::new("")).join(&file);
+            council.push(durable::sha256_file(file)?);
+        }
+        Ok(Self { config, council })
+    }
+}
+
+/// What becomes of which rows.
+#[derive(Serialize)]
+pub(crate) struct Enrich<'a> {
+    /// The rows.
+    pub clean: &'a Clean,
+    /// How.
+    pub recipe: &'a Recipe,
+    /// Digest of the exam, which must not leak into the rows.
+    pub suite_digest: Digest,
+    /// The exam.
+    #[serde(skip)]
+    pub suite: &'a Path,
+}
+
+/// The training set on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Splits {
+    /// Rows that are trained on.
+    pub train: Artefact,
+    /// Rows whose loss is measured.
+    pub valid: Artefact,
+    /// How many rows are trained on.
+    pub train_rows: usize,
+    /// How many rows are only measured.
+    pub valid_rows: usize,
+    /// Rows made by the recipe.
+    made: usize,
+    /// Rows left out because they repeat others or come near to the exam.
+    left_out: usize,
+    /// Rows by kind, most frequent first.
+    pub mix: Vec<(String, usize)>,
+    /// What about the mix should worry somebody.
+    pub warnings: Vec<String>,
+    /// Cases of the exam that the training rows come near to.
+    pub contaminated: Vec<String>,
+}
+
+impl Stage for Enrich<'_> {
+    const NAME: StageName = StageName::Enrich;
+    type Output = Splits;
+
+    fn run(&self, desk: &mut Desk<'_>) -> Result<Splits> {
+        let config = EnrichConfig {
+            inputs: vec![self.clean.file.verified(desk.night())?],
+            suites: vec![self.suite.to_path_buf()],
+            ..self.recipe.config.clone()
+        };
+        let dataset = Dataset::build(&config)?;
+        let manifest = dataset.write(desk.dir(), &config)?;
+        let report = &dataset.report;
+        let mut mix: Vec<(String, usize)> =
+            report.mix.by_kind.iter().map(|(kind, rows)| (kind.clone(), *rows)).collect();
+        mix.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        let (train, train_rows) = output(desk, &manifest, "train.jsonl")?;
+        let (valid, valid_rows) = output(desk, &manifest, "valid.jsonl")?;
+        Ok(Splits {
+            contaminated: self.contaminated(&desk.night().join(&train.path), &config)?,
+            train,
+            valid,
+            train_rows,
+            valid_rows,
+            made: report.made,
+            left_out: report.duplicates.len() + report.leaks.len(),
+            mix,
+            warnings: report.mix.warnings.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn artefacts(output: &Splits) -> Vec<&Artefact> {
+        vec![&output.train, &output.valid]
+    }
+
+    fn figures(output: &Splits) -> String {
+        let Splits { train_rows, valid_rows, made, left_out, .. } = output;
+        let train = words::count(*train_rows as u64);
+        format!("{train} rows to train, {valid_rows} to validate; {made} made, {left_out} left out")
+    }
+}
+
+impl Enrich<'_> {
+    /// Looks at the finished training file, whatever the recipe claims to have left out.
+    fn contaminated(&self, train: &Path, config: &EnrichConfig) -> Result<Vec<String>> {
+        let mut questions = ExamQuestions::default();
+        questions.read(self.suite)?;
+        let rows = jsonl::Reader::open(train)?.conversations().collect::<chat_format::Result<Vec<_>>>()?;
+        let leaks = questions.leaks(&rows, &config.leaks);
+        Ok(leaks.into_iter().map(|leak| leak.case).collect())
+    }
+}
+
+/// A split's file as the dataset's own manifest has it.
+fn output(desk: &Desk<'_>, manifest: &Manifest, name: &str) -> Result<(Artefact, usize)> {
+    let path: PathBuf = desk.dir().join(name);
+    let source = manifest.outputs.iter().find(|source| source.file == Path::new(name));
+    let Some(source) = source else {
+        let (expected, found) = ("a split of the dataset", "none".to_owned());
+        return Err(Error::Record { path, line: None, expected, found });
+    };
+    Ok((desk.artefact(&path)?, source.entries))
+}

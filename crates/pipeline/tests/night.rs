@@ -1,0 +1,162 @@
+//! A whole night on a tiny model, killed at every moment that leaves a trace.
+
+mod support;
+
+use std::collections::HashSet;
+use std::env;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pipeline::{Action, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use support::Tiny;
+
+/// Set for the child process of a kill test: the configuration, and the number of the event at
+/// which it kills itself.
+const CHILD: &str = "NIGHT_TEST_CHILD";
+
+fn run(tiny: &Tiny, watch: &mut dyn FnMut(String)) -> pipeline::Result<Summary> {
+    let config = NightConfig::load(tiny.path("night.yaml"))?;
+    Night::start_or_resume(config)?.run(&mut |event: Event<'_>| watch(name(event)))
+}
+
+fn name(event: Event<'_>) -> String {
+    match event {
+        Event::NightBegun { resumed, .. } => format!("night resumed={resumed}"),
+        Event::StageBegun { stage } => format!("{stage} begun"),
+        Event::StageSkipped { stage, .. } => format!("{stage} skipped"),
+        Event::Progress { stage, done, .. } => format!("{stage} at {done}"),
+        Event::StageFinished { stage, .. } => format!("{stage} finished"),
+        _ => String::new(),
+    }
+}
+
+/// Everything in a home that a night decides: adapters, aliases, verdict, scores.
+fn findings(tiny: &Tiny) -> (Option<durable::Digest>, usize, usize) {
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    let state = registry.state().unwrap();
+    let promotions = state.history.iter().filter(|c| c.action == Action::Promote).count();
+    let champion = state.champion;
+    champion.map(|adapter| registry.verified(adapter).unwrap());
+    (champion, promotions, nights(tiny).len())
+}
+
+fn nights(tiny: &Tiny) -> Vec<PathBuf> {
+    let items = fs::read_dir(tiny.path("home/nights")).unwrap();
+    items.map(|item| item.unwrap().path()).collect()
+}
+
+#[test]
+fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
+    let tiny = Tiny::new();
+    let mut events = vec![];
+    let first = run(&tiny, &mut |event| events.push(event)).unwrap();
+    assert_eq!(first.outcome, Outcome::Promoted, "{}", first.verdict);
+    for stage in StageName::ALL {
+        let begun = events.iter().position(|e| *e == format!("{stage} begun")).unwrap();
+        let finished = events.iter().position(|e| *e == format!("{stage} finished")).unwrap();
+        assert!(begun < finished, "{stage}");
+    }
+    assert!(first.losses.train_last < first.losses.train_first);
+    assert!(first.scores.candidate.overall.score > first.scores.base.overall.score);
+    assert!(first.scores.champion.is_none());
+    assert_eq!(first.paths.champion.as_ref(), Some(&first.paths.adapter));
+    let sample = first.sample.unwrap();
+    assert!(sample.score_after > sample.score_before);
+    let page = fs::read_to_string(&first.paths.report).unwrap();
+    assert!(page.contains("Promoted") && page.contains("<svg") && !page.contains("http"), "{page}");
+
+    // The same recipe on the same rows gives the same adapter: no better than the champion.
+    let second = run(&tiny, &mut |_| ()).unwrap();
+    assert_eq!(second.outcome, Outcome::Refused);
+    assert_eq!(second.scores.champion.unwrap().overall, second.scores.candidate.overall);
+    let (_, promotions, nights) = findings(&tiny);
+    assert_eq!((promotions, nights), (1, 2));
+}
+
+#[test]
+fn killed_at_any_event_a_night_goes_on_and_promotes_once() {
+    let whole = Tiny::new();
+    let mut events = vec![];
+    run(&whole, &mut |event| events.push(event)).unwrap();
+    let (champion, ..) = findings(&whole);
+    assert!(champion.is_some());
+
+    // Every kind of moment of every stage: its begin, its end, and each step of its work.
+    let mut seen = HashSet::new();
+    let moments: Vec<usize> =
+        (0..events.len()).filter(|&i| seen.insert(events[i].clone())).collect();
+    assert!(moments.len() >= 2 * StageName::ALL.len());
+    for moment in moments {
+        let what = &events[moment];
+        let tiny = Tiny::new();
+        let status = kill_at(&tiny, moment);
+        assert_eq!(status.signal(), Some(9), "{what}: {status:?}");
+        assert!(fs::read_dir(tiny.path("home/nights")).unwrap().count() == 1, "{what}");
+
+        let mut later = vec![];
+        let summary = run(&tiny, &mut |event| later.push(event)).unwrap();
+        assert_eq!(summary.outcome, Outcome::Promoted, "{what}");
+        assert_eq!(later[0], "night resumed=true", "{what}");
+        assert_eq!(findings(&tiny), (champion, 1, 1), "{what}");
+        for finished in events[..moment].iter().filter(|e| e.ends_with(" finished")) {
+            let skipped = finished.replace("finished", "skipped");
+            assert!(later.contains(&skipped), "{what}: {finished} was done again");
+        }
+    }
+}
+
+/// Runs a night in a child process that kills itself, as `kill -9` does, at the event of that
+/// number.
+fn kill_at(tiny: &Tiny, moment: usize) -> std::process::ExitStatus {
+    let config = tiny.path("night.yaml");
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child_of_the_kill_test", "--nocapture", "--quiet"])
+        .env(CHILD, format!("{moment} {}", config.display()))
+        .output()
+        .unwrap()
+        .status
+}
+
+#[test]
+fn child_of_the_kill_test() {
+    let Ok(task) = env::var(CHILD) else { return };
+    let (moment, config) = task.split_once(' ').unwrap();
+    let mut left: usize = moment.parse().unwrap();
+    let config = NightConfig::load(Path::new(config)).unwrap();
+    let night = Night::start_or_resume(config).unwrap();
+    let _ = night.run(&mut |_: Event<'_>| {
+        if left == 0 {
+            let pid = std::process::id().to_string();
+            Command::new("kill").args(["-9", &pid]).status().unwrap();
+        }
+        left = left.wrapping_sub(1);
+    });
+}
+
+#[test]
+fn a_mended_recipe_repeats_only_what_it_touches() {
+    let tiny = Tiny::new();
+    tiny.edit("lora.yaml", "iters: 12", "iters: 12\nresume_adapter_file: nowhere.safetensors");
+    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("nowhere.safetensors"), "{error}");
+    tiny.edit("lora.yaml", "\nresume_adapter_file: nowhere.safetensors", "");
+    let mut events = vec![];
+    run(&tiny, &mut |event| events.push(event)).unwrap();
+    assert_eq!(events[0], "night resumed=true");
+    assert!(events.contains(&"enrich skipped".to_owned()), "{events:?}");
+    assert!(events.contains(&"train begun".to_owned()), "{events:?}");
+}
+
+#[test]
+fn a_spent_budget_stops_in_good_order_and_the_next_start_goes_on() {
+    let tiny = Tiny::new();
+    let night = fs::read_to_string(tiny.path("night.yaml")).unwrap();
+    tiny.write("night.yaml", &format!("{night}budgets: {{ wall_clock: 0s }}\n"));
+    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().contains("0s")), (3, true), "{error}");
+    tiny.write("night.yaml", &night);
+    assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
+    assert_eq!(nights(&tiny).len(), 1);
+}

@@ -1,0 +1,223 @@
+//! A night small enough for tests: a random Llama of 30,000 weights over bytes, two dozen rows that
+//! all teach one word, and an exam that asks for it.
+
+#![allow(dead_code)] // each test binary uses its own part
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Value, json};
+
+/// The word that the rows teach.
+const WORD: &str = "yes";
+
+/// A folder with everything a night needs.
+pub struct Tiny {
+    dir: tempfile::TempDir,
+}
+
+impl Tiny {
+    pub fn new() -> Self {
+        let tiny = Self { dir: tempfile::tempdir().unwrap() };
+        write_model(&tiny.path("model"));
+        tiny.write("raw.jsonl", &rows());
+        tiny.write("lora.yaml", LORA);
+        tiny.write("enrich.yaml", ENRICH);
+        tiny.write("agents.yaml", AGENTS);
+        tiny.write("identity.yaml", &format!("[{{id: so, asks: [So?], answers: [{WORD:?}]}}]"));
+        tiny.write("routing.yaml", "[]");
+        tiny.write("gate.yaml", "held_out: 0.85\n");
+        tiny.write("suite.json", &suite().to_string());
+        tiny.write("night.yaml", NIGHT);
+        tiny
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Replaces a piece of a file.
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from:?}");
+        self.write(name, &text.replace(from, to));
+    }
+}
+
+const NIGHT: &str = "
+home: home
+model: model
+data: { raw: raw.jsonl }
+enrich: enrich.yaml
+train: lora.yaml
+exam: { suite: suite.json, options: { sampling: { max_tokens: 4 }, batch: 8 } }
+gate: gate.yaml
+";
+
+const LORA: &str = "
+lora_parameters: { rank: 8, scale: 8.0 }
+num_layers: -1
+mask_prompt: true
+batch_size: 4
+iters: 12
+learning_rate: 2.0e-2
+save_every: 3
+steps_per_eval: 6
+seed: 1
+nightshift: { lanes: 1 }
+";
+
+/// Two agents, one question of identity, no refusals: nothing that a model of this size could not
+/// learn in seconds.
+const ENRICH: &str = "
+inputs: [clean.jsonl]
+seed: 1
+refusals: { share: 0.0, at_least: 0 }
+duplicates: { likeness: 1.0 }
+council: { agents: agents.yaml, identity: identity.yaml, routing: routing.yaml }
+split: { valid: 0.1, test: 0.0 }
+";
+
+const AGENTS: &str = "
+- { id: yoda, name: Yoda, role: coordination, work: I decide, tone: calm, local_only: false, offers: [So?] }
+- { id: windu, name: Windu, role: security, work: I guard, tone: firm, local_only: false, offers: [So?] }
+";
+
+fn rows() -> String {
+    let row = |i: usize| {
+        let content = format!(
+            "<|im_start|>system\nYou are yoda.<|im_end|>\n<|im_start|>user\nWord {i}, is it so?\
+             <|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n{WORD}<|im_end|>"
+        );
+        let row = json!({ "messages": [{ "role": "user", "content": content }], "agent": "yoda" });
+        format!("{row}\n")
+    };
+    (0..24).map(row).collect()
+}
+
+/// A dozen held-out cases over two categories and two agents.
+fn suite() -> Value {
+    let case = |i: usize| {
+        let category = if i.is_multiple_of(2) { "domain" } else { "reasoning" };
+        json!({
+            "id": format!("{category}-{i}"), "category": category, "tier": "held_out",
+            "agent": if i < 6 { "yoda" } else { "windu" }, "system": "You are yoda.",
+            "turns": [{ "role": "user", "content": format!("Thing {i}, could it be?") }],
+            "rules": [{ "kind": "contains_any", "words": [WORD] }],
+            "pass": WORD, "fail": "no",
+        })
+    };
+    json!({ "name": "tiny", "version": "1", "cases": (0..12).map(case).collect::<Vec<_>>() })
+}
+
+/// A Llama in Hugging Face layout, with random weights.
+fn write_model(dir: &Path) {
+    const HIDDEN: usize = 32;
+    const FFN: usize = 64;
+    const KEYS: usize = 16;
+    const VOCABULARY: usize = 259;
+    fs::create_dir(dir).unwrap();
+    let config = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN,
+        "intermediate_size": FFN, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": KEYS, "vocab_size": VOCABULARY,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
+        "bos_token_id": 256, "eos_token_id": 257, "max_position_embeddings": 2048,
+    });
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let mut shapes = vec![
+        ("model.embed_tokens".to_owned(), vec![VOCABULARY, HIDDEN]),
+        ("model.norm".to_owned(), vec![HIDDEN]),
+    ];
+    for layer in 0..2 {
+        for (path, shape) in [
+            ("self_attn.q_proj", vec![HIDDEN, HIDDEN]),
+            ("self_attn.k_proj", vec![KEYS, HIDDEN]),
+            ("self_attn.v_proj", vec![KEYS, HIDDEN]),
+            ("self_attn.o_proj", vec![HIDDEN, HIDDEN]),
+            ("mlp.gate_proj", vec![FFN, HIDDEN]),
+            ("mlp.up_proj", vec![FFN, HIDDEN]),
+            ("mlp.down_proj", vec![HIDDEN, FFN]),
+            ("input_layernorm", vec![HIDDEN]),
+            ("post_attention_layernorm", vec![HIDDEN]),
+        ] {
+            shapes.push((format!("model.layers.{layer}.{path}"), shape));
+        }
+    }
+    let mut random = Random(7);
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let count = shape.iter().product();
+            let is_norm = shape.len() == 1;
+            let value = |_| if is_norm { 1.0 } else { random.next() * 0.3 };
+            let bytes = (0..count).map(value).flat_map(f32::to_le_bytes).collect();
+            (format!("{name}.weight"), shape, bytes)
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    let file = safetensors::serialize(views, None).unwrap();
+    fs::write(dir.join("model.safetensors"), file).unwrap();
+    fs::write(dir.join("tokenizer.json"), tokenizer().to_string()).unwrap();
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n\
+                    {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let config = json!({
+        "chat_template": template, "eos_token": "<|im_end|>", "bos_token": "<|im_start|>",
+    });
+    fs::write(dir.join("tokenizer_config.json"), config.to_string()).unwrap();
+}
+
+/// Numbers around zero, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32 * 2.0 - 1.0
+    }
+}
+
+/// Byte-level BPE without a merge: every byte is a token.
+fn tokenizer() -> Value {
+    let vocabulary: serde_json::Map<String, Value> =
+        (0..=255u8).map(|byte| (byte_symbol(byte).to_string(), json!(byte))).collect();
+    let special = |(id, content): (usize, &str)| {
+        json!({
+            "id": id, "content": content, "special": true, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    };
+    let specials = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
+    let byte_level = json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
+    });
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": (256..).zip(specials).map(special).collect::<Vec<_>>(),
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "vocab": vocabulary, "merges": [],
+        },
+    })
+}
+
+/// The letter that byte-level tokenizers write a byte as: itself if it is printable, else one from
+/// U+0100 on.
+fn byte_symbol(byte: u8) -> char {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let place = (0..byte).filter(|&b| !printable(b)).count() as u32;
+    char::from_u32(0x100 + place).unwrap()
+}

@@ -1,0 +1,123 @@
+//! Who serves: shows and changes the champion of a home.
+//!
+//! ```sh
+//! cargo run --release --example champion -- status
+//! cargo run --release --example champion -- rollback --reason "it says good morning at night"
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use pipeline::{Action, Home, Mandate, Promotion, Registry, Result};
+use serde_json::json;
+
+/// Shows and changes which adapter serves.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The home; without it, `nightshift` in your data folder.
+    #[arg(long, global = true)]
+    home: Option<PathBuf>,
+    /// Print one JSON object on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Champion, candidate and previous, each checked against its digest.
+    Status,
+    /// Make an adapter the champion.
+    Promote {
+        /// An alias, a digest, or the beginning of one.
+        #[arg(default_value = "candidate")]
+        adapter: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Bring the champion's predecessor back.
+    Rollback(Why),
+    /// Every change of champion, oldest first.
+    History,
+}
+
+#[derive(Args)]
+struct Why {
+    /// What goes on file as the reason.
+    #[arg(long, default_value = "by hand")]
+    reason: String,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let home = cli.home.clone().or_else(Home::default_path).unwrap_or_else(|| "nightshift".into());
+    let registry = Registry::new(&Home::open(home)?);
+    match &cli.command {
+        Command::Status => {}
+        Command::Promote { adapter, why } => {
+            let outcome =
+                registry.promote(registry.resolve(adapter)?, Mandate::Hand, &why.reason)?;
+            if outcome != Promotion::Done {
+                eprintln!("it serves already; nothing changed");
+            }
+        }
+        Command::Rollback(why) => drop(registry.rollback(&why.reason)?),
+        Command::History => return history(&registry, cli.json),
+    }
+    status(&registry, cli.json)
+}
+
+fn status(registry: &Registry, as_json: bool) -> Result<()> {
+    let state = registry.state()?;
+    let aliases = [
+        ("champion", state.champion),
+        ("candidate", state.candidate),
+        ("previous", state.previous),
+    ];
+    let mut object = serde_json::Map::new();
+    for (alias, adapter) in aliases {
+        let path = adapter.map(|adapter| registry.verified(adapter)).transpose()?;
+        object.insert(alias.to_owned(), json!({ "adapter": adapter, "path": path }));
+        match path {
+            Some(path) => eprintln!("{alias:<10} {}", path.display()),
+            None => eprintln!("{alias:<10} none: the base model"),
+        }
+    }
+    if as_json {
+        println!("{}", serde_json::Value::Object(object));
+    }
+    Ok(())
+}
+
+fn history(registry: &Registry, as_json: bool) -> Result<()> {
+    let history = registry.state()?.history;
+    for change in &history {
+        let who = change.champion.map_or("the base model".to_owned(), |d| d.to_string());
+        let how = match change.action {
+            Action::Promote => "promoted",
+            Action::Rollback => "rolled back to",
+        };
+        let night = change.night.as_deref().unwrap_or("by hand");
+        eprintln!(
+            "{}  {how} {who}\n    {night}: {}",
+            change.at.strftime("%F %T %Z"),
+            change.reason
+        );
+    }
+    if as_json {
+        println!("{}", json!({ "history": history }));
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! One whole night: raw chats in, and in the morning an adapter serves, or does not, and why.
+//!
+//! ```sh
+//! cargo run --release --example nightly                      # the demo, no questions asked
+//! cargo run --release --example nightly -- --config F --json
+//! ```
+//!
+//! Exit codes: 0 promoted, 1 refused, 2 bad input or configuration, 3 the budget ran out.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pipeline::{Event, Night, NightConfig, Outcome, StageName, Summary, words};
+
+/// Trains, examines and promotes or refuses one adapter.
+#[derive(Parser)]
+struct Args {
+    /// What the night does; without it, the demo on SmolLM2-135M.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where everything goes; without it, `nightshift` in your data folder.
+    #[arg(long)]
+    home: Option<PathBuf>,
+    /// Print one JSON object on stdout, and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match night(&args) {
+        Ok(summary) => {
+            let told = if args.json { json(&summary) } else { Ok(tell(&summary)) };
+            match (told, summary.outcome) {
+                (Err(error), _) => fail(&error, 2),
+                (Ok(()), Outcome::Promoted) => ExitCode::SUCCESS,
+                (Ok(()), Outcome::Refused) => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(code)
+}
+
+fn night(args: &Args) -> pipeline::Result<Summary> {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/night.yaml");
+    let mut config = NightConfig::load(args.config.as_deref().unwrap_or(&demo))?;
+    if let Some(home) = &args.home {
+        config.home = Some(home.clone());
+    }
+    let night = Night::start_or_resume(config)?;
+    if !args.json {
+        eprintln!("night {} in {}", night.id(), night.dir().display());
+    }
+    let mut bars = Bars { shown: !args.json, bar: None };
+    night.run(&mut |event: Event<'_>| bars.show(event))
+}
+
+/// One progress bar for the stage at work; none unless stderr is a terminal.
+struct Bars {
+    shown: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Bars {
+    fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::StageBegun { stage } => self.bar(stage).tick(),
+            Event::Progress { stage, done, total, note } => {
+                let bar = self.bar(stage);
+                bar.set_length(total.max(1));
+                bar.set_position(done);
+                bar.set_message(note.to_owned());
+            }
+            Event::StageFinished { .. } => drop(self.bar.take().map(|bar| bar.finish_and_clear())),
+            _ => {}
+        }
+    }
+
+    fn bar(&mut self, stage: StageName) -> &ProgressBar {
+        self.bar.get_or_insert_with(|| {
+            // indicatif draws nothing where stderr is no terminal.
+            let target = match self.shown {
+                true => ProgressDrawTarget::stderr(),
+                false => ProgressDrawTarget::hidden(),
+            };
+            let style = "{prefix:8} {bar:28} {percent:>3} % {eta:>5}  {msg}";
+            let style = ProgressStyle::with_template(style);
+            ProgressBar::with_draw_target(Some(1), target)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_prefix(stage.as_str())
+        })
+    }
+}
+
+fn json(summary: &Summary) -> serde_json::Result<()> {
+    println!("{}", serde_json::to_string(summary)?);
+    Ok(())
+}
+
+fn tell(summary: &Summary) {
+    let mut stages = table(&["stage", "time", "figures"]);
+    for stage in &summary.stages {
+        let time = if stage.reused { "kept".to_owned() } else { words::duration(stage.seconds) };
+        stages.add_row([stage.stage.as_str(), &time, &stage.figures]);
+    }
+    eprintln!("\n{stages}\n\n{}", summary.verdict);
+    if let Some(sample) = &summary.sample {
+        let mut answers = table(&["before", "after"]);
+        answers.add_row([&sample.before, &sample.after]);
+        eprintln!("{}, asked: {}\n{answers}\n", sample.agent, sample.question);
+    }
+    eprintln!("report: {}", summary.paths.report.display());
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    // Without a terminal there is no width to fit; 80 columns are read everywhere.
+    if table.width().is_none() {
+        table.set_width(80);
+    }
+    table
+}
