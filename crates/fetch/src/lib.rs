@@ -1,1 +1,11 @@
-//! Pinned artefacts: downloaded once, hash-checked, cached.
+#![doc = include_str!("../README.md")]
+
+mod archive;
+mod catalog;
+mod error;
+mod pip;
+mod store;
+
+pub use catalog::{Artefact, DEMO_MODEL, Member, VOCABULARIES, demo_model, vocabularies};
+pub use error::{Error, Result};
+pub use store::{Progress, Store};
