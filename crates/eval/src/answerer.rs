@@ -50,7 +50,7 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { max_tokens: 160, temperature: 0.0, top_p: 1.0, seed: 0 }
+        Sampling { max_tokens: 128, temperature: 0.0, top_p: 1.0, seed: 0 }
     }
 }
 

@@ -7,6 +7,8 @@ mod error;
 mod exam;
 mod extract;
 mod gate;
+mod model;
+mod page;
 mod refusal;
 mod rule;
 mod run;
@@ -23,6 +25,8 @@ pub use gate::{
     AgentFloors, Check, CheckResult, Comparison, Decision, Evidence, Floors, Gate, Policy,
     Reference, RuleVerdict, Verdict,
 };
+pub use model::ModelAnswerer;
+pub use page::compare_page;
 pub use refusal::{Stance, judge_refusal};
 pub use rule::{Language, Rule};
 pub use run::{ExamRun, Host, Manifest, Mean, Record, SuiteId, Summary};

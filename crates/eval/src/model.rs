@@ -1,0 +1,154 @@
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chat_format::{ChatTokenizer, Message, RenderOptions};
+use durable::Digest;
+use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+
+use crate::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
+use crate::error::{Error, Result};
+use crate::suite::Speaker;
+
+/// A model, with or without an adapter, sitting the exam. The model and the tokenizer are borrowed, so that
+/// base, champion and candidate share one copy of the weights.
+///
+/// ```no_run
+/// use eval::{Exam, ExamOptions, ModelAnswerer, Subject, Suite};
+///
+/// let suite = Suite::load("fixtures/suites/household.json")?;
+/// let model = models::Model::open("model.gguf")?;
+/// let tokenizer = chat_format::ChatTokenizer::open("model.gguf")?;
+/// let adapter = models::Adapter::none(&model);
+/// let subject = Subject::of_files("model.gguf", None)?;
+/// let mut base = ModelAnswerer::new(&model, &adapter, &tokenizer, subject)?;
+/// Exam::new(&suite, ExamOptions::default()).sit(&mut base, "runs/base", &mut |_| {})?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ModelAnswerer<'a> {
+    generator: Generator<'a>,
+    tokenizer: &'a ChatTokenizer,
+    subject: Subject,
+}
+
+impl<'a> ModelAnswerer<'a> {
+    /// The model with the adapter applied ([`Adapter::none`] for the bare model).
+    pub fn new(
+        model: &'a Model,
+        adapter: &'a Adapter,
+        tokenizer: &'a ChatTokenizer,
+        subject: Subject,
+    ) -> models::Result<Self> {
+        Ok(ModelAnswerer { generator: Generator::new(model, adapter)?, tokenizer, subject })
+    }
+
+    fn prompt(&self, question: &Question<'_>) -> chat_format::Result<Vec<u32>> {
+        let system = (!question.system.is_empty()).then(|| Message::system(question.system));
+        let turns = question.turns.iter().map(|turn| match turn.role {
+            Speaker::User => Message::user(turn.content.as_str()),
+            Speaker::Assistant => Message::assistant(turn.content.as_str()),
+        });
+        let messages: Vec<Message> = system.into_iter().chain(turns).collect();
+        self.tokenizer.prompt_tokens(&messages, &RenderOptions::default())
+    }
+
+    /// The text of an answer with its control tokens by name: where reasoning ends and what is a tool call is
+    /// often marked by nothing else.
+    fn text(&self, tokens: &[u32]) -> chat_format::Result<String> {
+        let mut text = String::new();
+        for run in
+            tokens.chunk_by(|a, b| self.tokenizer.is_control(*a) == self.tokenizer.is_control(*b))
+        {
+            if run.first().is_some_and(|id| self.tokenizer.is_control(*id)) {
+                run.iter().for_each(|id| text += &self.tokenizer.token(*id));
+            } else {
+                text += &self.tokenizer.decode(run)?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+impl Answerer for ModelAnswerer<'_> {
+    fn subject(&self) -> Subject {
+        self.subject.clone()
+    }
+
+    fn answer(
+        &mut self,
+        questions: &[Question<'_>],
+        sampling: &Sampling,
+    ) -> std::result::Result<Vec<Answer>, Box<dyn std::error::Error + Send + Sync>> {
+        let start = Instant::now();
+        let prompts =
+            questions.iter().map(|q| self.prompt(q)).collect::<chat_format::Result<Vec<_>>>()?;
+        let options = GenerateOptions {
+            max_tokens: sampling.max_tokens,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
+            stop_ids: self.tokenizer.stop_ids().to_vec(),
+            ..GenerateOptions::default()
+        };
+        let completions = self.generator.generate(&prompts, &options)?;
+        let latency: Duration = start.elapsed();
+        let answers = prompts.iter().zip(completions).map(|(prompt, completion)| {
+            Ok(Answer {
+                text: self.text(&completion.tokens)?,
+                finish: match completion.finish {
+                    FinishReason::Stop => Finish::Stop,
+                    FinishReason::Length => Finish::Length,
+                },
+                prompt_tokens: prompt.len(),
+                tokens: completion.tokens.len(),
+                latency,
+            })
+        });
+        answers.collect()
+    }
+}
+
+impl Subject {
+    /// A model file or folder and perhaps an adapter's folder, by their digests.
+    ///
+    /// A folder's digest covers the names and sizes of its files and the first mebibyte of each: the whole of
+    /// every configuration and the header of every weight file, without reading all the weights.
+    pub fn of_files(model: impl AsRef<Path>, adapter: Option<&Path>) -> Result<Subject> {
+        let model = model.as_ref();
+        let digest = if model.is_dir() { folder(model)? } else { durable::sha256_file(model)? };
+        let weights = adapter.map(|dir| durable::sha256_file(dir.join("adapters.safetensors")));
+        Ok(Subject {
+            model: model.display().to_string(),
+            model_digest: Some(digest),
+            adapter: adapter.map(|dir| dir.display().to_string()),
+            adapter_digest: weights.transpose()?,
+        })
+    }
+}
+
+fn folder(dir: &Path) -> Result<Digest> {
+    const BEGINNING: u64 = 1 << 20;
+    let at_fault = |source| Error::Read { path: dir.to_path_buf(), source };
+    let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut files: Vec<_> = entries.map_err(at_fault)?.iter().map(|entry| entry.path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    let mut described = Vec::new();
+    for path in &files {
+        let mut beginning = Vec::new();
+        let read = File::open(path).and_then(|file| {
+            let size = file.metadata()?.len();
+            file.take(BEGINNING).read_to_end(&mut beginning)?;
+            Ok(size)
+        });
+        let size = read.map_err(at_fault)?;
+        described.push((
+            path.file_name().map(|name| name.to_owned()),
+            size,
+            durable::digest(beginning),
+        ));
+    }
+    Ok(durable::digest(format!("{described:?}")))
+}

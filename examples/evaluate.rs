@@ -1,0 +1,141 @@
+//! Puts an exam to a model: every answer, judged, and the scores.
+//!
+//! ```sh
+//! cargo run --release --example evaluate -- --model model.gguf --suite fixtures/suites/household.json --out runs/base
+//! ```
+//!
+//! Killed or out of budget, the same command goes on where it was.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use eval::{
+    Budget, Exam, ExamOptions, ExamRun, Mean, ModelAnswerer, Outcome, Sampling, Subject, Suite,
+    Summary,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Puts an exam to a model.
+#[derive(Parser)]
+struct Cli {
+    /// A model's folder, or one .gguf file.
+    #[arg(long)]
+    model: PathBuf,
+    /// An adapter's folder.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// The exam.
+    #[arg(long)]
+    suite: PathBuf,
+    /// Where the answers go; one folder for one run.
+    #[arg(long)]
+    out: PathBuf,
+    /// A quick look: three cases of each category.
+    #[arg(long)]
+    smoke: bool,
+    /// Tokens of an answer, at most.
+    #[arg(long, default_value_t = Sampling::default().max_tokens)]
+    max_tokens: usize,
+    /// 0 takes the likeliest token every time.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    /// Every case is put once for each seed.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<u64>,
+    /// Cases put at once.
+    #[arg(long, default_value_t = ExamOptions::default().batch)]
+    batch: usize,
+    /// Stop after this many tokens of answers (exit code 3).
+    #[arg(long)]
+    token_budget: Option<usize>,
+    /// Stop after this many seconds (exit code 3).
+    #[arg(long)]
+    time_budget: Option<u64>,
+    /// Print the scores as one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let full = Suite::load(&cli.suite)?;
+    let suite = if cli.smoke { full.smoke(3) } else { full };
+    let model = models::Model::open(&cli.model)?;
+    let tokenizer = chat_format::ChatTokenizer::open(&cli.model)?;
+    let adapter = match &cli.adapter {
+        Some(dir) => models::Adapter::load(dir, &model)?,
+        None => models::Adapter::none(&model),
+    };
+    let subject = Subject::of_files(&cli.model, cli.adapter.as_deref())?;
+    let mut answerer = ModelAnswerer::new(&model, &adapter, &tokenizer, subject)?;
+
+    let sampling = Sampling {
+        max_tokens: cli.max_tokens,
+        temperature: cli.temperature,
+        ..Sampling::default()
+    };
+    let options = ExamOptions { sampling, batch: cli.batch, seeds: cli.seeds.clone() };
+    let time = cli.time_budget.map(Duration::from_secs);
+    let exam = Exam::new(&suite, options).with_budget(Budget { tokens: cli.token_budget, time });
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} answers, {eta} to go")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    let outcome = exam.sit(&mut answerer, &cli.out, &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    })?;
+    bar.finish_and_clear();
+
+    let (run, code) = match outcome {
+        Outcome::Complete(run) => (run, ExitCode::SUCCESS),
+        Outcome::Partial { run, spent } => {
+            eprintln!("{spent}; the same command goes on from here");
+            (run, ExitCode::from(3))
+        }
+    };
+    report(cli, &run)?;
+    Ok(code)
+}
+
+fn report(cli: &Cli, run: &ExamRun) -> anyhow::Result<()> {
+    if run.records.is_empty() {
+        return Ok(());
+    }
+    let summary = run.summary()?;
+    durable::write_json(cli.out.join("summary.json"), &summary)?;
+    if cli.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        println!("{}", table(&summary));
+        println!("{}", cli.out.display());
+    }
+    Ok(())
+}
+
+fn table(summary: &Summary) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["", "score", "95 %", "answers"]);
+    let mut row = |name: &dyn Display, mean: &Mean| {
+        let range = format!("{:.2} to {:.2}", mean.interval.low, mean.interval.high);
+        let score = format!("{:.3}", mean.score);
+        table.add_row([name.to_string(), score, range, mean.answers.to_string()]);
+    };
+    summary.tiers.iter().for_each(|(tier, mean)| row(tier, mean));
+    summary.categories.iter().for_each(|(category, mean)| row(category, mean));
+    summary.agents.iter().for_each(|(agent, mean)| row(agent, mean));
+    row(&"overall", &summary.overall);
+    table
+}

@@ -1,0 +1,84 @@
+//! May the candidate replace the champion? The verdict and every number behind it.
+//!
+//! ```sh
+//! cargo run --release --example gate -- --candidate runs/tonight --champion runs/champion --page compare.html
+//! ```
+//!
+//! Exit code 0: promote; 1: refuse; 2: no verdict can be given.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use eval::{CheckResult, Evidence, ExamRun, Gate, Policy, Reference, Verdict, compare_page};
+
+/// Decides whether a candidate may replace the champion.
+#[derive(Parser)]
+struct Cli {
+    /// The candidate's run; again for a run of the same recipe trained with another seed.
+    #[arg(long, required = true)]
+    candidate: Vec<PathBuf>,
+    /// The champion's run on the same exam.
+    #[arg(long, required_unless_present = "base", conflicts_with = "base")]
+    champion: Option<PathBuf>,
+    /// The bare model's run, as long as there is no champion.
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// The policy (YAML); without it, the default one.
+    #[arg(long)]
+    policy: Option<PathBuf>,
+    /// Results of checks made elsewhere: a JSON list of {"check", "problems"}.
+    #[arg(long)]
+    checks: Option<PathBuf>,
+    /// Write a page that shows both runs side by side.
+    #[arg(long)]
+    page: Option<PathBuf>,
+    /// Print the verdict as one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(verdict) if verdict.promotes() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Verdict> {
+    let policy = cli.policy.as_ref().map(Policy::load).transpose()?.unwrap_or_default();
+    let candidates = cli.candidate.iter().map(ExamRun::load).collect::<eval::Result<Vec<_>>>()?;
+    let (path, against) = match (&cli.champion, &cli.base) {
+        (Some(path), _) => (path, Reference::Champion),
+        (None, Some(path)) => (path, Reference::Base),
+        (None, None) => anyhow::bail!("expected --champion or --base"),
+    };
+    let reference = ExamRun::load(path)?;
+    let evidence = Evidence {
+        candidates: candidates.iter().collect(),
+        reference: &reference,
+        against,
+        checks: cli.checks.as_deref().map(read_checks).transpose()?.unwrap_or_default(),
+    };
+    let verdict = Gate::new(policy)?.decide(&evidence)?;
+    if let (Some(path), Some(candidate)) = (&cli.page, candidates.first()) {
+        durable::write(path, compare_page(&reference, candidate, Some(&verdict))?.as_bytes())?;
+        eprintln!("{}", path.display());
+    }
+    if cli.json {
+        println!("{}", serde_json::to_string(&verdict)?);
+    } else {
+        print!("{verdict}");
+    }
+    Ok(verdict)
+}
+
+fn read_checks(path: &Path) -> anyhow::Result<Vec<CheckResult>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
