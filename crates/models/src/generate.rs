@@ -182,8 +182,10 @@ impl<'a> Generator<'a> {
                     let tokens = tokens.clone();
                     scope.spawn(move || {
                         let lane = Generator { model: &model, adapter: &adapter };
-                        // The receiver outlives all lanes.
-                        let mut send = |number, token| drop(tokens.send((number, token)));
+                        let mut send = |number, token| {
+                            // The receiver outlives all lanes.
+                            let _ = tokens.send((number, token));
+                        };
                         let mut completions = Vec::new();
                         while let Some(batch) = queue.lock().ok().and_then(|mut q| q.pop_front()) {
                             let batch = VecDeque::from([batch]);

@@ -90,30 +90,3 @@ fn greedy_text_is_the_same() {
         assert_eq!(completion.finish, finish);
     }
 }
-
-#[test]
-fn speed() {
-    let Some(path) = model() else { return };
-    let golden = golden().greedy;
-    let t = std::time::Instant::now();
-    let model = Model::open(path).unwrap();
-    eprintln!("open {:?}", t.elapsed());
-    let adapter = Adapter::none(&model);
-    let generator = Generator::new(&model, &adapter).unwrap();
-    let options = GenerateOptions { max_tokens: 48, ..Default::default() };
-    let prompts: Vec<Vec<u32>> = (0..110)
-        .map(|i| {
-            let mut p = golden[i % 3].prompt.clone();
-            p.extend((0..(i % 20) as u32).map(|j| 1000 + 37 * j + i as u32));
-            p
-        })
-        .collect();
-    let t = std::time::Instant::now();
-    let done = generator.generate(&prompts, &options).unwrap();
-    let n: usize = done.iter().map(|c| c.tokens.len()).sum();
-    eprintln!(
-        "{n} tokens in {:?}, peak {} MB",
-        t.elapsed(),
-        mlx_rs::memory::peak_memory().unwrap() >> 20
-    );
-}

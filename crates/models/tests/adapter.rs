@@ -1,0 +1,149 @@
+//! Adapters: what they compute, what they look like on disk, what is refused.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Tiny, tokens, worst, write_safetensors};
+use mlx_rs::Array;
+use models::{Adapter, Error, LayerAdapter, Lora, Model};
+
+const RANK: usize = 4;
+const SCALE: f32 = 3.0;
+
+/// Random factors for every linear layer of the last two layers; and `tiny` with them merged in.
+fn adapter(tiny: &mut Tiny, model: &Model) -> Adapter {
+    let draw = |seed: u64, count: usize| -> Vec<f32> {
+        tokens(seed, count, 201).iter().map(|&t| (t as f32 - 100.0) / 500.0).collect()
+    };
+    let mut layers = vec![LayerAdapter::default()];
+    for (index, layer) in model.layers().iter().enumerate().skip(1) {
+        let updates = layer.linears().into_iter().enumerate().map(|(i, spec)| {
+            let seed = (index * 100 + i * 2) as u64;
+            let (inputs, outputs) = (spec.in_features, spec.out_features);
+            let (a, b) = (draw(seed, inputs * RANK), draw(seed + 1, RANK * outputs));
+            tiny.merge(&format!("model.layers.{index}.{}", spec.path), &a, &b, RANK, SCALE);
+            let a = Array::from_slice(&a, &[inputs as i32, RANK as i32]);
+            let b = Array::from_slice(&b, &[RANK as i32, outputs as i32]);
+            (spec.path, Lora { a, b, scale: SCALE, dropout: None })
+        });
+        layers.push(updates.collect());
+    }
+    Adapter::new(layers)
+}
+
+fn open(tiny: &Tiny) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    tiny.write(folder.path());
+    Model::open(folder.path()).unwrap()
+}
+
+#[test]
+fn an_adapter_is_applied_at_its_strength_and_survives_the_disk() {
+    let mut tiny = Tiny::new(1);
+    let model = open(&tiny);
+    let plain = tiny.clone();
+    let adapter = adapter(&mut tiny, &model);
+    let tokens = tokens(2, 13, tiny.vocab);
+    let logits = model.logits(&tokens, &adapter).unwrap();
+    let error = worst(&logits, &tiny.logits(&tokens));
+    assert!(error < 3e-6, "{error:e}");
+    let effect = worst(&logits, &plain.logits(&tokens));
+    assert!(effect > 0.05, "an adapter without effect proves nothing: {effect:e}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let notes = serde_json::json!({ "seed": 7, "num_layers": "ours wins" });
+    adapter.save(folder.path(), &model, notes.as_object().unwrap()).unwrap();
+    let loaded = Adapter::load(folder.path(), &model).unwrap();
+    let again = model.logits(&tokens, &loaded).unwrap();
+    assert_eq!(again.as_slice::<f32>(), logits.as_slice::<f32>());
+
+    let config = std::fs::read(folder.path().join("adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["fine_tune_type"], "lora");
+    assert_eq!(config["num_layers"], 2);
+    assert_eq!(config["seed"], 7);
+    assert_eq!(config["lora_parameters"]["rank"], RANK);
+    assert_eq!(config["lora_parameters"]["scale"], SCALE);
+    assert_eq!(config["lora_parameters"]["keys"].as_array().unwrap().len(), 7);
+}
+
+/// Writes an adapter of these tensors.
+fn write(folder: &Path, tensors: &[(&str, [usize; 2])]) {
+    let config = serde_json::json!({
+        "fine_tune_type": "lora", "num_layers": 3,
+        "lora_parameters": { "rank": RANK, "scale": 20.0, "dropout": 0.0 },
+    });
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+    let tensors = tensors.iter().map(|(name, shape)| {
+        (format!("model.layers.{name}"), shape.to_vec(), vec![0.0; shape[0] * shape[1]])
+    });
+    write_safetensors(&folder.join("adapters.safetensors"), tensors);
+}
+
+#[test]
+fn everything_that_differs_is_listed() {
+    let model = open(&Tiny::new(3));
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        &[
+            ("0.self_attn.q_proj.lora_a", [32, RANK]),
+            ("0.self_attn.q_proj.lora_b", [RANK, 48]),
+            ("1.mlp.up_proj.lora_a", [32, RANK]),
+            ("1.mlp.up_proj.lora_b", [RANK, 65]),
+            ("2.mlp.down_proj.lora_a", [64, RANK]),
+            ("3.mlp.up_proj.lora_a", [32, RANK]),
+        ],
+    );
+    let error = Adapter::load(folder.path(), &model).unwrap_err();
+    let text = error.to_string();
+    let Error::Tensors { differences, .. } = error else { panic!("{text}") };
+    assert_eq!(differences.missing, ["model.layers.2.mlp.down_proj.lora_b"]);
+    assert_eq!(differences.unexpected, ["model.layers.3.mlp.up_proj.lora_a"]);
+    let (name, expected, found) = &differences.mismatched[0];
+    assert_eq!(name, "model.layers.1.mlp.up_proj.lora_b");
+    assert_eq!((expected.as_str(), found.as_str()), ("[4, 64]", "[4, 65]"));
+    for word in ["adapters.safetensors", "missing", "unexpected", "expected [4, 64], found [4, 65]"]
+    {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn broken_files_are_errors_that_name_them() {
+    let model = open(&Tiny::new(3));
+    let folder = tempfile::tempdir().unwrap();
+    let load = || Adapter::load(folder.path(), &model).unwrap_err().to_string();
+    assert!(load().contains("adapter_config.json"));
+    write(folder.path(), &[("0.mlp.up_proj.lora_a", [32, RANK])]);
+    let path = folder.path().join("adapters.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    for cut in [0, 4, 20, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert!(load().contains("broken safetensors file"), "{}", load());
+    }
+    let dora = r#"{"fine_tune_type":"dora","num_layers":1,"lora_parameters":{"rank":4,"scale":1}}"#;
+    std::fs::write(folder.path().join("adapter_config.json"), dora).unwrap();
+    assert!(load().contains("fine_tune_type: expected lora, found dora"), "{}", load());
+}
+
+#[test]
+fn what_the_layout_cannot_say_is_not_written() {
+    let model = open(&Tiny::new(3));
+    let folder = tempfile::tempdir().unwrap();
+    let notes = serde_json::Map::new();
+    let save = |adapter: &Adapter| adapter.save(folder.path(), &model, &notes).unwrap_err();
+    assert!(matches!(save(&Adapter::none(&model)), Error::Adapter { .. }));
+    let lora = |rank: i32| Lora {
+        a: Array::zeros::<f32>(&[32, rank]).unwrap(),
+        b: Array::zeros::<f32>(&[rank, 64]).unwrap(),
+        scale: 1.0,
+        dropout: None,
+    };
+    let mut layers = vec![LayerAdapter::default(); 3];
+    layers[0] = [("mlp.up_proj", lora(4)), ("mlp.gate_proj", lora(8))].into_iter().collect();
+    assert!(save(&Adapter::new(layers)).to_string().contains("one rank and scale"));
+    assert!(matches!(save(&Adapter::new(Vec::new())), Error::Adapter { .. }));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing half-written");
+}

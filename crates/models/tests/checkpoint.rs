@@ -1,0 +1,234 @@
+//! Opening models: GGUF beside safetensors, and everything that is refused.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Matrix, Tiny, tokens, worst, write_safetensors};
+use mlx_rs::Array;
+use mlx_rs::io::GgufFile;
+use models::{Adapter, Error, Model};
+
+/// Writes `tiny` as a GGUF file of the given architecture: names, permutation and metadata as
+/// llama.cpp's converter makes them.
+fn write_gguf(tiny: &Tiny, path: &Path, architecture: &str) {
+    let mut file = GgufFile::new().unwrap();
+    let int = |n: usize| Array::from_slice(&[n as u32], &[]);
+    let key = |name: &str| format!("{architecture}.{name}");
+    file.insert_metadata("general.architecture", architecture).unwrap();
+    for (name, value) in [
+        ("block_count", int(tiny.layers)),
+        ("embedding_length", int(tiny.hidden)),
+        ("feed_forward_length", int(tiny.intermediate)),
+        ("attention.head_count", int(tiny.heads)),
+        ("attention.head_count_kv", int(tiny.kv_heads)),
+        ("attention.key_length", int(tiny.head_dim)),
+        ("attention.layer_norm_rms_epsilon", Array::from_f32(common::EPS as f32)),
+        ("rope.freq_base", Array::from_f32(common::THETA as f32)),
+    ] {
+        file.insert_metadata(key(name), value).unwrap();
+    }
+    for (name, matrix) in &tiny.weights {
+        let heads = match name.rsplit('.').next() {
+            Some("q_proj") => Some(tiny.heads),
+            Some("k_proj") => Some(tiny.kv_heads),
+            _ => None,
+        };
+        let matrix = heads.map_or(matrix.clone(), |heads| interleaved(matrix, heads));
+        file.insert_array(gguf_name(name), &matrix.array()).unwrap();
+    }
+    file.save(path).unwrap();
+}
+
+fn gguf_name(name: &str) -> String {
+    let name = match name {
+        "model.embed_tokens" => "token_embd".to_owned(),
+        "model.norm" => "output_norm".to_owned(),
+        "lm_head" => "output".to_owned(),
+        layer => [
+            ("model.layers", "blk"),
+            ("input_layernorm", "attn_norm"),
+            ("post_attention_layernorm", "ffn_norm"),
+            ("self_attn.q_proj", "attn_q"),
+            ("self_attn.k_proj", "attn_k"),
+            ("self_attn.v_proj", "attn_v"),
+            ("self_attn.o_proj", "attn_output"),
+            ("mlp.gate_proj", "ffn_gate"),
+            ("mlp.up_proj", "ffn_up"),
+            ("mlp.down_proj", "ffn_down"),
+        ]
+        .iter()
+        .fold(layer.to_owned(), |name, (from, to)| name.replace(from, to)),
+    };
+    format!("{name}.weight")
+}
+
+/// Within each head, the rows of the two halves one by one in turn.
+fn interleaved(matrix: &Matrix, heads: usize) -> Matrix {
+    let rows: Vec<&[f32]> = matrix.values.chunks(matrix.columns).collect();
+    let values = rows.chunks(matrix.rows / heads).flat_map(|head| {
+        let (first, second) = head.split_at(head.len() / 2);
+        first.iter().zip(second).flat_map(|(a, b)| [*a, *b]).flatten().copied()
+    });
+    Matrix { values: values.collect(), ..matrix.clone() }
+}
+
+#[test]
+fn a_gguf_file_is_the_same_model() {
+    for tiny in [Tiny::new(1), Tiny { interleaved: false, ..Tiny::untied(1) }] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        write_gguf(&tiny, &path, "llama");
+        let model = Model::open(&path).unwrap();
+        assert_eq!(model.config().tied_embeddings, tiny.tied);
+        let tokens = tokens(2, 9, tiny.vocab);
+        let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
+        let worst = worst(&logits, &tiny.logits(&tokens));
+        assert!(worst < 2e-6, "{worst:e}");
+    }
+}
+
+#[test]
+fn a_gguf_file_cut_anywhere_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    write_gguf(&Tiny::new(1), &path, "llama");
+    let whole = std::fs::read(&path).unwrap();
+    for share in 0..20 {
+        std::fs::write(&path, &whole[..whole.len() * share / 20]).unwrap();
+        let error = Model::open(&path).unwrap_err();
+        assert!(error.to_string().contains("tiny.gguf"), "{error}");
+    }
+}
+
+#[test]
+fn other_architectures_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    write_gguf(&Tiny::new(1), &path, "gptneox");
+    let expect = |path: &Path, name: &str| {
+        let error = Model::open(path).unwrap_err();
+        assert!(matches!(error, Error::UnsupportedArchitecture { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("supported: llama"), "{text}");
+    };
+    expect(&path, "gptneox");
+    std::fs::write(folder.path().join("config.json"), r#"{"model_type":"mamba"}"#).unwrap();
+    expect(folder.path(), "mamba");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tiny = Tiny::new(1);
+    let moved = tiny.weights.remove("model.layers.1.mlp.up_proj").unwrap();
+    tiny.weights.insert("model.layers.1.mlp.upper_proj".into(), moved);
+    tiny.weights.get_mut("model.layers.2.self_attn.k_proj").unwrap().rows = 8;
+    tiny.weights.get_mut("model.layers.2.self_attn.k_proj").unwrap().values.truncate(8 * 32);
+    tiny.write(folder.path());
+    let error = Model::open(folder.path()).unwrap_err();
+    let Error::Tensors { differences, .. } = error else { panic!("{error}") };
+    assert_eq!(differences.missing, ["model.layers.1.mlp.up_proj.weight"]);
+    assert_eq!(differences.unexpected, ["model.layers.1.mlp.upper_proj.weight"]);
+    let (name, expected, found) = &differences.mismatched[0];
+    assert_eq!(name, "model.layers.2.self_attn.k_proj.weight");
+    assert!(expected.contains("[16, 32]") && found.contains("[8, 32]"), "{expected}, {found}");
+}
+
+/// What is done to a good checkpoint, and a word the error must have.
+type Case = (&'static str, fn(&Tiny, &Path), &'static str);
+
+const REFUSED: &[Case] = &[
+    ("no folder", |_, path| std::fs::remove_dir_all(path).unwrap(), "cannot read"),
+    ("no config", |_, path| std::fs::remove_file(path.join("config.json")).unwrap(), "no model"),
+    (
+        "no weights",
+        |_, path| std::fs::remove_file(path.join("model.safetensors")).unwrap(),
+        "no model",
+    ),
+    ("config cut short", |_, path| write(path, "config.json", b"{\"model_type\":"), "config.json"),
+    (
+        "weights cut short",
+        |_, path| {
+            let whole = std::fs::read(path.join("model.safetensors")).unwrap();
+            write(path, "model.safetensors", &whole[..whole.len() - 1]);
+        },
+        "broken safetensors",
+    ),
+    (
+        "absurd header length",
+        |_, path| write(path, "model.safetensors", &[0xff; 64]),
+        "broken safetensors",
+    ),
+    ("zero layers", |tiny, path| config(tiny, path, "num_hidden_layers", 0.into()), "from 1 to"),
+    ("huge size", |tiny, path| config(tiny, path, "hidden_size", u64::MAX.into()), "from 1 to"),
+    ("odd heads", |tiny, path| config(tiny, path, "num_key_value_heads", 4.into()), "divisor"),
+    ("other activation", |tiny, path| config(tiny, path, "hidden_act", "gelu".into()), "silu"),
+    ("biases", |tiny, path| config(tiny, path, "attention_bias", true.into()), "attention_bias"),
+    (
+        "unknown rope",
+        |tiny, path| {
+            config(tiny, path, "rope_scaling", serde_json::json!({ "rope_type": "yarn" }));
+        },
+        "yarn",
+    ),
+    (
+        "integers for weights",
+        |tiny, path| {
+            let arrays = tiny
+                .weights
+                .iter()
+                .map(|(name, m)| (format!("{name}.weight"), m.array().as_type::<i32>().unwrap()));
+            let path = path.join("model.safetensors");
+            Array::save_safetensors(arrays.collect::<Vec<_>>(), None, path).unwrap();
+        },
+        "Int32",
+    ),
+];
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) {
+    std::fs::write(folder.join(name), bytes).unwrap();
+}
+
+fn config(tiny: &Tiny, folder: &Path, key: &str, value: serde_json::Value) {
+    let mut config = tiny.config_json();
+    config[key] = value;
+    write(folder, "config.json", config.to_string().as_bytes());
+}
+
+#[test]
+fn bad_checkpoints_are_errors_that_say_what_is_wrong() {
+    let tiny = Tiny::new(1);
+    for (name, spoil, word) in REFUSED {
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join("model");
+        std::fs::create_dir(&path).unwrap();
+        tiny.write(&path);
+        Model::open(&path).unwrap();
+        spoil(&tiny, &path);
+        let error = Model::open(&path).unwrap_err().to_string();
+        assert!(error.contains(word), "{name}: {error}");
+    }
+}
+
+#[test]
+fn shards_are_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Tiny::new(5);
+    tiny.write(folder.path());
+    let tokens = tokens(6, 5, tiny.vocab);
+    let logits = |model: Model| model.logits(&tokens, &Adapter::none(&model)).unwrap();
+    let whole = logits(Model::open(folder.path()).unwrap());
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let names: Vec<&String> = tiny.weights.keys().collect();
+    for (shard, names) in names.chunks(7).enumerate() {
+        let tensors = names.iter().map(|&name| {
+            let m = &tiny.weights[name];
+            let shape = if m.rows == 1 { vec![m.columns] } else { vec![m.rows, m.columns] };
+            (format!("{name}.weight"), shape, m.values.clone())
+        });
+        write_safetensors(&folder.path().join(format!("model-{shard}.safetensors")), tensors);
+    }
+    let sharded = logits(Model::open(folder.path()).unwrap());
+    assert_eq!(whole.as_slice::<f32>(), sharded.as_slice::<f32>());
+}

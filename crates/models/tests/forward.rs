@@ -1,0 +1,94 @@
+//! Logits of tiny random models against the same arithmetic in f64.
+
+mod common;
+
+use common::{Tiny, tokens, worst};
+use mlx_rs::ops::indexing::IndexOp;
+use models::{Adapter, Error, Model, Rows, WeightResidency};
+
+/// f32 rounding through three layers, relative to the largest logit.
+const F32: f64 = 2e-6;
+
+#[test]
+fn dense_models_agree() {
+    for (name, tiny) in [("tied", Tiny::new(1)), ("untied, interleaved", Tiny::untied(2))] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny.write(folder.path());
+        let model = Model::open(folder.path()).unwrap();
+        let tokens = tokens(3, 17, tiny.vocab);
+        let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
+        let worst = worst(&logits, &tiny.logits(&tokens));
+        assert!(worst < F32, "{name}: {worst:e}");
+    }
+}
+
+#[test]
+fn quantized_models_agree_however_they_lie_in_memory() {
+    for group in [32, 64] {
+        let folder = tempfile::tempdir().unwrap();
+        // Every width a multiple of the larger group.
+        let mut tiny = Tiny { hidden: 64, head_dim: 32, ..Tiny::new(4) }.redrawn(4);
+        tiny.write_quantized(folder.path(), group);
+        let tokens = tokens(5, 11, tiny.vocab);
+        let expected = tiny.logits(&tokens);
+        let bytes = [WeightResidency::Packed, WeightResidency::Dequantized].map(|residency| {
+            let model = Model::open_with(folder.path(), residency).unwrap();
+            let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
+            let worst = worst(&logits, &expected);
+            assert!(worst < F32, "group {group}, {residency:?}: {worst:e}");
+            model.weight_bytes()
+        });
+        assert!(bytes[0] * 4 < bytes[1], "{bytes:?}");
+    }
+}
+
+#[test]
+fn rows_laid_end_to_end_do_not_see_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Tiny::new(6);
+    tiny.write(folder.path());
+    let model = Model::open(folder.path()).unwrap();
+    let adapter = Adapter::none(&model);
+    let rows: Vec<Vec<u32>> =
+        [5, 1, 9, 5].iter().zip(7..).map(|(&n, seed)| tokens(seed, n, tiny.vocab)).collect();
+    let layout = Rows::new(rows.iter().map(Vec::len).collect::<Vec<_>>()).unwrap();
+    let hidden = model.hidden(&rows.concat(), &layout, &adapter).unwrap();
+    let logits = model.head().logits(&hidden).unwrap().index(0);
+    let expected: Vec<Vec<f64>> = rows.iter().flat_map(|row| tiny.logits(row)).collect();
+    let worst = worst(&logits, &expected);
+    assert!(worst < F32, "{worst:e}");
+}
+
+#[test]
+fn the_parts_of_the_head_make_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Tiny::untied(8);
+    tiny.write(folder.path());
+    let model = Model::open(folder.path()).unwrap();
+    let tokens = tokens(9, 4, tiny.vocab);
+    let rows = Rows::new([4]).unwrap();
+    let hidden = model.hidden(&tokens, &rows, &Adapter::none(&model)).unwrap();
+    let head = model.head();
+    let normalized = head.normalize(&hidden).unwrap();
+    let whole = head.logits(&hidden).unwrap();
+    for range in [0..10, 10..96] {
+        let chunk = normalized.matmul(head.weight(range.clone()).unwrap().t()).unwrap();
+        let expected = whole.index((.., .., range.start as i32..range.end as i32));
+        assert!(chunk.all_close(&expected, 1e-5, 1e-6, None).unwrap());
+    }
+}
+
+#[test]
+fn tokens_and_rows_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    Tiny::new(10).write(folder.path());
+    let model = Model::open(folder.path()).unwrap();
+    let adapter = Adapter::none(&model);
+    let error = model.logits(&[3, 96], &adapter).unwrap_err();
+    assert!(matches!(error, Error::Token { token: 96, position: 1, vocab_size: 96 }), "{error}");
+    assert!(model.logits(&[], &adapter).is_err());
+    assert!(model.embed(&[1, 2, 3], &Rows::new([1, 1]).unwrap()).is_err());
+    for lengths in [vec![], vec![3, 0], vec![usize::MAX, 2]] {
+        assert!(Rows::new(lengths).is_err());
+    }
+}
