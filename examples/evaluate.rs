@@ -6,13 +6,11 @@
 //!
 //! Killed or out of budget, the same command goes on where it was.
 
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use eval::{
     Budget, Exam, ExamOptions, ExamRun, Mean, ModelAnswerer, Outcome, Sampling, Subject, Suite,
     Summary,
@@ -82,11 +80,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let subject = Subject::of_files(&cli.model, cli.adapter.as_deref())?;
     let mut answerer = ModelAnswerer::new(&model, &adapter, &tokenizer, subject)?;
 
-    let sampling = Sampling {
-        max_tokens: cli.max_tokens,
-        temperature: cli.temperature,
-        ..Sampling::default()
-    };
+    let (max_tokens, temperature) = (cli.max_tokens, cli.temperature);
+    let sampling = Sampling { max_tokens, temperature, ..Sampling::default() };
     let options = ExamOptions { sampling, batch: cli.batch, seeds: cli.seeds.clone() };
     let time = cli.time_budget.map(Duration::from_secs);
     let exam = Exam::new(&suite, options).with_budget(Budget { tokens: cli.token_budget, time });
@@ -105,37 +100,20 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             (run, ExitCode::from(3))
         }
     };
-    report(cli, &run)?;
+    if !run.records.is_empty() {
+        report(cli, &run)?;
+    }
     Ok(code)
 }
 
 fn report(cli: &Cli, run: &ExamRun) -> anyhow::Result<()> {
-    if run.records.is_empty() {
-        return Ok(());
-    }
     let summary = run.summary()?;
     durable::write_json(cli.out.join("summary.json"), &summary)?;
     if cli.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
-        println!("{}", table(&summary));
-        println!("{}", cli.out.display());
+        print!("{summary}");
+        eprintln!("{}", cli.out.display());
     }
     Ok(())
-}
-
-fn table(summary: &Summary) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "score", "95 %", "answers"]);
-    let mut row = |name: &dyn Display, mean: &Mean| {
-        let range = format!("{:.2} to {:.2}", mean.interval.low, mean.interval.high);
-        let score = format!("{:.3}", mean.score);
-        table.add_row([name.to_string(), score, range, mean.answers.to_string()]);
-    };
-    summary.tiers.iter().for_each(|(tier, mean)| row(tier, mean));
-    summary.categories.iter().for_each(|(category, mean)| row(category, mean));
-    summary.agents.iter().for_each(|(agent, mean)| row(agent, mean));
-    row(&"overall", &summary.overall);
-    table
 }

@@ -57,8 +57,11 @@ pub fn compare_page(left: &ExamRun, right: &ExamRun, verdict: Option<&Verdict>) 
             found: "none".into(),
         });
     }
-    // Losses first: they are what a reader has to know.
-    rows.sort_by(|a, b| a.difference.total_cmp(&b.difference));
+    // Losses first, for they are what a reader has to know; then gains; then all that stayed.
+    rows.sort_by(|a, b| {
+        let stayed = |row: &Row<'_>| row.change == Change::Same;
+        stayed(a).cmp(&stayed(b)).then(a.difference.total_cmp(&b.difference))
+    });
     let count = |change| rows.iter().filter(|row| row.change == change).count();
     let page = Page {
         left: &left.manifest,

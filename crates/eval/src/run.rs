@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use durable::Digest;
@@ -135,7 +136,7 @@ pub struct Mean {
     pub answers: usize,
 }
 
-/// A run's scores at a glance.
+/// A run's scores at a glance; [`Display`](fmt::Display) prints them as a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
@@ -153,6 +154,27 @@ pub struct Summary {
     pub tokens: usize,
     /// Whether every case of the suite was answered.
     pub complete: bool,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<16}{:>7}{:>16}{:>9}", "", "score", "95 %", "answers")?;
+        self.tiers.iter().try_for_each(|(tier, mean)| mean.write(tier, f))?;
+        self.categories.iter().try_for_each(|(category, mean)| mean.write(category, f))?;
+        self.agents.iter().try_for_each(|(agent, mean)| mean.write(agent, f))?;
+        self.overall.write("overall", f)?;
+        for (failure, count) in &self.failures {
+            writeln!(f, "{failure:<16}{count:>32}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Mean {
+    fn write(&self, name: impl fmt::Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = format!("{:.2} to {:.2}", self.interval.low, self.interval.high);
+        writeln!(f, "{name:<16}{:>7.3}{range:>16}{:>9}", self.score, self.answers)
+    }
 }
 
 /// An exam taken: the manifest and every answer.
