@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::duplicates::Duplicates;
 use crate::leaks::Leaks;
+use crate::sources::PromptSource;
 use crate::split::Shares;
 use crate::{CouncilFiles, Error, Result, yaml};
 
-/// How a data set is made; a YAML file has these fields, every one but `inputs` with a default.
+/// How a data set is made; a YAML file has these fields, each with a default.
 ///
 /// ```
 /// let config: enrich::EnrichConfig = "inputs: [clean.jsonl]\nrecipe: seed".parse()?;
@@ -17,7 +18,8 @@ use crate::{CouncilFiles, Error, Result, yaml};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichConfig {
-    /// Files of clean conversations, JSON lines.
+    /// Files of clean conversations, JSON lines; whoever runs the recipe may set them later.
+    #[serde(default)]
     pub inputs: Vec<PathBuf>,
     /// What is added. Default `balanced`.
     #[serde(default)]
@@ -31,6 +33,9 @@ pub struct EnrichConfig {
     /// Files that replace the built-in council.
     #[serde(default)]
     pub council: CouncilFiles,
+    /// Files of harmful prompts whose requests join the built-in ones.
+    #[serde(default)]
+    pub sources: Vec<PromptSource>,
     /// Exams that must not leak into the rows.
     #[serde(default)]
     pub suites: Vec<PathBuf>,
@@ -92,6 +97,7 @@ impl EnrichConfig {
             refusals: Refusal::default(),
             seed: seven(),
             council: CouncilFiles::default(),
+            sources: Vec::new(),
             suites: Vec::new(),
             duplicates: Duplicates::default(),
             leaks: Leaks::default(),
@@ -132,14 +138,6 @@ impl EnrichConfig {
                     found: value.to_string(),
                 });
             }
-        }
-        if self.inputs.is_empty() {
-            return Err(Error::Entry {
-                path: path.to_path_buf(),
-                entry: "inputs".to_owned(),
-                expected: "at least one file".to_owned(),
-                found: "none".to_owned(),
-            });
         }
         Ok(())
     }

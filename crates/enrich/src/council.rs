@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sources::{Label, Prompt};
 use crate::{Error, Result, Template, yaml};
 
 /// One member of the council.
@@ -206,6 +207,22 @@ impl Council {
                 found: id.to_owned(),
             }
         })
+    }
+
+    /// Adds the harmful prompts that fit into a frame, by their category, and says how many did. Benign prompts come without
+    /// an answer, so there is nothing to learn from them.
+    pub fn add_harmful(&mut self, prompts: &[Prompt]) -> usize {
+        let mut added = 0;
+        for prompt in prompts.iter().filter(|prompt| prompt.label == Label::Harmful) {
+            let Some(ask) = prompt.as_request() else { continue };
+            let topic = prompt.category.as_deref().unwrap_or("uncategorised");
+            match self.harmful.iter_mut().find(|harm| harm.topic == topic) {
+                Some(harm) => harm.asks.push(ask),
+                None => self.harmful.push(Harm { topic: topic.to_owned(), asks: vec![ask] }),
+            }
+            added += 1;
+        }
+        added
     }
 
     /// Refuses data that a generator could not draw on: empty lists, ids used twice.

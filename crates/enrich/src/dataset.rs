@@ -78,8 +78,16 @@ pub struct Manifest {
 impl Dataset {
     /// Makes a data set as configured.
     pub fn build(config: &EnrichConfig) -> Result<Dataset> {
-        let council = Council::load(&config.council)?;
-        let (mut rows, inputs) = read(&config.inputs)?;
+        if config.inputs.is_empty() {
+            return Err(Error::NoInputs);
+        }
+        let mut council = Council::load(&config.council)?;
+        let (mut rows, mut inputs) = read(&config.inputs)?;
+        for source in &config.sources {
+            let entries = council.add_harmful(&source.read()?);
+            let file = source.file();
+            inputs.push(Source { sha256: durable::sha256_file(&file)?, file, entries });
+        }
         let (questions, suites) = exams(&config.suites)?;
         let read = rows.len();
         let partition = Partition::new(&council, config.split, config.seed);

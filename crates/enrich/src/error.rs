@@ -60,6 +60,23 @@ pub enum Error {
         /// What the parser said, with line and column.
         source: serde_json::Error,
     },
+    /// A file of prompts does not have the form that its authors publish.
+    #[error("{}:{line}:{column}: expected {expected}, found {found}", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: u64,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The configuration names no file to start from.
+    #[error("inputs: expected at least one file of clean conversations, found none")]
+    NoInputs,
     /// Nothing is left to learn from.
     #[error("expected at least one row, found none: {read} came in, {left_out} were left out")]
     Empty {

@@ -13,6 +13,7 @@ pub mod mix;
 mod private;
 mod random;
 mod row;
+pub mod sources;
 pub mod split;
 mod template;
 mod yaml;

@@ -9,20 +9,24 @@ fn error(yaml: &str) -> String {
 #[test]
 fn a_bad_configuration_says_where_and_why() {
     for (yaml, says) in [
-        ("inputs: []", &["config", "inputs", "at least one"][..]),
-        ("inputs: [a]\nsede: 3", &["config:2", "sede"]),
+        ("inputs: [a]\nsede: 3", &["config:2", "sede"][..]),
         ("inputs: [a]\nseed: soon", &["config:2", "seed"]),
         ("inputs: [a]\nrecipe: best", &["config:2", "recipe", "best"]),
         ("inputs: [a]\nsplit:\n  valid: 0.6\n  test: 0.6", &["split.valid + split.test", "1.2"]),
         ("inputs: [a]\nrefusals: {share: 4}", &["refusals.share", "0 to 1", "4"]),
         ("inputs: [a]\nsuites: [x", &["config:"]),
-        ("seed: 1", &["inputs"]),
     ] {
         let error = error(yaml);
         for part in says {
             assert!(error.contains(part), "{yaml:?}: {error:?} does not say {part:?}");
         }
     }
+}
+
+#[test]
+fn a_data_set_needs_an_input() {
+    let error = enrich::Dataset::build(&"seed: 1".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.starts_with("inputs: expected at least one file"), "{error}");
 }
 
 #[test]

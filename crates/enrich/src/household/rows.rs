@@ -15,6 +15,9 @@ use crate::{Council, Error, Result, Template};
 
 /// Above this likeness (Jaccard of word 3-grams) a row says nothing that another has not said.
 const TOO_ALIKE: f64 = 0.7;
+/// Wordings of a fact for each one of anything else: a value has to be learnt by heart, while who answers for what, what a
+/// sign means and how a call looks are learnt from all their rows together.
+const FACT_WORDINGS: usize = 2;
 /// How often a tool is asked for with different words and arguments.
 const CALLS: usize = 9;
 
@@ -62,26 +65,30 @@ impl Pool<'_> {
     fn candidates(&self) -> Result<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for fact in &self.house.facts {
-            self.rounds(&mut candidates, fact.core, self.fact(fact)?);
+            self.rounds(&mut candidates, fact.core, FACT_WORDINGS, self.fact(fact)?);
         }
         for topic in &self.house.topics {
-            self.rounds(&mut candidates, topic.core, self.topic(topic)?);
+            self.rounds(&mut candidates, topic.core, 1, self.topic(topic)?);
         }
         for scenario in &self.house.scenarios {
-            self.rounds(&mut candidates, scenario.core, self.scenario(scenario)?);
+            self.rounds(&mut candidates, scenario.core, 1, self.scenario(scenario)?);
         }
         for tool in &self.house.tools {
-            self.rounds(&mut candidates, tool.core, self.tool(tool)?);
+            self.rounds(&mut candidates, tool.core, 1, self.tool(tool)?);
         }
         for dialogue in self.dialogues()? {
-            self.rounds(&mut candidates, false, vec![dialogue]);
+            self.rounds(&mut candidates, false, 1, vec![dialogue]);
         }
         Ok(candidates)
     }
 
-    fn rounds(&self, candidates: &mut Vec<Candidate>, core: bool, rows: Vec<Row>) {
-        let rounds = rows.into_iter().enumerate();
-        candidates.extend(rounds.map(|(round, row)| Candidate { late: !core, round, row }));
+    fn rounds(&self, candidates: &mut Vec<Candidate>, core: bool, at_once: usize, rows: Vec<Row>) {
+        let numbered = rows.into_iter().enumerate();
+        candidates.extend(numbered.map(|(nth, row)| Candidate {
+            late: !core,
+            round: nth / at_once,
+            row,
+        }));
     }
 
     /// Every way of asking for a fact, in an order of its own.
