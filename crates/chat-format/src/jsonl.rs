@@ -1,16 +1,17 @@
-//! JSON Lines: read one row at a time, written whole or not at all.
+//! Rows of JSON: read one at a time, written whole or not at all.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fmt;
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::input::{self, Input};
 use crate::{Conversation, Error, Result, json};
 
-/// A line longer than this is not a chat, and would have to be held in memory whole.
-const MAX_LINE: u64 = 64 << 20;
+/// A row longer than this is not a chat, and would have to be held in memory whole.
+const LONGEST: usize = 64 << 20;
 
 /// One row as it stands in the file.
 #[derive(Debug, Clone)]
@@ -21,26 +22,46 @@ pub struct Row {
     pub value: Value,
 }
 
-/// Reads rows one by one in constant memory. A byte order mark, CRLF line ends and blank lines are fine.
-#[derive(Debug)]
+/// Reads rows one by one in constant memory: one JSON value a line, or one array of objects over the whole file; plain,
+/// gzip or zstd. A byte order mark, CRLF line ends and blank lines are fine.
 pub struct Reader {
     path: PathBuf,
-    input: BufReader<File>,
+    input: Input,
+    layout: Layout,
+    /// The line being read, from 1.
     line: u64,
     bytes: Vec<u8>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Lines,
+    /// Inside an array, before its first element.
+    ArrayStart,
+    /// Inside an array, after an element.
+    Array,
+    /// After the array.
+    ArrayEnd,
+}
+
 impl Reader {
-    /// Opens a file of one JSON value a line.
+    /// Opens a file of rows.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        match File::open(&path) {
-            Ok(file) => {
-                let input = BufReader::with_capacity(1 << 18, file);
-                Ok(Reader { path, input, line: 0, bytes: Vec::new() })
-            }
-            Err(source) => Err(Error::Io { path, source }),
+        let input = match input::open(&path) {
+            Ok(input) => input,
+            Err(source) => return Err(Error::Io { path, source }),
+        };
+        let layout = Layout::Lines;
+        let mut reader = Reader { path, input, layout, line: 1, bytes: Vec::new() };
+        if reader.buffer()?.starts_with(b"\xef\xbb\xbf") {
+            reader.input.consume(3);
         }
+        if reader.skip_space()? == Some(b'[') {
+            reader.input.consume(1);
+            reader.layout = Layout::ArrayStart;
+        }
+        Ok(reader)
     }
 
     /// The rows as clean conversations, as [`Writer`] writes them. (For raw rows see [`clean`](crate::clean).)
@@ -56,32 +77,132 @@ impl Reader {
         })
     }
 
-    /// The next line that is not blank, without its line end.
-    pub(crate) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>> {
+    /// The bytes of the next row, and the line it starts on.
+    pub(crate) fn next_bytes(&mut self) -> Result<Option<(u64, &[u8])>> {
+        let Some(next) = self.skip_space()? else {
+            return match self.layout {
+                Layout::Lines | Layout::ArrayEnd => Ok(None),
+                _ => Err(self.broken("the file ends inside the array")),
+            };
+        };
+        let line = self.line;
+        self.bytes.clear();
+        match self.layout {
+            Layout::Lines => self.read_line()?,
+            Layout::ArrayEnd => return Err(self.broken("text after the array")),
+            Layout::ArrayStart | Layout::Array => {
+                if next == b']' {
+                    self.input.consume(1);
+                    self.layout = Layout::ArrayEnd;
+                    return self.next_bytes();
+                }
+                self.read_element(next)?;
+            }
+        }
+        Ok(Some((line, self.bytes.trim_ascii_end())))
+    }
+
+    fn read_line(&mut self) -> Result<()> {
+        let mut line = self.input.by_ref().take(LONGEST as u64 + 1);
+        let read = line.read_until(b'\n', &mut self.bytes);
+        read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        self.check_length()?;
+        self.line += u64::from(self.bytes.ends_with(b"\n"));
+        Ok(())
+    }
+
+    /// Reads one object of an array. Only strings and nesting are looked at; the parser judges the rest.
+    fn read_element(&mut self, mut next: u8) -> Result<()> {
+        if self.layout == Layout::Array {
+            if next != b',' {
+                return Err(self.broken("expected `,` or `]`"));
+            }
+            self.input.consume(1);
+            next = self.skip_space()?.unwrap_or(b']');
+        }
+        if next != b'{' {
+            return Err(self.broken("expected an object"));
+        }
+        self.layout = Layout::Array;
+        let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
         loop {
-            self.bytes.clear();
-            let mut limited = self.input.by_ref().take(MAX_LINE + 1);
-            let read = limited
-                .read_until(b'\n', &mut self.bytes)
-                .map_err(|source| Error::Io { path: self.path.clone(), source })?;
-            if read == 0 {
-                return Ok(None);
+            let buffer = self.buffer()?;
+            let mut end = None;
+            for (at, &byte) in buffer.iter().enumerate() {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' if in_text => escaped = true,
+                    b'"' => in_text = !in_text,
+                    b'{' | b'[' if !in_text => depth += 1,
+                    b'}' | b']' if !in_text => depth -= 1,
+                    _ => {}
+                }
+                if depth == 0 {
+                    end = Some(at + 1);
+                    break;
+                }
             }
-            self.line += 1;
-            if read as u64 > MAX_LINE {
-                return Err(self.not_json(1, format!("the line is longer than {MAX_LINE} bytes")));
+            let length = end.unwrap_or(buffer.len());
+            if length == 0 {
+                return Err(self.broken("the file ends inside an object"));
             }
-            if self.line == 1 && self.bytes.starts_with(b"\xef\xbb\xbf") {
-                self.bytes.drain(..3);
-            }
-            if !self.bytes.trim_ascii().is_empty() {
-                return Ok(Some((self.line, self.bytes.trim_ascii_end())));
+            let part = buffer[..length].to_vec();
+            self.line += part.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.bytes.extend(part);
+            self.input.consume(length);
+            self.check_length()?;
+            if end.is_some() {
+                return Ok(());
             }
         }
     }
 
-    fn not_json(&self, column: u64, reason: String) -> Error {
-        Error::Json { path: self.path.clone(), line: self.line, column, reason }
+    /// Moves on to the next byte that is not white space, and looks at it.
+    fn skip_space(&mut self) -> Result<Option<u8>> {
+        loop {
+            let buffer = self.buffer()?;
+            let space = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let lines = buffer[..space].iter().filter(|&&byte| byte == b'\n').count();
+            let next = buffer.get(space).copied();
+            self.line += lines as u64;
+            self.input.consume(space);
+            if next.is_some() || space == 0 {
+                return Ok(next);
+            }
+        }
+    }
+
+    fn buffer(&mut self) -> Result<&[u8]> {
+        self.input.fill_buf().map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+
+    fn check_length(&self) -> Result<()> {
+        if self.bytes.len() > LONGEST {
+            return Err(self.broken(&format!("a row is longer than {LONGEST} bytes")));
+        }
+        Ok(())
+    }
+
+    fn broken(&self, reason: &str) -> Error {
+        let (path, reason) = (self.path.clone(), reason.to_owned());
+        Error::Json { path, line: self.line, column: 1, reason }
+    }
+
+    /// The parser counts lines from the start of the row.
+    pub(crate) fn not_json(&self, line: u64, error: &serde_json::Error) -> Error {
+        let text = error.to_string();
+        let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        let line = line + (error.line() as u64).saturating_sub(1);
+        Error::Json { path: self.path.clone(), line, column: error.column() as u64, reason }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("path", &self.path)
+            .field("line", &self.line)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,23 +210,21 @@ impl Iterator for Reader {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let parsed = match self.next_line() {
+        let (line, parsed) = match self.next_bytes() {
+            Ok(Some((line, bytes))) => (line, serde_json::from_slice(bytes)),
             Ok(None) => return None,
-            Err(error) => return Some(Err(error)),
-            Ok(Some((line, bytes))) => {
-                serde_json::from_slice(bytes).map(|value| Row { line, value })
+            Err(error) => {
+                // Where rows begin is lost, so there are no more.
+                (self.input, self.layout) = (Box::new(std::io::empty()), Layout::Lines);
+                return Some(Err(error));
             }
         };
-        Some(parsed.map_err(|error| {
-            // The parser counts its lines from the start of ours.
-            let reason = error.to_string();
-            let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-            self.not_json(error.column() as u64, reason)
-        }))
+        let row = parsed.map(|value| Row { line, value });
+        Some(row.map_err(|error| self.not_json(line, &error)))
     }
 }
 
-/// Writes rows; the file appears, whole, when [`Writer::commit`] is called.
+/// Writes rows, one a line; the file appears, whole, when [`Writer::commit`] is called.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
@@ -121,10 +240,15 @@ impl Writer {
 
     /// Adds a row.
     pub fn write(&mut self, row: &impl Serialize) -> Result<()> {
-        json::write(&mut self.output, row)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.output.write_all(b"\n"))
-            .map_err(|source| Error::Io { path: self.path.clone(), source })
+        let mut line = Vec::new();
+        json::write(&mut line, row)
+            .map_err(|error| Error::Io { path: self.path.clone(), source: error.into() })?;
+        self.write_line(&line)
+    }
+
+    pub(crate) fn write_line(&mut self, line: &[u8]) -> Result<()> {
+        let written = self.output.write_all(line).and_then(|()| self.output.write_all(b"\n"));
+        written.map_err(|source| Error::Io { path: self.path.clone(), source })
     }
 
     /// Puts the finished file in place of the old one.

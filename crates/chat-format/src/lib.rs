@@ -1,11 +1,12 @@
 //! Chat data: clean messages, templates, tokenizers, and which tokens are trained.
 //!
-//! Three steps, each usable alone:
+//! Four steps, each usable alone:
 //!
+//! - [`clean`] turns raw rows of many shapes, with any model's markup inside, into clean messages;
 //! - [`jsonl`] reads and writes rows;
 //! - [`ChatTokenizer`] renders messages with a model's own template and encodes them with its own vocabulary, so that
 //!   text from outside never becomes a control token;
-//! - [`ChatTokenizer::training_row`] says which of the tokens a trainer should learn from.
+//! - [`ChatTokenizer::training_row`] says which of the tokens a trainer should learn from, and [`inspect`] shows it.
 //!
 //! ```no_run
 //! use chat_format::{ChatTokenizer, Conversation, Message, RenderOptions, Supervision};
@@ -23,8 +24,12 @@
 //! # Ok::<(), chat_format::Error>(())
 //! ```
 
+pub mod clean;
 mod disguise;
 mod error;
+mod family;
+mod input;
+pub mod inspect;
 mod json;
 pub mod jsonl;
 mod message;

@@ -64,7 +64,7 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(end) = rest[start..].find("%}").map(|end| start + end + 2) else { break };
+        let Some(end) = rest[start + 2..].find("%}").map(|end| start + end + 4) else { break };
         let tag = &rest[start..end];
         out.push_str(&rest[..start]);
         match tag[2..tag.len() - 2].trim_matches('-').trim() {
@@ -133,6 +133,7 @@ mod tests {
             ("{{ messages[0].content.split('<')[0].strip() }}", "1"),
             ("{{ messages[0].get('nothing') is none }}", "true"),
             ("{% generation %}x{% endgeneration %}", "x"),
+            ("{% raw %}{%}{% endraw %}", "{%}"),
             ("{%- if tools %}a{% else %}b{% endif %}", "b"),
             ("  {% if true %}\nline\n  {% endif %}\n", "line\n"),
             ("{{ enable_thinking is defined and enable_thinking is false }}", "true"),

@@ -1,0 +1,84 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Shape;
+use crate::Problem;
+
+/// What was done to one row, or to many: counts that add up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Notes {
+    /// Rows by shape.
+    pub shapes: BTreeMap<Shape, u64>,
+    /// Texts that held a whole conversation, by family of their markup.
+    pub families: BTreeMap<&'static str, u64>,
+    /// Control tokens taken out, by token.
+    pub removed: BTreeMap<&'static str, u64>,
+    /// Blocks of reasoning found.
+    pub reasoning: u64,
+    /// Blocks of reasoning that were never closed.
+    pub unclosed_reasoning: u64,
+    /// Blocks of reasoning that were closed without being opened.
+    pub unopened_reasoning: u64,
+    /// Turns that were never closed.
+    pub unclosed_turns: u64,
+}
+
+impl Notes {
+    pub(super) fn add(&mut self, other: Notes) {
+        add_counts(&mut self.shapes, other.shapes);
+        add_counts(&mut self.families, other.families);
+        add_counts(&mut self.removed, other.removed);
+        self.reasoning += other.reasoning;
+        self.unclosed_reasoning += other.unclosed_reasoning;
+        self.unopened_reasoning += other.unopened_reasoning;
+        self.unclosed_turns += other.unclosed_turns;
+    }
+
+    pub(super) fn remove(&mut self, literal: &'static str) {
+        *self.removed.entry(literal).or_default() += 1;
+    }
+}
+
+fn add_counts<K: Ord>(sum: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *sum.entry(key).or_default() += count;
+    }
+}
+
+/// A row that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Its line, from 1.
+    pub line: u64,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What the conversion of a file did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Rows read.
+    pub rows: u64,
+    /// Rows written.
+    pub written: u64,
+    /// Rows left out.
+    pub refused: u64,
+    /// The first hundred of them, with the reasons.
+    pub refusals: Vec<Refusal>,
+    /// What was done to the rows written.
+    #[serde(flatten)]
+    pub notes: Notes,
+}
+
+impl Report {
+    pub(super) fn refuse(&mut self, line: u64, problem: &Problem) {
+        const LISTED: usize = 100;
+        self.refused += 1;
+        if self.refusals.len() < LISTED {
+            self.refusals.push(Refusal { line, reason: problem.to_string() });
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The walk over a text's control tokens, from left to right.
+
+use super::{Notes, Options, calls, place_reasoning};
+use crate::family::{self, Effect, FAMILIES, Found};
+use crate::problem::quote;
+use crate::{Message, Problem, Role, ToolCall};
+
+/// Whether `text` starts with a turn, tokens that open the text and white space aside.
+pub(super) fn is_conversation(text: &str) -> bool {
+    let mut done = 0;
+    // After a token that opens the text, the system's words may come before the first turn.
+    let mut words_allowed = false;
+    for found in family::find(text) {
+        let blank = text[done..found.start].trim().is_empty();
+        if !blank && !words_allowed {
+            return false;
+        }
+        match found.mark.effect {
+            Effect::Turn(_) => return true,
+            Effect::Header(ends) => return !matches!(header(text, found.end, ends), Header::None),
+            Effect::Begin if blank => words_allowed = true,
+            Effect::Other | Effect::End if blank => {}
+            _ => return false,
+        }
+        done = found.end;
+    }
+    false
+}
+
+/// Takes a whole conversation apart.
+pub(super) fn conversation(
+    text: &str,
+    at: &str,
+    options: Options,
+    notes: &mut Notes,
+) -> Result<Vec<Message>, Problem> {
+    let mut walk = Walk { at, options, notes, family: None, turn: None, messages: Vec::new() };
+    let mut done = 0;
+    for found in family::find(text) {
+        // A header's own end token has been passed already.
+        if found.start < done {
+            continue;
+        }
+        walk.words(&text[done..found.start])?;
+        done = walk.mark(found, text)?;
+    }
+    walk.words(&text[done..])?;
+    // What is left open is truncated data, or the bare header of a turn yet to be written.
+    if walk.turn.as_ref().is_some_and(Turn::has_text) {
+        walk.notes.unclosed_turns += 1;
+        walk.close()?;
+    }
+    Ok(walk.messages)
+}
+
+/// The way through one conversation.
+struct Walk<'a> {
+    at: &'a str,
+    options: Options,
+    notes: &'a mut Notes,
+    /// Whose markup this is: that of the first turn. Turns of other families are words that imitate markup.
+    family: Option<usize>,
+    turn: Option<Turn>,
+    messages: Vec<Message>,
+}
+
+impl Walk<'_> {
+    fn words(&mut self, words: &str) -> Result<(), Problem> {
+        match &mut self.turn {
+            Some(turn) => turn.push(words),
+            None if words.trim().is_empty() => {}
+            // Before the first turn they are the system's.
+            None if self.family.is_none() => self.messages.push(Message::system(words.trim())),
+            None => {
+                return Err(Problem::new(self.at, "words inside turns only", quote(words.trim())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a control token and returns where the text goes on.
+    fn mark(&mut self, found: Found, text: &str) -> Result<usize, Problem> {
+        self.notes.remove(found.mark.literal);
+        let ours = self.family.is_none_or(|family| family == found.mark.family);
+        match found.mark.effect {
+            Effect::Turn(role) if ours => {
+                self.open(role, found.mark.family)?;
+                Ok(found.end)
+            }
+            Effect::Header(ends) if ours => match header(text, found.end, ends) {
+                Header::Role(role, end) => {
+                    // Markup with headers closes its turns; this one was not.
+                    let unclosed = self.turn.as_ref().is_some_and(Turn::has_text);
+                    self.notes.unclosed_turns += u64::from(unclosed);
+                    self.open(role, found.mark.family)?;
+                    Ok(end)
+                }
+                Header::Unknown(name) => {
+                    let known = "a turn of system, user, assistant or tool";
+                    Err(Problem::new(self.at, known, format!("a turn of {name:?}")))
+                }
+                Header::None => Ok(found.end),
+            },
+            Effect::End if ours => {
+                self.close()?;
+                Ok(found.end)
+            }
+            _ => {
+                let skip = match &mut self.turn {
+                    Some(turn) => turn.follow(&found, &text[found.end..], self.notes),
+                    None => 0,
+                };
+                Ok(found.end + skip)
+            }
+        }
+    }
+
+    fn open(&mut self, role: Role, family: usize) -> Result<(), Problem> {
+        if self.family.replace(family).is_none() {
+            *self.notes.families.entry(FAMILIES[family].name).or_default() += 1;
+        }
+        self.close()?;
+        self.turn = Some(Turn::new(role));
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Problem> {
+        if let Some(turn) = self.turn.take() {
+            self.messages.extend(turn.finish(self.at, self.options, self.notes)?);
+        }
+        Ok(())
+    }
+}
+
+/// Cleans the content of one message whose role is known already.
+pub(super) fn single(
+    message: Message,
+    at: &str,
+    options: Options,
+    notes: &mut Notes,
+) -> Result<Option<Message>, Problem> {
+    let marked = |text: &str| family::find(text).next().is_some();
+    // Most messages hold no markup at all, and keep their white space.
+    if !marked(&message.content) && !message.reasoning_content.as_deref().is_some_and(marked) {
+        let words = !message.content.is_empty() || !message.tool_calls.is_empty();
+        return Ok(words.then(|| place_reasoning(message, options)));
+    }
+    let mut turn = Turn::new(message.role);
+    turn.thought = message.reasoning_content.unwrap_or_default();
+    turn.calls = message.tool_calls;
+    let text = &message.content;
+    let mut done = 0;
+    for found in family::find(text) {
+        turn.push(&text[done.min(found.start)..found.start]);
+        notes.remove(found.mark.literal);
+        done = found.end + turn.follow(&found, &text[found.end..], notes);
+    }
+    turn.push(&text[done..]);
+    Ok(turn.finish(at, options, notes)?.map(|cleaned| Message {
+        name: message.name,
+        tool_call_id: message.tool_call_id,
+        train: message.train,
+        ..cleaned
+    }))
+}
+
+enum Header<'a> {
+    Role(Role, usize),
+    Unknown(&'a str),
+    None,
+}
+
+/// Reads the role that follows a header's token at `start`: its end is one of `ends`, or the end of the text.
+fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
+    const LONGEST: usize = 32;
+    let rest = &text[start..];
+    let end = ends.iter().filter_map(|end| Some((rest.find(end)?, end.len()))).min();
+    let (length, skip) = end.unwrap_or((rest.len(), 0));
+    let name = rest[..length].trim();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > LONGEST || !name.chars().all(is_word) {
+        return Header::None;
+    }
+    match Role::parse(name) {
+        Some(role) => Header::Role(role, start + length + skip),
+        None => Header::Unknown(name),
+    }
+}
+
+/// Where the text of a turn goes at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Into {
+    Words,
+    Thought,
+    Call,
+}
+
+/// A turn being read.
+struct Turn {
+    role: Role,
+    into: Into,
+    words: String,
+    thought: String,
+    call: String,
+    calls: Vec<ToolCall>,
+}
+
+impl Turn {
+    fn new(role: Role) -> Self {
+        Turn {
+            role,
+            into: Into::Words,
+            words: String::new(),
+            thought: String::new(),
+            call: String::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, text: &str) {
+        match self.into {
+            Into::Words => self.words.push_str(text),
+            Into::Thought => self.thought.push_str(text),
+            Into::Call => self.call.push_str(text),
+        }
+    }
+
+    fn has_text(&self) -> bool {
+        let texts = [&self.words, &self.thought, &self.call];
+        texts.iter().any(|text| !text.trim().is_empty()) || !self.calls.is_empty()
+    }
+
+    /// Acts on a control token inside the turn, and returns how much of the text after it to skip.
+    fn follow(&mut self, found: &Found, after: &str, notes: &mut Notes) -> usize {
+        if self.role != Role::Assistant {
+            return 0;
+        }
+        match found.mark.effect {
+            Effect::Think(label) => {
+                notes.reasoning += 1;
+                self.into = Into::Thought;
+                return if after.starts_with(label) { label.len() } else { 0 };
+            }
+            Effect::EndThink => {
+                if self.into != Into::Thought {
+                    notes.unopened_reasoning += 1;
+                    self.thought.push_str(&std::mem::take(&mut self.words));
+                }
+                self.into = Into::Words;
+            }
+            Effect::Call => self.into = Into::Call,
+            Effect::EndCall => self.end_call(),
+            // The quotes around a Gemma argument are part of the call's syntax.
+            Effect::Other if self.into == Into::Call => self.call.push_str(found.mark.literal),
+            _ => {}
+        }
+        0
+    }
+
+    /// Reads the call; what is none goes back to the words.
+    fn end_call(&mut self) {
+        let text = std::mem::take(&mut self.call);
+        match calls::parse(&text) {
+            Some(call) => self.calls.push(call),
+            None => self.words.push_str(&text),
+        }
+        self.into = Into::Words;
+    }
+
+    fn finish(
+        mut self,
+        at: &str,
+        options: Options,
+        notes: &mut Notes,
+    ) -> Result<Option<Message>, Problem> {
+        match self.into {
+            Into::Words => {}
+            Into::Thought => notes.unclosed_reasoning += 1,
+            Into::Call => self.end_call(),
+        }
+        let words = scrub(self.words.trim(), notes);
+        let thought = scrub(self.thought.trim(), notes);
+        if words.is_empty() && self.calls.is_empty() {
+            if self.role == Role::Assistant {
+                let found = if thought.is_empty() { "an empty turn" } else { "reasoning only" };
+                return Err(Problem::new(at, "an answer in every assistant turn", found));
+            }
+            return Ok(None);
+        }
+        let mut message = Message::new(self.role, words);
+        message.tool_calls = self.calls;
+        message.reasoning_content = Some(thought);
+        Ok(Some(place_reasoning(message, options)))
+    }
+}
+
+/// Takes out control tokens that only formed when others between their parts were taken out. One pass: after each
+/// character the end of what is kept so far is looked at, so nesting of any depth costs nothing extra.
+fn scrub(text: &str, notes: &mut Notes) -> String {
+    if family::find(text).next().is_none() {
+        return text.to_owned();
+    }
+    let mut kept = String::with_capacity(text.len());
+    for c in text.chars() {
+        kept.push(c);
+        if let Some(mark) = family::ending(&kept) {
+            kept.truncate(kept.len() - mark.literal.len());
+            notes.remove(mark.literal);
+        }
+    }
+    kept.trim().to_owned()
+}

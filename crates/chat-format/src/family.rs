@@ -1,0 +1,259 @@
+//! The markup of the model families, as one table of data.
+//!
+//! A family is a list of control tokens and what each one does. Nothing else in the crate knows a token by name: the cleaner
+//! looks for all of them at once and follows the effects, so files may mix families freely.
+
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::Role;
+
+/// What a control token does to the text around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Opens the text. Words between it and the first turn are the system's.
+    Begin,
+    /// Opens a turn of this role, ending the one before.
+    Turn(Role),
+    /// Opens a turn whose role is written next, up to one of these.
+    Header(&'static [&'static str]),
+    /// Ends a turn.
+    End,
+    /// Opens the assistant's reasoning; the text after it is a label to leave out.
+    Think(&'static str),
+    /// Ends the reasoning.
+    EndThink,
+    /// Opens a call of a tool.
+    Call,
+    /// Ends a call of a tool.
+    EndCall,
+    /// Any other control token: padding, media, the quotes of tool arguments.
+    Other,
+}
+
+/// One family: its name, as reports print it, and its control tokens.
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    marks: &'static [(&'static str, Effect)],
+}
+
+use Effect::{Begin, Call, End, EndCall, EndThink, Header, Other, Think, Turn};
+use Role::{Assistant, System, Tool, User};
+
+/// Every family, the commonest first.
+pub(crate) const FAMILIES: &[Family] = &[
+    Family {
+        name: "ChatML",
+        marks: &[
+            ("<|im_start|>", Header(&["\n", "<|im_sep|>"])),
+            ("<|im_end|>", End),
+            ("<|im_sep|>", Other),
+            ("<|endoftext|>", End),
+            ("<think>", Think("")),
+            ("</think>", EndThink),
+            ("<tool_call>", Call),
+            ("</tool_call>", EndCall),
+            ("<tool_response>", Other),
+            ("</tool_response>", Other),
+            ("<|object_ref_start|>", Other),
+            ("<|object_ref_end|>", Other),
+            ("<|box_start|>", Other),
+            ("<|box_end|>", Other),
+            ("<|quad_start|>", Other),
+            ("<|quad_end|>", Other),
+            ("<|vision_start|>", Other),
+            ("<|vision_end|>", Other),
+            ("<|vision_pad|>", Other),
+            ("<|image_pad|>", Other),
+            ("<|video_pad|>", Other),
+            ("<|fim_prefix|>", Other),
+            ("<|fim_middle|>", Other),
+            ("<|fim_suffix|>", Other),
+            ("<|fim_pad|>", Other),
+            ("<|repo_name|>", Other),
+            ("<|file_sep|>", Other),
+        ],
+    },
+    Family {
+        name: "Gemma",
+        marks: &[
+            ("<start_of_turn>", Header(&["\n"])),
+            ("<end_of_turn>", End),
+            ("<bos>", Begin),
+            ("<eos>", End),
+            ("<pad>", Other),
+            ("<unk>", Other),
+            ("<mask>", Other),
+            ("<start_of_image>", Other),
+            ("<end_of_image>", Other),
+        ],
+    },
+    Family {
+        name: "Gemma 4",
+        marks: &[
+            ("<|turn>", Header(&["\n"])),
+            ("<turn|>", End),
+            ("<|channel>", Think("thought")),
+            ("<channel|>", EndThink),
+            ("<|think|>", Other),
+            ("<|tool_call>", Call),
+            ("<tool_call|>", EndCall),
+            ("<|tool>", Other),
+            ("<tool|>", Other),
+            ("<|tool_response>", Other),
+            ("<tool_response|>", Other),
+            ("<|\"|>", Other),
+            ("<|image>", Other),
+            ("<image|>", Other),
+            ("<|image|>", Other),
+            ("<|audio>", Other),
+            ("<audio|>", Other),
+            ("<|audio|>", Other),
+            ("<|video|>", Other),
+        ],
+    },
+    Family {
+        name: "Llama 3",
+        marks: &[
+            ("<|start_header_id|>", Header(&["<|end_header_id|>"])),
+            ("<|end_header_id|>", Other),
+            ("<|eot_id|>", End),
+            ("<|eom_id|>", End),
+            ("<|begin_of_text|>", Begin),
+            ("<|end_of_text|>", End),
+            ("<|python_tag|>", Other),
+            ("<|finetune_right_pad_id|>", Other),
+        ],
+    },
+    // Llama 2 writes its system prompt inside the first user turn.
+    Family {
+        name: "Mistral",
+        marks: &[
+            ("[INST]", Turn(User)),
+            ("[/INST]", Turn(Assistant)),
+            ("<<SYS>>", Turn(System)),
+            ("<</SYS>>", Turn(User)),
+            ("[SYSTEM_PROMPT]", Turn(System)),
+            ("[/SYSTEM_PROMPT]", End),
+            ("[TOOL_RESULTS]", Turn(Tool)),
+            ("[/TOOL_RESULTS]", End),
+            ("[AVAILABLE_TOOLS]", Other),
+            ("[/AVAILABLE_TOOLS]", Other),
+            ("[TOOL_CALLS]", Other),
+            ("[THINK]", Think("")),
+            ("[/THINK]", EndThink),
+            ("<s>", Begin),
+            ("</s>", End),
+        ],
+    },
+    Family {
+        name: "Phi",
+        marks: &[
+            ("<|system|>", Turn(System)),
+            ("<|user|>", Turn(User)),
+            ("<|assistant|>", Turn(Assistant)),
+            ("<|tool|>", Turn(Tool)),
+            ("<|end|>", End),
+        ],
+    },
+    Family {
+        name: "DeepSeek",
+        marks: &[
+            ("<｜begin▁of▁sentence｜>", Begin),
+            ("<｜User｜>", Turn(User)),
+            ("<｜Assistant｜>", Turn(Assistant)),
+            ("<｜end▁of▁sentence｜>", End),
+            ("<｜▁pad▁｜>", Other),
+            ("<｜tool▁calls▁begin｜>", Other),
+            ("<｜tool▁calls▁end｜>", Other),
+            ("<｜tool▁call▁begin｜>", Other),
+            ("<｜tool▁call▁end｜>", Other),
+            ("<｜tool▁sep｜>", Other),
+            ("<｜tool▁outputs▁begin｜>", Other),
+            ("<｜tool▁outputs▁end｜>", Other),
+            ("<｜tool▁output▁begin｜>", Other),
+            ("<｜tool▁output▁end｜>", Other),
+        ],
+    },
+];
+
+/// One control token of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) literal: &'static str,
+    pub(crate) effect: Effect,
+    /// Index into [`FAMILIES`].
+    pub(crate) family: usize,
+}
+
+/// A control token in a text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) mark: Mark,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+struct Searcher {
+    automaton: Option<AhoCorasick>,
+    marks: Vec<Mark>,
+}
+
+static SEARCHER: LazyLock<Searcher> = LazyLock::new(|| {
+    let marks: Vec<Mark> = FAMILIES
+        .iter()
+        .enumerate()
+        .flat_map(|(family, entry)| {
+            entry.marks.iter().map(move |&(literal, effect)| Mark { literal, effect, family })
+        })
+        .collect();
+    let automaton = AhoCorasick::builder()
+        .match_kind(MatchKind::LeftmostLongest)
+        .build(marks.iter().map(|mark| mark.literal))
+        .ok();
+    Searcher { automaton, marks }
+});
+
+/// The whole table.
+pub(crate) fn all() -> impl Iterator<Item = Mark> {
+    SEARCHER.marks.iter().copied()
+}
+
+/// All control tokens of all families in `text`, from left to right.
+pub(crate) fn find(text: &str) -> impl Iterator<Item = Found> {
+    let searcher = &*SEARCHER;
+    searcher.automaton.iter().flat_map(move |automaton| automaton.find_iter(text)).filter_map(
+        |found| {
+            let mark = *searcher.marks.get(found.pattern().as_usize())?;
+            Some(Found { mark, start: found.start(), end: found.end() })
+        },
+    )
+}
+
+/// Every control token that `text` ends with; at most one in fact, since none is the end of another.
+pub(crate) fn ending(text: &str) -> Option<Mark> {
+    let last = text.chars().next_back()?;
+    if !matches!(last, '>' | ']') {
+        return None;
+    }
+    SEARCHER.marks.iter().find(|mark| text.ends_with(mark.literal)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        let searcher = &*SEARCHER;
+        assert!(searcher.automaton.is_some());
+        for (index, mark) in searcher.marks.iter().enumerate() {
+            assert!(ending(mark.literal).is_some(), "{} has another last character", mark.literal);
+            for other in &searcher.marks[index + 1..] {
+                let (a, b) = (mark.literal, other.literal);
+                assert!(!a.ends_with(b) && !b.ends_with(a), "{a} and {b} end alike");
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Cleans chat data: any supported shape and markup in, clean messages out.
+//!
+//! ```sh
+//! cargo run --release --example convert -- raw.jsonl clean.jsonl
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chat_format::clean::{self, Options, Reasoning, Report, Strictness};
+use clap::{Parser, ValueEnum};
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+
+/// Any supported chat JSONL to clean messages JSONL.
+#[derive(Parser)]
+struct Args {
+    /// The raw rows.
+    input: PathBuf,
+    /// Where the clean rows go. It appears only once it is whole.
+    output: PathBuf,
+    /// Refuse the whole file if one row cannot be cleaned.
+    #[arg(long)]
+    strict: bool,
+    /// What becomes of the assistant's reasoning.
+    #[arg(long, value_enum, default_value = "drop")]
+    reasoning: ReasoningArg,
+    /// Print the report as one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ReasoningArg {
+    /// Leave it out.
+    Drop,
+    /// Keep it as `reasoning_content`.
+    Keep,
+    /// Keep it in the content, between `<think>` tags.
+    Inline,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let reasoning = match args.reasoning {
+        ReasoningArg::Drop => Reasoning::Drop,
+        ReasoningArg::Keep => Reasoning::Keep,
+        ReasoningArg::Inline => Reasoning::Inline,
+    };
+    let strictness = if args.strict { Strictness::Refuse } else { Strictness::LeaveOut };
+    let options = Options::default().reasoning(reasoning);
+    let report = clean::convert(&args.input, &args.output, options, strictness)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    eprintln!("{}", table(&report));
+    for refusal in &report.refusals {
+        eprintln!("left out: {}:{}: {}", args.input.display(), refusal.line, refusal.reason);
+    }
+    anyhow::ensure!(report.written > 0, "{}: no row could be read", args.input.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(report: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    let mut add = |what: &str, count: u64| {
+        table.add_row([what.to_owned(), count.to_string()]);
+    };
+    add("rows read", report.rows);
+    add("rows written", report.written);
+    add("rows left out", report.refused);
+    let notes = &report.notes;
+    for (family, count) in &notes.families {
+        add(&format!("conversations in {family} markup"), *count);
+    }
+    for (token, count) in &notes.removed {
+        add(&format!("{token} taken out"), *count);
+    }
+    add("reasoning blocks", notes.reasoning);
+    add("  never closed", notes.unclosed_reasoning);
+    add("  never opened", notes.unopened_reasoning);
+    add("turns never closed", notes.unclosed_turns);
+    table
+}
