@@ -89,7 +89,7 @@ pub enum Error {
         /// The line, counted from 1.
         line: u64,
         /// The refusal.
-        source: chat_format::Error,
+        source: Box<chat_format::Error>,
     },
 
     /// No row of a split has a trained token: all prompts, or all cut before the first answer.

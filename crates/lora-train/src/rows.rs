@@ -93,7 +93,11 @@ pub fn read_rows(
                 }
                 Shape::Text(text) => tokenizer.text_row(text),
             };
-            row.map_err(|source| Error::Render { path: path.to_owned(), line, source })
+            row.map_err(|source| Error::Render {
+                path: path.to_owned(),
+                line,
+                source: Box::new(source),
+            })
         })
         .collect()
 }
