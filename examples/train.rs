@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(Ending::Complete | Ending::EarlyStop) => ExitCode::SUCCESS,
         Ok(Ending::TimeBudget | Ending::Stopped) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {error}");
             ExitCode::from(2)
         }
     }
@@ -71,7 +71,10 @@ fn run(args: &Args) -> anyhow::Result<Ending> {
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    let test = test_loss(&model, &config, &tokenizer)?;
+    let test = match outcome.ending {
+        Ending::Complete | Ending::EarlyStop => test_loss(&model, &config, &tokenizer)?,
+        Ending::TimeBudget | Ending::Stopped => None,
+    };
     conclude(args, &config, &outcome, test);
     Ok(outcome.ending)
 }
