@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Cursor;
+use crate::engine::Plan;
 use crate::{Error, Result, Tensors, tensors};
 
 const METADATA: &str = "nightshift";
@@ -44,8 +45,8 @@ pub(crate) struct Identity {
     pub(crate) config: serde_json::Value,
     /// Digest of the training rows and the validation rows.
     pub(crate) data: String,
-    /// Threads that shared the work: sums are formed in another order with another number.
-    pub(crate) lanes: usize,
+    /// How the work was cut: otherwise sums would be formed in another order.
+    pub(crate) plan: Plan,
 }
 
 /// A run at a step boundary.

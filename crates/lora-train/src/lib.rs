@@ -1,4 +1,4 @@
-//! LoRA training, layer by layer: batches, loss, optimizer, checkpoints.
+#![doc = include_str!("../README.md")]
 
 mod batch;
 mod checkpoint;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::batch::{Cursor, MicroBatch, Sampler, pack};
 use crate::checkpoint::{Checkpoint, Identity, Position};
 use crate::config::{Batches, OnBadLoss, TrainConfig};
-use crate::engine::{Engine, Layout};
+use crate::engine::{Engine, Layout, Plan};
 use crate::metrics::{self, Event, Record, Update};
 use crate::run_folder::RunFolder;
 use crate::{
@@ -107,11 +107,9 @@ impl Trainer {
         let identity = Identity {
             config: serde_json::to_value(&config).map_err(Error::Json)?,
             data: digest(&data),
-            // The number of lanes decides the order of sums, so a run keeps its own.
-            lanes: match (&saved, config.nightshift.lanes) {
-                (Some((_, saved)), None) => saved.position.identity.lanes,
-                (_, Some(lanes)) => lanes,
-                (None, None) => Engine::default_lanes()?,
+            plan: match &saved {
+                Some((_, saved)) => saved.position.identity.plan.clone(),
+                None => Plan::new(&config, &model, &layout)?,
             },
         };
         let mut optimizer = Optimizer::new(&config);
@@ -134,7 +132,7 @@ impl Trainer {
         };
         let rows = data.train.rows().len();
         let sampler = Sampler::new(rows, config.seed, position.cursor);
-        let engine = Engine::start(&model, layout.clone(), position.identity.lanes);
+        let engine = Engine::start(&model, layout.clone(), position.identity.plan.clone());
         Ok(Self {
             model,
             config,
@@ -187,8 +185,8 @@ impl Trainer {
             updates,
             parameters: self.factors.values().map(|factor| factor.size() as u64).sum(),
             layers: self.layout.adapted_layers() as u64,
-            lanes: self.engine.lanes() as u64,
-            estimated_memory_bytes: None,
+            lanes: self.engine.plan().lanes as u64,
+            estimated_memory_bytes: Some(self.engine.plan().estimated_bytes),
         });
         if self.position.metrics_bytes > 0 {
             return Ok(observer.observe(Progress::Recorded(&plan)));
@@ -227,7 +225,12 @@ impl Trainer {
         every > 0 && before / every < after / every
     }
 
-    fn update(&mut self) -> Result<Update> {
+    /// Makes the next update and nothing else: no validation, no record, no checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] when the loss or the gradient is no number; the adapter is then as it
+    /// was, and the next call goes on with the next rows.
+    pub fn update(&mut self) -> Result<Update> {
         let begun = Instant::now();
         let rows = self.sampler.take(self.rows_of_update());
         let batches = self.pack(&self.data.train, &rows);
@@ -279,8 +282,8 @@ impl Trainer {
     }
 
     fn pack(&self, data: &Dataset, rows: &[usize]) -> Vec<MicroBatch> {
-        let most = self.engine.micro_batch_tokens(self.config.nightshift.max_tokens_per_step);
-        pack(data.rows(), rows, most, self.engine.lanes())
+        let plan = self.engine.plan();
+        pack(data.rows(), rows, plan.tokens, plan.lanes)
     }
 
     /// Measures the loss on the validation rows, by the arithmetic of training.

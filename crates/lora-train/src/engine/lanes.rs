@@ -59,11 +59,6 @@ impl Lanes {
         Self { workers, _blas: blas }
     }
 
-    /// How many lanes there are.
-    pub(crate) fn count(&self) -> usize {
-        self.workers.len()
-    }
-
     /// Runs `work` once for each element of `shares`, one lane each; results keep their order.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use models::exp;
 use crate::Result;
 
 /// Logits that exist at one time in a lane, at most: 32 MiB in f32.
-const LOGITS_AT_ONCE: usize = 8 << 20;
+pub(crate) const LOGITS_AT_ONCE: usize = 8 << 20;
 /// With fewer positions, moving the weights costs more than multiplying by them.
 const LEAST_POSITIONS: usize = 128;
 
@@ -74,35 +74,65 @@ impl Chunks {
     }
 }
 
+/// Loss and gradient, not computed yet.
+///
+/// Everything is built before anything is evaluated, so that it can be part of a larger graph;
+/// evaluated stage by stage, no more than a chunk of logits exists at one time.
+pub(crate) struct HeadLoss {
+    stages: Vec<Vec<Array>>,
+    losses: Vec<Array>,
+    /// The gradient with respect to the hidden states, if wanted.
+    pub(crate) gradient: Option<Array>,
+}
+
+impl HeadLoss {
+    /// Computes the loss at each target and, on the way, the gradient.
+    pub(crate) fn evaluate(self) -> Result<Vec<f32>> {
+        for stage in self.stages {
+            transforms::eval(&stage)?;
+        }
+        let mut values = Vec::new();
+        for losses in &self.losses {
+            values.extend_from_slice(losses.try_as_slice::<f32>()?);
+        }
+        Ok(values)
+    }
+}
+
 /// Cross-entropy at each of `targets`, given the hidden states `[n, H]` (before the final norm) that
-/// predict them; with the gradient of their sum, if wanted. Evaluates as it goes.
+/// predict them; with the gradient of their sum, if wanted.
 pub(crate) fn cross_entropy(
-    head: &impl Output,
+    output: &impl Output,
     hidden: &Array,
     targets: &[u32],
     want: Want,
     chunks: Chunks,
-) -> Result<(Vec<f32>, Option<Array>)> {
-    let mut losses = Vec::with_capacity(targets.len());
+) -> Result<HeadLoss> {
+    let mut graph = HeadLoss { stages: Vec::new(), losses: Vec::new(), gradient: None };
     let mut gradients = Vec::new();
+    let mut start = 0;
     for targets in targets.chunks(chunks.positions.max(1)) {
-        let start = losses.len() as i32;
-        let part = hidden.try_index((start..start + targets.len() as i32, ..))?;
-        let normed = head.normalize(&part)?;
-        let (loss, gradient) = Running::over(head, &normed, targets, want, chunks)?;
+        let end = start + targets.len() as i32;
+        let part = hidden.try_index((start..end, ..))?;
+        let normed = output.normalize(&part)?;
+        let (losses, gradient) =
+            Running::over(output, &normed, targets, want, chunks, &mut graph.stages)?;
+        let mut last = vec![losses.clone()];
         if let Some(gradient) = gradient {
             // Back through the final norm.
-            let norm = |x: &[Array]| Ok(vec![head.normalize(&x[0])?]);
-            gradients.extend(transforms::fallible_vjp(norm, &[part], &[gradient])?.1);
+            let norm = |x: &[Array]| Ok(vec![output.normalize(&x[0])?]);
+            let (_, gradient) = transforms::fallible_vjp(norm, &[part], &[gradient])?;
+            last.extend(gradient.iter().cloned());
+            gradients.extend(gradient);
         }
-        transforms::eval(gradients.last().into_iter().chain([&loss]))?;
-        losses.extend_from_slice(loss.try_as_slice::<f32>()?);
+        graph.stages.push(last);
+        graph.losses.push(losses);
+        start = end;
     }
-    let gradient = match want {
-        Want::Loss => None,
-        Want::Gradient(_) => Some(concatenate(&gradients, 0)?),
-    };
-    Ok((losses, gradient))
+    if let Want::Gradient(_) = want {
+        graph.gradient = Some(concatenate(&gradients, 0)?);
+    }
+    Ok(graph)
 }
 
 /// The running values of `n` positions.
@@ -120,21 +150,22 @@ struct Running {
 impl Running {
     /// Walks the vocabulary; returns the losses `[n, 1]` and the gradient with respect to `normed`.
     fn over(
-        head: &impl Output,
+        output: &impl Output,
         normed: &Array,
         targets: &[u32],
         want: Want,
         chunks: Chunks,
+        stages: &mut Vec<Vec<Array>>,
     ) -> Result<(Array, Option<Array>)> {
         let mut running: Option<Self> = None;
-        for start in (0..head.vocab_size()).step_by(chunks.vocabulary) {
-            let range = start..(start + chunks.vocabulary).min(head.vocab_size());
-            let chunk = Self::of_chunk(head, normed, targets, range, want)?;
+        for start in (0..output.vocab_size()).step_by(chunks.vocabulary) {
+            let range = start..(start + chunks.vocabulary).min(output.vocab_size());
+            let chunk = Self::of_chunk(output, normed, targets, range, want)?;
             let merged = match running {
                 Some(before) => before.merge(chunk)?,
                 None => chunk,
             };
-            transforms::eval(merged.arrays())?;
+            stages.push(merged.arrays().cloned().collect());
             running = Some(merged);
         }
         match running {
@@ -145,14 +176,14 @@ impl Running {
     }
 
     fn of_chunk(
-        head: &impl Output,
+        output: &impl Output,
         normed: &Array,
         targets: &[u32],
         range: Range<usize>,
         want: Want,
     ) -> Result<Self> {
-        let weights = head.weight(range.clone())?;
-        let (logits, slope) = soft_cap(&normed.matmul(weights.transpose()?)?, head.soft_cap())?;
+        let weights = output.weight(range.clone())?;
+        let (logits, slope) = soft_cap(&normed.matmul(weights.transpose()?)?, output.soft_cap())?;
         let peak = logits.max_axis(-1, true)?;
         let mut e = exp(&logits.subtract(&peak)?)?;
         let total = e.sum_axis(-1, true)?;
@@ -160,7 +191,7 @@ impl Running {
         let (local, inside) = within(targets, range);
         let target_rows = weights.take_axis(local, 0)?;
         let raw = normed.multiply(&target_rows)?.sum_axis(-1, true)?;
-        let (target_logit, target_slope) = soft_cap(&raw, head.soft_cap())?;
+        let (target_logit, target_slope) = soft_cap(&raw, output.soft_cap())?;
         let pulls = match want {
             Want::Loss => None,
             Want::Gradient(_) => {
@@ -304,9 +335,10 @@ mod tests {
                 let chunks = Chunks { positions, vocabulary };
                 let states = Array::from_slice(&hidden, &[COUNT as i32, WIDTH as i32]);
                 let run = |want| cross_entropy(&output, &states, &targets, want, chunks).unwrap();
-                let (losses, gradient) = run(Want::Gradient(FACTOR));
-                assert_eq!(losses, run(Want::Loss).0);
-                let gradient = gradient.unwrap();
+                let graph = run(Want::Gradient(FACTOR));
+                let gradient = graph.gradient.clone().unwrap();
+                let losses = graph.evaluate().unwrap();
+                assert_eq!(losses, run(Want::Loss).evaluate().unwrap());
                 let gradient = gradient.as_slice::<f32>();
                 for (i, hidden) in hidden.chunks(WIDTH).enumerate() {
                     let (loss, slope) = reference(&output, hidden, targets[i] as usize);

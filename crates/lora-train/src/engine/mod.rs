@@ -4,10 +4,10 @@ mod lanes;
 mod layout;
 mod loss;
 mod pass;
+mod plan;
 #[cfg(test)]
 mod tests;
 
-use mlx_rs::{Device, DeviceType};
 use models::Model;
 
 use crate::batch::MicroBatch;
@@ -17,17 +17,13 @@ use lanes::Lanes;
 pub(crate) use layout::Layout;
 use loss::Chunks;
 use pass::Pass;
-
-/// More lanes than this share little: each holds activations of its own.
-const MOST_LANES: usize = 8;
-/// The arrays of a layer then stay within a core's cache, while matrix products are at full speed.
-const CPU_TOKENS: usize = 256;
+pub(crate) use plan::Plan;
 
 /// The lanes of a run, and how they do their work.
 pub(crate) struct Engine {
     lanes: Lanes,
     layout: Layout,
-    keep_from: usize,
+    plan: Plan,
     chunks: Chunks,
 }
 
@@ -47,29 +43,15 @@ pub(crate) struct Sums {
 }
 
 impl Engine {
-    /// An engine of `lanes` threads for `model` and an adapter laid out like `layout`.
-    pub(crate) fn start(model: &Model, layout: Layout, lanes: usize) -> Self {
+    /// An engine for `model` and an adapter laid out like `layout`.
+    pub(crate) fn start(model: &Model, layout: Layout, plan: Plan) -> Self {
         let chunks = Chunks::of(model.head().vocab_size());
-        let keep_from = model.layers().len();
-        Self { lanes: Lanes::start(model, lanes), layout, keep_from, chunks }
+        Self { lanes: Lanes::start(model, plan.lanes), layout, plan, chunks }
     }
 
-    /// As many threads as the machine has cores; one where a GPU does the work.
-    pub(crate) fn default_lanes() -> Result<usize> {
-        Ok(match on_cpu()? {
-            true => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES),
-            false => 1,
-        })
-    }
-
-    /// How many tokens go into a micro-batch where `most` are allowed.
-    pub(crate) fn micro_batch_tokens(&self, most: usize) -> usize {
-        if on_cpu().unwrap_or(false) { most.min(CPU_TOKENS) } else { most }
-    }
-
-    /// How many threads share the work.
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes.count()
+    /// How the work is cut.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Loss over `batches`.
@@ -100,7 +82,9 @@ impl Engine {
     where
         F: Fn(&Pass, &Model, &MicroBatch, &mut Tensors) -> Result<Vec<f32>> + Copy + Send + 'static,
     {
-        let mut shares = vec![Vec::new(); self.lanes().min(batches.len())];
+        // An operation belongs to the thread it was asked for in, so lanes get values only.
+        mlx_rs::transforms::eval(pass.factors.values())?;
+        let mut shares = vec![Vec::new(); self.plan.lanes.min(batches.len())];
         let count = shares.len().max(1);
         for (index, micro) in batches.into_iter().enumerate() {
             shares[index % count].push(micro);
@@ -126,7 +110,7 @@ impl Engine {
         Pass {
             layout: self.layout.clone(),
             factors: factors.clone(),
-            keep_from: self.keep_from,
+            plan: self.plan.clone(),
             chunks: self.chunks,
             moment,
         }
@@ -165,8 +149,4 @@ impl Sums {
         }
         Ok(())
     }
-}
-
-fn on_cpu() -> Result<bool> {
-    Ok(matches!(Device::try_default()?.get_type()?, DeviceType::Cpu))
 }

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use mlx_rs::error::Exception;
 use mlx_rs::ops::{concatenate, zeros_dtype, zeros_like};
-use mlx_rs::{Array, Dtype, transforms};
+use mlx_rs::{Array, Dtype, stop_gradient, transforms};
 use models::{Batch, Flow, Model, Rows};
 
 use super::layout::{Draw, Layout};
-use super::loss::{Chunks, Want, cross_entropy};
+use super::loss::{Chunks, HeadLoss, Want, cross_entropy};
+use super::plan::Plan;
 use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
 
@@ -19,9 +20,9 @@ pub(crate) struct Pass {
     pub(crate) layout: Layout,
     /// Its factors.
     pub(crate) factors: Tensors,
-    /// Layers from this one on keep their intermediates from the forward to the backward pass;
-    /// those below are computed a second time.
-    pub(crate) keep_from: usize,
+    /// Which layers keep their intermediates from the forward to the backward pass; the others
+    /// are computed a second time.
+    pub(crate) plan: Plan,
     /// How the head walks positions and vocabulary.
     pub(crate) chunks: Chunks,
     /// Seed of the run and number of the update, which dropout depends on.
@@ -34,7 +35,7 @@ impl Pass {
         let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
         let trip = Trip { pass: self, model, batch: &batch, draw: None };
         let flow = trip.climb(flow, 0..model.layers().len(), |_| ())?;
-        Ok(self.head(model, micro, &flow.hidden, Want::Loss)?.0)
+        self.head(model, micro, &flow.hidden, Want::Loss)?.evaluate()
     }
 
     /// The same, and adds the gradients of `factor` times their sum to `sums`.
@@ -47,7 +48,7 @@ impl Pass {
     ) -> Result<Vec<f32>> {
         let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
         let lowest = self.layout.lowest();
-        let keep_from = self.keep_from.max(lowest).min(model.layers().len());
+        let keep_from = self.plan.keep_from(model, micro).max(lowest);
         let (seed, step) = self.moment;
         let draw = Some(Draw::new(seed, step, micro.rows.first().copied().unwrap_or_default()));
         let trip = Trip { pass: self, model, batch: &batch, draw };
@@ -66,33 +67,33 @@ impl Pass {
         Ok(losses)
     }
 
-    /// Losses, and (if wanted) the gradient with respect to `hidden`. Only the supervised positions
-    /// go through the head.
+    /// The loss at the supervised positions, the only ones that go through the head, and (if
+    /// wanted) its gradient with respect to `hidden`.
     fn head(
         &self,
         model: &Model,
         micro: &MicroBatch,
         hidden: &Array,
         want: Want,
-    ) -> Result<(Vec<f32>, Option<Array>)> {
+    ) -> Result<HeadLoss> {
         let width = hidden.dim(-1);
         let flat = hidden.reshape(&[-1, width])?;
         let count = micro.positions.len() as i32;
         let chosen = flat.take_axis(Array::from_slice(&micro.positions, &[count]), 0)?;
-        let (losses, gradient) =
-            cross_entropy(model.head(), &chosen, &micro.targets, want, self.chunks)?;
-        let Some(gradient) = gradient else { return Ok((losses, None)) };
-        // Back to where they came from: positions without a target take the row of zeros behind
-        // the last gradient.
-        let mut origin = vec![count; micro.tokens.len()];
-        for (row, &position) in micro.positions.iter().enumerate() {
-            origin[position as usize] = row as i32;
+        let mut loss = cross_entropy(model.head(), &chosen, &micro.targets, want, self.chunks)?;
+        if let Some(gradient) = loss.gradient.take() {
+            // Back to where they came from: positions without a target take the row of zeros
+            // behind the last gradient.
+            let mut origin = vec![count; micro.tokens.len()];
+            for (row, &position) in micro.positions.iter().enumerate() {
+                origin[position as usize] = row as i32;
+            }
+            let zero = zeros_dtype(&[1, width], gradient.dtype())?;
+            let origin = Array::from_slice(&origin, &[origin.len() as i32]);
+            let spread = concatenate(&[gradient, zero], 0)?.take_axis(origin, 0)?;
+            loss.gradient = Some(spread.reshape(hidden.shape())?.as_dtype(hidden.dtype())?);
         }
-        let zero = zeros_dtype(&[1, width], gradient.dtype())?;
-        let origin = Array::from_slice(&origin, &[origin.len() as i32]);
-        let spread = concatenate(&[gradient, zero], 0)?.take_axis(origin, 0)?;
-        let spread = spread.reshape(hidden.shape())?.as_dtype(hidden.dtype())?;
-        Ok((losses, Some(spread)))
+        Ok(loss)
     }
 }
 
@@ -172,39 +173,48 @@ impl Segment<'_> {
         cotangents: Vec<Array>,
         sums: &mut Tensors,
     ) -> Result<Vec<Array>> {
-        self.differentiate(input, sums, &cotangents, |flow| Ok(flow.into_arrays()))
+        let gradients =
+            self.differentiate(input, sums, &cotangents, |flow| Ok(flow.into_arrays()))?;
+        self.evaluate(gradients, sums)
     }
 
-    /// Runs the segment and `head` on its output, and takes the head's gradient back, without
-    /// computing anything twice.
+    /// Runs the segment and `head` on its output, and takes the head's gradient back without
+    /// computing anything twice. Returns the losses beside the gradient of the input.
     ///
-    /// The gradient of the output is only known once the output is. So what is differentiated is
-    /// the product of the two, the gradient being a constant: evaluated inside the differentiated
-    /// function, the forward pass leaves its intermediates to the backward pass.
-    fn with_head<T>(
+    /// What is differentiated is the product of the output and its gradient, the latter taken for
+    /// a constant: so the one graph holds forward pass, head and backward pass. Evaluated in this
+    /// order, each part leaves in memory only what later ones refer to.
+    fn with_head(
         &self,
         input: Flow,
         sums: &mut Tensors,
-        mut head: impl FnMut(&Array) -> Result<(T, Option<Array>)>,
-    ) -> Result<(T, Vec<Array>)> {
+        head: impl Fn(&Array) -> Result<HeadLoss>,
+    ) -> Result<(Vec<f32>, Vec<Array>)> {
         let nothing = || Exception::custom("the head gave no gradient");
         if self.layers.is_empty() {
-            let (said, gradient) = head(&input.hidden)?;
+            let loss = head(&input.hidden)?;
+            let gradient = loss.gradient.clone().ok_or_else(nothing)?;
             let carried = input.carried.iter().map(zeros_like);
-            let gradients = [gradient.ok_or_else(nothing)].into_iter().chain(carried);
-            return Ok((said, gradients.collect::<std::result::Result<_, _>>()?));
+            let gradients = [Ok(gradient)].into_iter().chain(carried).collect::<Result<_, _>>()?;
+            return Ok((loss.evaluate()?, self.evaluate(gradients, sums)?));
         }
-        let mut said = None;
-        let cotangents = self.differentiate(input, sums, &[Array::from_f32(1.0)], |flow| {
-            let (words, gradient) = head(&constant(&flow.hidden)?)?;
-            said = Some(words);
-            let gradient = gradient.ok_or_else(nothing)?.as_dtype(Dtype::Float32)?;
-            let hidden = flow.hidden.as_dtype(Dtype::Float32)?;
-            Ok(vec![hidden.multiply(gradient)?.sum(None)?])
+        let mut top = None;
+        let gradients = self.differentiate(input, sums, &[Array::from_f32(1.0)], |flow| {
+            let loss = head(&stop_gradient(&flow.hidden)?)?;
+            let gradient = loss.gradient.clone().ok_or_else(nothing)?.as_dtype(Dtype::Float32)?;
+            let product =
+                flow.hidden.as_dtype(Dtype::Float32)?.multiply(stop_gradient(gradient)?)?;
+            top = Some((flow.hidden, loss));
+            Ok(vec![product.sum(None)?])
         })?;
-        Ok((said.ok_or_else(nothing)?, cotangents))
+        let (hidden, loss) = top.ok_or_else(nothing)?;
+        hidden.eval()?;
+        drop(hidden);
+        Ok((loss.evaluate()?, self.evaluate(gradients, sums)?))
     }
 
+    /// Builds the gradients of `end` of the segment: those of the input are returned, those of the
+    /// factors added to `sums`.
     fn differentiate(
         &self,
         input: Flow,
@@ -229,15 +239,13 @@ impl Segment<'_> {
             };
             sums.insert(name.to_owned(), sum);
         }
+        Ok(gradients)
+    }
+
+    /// Computes the gradients of the input, together with those of the factors.
+    fn evaluate(&self, gradients: Vec<Array>, sums: &Tensors) -> Result<Vec<Array>> {
         let touched = self.names().filter_map(|name| sums.get(name));
         transforms::eval(gradients.iter().chain(touched))?;
         Ok(gradients)
     }
-}
-
-/// A copy that carries no history. (`stop_gradient` would not do: what is computed from it would
-/// still belong to the function being differentiated, and so stay in memory.)
-fn constant(array: &Array) -> Result<Array> {
-    let values = array.as_dtype(Dtype::Float32)?;
-    Ok(Array::from_slice(values.try_as_slice::<f32>()?, array.shape()).as_dtype(array.dtype())?)
 }

@@ -43,6 +43,10 @@ fn batches(data: &Dataset, max_tokens: usize, lanes: usize) -> Vec<MicroBatch> {
     pack(data.rows(), &(0..data.rows().len()).collect::<Vec<_>>(), max_tokens, lanes)
 }
 
+fn plan(lanes: usize, keep_bytes: u64) -> Plan {
+    Plan { lanes, tokens: 64, keep_bytes, estimated_bytes: 0 }
+}
+
 fn norm(tensors: &Tensors) -> f64 {
     crate::global_norm(tensors).unwrap()
 }
@@ -63,7 +67,7 @@ fn gradients_are_those_of_finite_differences() {
     let (model, data) = (model(), dataset());
     for yaml in [ALL, SOME] {
         let (layout, factors) = adapter(&model, yaml);
-        let engine = Engine::start(&model, layout, 1);
+        let engine = Engine::start(&model, layout, plan(1, 0));
         let gradients =
             engine.gradients(&factors, batches(&data, 64, 1), (0, 0)).unwrap().gradients;
         let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -128,17 +132,17 @@ fn split_and_unsplit_agree_whatever_the_plan() {
         let (loss, expected) = unsplit(&model, &layout, &factors, &data);
         for lanes in [1, 2] {
             for max_tokens in [1, 16, 64] {
-                let mut engine = Engine::start(&model, layout.clone(), lanes);
-                let recomputed =
-                    engine.gradients(&factors, batches(&data, max_tokens, lanes), (0, 0)).unwrap();
+                let run = |keep_bytes| {
+                    let engine = Engine::start(&model, layout.clone(), plan(lanes, keep_bytes));
+                    engine.gradients(&factors, batches(&data, max_tokens, lanes), (0, 0)).unwrap()
+                };
+                let recomputed = run(0);
                 // Sums in f32 in another order.
                 assert!((recomputed.mean() - loss).abs() < 1e-5 * loss);
                 assert!(distance(&recomputed.gradients, &expected) < 1e-5);
-                for keep_from in 0..model.layers().len() {
-                    engine.keep_from = keep_from;
-                    let kept = engine
-                        .gradients(&factors, batches(&data, max_tokens, lanes), (0, 0))
-                        .unwrap();
+                // From one layer of a short micro-batch to everything.
+                for keep_bytes in [10_000, 60_000, 200_000, u64::MAX] {
+                    let kept = run(keep_bytes);
                     assert_eq!(kept.loss, recomputed.loss);
                     assert!(distance(&kept.gradients, &recomputed.gradients) < 1e-6);
                 }
@@ -151,7 +155,7 @@ fn split_and_unsplit_agree_whatever_the_plan() {
 fn a_loss_that_is_no_number_names_its_rows() {
     let (model, data) = (model(), dataset());
     let (layout, mut factors) = adapter(&model, ALL);
-    let engine = Engine::start(&model, layout, 2);
+    let engine = Engine::start(&model, layout, plan(2, 0));
     let sound = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
     assert!(sound.suspects.is_empty());
     for factor in factors.values_mut() {
