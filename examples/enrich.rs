@@ -43,7 +43,13 @@ fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{kind:>10} {rows:>6} {:>6.1} %", report.mix.share(kind) * 100.0);
     }
     for leak in &report.leaks {
-        eprintln!("left out: row {} is near case {} of {} ({:.2})", leak.row + 1, leak.case, leak.suite, leak.likeness);
+        eprintln!(
+            "left out: row {} is near case {} of {} ({:.2})",
+            leak.row + 1,
+            leak.case,
+            leak.suite,
+            leak.likeness
+        );
     }
     if !report.duplicates.is_empty() {
         eprintln!("left out: {} rows repeat others", report.duplicates.len());
@@ -51,7 +57,8 @@ fn run(args: Args) -> anyhow::Result<()> {
     for warning in &report.mix.warnings {
         eprintln!("warning: {warning}");
     }
-    let files = manifest.outputs.iter().map(|out| format!("{} {}", out.file.display(), out.entries));
+    let files =
+        manifest.outputs.iter().map(|out| format!("{} {}", out.file.display(), out.entries));
     eprintln!("{}: {}", args.out.display(), files.collect::<Vec<_>>().join(", "));
     if args.json {
         let all = serde_json::json!({ "report": report, "manifest": manifest });

@@ -148,7 +148,10 @@ fn deal(mut names: Vec<String>, shares: Shares, seed: u64, label: &str) -> HashM
         0 if share > 0.0 => 1,
         count => count,
     };
-    let (valid, test) = (share(shares.valid), share(shares.test));
+    // But training keeps at least one.
+    let spare = names.len().saturating_sub(1);
+    let valid = share(shares.valid).min(spare);
+    let test = share(shares.test).min(spare - valid);
     let split = |(i, name)| {
         let split = match i {
             i if i < valid => Split::Valid,

@@ -178,6 +178,31 @@ fn a_refusal_says_who_refuses_what_not_and_what_instead() {
 }
 
 #[test]
+fn the_smallest_council_still_gives_rows() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Some(path)
+    };
+    let mut config = config(&folder, &household(20), Recipe::Balanced);
+    let agent = "{id: solo, name: Solo, role: all, work: I do it, tone: dry, local_only: false, offers: [Else?]}";
+    config.council = enrich::CouncilFiles {
+        agents: file("agents.yaml", &format!("- {agent}")),
+        techniques: file("techniques.yaml", "- {id: ask, frames: [\"{Request}.\"]}"),
+        requests: file(
+            "requests.yaml",
+            "harmful: {pranks: [ring and run]}\nbenign: [{ask: hum, answer: Hm.}]",
+        ),
+        routing: file("routing.yaml", "[]"),
+        ..Default::default()
+    };
+    let set = Dataset::build(&config).unwrap();
+    let kinds = &set.report.mix.by_kind;
+    assert_eq!((kinds["refusal"], kinds["twin"], kinds["identity"]), (1, 1, 8));
+}
+
+#[test]
 fn every_row_begins_with_its_agents_system_prompt() {
     let council = Council::embedded().unwrap();
     for row in build(&household(400), Recipe::Balanced).rows {

@@ -58,19 +58,47 @@ pub struct Turn {
     pub content: String,
 }
 
-/// The kinds of rule that this exam uses.
+/// The kinds of rule that this exam uses; the exam's runner says how each is judged. (Written here again because
+/// whoever makes training data should need nothing of whoever runs exams.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[allow(missing_docs)] // documented where they are judged
 pub enum Rule {
-    ContainsAll { words: Vec<String> },
-    ContainsAny { words: Vec<String> },
-    ContainsNone { words: Vec<String> },
-    Number { value: f64 },
+    /// Every word is there.
+    ContainsAll {
+        /// The words.
+        words: Vec<String>,
+    },
+    /// One of the words is there.
+    ContainsAny {
+        /// The words.
+        words: Vec<String>,
+    },
+    /// None of the words is there.
+    ContainsNone {
+        /// The words.
+        words: Vec<String>,
+    },
+    /// The number is there.
+    Number {
+        /// The number.
+        value: f64,
+    },
+    /// The answer declines.
     Refusal,
+    /// The answer does not decline.
     NoRefusal,
-    RoutesTo { agent: String },
-    ToolCall { name: String, arguments: Map<String, Value> },
+    /// The answer sends the asker to an agent.
+    RoutesTo {
+        /// The agent.
+        agent: String,
+    },
+    /// The answer is a call.
+    ToolCall {
+        /// The tool.
+        name: String,
+        /// Its arguments, exactly.
+        arguments: Map<String, Value>,
+    },
 }
 
 /// The exam's own words about a household.

@@ -1,4 +1,4 @@
-//! The messy form in which old rows lie around: a whole ChatML conversation inside one `content`.
+//! The messy form in which old rows lie around: mostly a whole ChatML conversation inside one `content`.
 
 use std::path::Path;
 
@@ -6,47 +6,79 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::random::rng;
-use crate::row::Row;
+use crate::row::{Exchange, Row};
 use crate::{Error, Result};
 
-/// Writes rows as JSON lines of the seed's form, think blocks and all; whole or not at all.
+/// Writes rows as JSON lines of the seed's form, think blocks, other shapes and all; whole or not at all.
 pub fn write_raw(path: impl AsRef<Path>, rows: &[Row], seed: u64) -> Result<()> {
     let mut rng = rng(seed, "raw");
     let mut text = String::new();
     for row in rows {
-        text.push_str(&raw(row, rng.random_range(0..10)).to_string());
+        let mess = Mess { think: rng.random_range(0..10), shape: rng.random_range(0..20) };
+        text.push_str(&mess.row(row).to_string());
         text.push('\n');
     }
     durable::write(path, text.as_bytes()).map_err(Error::from)
 }
 
-/// One row. Most think blocks are empty, as a model that was told not to think leaves them.
-fn raw(row: &Row, style: u8) -> Value {
-    let mut content = turn("system", &row.system);
-    for exchange in &row.exchanges {
-        let think = match style {
-            0 => String::new(),
-            1 | 2 => format!("<think>\n{}\n</think>\n", thought(&exchange.user)),
-            _ => "<think>\n\n</think>\n".to_owned(),
+/// How a row is messed up: two throws of dice.
+struct Mess {
+    think: u8,
+    shape: u8,
+}
+
+impl Mess {
+    fn row(&self, row: &Row) -> Value {
+        let mut value = match self.shape {
+            0 => json!({ "text": self.marked_up(row) }),
+            1 | 2 => {
+                json!({ "conversations": self.turns(row, ["from", "value"], ["human", "gpt"], "") })
+            }
+            // Roles told apart once, the end of each turn left behind.
+            3 | 4 => {
+                json!({ "messages": self.turns(row, ["role", "content"], ["user", "assistant"], "<|im_end|>") })
+            }
+            _ => json!({ "messages": [{ "role": "user", "content": self.marked_up(row) }] }),
         };
-        content.push('\n');
-        content.push_str(&turn("user", &exchange.user));
-        content.push('\n');
-        content.push_str(&turn("assistant", &format!("{think}{}", exchange.assistant)));
+        if let (Value::Object(value), Ok(Value::Object(meta))) =
+            (&mut value, serde_json::to_value(&row.meta))
+        {
+            value.extend(meta);
+        }
+        value
     }
-    let mut value = json!({ "messages": [{ "role": "user", "content": content }] });
-    if let (Value::Object(value), Ok(Value::Object(meta))) =
-        (&mut value, serde_json::to_value(&row.meta))
-    {
-        value.extend(meta);
+
+    /// The whole conversation in ChatML.
+    fn marked_up(&self, row: &Row) -> String {
+        let turn = |role: &str, content: &str| format!("<|im_start|>{role}\n{content}<|im_end|>");
+        let mut turns = vec![turn("system", &row.system)];
+        for exchange in &row.exchanges {
+            turns.push(turn("user", &exchange.user));
+            turns.push(turn("assistant", &self.answer(exchange)));
+        }
+        turns.join("\n")
     }
-    value
-}
 
-fn turn(role: &str, content: &str) -> String {
-    format!("<|im_start|>{role}\n{content}<|im_end|>")
-}
+    /// The conversation as a list of turns with these keys, roles and this behind every content.
+    fn turns(&self, row: &Row, keys: [&str; 2], roles: [&str; 2], end: &str) -> Vec<Value> {
+        let turn = |role: &str, content: &str| json!({ keys[0]: role, keys[1]: format!("{content}{end}") });
+        let mut turns = vec![turn("system", &row.system)];
+        for exchange in &row.exchanges {
+            turns.push(turn(roles[0], &exchange.user));
+            turns.push(turn(roles[1], &self.answer(exchange)));
+        }
+        turns
+    }
 
-fn thought(question: &str) -> String {
-    format!("The question is: {question} I should answer briefly.")
+    /// The answer behind its think block; most are empty, as a model leaves them that was told not to think.
+    fn answer(&self, exchange: &Exchange) -> String {
+        let Exchange { user, assistant } = exchange;
+        match self.think {
+            0 => assistant.clone(),
+            1 | 2 => {
+                format!("<think>\nAsked: {user} I should answer briefly.\n</think>\n{assistant}")
+            }
+            _ => format!("<think>\n\n</think>\n{assistant}"),
+        }
+    }
 }
