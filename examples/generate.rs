@@ -1,0 +1,108 @@
+//! One answer, as it comes.
+//!
+//! ```sh
+//! cargo run --release --example generate -- --model MODEL --prompt "What is the capital of France?"
+//! ```
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use chat_format::{ChatTokenizer, Message, RenderOptions};
+use clap::Parser;
+use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+use serde_json::json;
+
+/// Answers a prompt with the model's own chat template.
+#[derive(Parser)]
+struct Args {
+    /// A .gguf file, or a folder with config.json and safetensors.
+    #[arg(long)]
+    model: PathBuf,
+    /// An adapter folder to apply.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// What to ask.
+    #[arg(long)]
+    prompt: String,
+    /// Who should answer.
+    #[arg(long)]
+    system: Option<String>,
+    /// New tokens, at most.
+    #[arg(long, default_value_t = 256)]
+    max_tokens: usize,
+    /// 0 takes the most probable token each time.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    /// Sample from the most probable tokens that have this probability together.
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    /// Sample from this many tokens; 0 is off.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// The same seed gives the same answer.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// One JSON object on stdout, at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let tokenizer = ChatTokenizer::open(&args.model)?;
+    let model = Model::open(&args.model)?;
+    let adapter = Adapter::open(args.adapter.as_deref(), &model)?;
+    let messages: Vec<Message> =
+        args.system.iter().map(Message::system).chain([Message::user(&args.prompt)]).collect();
+    let prompt = tokenizer.prompt_tokens(&messages, &RenderOptions::default())?;
+    let options = GenerateOptions {
+        max_tokens: args.max_tokens,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        seed: args.seed,
+        stop_ids: tokenizer.stop_ids().to_vec(),
+        ..Default::default()
+    };
+    let (mut tokens, mut shown) = (Vec::new(), 0);
+    let start = Instant::now();
+    let completions =
+        Generator::new(&model, &adapter)?.stream(&[&prompt], &options, &mut |_, token| {
+            tokens.push(token);
+            // A character may take several tokens; until it is whole it decodes to U+FFFD.
+            let text = tokenizer.decode(&tokens).unwrap_or_default();
+            if !args.json && !text.ends_with('\u{fffd}') {
+                print!("{}", text.get(shown..).unwrap_or_default());
+                let _ = std::io::stdout().flush();
+                shown = text.len();
+            }
+        })?;
+    let rate = tokens.len() as f64 / start.elapsed().as_secs_f64();
+    let finish = match completions.first().map(|completion| completion.finish) {
+        Some(FinishReason::Length) => "length",
+        _ => "stop",
+    };
+    if args.json {
+        let text = tokenizer.decode(&tokens)?;
+        println!(
+            "{}",
+            json!({ "text": text, "tokens": tokens, "finish": finish,
+                    "prompt_tokens": prompt.len(), "tokens_per_second": rate })
+        );
+    } else {
+        println!();
+        eprintln!("{} + {} tokens, {rate:.1} tok/s, {finish}", prompt.len(), tokens.len());
+    }
+    Ok(())
+}

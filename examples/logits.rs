@@ -1,0 +1,52 @@
+//! The logits of one sequence of token ids, for comparison with other implementations.
+//!
+//! ```sh
+//! cargo run --release --example logits -- --model MODEL --tokens 504,3575,282 --out logits.safetensors
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use models::{Adapter, Model};
+use safetensors::tensor::{Dtype, TensorView};
+
+/// Writes `logits`, f32 [tokens, vocabulary], to a safetensors file.
+#[derive(Parser)]
+struct Args {
+    /// A .gguf file, or a folder with config.json and safetensors.
+    #[arg(long)]
+    model: PathBuf,
+    /// An adapter folder to apply.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Token ids, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    tokens: Vec<u32>,
+    /// The file to write.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let model = Model::open(&args.model)?;
+    let adapter = Adapter::open(args.adapter.as_deref(), &model)?;
+    let logits = model.logits(&args.tokens, &adapter)?;
+    let shape = vec![args.tokens.len(), model.config().vocab_size];
+    let bytes: Vec<u8> =
+        logits.try_as_slice::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, shape, &bytes)?;
+    durable::write(&args.out, safetensors::serialize([("logits", view)], None)?)?;
+    eprintln!("{}: {} x {}", args.out.display(), args.tokens.len(), model.config().vocab_size);
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! How probable a model finds given rows: the loss that training minimizes.
+//!
+//! ```sh
+//! cargo run --release --example score -- --model MODEL --data rows.jsonl --mask-prompt
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use chat_format::{ChatTokenizer, Supervision};
+use clap::Parser;
+use lora_train::{Columns, read_rows};
+use models::{Adapter, Model, Score, ScoreRow, score};
+use serde_json::json;
+
+/// Token-weighted mean loss of rows with `messages`, `prompt` and `completion`, or `text`.
+#[derive(Parser)]
+struct Args {
+    /// A .gguf file, or a folder with config.json and safetensors.
+    #[arg(long)]
+    model: PathBuf,
+    /// An adapter folder to apply.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// The rows, one JSON object a line.
+    #[arg(long)]
+    data: PathBuf,
+    /// Count answers only.
+    #[arg(long)]
+    mask_prompt: bool,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let model = Model::open(&args.model)?;
+    let adapter = Adapter::open(args.adapter.as_deref(), &model)?;
+    let tokenizer = ChatTokenizer::open(&args.model)?;
+    let supervision = match args.mask_prompt {
+        true => Supervision::AssistantTurns,
+        false => Supervision::All,
+    };
+    let rows = read_rows(&args.data, &tokenizer, &Columns::default(), supervision)?;
+    let rows: Vec<ScoreRow> =
+        rows.iter().map(|row| ScoreRow { tokens: &row.tokens, scored: &row.trained }).collect();
+    let start = Instant::now();
+    let total: Score = score(&model, &adapter, &rows)?.into_iter().sum();
+    let seconds = start.elapsed().as_secs_f64();
+    anyhow::ensure!(total.tokens > 0, "{}: no token to score", args.data.display());
+    let (loss, perplexity) = (total.loss(), total.loss().exp());
+    if args.json {
+        let tokens = total.tokens;
+        println!(
+            "{}",
+            json!({ "loss": loss, "perplexity": perplexity, "tokens": tokens, "rows": rows.len(), "seconds": seconds })
+        );
+    } else {
+        eprintln!("{} rows in {seconds:.1} s", rows.len());
+        println!("loss {loss:.4}, perplexity {perplexity:.3}, {} tokens", total.tokens);
+    }
+    Ok(())
+}
