@@ -71,10 +71,8 @@ fn run(args: &Args) -> anyhow::Result<Ending> {
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    let test = match outcome.ending {
-        Ending::Complete | Ending::EarlyStop => test_loss(&model, &config, &tokenizer)?,
-        Ending::TimeBudget | Ending::Stopped => None,
-    };
+    let finished = matches!(outcome.ending, Ending::Complete | Ending::EarlyStop);
+    let test = if finished { test_loss(&model, &config, &tokenizer)? } else { None };
     conclude(args, &config, &outcome, test);
     Ok(outcome.ending)
 }
@@ -84,13 +82,9 @@ fn tell_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Resul
     for lint in lint(config, Facts { rows, model_layers: model.layers().len() })? {
         eprintln!("{lint}");
     }
-    for (what, rows) in [
-        ("are longer than `max_seq_length` and were cut", data.train.truncated()),
-        ("have nothing to train and were left out", data.train.dropped()),
-    ] {
-        if let Some(first) = rows.first() {
-            eprintln!("warning: {} training rows {what}, the first is row {first}", rows.len());
-        }
+    let (cut, empty) = (data.train.truncated().len(), data.train.dropped().len());
+    if cut + empty > 0 {
+        eprintln!("warning: {cut} rows are cut to `max_seq_length`, {empty} have nothing to train");
     }
     Ok(())
 }
@@ -120,11 +114,10 @@ fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f
         eprintln!("test loss {loss:.3}, perplexity {:.3}", loss.exp());
     }
     if args.json {
-        let best = best.map(|(step, loss)| json!({ "step": step, "loss": loss }));
-        let path = &config.adapter_path;
+        let (ending, path) = (format!("{ending:?}"), &config.adapter_path);
         println!(
             "{}",
-            json!({ "kind": "outcome", "ending": format!("{ending:?}"), "step": step, "updates": updates, "best_validation": best, "test_loss": test, "adapter_path": path })
+            json!({ "kind": "outcome", "ending": ending, "step": step, "updates": updates, "best": best, "test_loss": test, "adapter_path": path })
         );
     }
 }
