@@ -4,11 +4,11 @@
 //! cargo run --release -p eval --example nights -- [NIGHTS] [CASES...]
 //! ```
 //!
-//! **The model of a night.** A case has one, two or three rules and a chance `p` of meeting each; over the cases
-//! `p` is U-shaped (arcsine), for most questions are either known or not. A run's score is the share of
-//! rules met, drawn anew for every run, so that two runs of equally good models tie on about 63 % of the cases,
-//! which is what one long-running nightly reports of its own exam. A true change of `d` turns failed rules
-//! into met ones (or back) until the expected score has moved by `d`.
+//! **The model of a night.** A case has one, two or three rules and a chance `p` of meeting each; over
+//! the cases `p` is U-shaped (arcsine), for most questions are either known or not. A run's score is
+//! the share of rules met, drawn anew for every run, so that two runs of equally good models tie on
+//! 68 % of the cases (one long-running nightly reports 63 % of its own exam). A true change of `d`
+//! turns failed rules into met ones (or back) until the expected score has moved by `d`.
 
 use std::env::args;
 

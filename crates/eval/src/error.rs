@@ -16,6 +16,22 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// The folder of a run cannot be made.
+    #[error("{}: cannot make the folder: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's own reason.
+        source: std::io::Error,
+    },
+
+    /// An exam that puts nothing: batches of no case, or no seed.
+    #[error("exam options: {field}: expected at least one, found none")]
+    Options {
+        /// The option at fault.
+        field: &'static str,
+    },
+
     /// A file is no JSON, or not the JSON that was expected.
     #[error("{}: {problem}", path.display())]
     Json {

@@ -158,10 +158,11 @@ impl<'a> Exam<'a> {
 
     /// Starts the folder, or makes sure that it holds the beginning of this very exam.
     fn open(&self, subject: crate::Subject, dir: &Path) -> Result<Manifest> {
-        if self.options.batch == 0 || self.options.seeds.is_empty() {
-            let found = format!("batch {}, seeds {:?}", self.options.batch, self.options.seeds);
-            let expected = "a batch of at least one case and at least one seed";
-            return Err(Error::Statistic { what: "exam options", expected, found });
+        if self.options.batch == 0 {
+            return Err(Error::Options { field: "batch" });
+        }
+        if self.options.seeds.is_empty() {
+            return Err(Error::Options { field: "seeds" });
         }
         let manifest = Manifest::new(subject, self.suite, self.options.clone());
         if !dir.join(run::MANIFEST).exists() {

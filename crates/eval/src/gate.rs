@@ -114,7 +114,8 @@ impl Gate {
     fn seeds(&self, candidates: &[&ExamRun]) -> RuleVerdict {
         let mut subjects: Vec<_> = candidates
             .iter()
-            .map(|run| (run.manifest.subject.adapter_digest, &run.manifest.subject.adapter))
+            .map(|run| &run.manifest.subject)
+            .map(|s| s.adapter_digest.map(|d| d.to_string()).or_else(|| s.adapter.clone()))
             .collect();
         subjects.sort();
         subjects.dedup();

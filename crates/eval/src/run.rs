@@ -202,7 +202,7 @@ impl ExamRun {
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         std::fs::create_dir_all(dir)
-            .map_err(|source| Error::Read { path: dir.to_path_buf(), source })?;
+            .map_err(|source| Error::Folder { path: dir.to_path_buf(), source })?;
         write_records(&dir.join(RECORDS), &self.records)?;
         // The manifest comes last: a folder that has one has its answers too.
         Ok(durable::write_json(dir.join(MANIFEST), &self.manifest)?)

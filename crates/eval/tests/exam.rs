@@ -171,3 +171,20 @@ fn an_answerer_that_skips_a_question_is_refused() {
     let error = Exam::new(&suite, options()).sit(&mut Silent, dir.path(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::AnswerCount { expected: 8, found: 0 }), "{error}");
 }
+
+#[test]
+fn options_that_put_nothing_and_folders_that_cannot_be_made_are_refused() {
+    let suite = suite(10);
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    std::fs::write(&in_the_way, "").unwrap();
+    let sit = |options, to: &std::path::Path| {
+        let mut answerer = Scripted::new("a", |_| "no".to_owned());
+        Exam::new(&suite, options).sit(&mut answerer, to, &mut |_| {}).unwrap_err().to_string()
+    };
+    let no_batch = ExamOptions { batch: 0, ..options() };
+    let no_seeds = ExamOptions { seeds: vec![], ..options() };
+    assert!(sit(no_batch, dir.path()).contains("batch"));
+    assert!(sit(no_seeds, dir.path()).contains("seeds"));
+    assert!(sit(options(), &in_the_way.join("run")).contains("file/run: cannot make the folder"));
+}

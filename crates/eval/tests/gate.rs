@@ -136,6 +136,14 @@ fn every_seed_must_pass_and_one_adapter_is_one_seed() {
     assert_eq!(failed(&decide(vec![&one])), ["seeds"]);
     assert_eq!(failed(&decide(vec![&one, &one])), ["seeds"]);
     assert_eq!(failed(&decide(vec![&one, &unlucky])), ["run2.held_out"]);
+
+    let named = |name: &str| {
+        let mut run = one.clone();
+        run.manifest.subject.adapter = Some(name.to_owned());
+        run.manifest.subject.adapter_digest = Some(durable::digest("the same weights"));
+        run
+    };
+    assert_eq!(failed(&decide(vec![&named("a"), &named("copy of a")])), ["seeds"]);
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Floors {
-    /// The categories. Default: identity, jailbreak, over_refusal.
+    /// The categories; one that the exam has no cases of has no floor. Default: identity, jailbreak,
+    /// over_refusal.
     pub categories: Vec<Category>,
     /// The interval's confidence: the higher, the lower the floor. Default 0.90.
     pub confidence: f64,
