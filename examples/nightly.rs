@@ -122,7 +122,7 @@ fn tell(summary: &Summary) {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     // Without a terminal there is no width to fit; 80 columns are read everywhere.
     if table.width().is_none() {
