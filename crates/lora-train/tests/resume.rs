@@ -116,7 +116,8 @@ fn a_finished_run_resumed_changes_nothing() {
 fn a_spent_time_budget_is_a_pause() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run(whole.path(), Start::Afresh);
-    let hurried = config(folder.path(), ", time_budget: 0s");
+    let mut hurried = config(folder.path(), "");
+    hurried.nightshift.time_budget = Some(Duration::from_nanos(1));
     let paused = trainer(hurried, Start::Afresh).unwrap().run(&mut ()).unwrap();
     assert_eq!((paused.ending, paused.step), (Ending::TimeBudget, 0));
     run(folder.path(), Start::Resume);
