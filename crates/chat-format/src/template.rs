@@ -131,12 +131,12 @@ mod tests {
             ("{{ [1, 2] | tojson(indent=2) }}", "[\n  1,\n  2\n]"),
             ("{{ strftime_now('%d %b %Y') }}", "08 Apr 2026"),
             ("{{ messages[0].content.split('<')[0].strip() }}", "1"),
-            ("{{ messages[0].get('nothing') is none }}", "true"),
+            ("{{ messages[0].get('nothing') is none }}", "True"),
             ("{% generation %}x{% endgeneration %}", "x"),
             ("{% raw %}{%}{% endraw %}", "{%}"),
             ("{%- if tools %}a{% else %}b{% endif %}", "b"),
             ("  {% if true %}\nline\n  {% endif %}\n", "line\n"),
-            ("{{ enable_thinking is defined and enable_thinking is false }}", "true"),
+            ("{{ enable_thinking is defined and enable_thinking is false }}", "True"),
         ];
         for (source, expected) in cases {
             assert_eq!(render(source).unwrap(), expected, "{source}");

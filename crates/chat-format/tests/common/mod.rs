@@ -1,0 +1,55 @@
+//! Real vocabularies for tests. Where the registry cannot be reached, tests that need one say so and pass.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use chat_format::{ChatTokenizer, Conversation, Message};
+
+/// SmolLM2's: byte-level BPE with ChatML.
+pub static SMOLLM2: LazyLock<Option<ChatTokenizer>> =
+    LazyLock::new(|| Some(ChatTokenizer::open(demo_model()?).unwrap()));
+
+/// Gemma 4's: BPE over characters with byte fallback, and its own template.
+pub static GEMMA4: LazyLock<Option<ChatTokenizer>> =
+    LazyLock::new(|| vocabulary("ggml-vocab-gemma-4.gguf", "google-gemma-4-31B-it.jinja"));
+
+/// The vocabulary of Qwen 2 with the template of Qwen 3.5, whose thinking tags it lacks as tokens.
+pub static QWEN: LazyLock<Option<ChatTokenizer>> =
+    LazyLock::new(|| vocabulary("ggml-vocab-qwen35.gguf", "Qwen3.5-4B.jinja"));
+
+fn vocabulary(file: &str, template: &str) -> Option<ChatTokenizer> {
+    let tokenizer = ChatTokenizer::open(vocabularies()?.join(file)).unwrap();
+    let template = std::fs::read_to_string(vocabularies()?.join(template)).unwrap();
+    Some(tokenizer.with_template(&template).unwrap())
+}
+
+/// The demo model's file.
+pub fn demo_model() -> Option<PathBuf> {
+    fetched("the demo model", fetch::demo_model(&mut |_| {}))
+}
+
+/// The folder of the pinned vocabularies, their test vectors and templates.
+pub fn vocabularies() -> Option<PathBuf> {
+    fetched("the vocabularies", fetch::vocabularies(&mut |_| {}))
+}
+
+fn fetched(what: &str, path: fetch::Result<PathBuf>) -> Option<PathBuf> {
+    path.inspect_err(|reason| println!("skipped: no {what}: {reason}")).ok()
+}
+
+/// System, user, assistant.
+pub fn one_turn() -> Conversation {
+    Conversation::new(vec![
+        Message::system("You are windu."),
+        Message::user("Scan the network"),
+        Message::assistant("Running scan..."),
+    ])
+}
+
+/// Two rounds.
+pub fn two_turns() -> Conversation {
+    let mut chat = one_turn();
+    chat.messages.extend([Message::user("And now?"), Message::assistant("All quiet.")]);
+    chat
+}

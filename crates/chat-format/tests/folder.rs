@@ -1,0 +1,122 @@
+//! A model folder in Hugging Face's layout, with a byte-level vocabulary of 256 letters and Qwen 3.5's control tokens.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use chat_format::{ChatTokenizer, Conversation, Message, RenderOptions, Supervision, Thinking};
+use common::{one_turn, two_turns, vocabularies};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
+
+const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+fn write_folder(folder: &Path) {
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let vocab: Vocab = (0u32..).zip(alphabet).map(|(id, c)| (c.to_string(), id)).collect();
+    let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().unwrap();
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
+    let control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+    tokenizer.add_special_tokens(control.map(|token| AddedToken::from(token, true))).unwrap();
+    // As in Qwen's own files, these are added but not special.
+    let tags = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<table>"];
+    tokenizer
+        .add_tokens(tags.map(|token| AddedToken::from(token, false).normalized(false)))
+        .unwrap();
+    tokenizer.save(folder.join("tokenizer.json"), false).unwrap();
+    let config = r#"{"bos_token": null, "eos_token": {"content": "<|im_end|>"}}"#;
+    fs::write(folder.join("tokenizer_config.json"), config).unwrap();
+    fs::write(folder.join("generation_config.json"), r#"{"eos_token_id": [258, 256]}"#).unwrap();
+}
+
+fn open(template: &str) -> ChatTokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path());
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    ChatTokenizer::open(folder.path()).unwrap()
+}
+
+fn qwen() -> Option<ChatTokenizer> {
+    let template = vocabularies()?.join("Qwen3.5-4B.jinja");
+    Some(open(&fs::read_to_string(template).unwrap()))
+}
+
+fn trained(tokenizer: &ChatTokenizer, chat: &Conversation, thinking: Thinking) -> Vec<String> {
+    let options = RenderOptions { thinking, ..RenderOptions::default() };
+    let row = tokenizer.training_row(chat, &options, Supervision::AssistantTurns).unwrap();
+    let text = |span: &std::ops::Range<usize>| {
+        row.tokens[span.clone()].iter().map(|&id| tokenizer.token(id)).collect::<String>()
+    };
+    row.trained.iter().map(text).collect()
+}
+
+#[test]
+fn ids_come_from_the_folders_files() {
+    let tokenizer = open(CHATML);
+    assert_eq!(tokenizer.vocab_size(), 264);
+    assert_eq!(tokenizer.eos_id(), Some(258));
+    assert_eq!(tokenizer.stop_ids(), [256, 258]);
+    assert_eq!(tokenizer.bos_id(), None);
+}
+
+#[test]
+fn the_template_is_found_in_the_config_too() {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path());
+    let tokenizer = ChatTokenizer::open(folder.path()).unwrap();
+    let error = tokenizer.prompt_tokens(&[Message::user("q")], &RenderOptions::default());
+    assert!(error.unwrap_err().to_string().contains("expected a chat template"));
+
+    let named = serde_json::json!({"eos_token": "<|im_end|>", "chat_template": [
+        {"name": "tool_use", "template": "x"}, {"name": "default", "template": CHATML}]});
+    fs::write(folder.path().join("tokenizer_config.json"), named.to_string()).unwrap();
+    let tokenizer = ChatTokenizer::open(folder.path()).unwrap();
+    let prompt = tokenizer.prompt_tokens(&[Message::user("q")], &RenderOptions::default()).unwrap();
+    assert_eq!(prompt.iter().filter(|&&id| id == 257).count(), 2);
+}
+
+#[test]
+fn broken_folders_say_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = || ChatTokenizer::open(folder.path()).map(drop).unwrap_err().to_string();
+    assert!(message().ends_with("expected tokenizer.json"), "{}", message());
+    fs::write(folder.path().join("tokenizer.json"), "{").unwrap();
+    assert!(message().contains("tokenizer.json: tokenizer: "), "{}", message());
+    write_folder(folder.path());
+    fs::write(folder.path().join("tokenizer_config.json"), "{\n 7}").unwrap();
+    assert!(message().contains("tokenizer_config.json:2:2: expected JSON"), "{}", message());
+    fs::write(folder.path().join("model.gguf"), "GGUF").unwrap();
+    let error = ChatTokenizer::open(folder.path().join("model.gguf")).map(drop).unwrap_err();
+    assert!(error.to_string().contains("file ends inside the version"), "{error}");
+}
+
+#[test]
+fn tags_the_template_writes_are_control_tokens_and_others_are_not() {
+    let Some(tokenizer) = qwen() else { return };
+    assert_eq!(tokenizer.encode("<think>").unwrap().len(), "<think>".len());
+    assert_eq!(tokenizer.encode("<table>").unwrap(), [263]);
+}
+
+#[test]
+fn spans_with_thinking_off_and_on() {
+    let Some(tokenizer) = qwen() else { return };
+    let (first, second) = ("RunningĠscan...<|im_end|>", "AllĠquiet.<|im_end|>");
+    let off = Thinking::Off;
+    assert_eq!(trained(&tokenizer, &one_turn(), off), [first]);
+    assert_eq!(trained(&tokenizer, &two_turns(), off), [first, second]);
+
+    // The prompt stops after `<think>` and a line end, which the row's blank line shares no token with in a real vocabulary
+    // but does in this one of single bytes.
+    let mut chat = two_turns();
+    let answered = format!("Ċ</think>ĊĊ{second}");
+    assert_eq!(trained(&tokenizer, &chat, Thinking::On), [first, &answered]);
+    chat.messages[4].reasoning_content = Some("Look.".to_owned());
+    let thought = format!("Look.Ċ</think>ĊĊ{second}");
+    assert_eq!(trained(&tokenizer, &chat, Thinking::On), [first, &thought]);
+    assert_eq!(trained(&tokenizer, &chat, off), [first, second]);
+}
