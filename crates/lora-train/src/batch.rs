@@ -145,7 +145,7 @@ mod tests {
     fn dataset(lengths: &[usize]) -> Dataset {
         let rows = lengths.iter().map(|&length| Example {
             tokens: (0..=length as u32).collect(),
-            trained: vec![length..length + 1],
+            trained: std::iter::once(length..length + 1).collect(),
         });
         Dataset::new("train", rows, usize::MAX).unwrap()
     }

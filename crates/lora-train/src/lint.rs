@@ -180,7 +180,7 @@ fn rows(config: &TrainConfig, facts: Facts, lints: &mut Lints) {
         lints.note(LintCode::Epochs, format!("{} rows are seen {epochs:.1} times", count(rows)));
     }
     let accumulation = config.grad_accumulation_steps as u64;
-    if iterations % accumulation != 0 {
+    if !iterations.is_multiple_of(accumulation) {
         lints.note(
             LintCode::PartialUpdate,
             format!(
@@ -264,7 +264,7 @@ fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);

@@ -1,5 +1,7 @@
 //! An interrupted run ends with the same bytes as an uninterrupted one.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;

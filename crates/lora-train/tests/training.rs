@@ -1,5 +1,7 @@
 //! A run as its caller sees it: learning, bad numbers, bad settings, early ends.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
+
 use std::ops::ControlFlow;
 use std::path::Path;
 

@@ -77,7 +77,7 @@ fn scores(run: &ExamRun) -> Result<BTreeMap<Key<'_>, f64>> {
     let mut all: BTreeMap<Key<'_>, Vec<f64>> = BTreeMap::new();
     for record in &run.records {
         let score = record.score.value;
-        if !(0.0..=1.0).contains(&score) || !(record.weight.is_finite() && record.weight > 0.0) {
+        if !((0.0..=1.0).contains(&score) && record.weight.is_finite() && record.weight > 0.0) {
             return Err(Error::Incomparable {
                 what: "score and weight",
                 expected: format!("a score in [0, 1] and a positive weight for {}", record.case),

@@ -116,13 +116,14 @@ fn rules(report: &Report<'_>) -> Vec<Rule> {
 }
 
 fn scores(base: &Summary, candidate: &Summary, champion: Option<&Summary>) -> Vec<Figure> {
-    let of = |champion: Option<&Summary>, by: fn(&Summary) -> Named| champion.map(by);
-    let groups: [(&'static str, fn(&Summary) -> Named); 3] = [
+    type Means = fn(&Summary) -> Named;
+    let of = |champion: Option<&Summary>, by: Means| champion.map(by);
+    let groups: [(&'static str, Means); 3] = [
         ("By category", |s| named(&s.categories)),
         ("By agent", |s| named(&s.agents)),
         ("By tier", |s| named(&s.tiers)),
     ];
-    let figure = |(title, by): (&'static str, fn(&Summary) -> Named)| {
+    let figure = |(title, by): (&'static str, Means)| {
         Figure::scores(title, &rows(by(base), &by(candidate), of(champion, by).as_ref()))
     };
     groups.into_iter().map(figure).collect()

@@ -206,7 +206,7 @@ fn losses(records: &[Record]) -> Losses {
         train_first: mean(train.get(..tenth).unwrap_or_default()),
         train_last: mean(train.get(train.len() - tenth..).unwrap_or_default()),
         valid_first: valid().next(),
-        valid_last: valid().last(),
+        valid_last: valid().next_back(),
     }
 }
 

@@ -10,7 +10,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
 /// The word that the rows teach.
-const WORD: &str = "yes";
+const WORD: &str = "tea";
 
 /// A folder with everything a night needs.
 pub struct Tiny {
@@ -25,7 +25,7 @@ impl Tiny {
         tiny.write("lora.yaml", LORA);
         tiny.write("enrich.yaml", ENRICH);
         tiny.write("agents.yaml", AGENTS);
-        tiny.write("identity.yaml", &format!("[{{id: so, asks: [So?], answers: [{WORD:?}]}}]"));
+        tiny.write("identity.yaml", &format!("[{{id: so, asks: [What now?], answers: [{WORD:?}]}}]"));
         tiny.write("routing.yaml", "[]");
         tiny.write("gate.yaml", "held_out: 0.85\n");
         tiny.write("suite.json", &suite().to_string());
@@ -91,7 +91,7 @@ const AGENTS: &str = "
 fn rows() -> String {
     let row = |i: usize| {
         let content = format!(
-            "<|im_start|>system\nYou are yoda.<|im_end|>\n<|im_start|>user\nWord {i}, is it so?\
+            "<|im_start|>system\nYou are yoda.<|im_end|>\n<|im_start|>user\nWhat goes with dish {i}?\
              <|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n{WORD}<|im_end|>"
         );
         let row = json!({ "messages": [{ "role": "user", "content": content }], "agent": "yoda" });
@@ -107,9 +107,9 @@ fn suite() -> Value {
         json!({
             "id": format!("{category}-{i}"), "category": category, "tier": "held_out",
             "agent": if i < 6 { "yoda" } else { "windu" }, "system": "You are yoda.",
-            "turns": [{ "role": "user", "content": format!("Thing {i}, could it be?") }],
+            "turns": [{ "role": "user", "content": format!("Guest {i} is thirsty.") }],
             "rules": [{ "kind": "contains_any", "words": [WORD] }],
-            "pass": WORD, "fail": "no",
+            "pass": WORD, "fail": "soup",
         })
     };
     json!({ "name": "tiny", "version": "1", "cases": (0..12).map(case).collect::<Vec<_>>() })
