@@ -7,73 +7,26 @@
 //! The rows are random tokens as long as the demo's rows, the last 40 % of each trained: what an
 //! update costs does not depend on which tokens they are.
 
-use std::path::Path;
-use std::time::Duration;
+mod peak_memory;
 
-use criterion::measurement::{Measurement, ValueFormatter};
+use std::path::Path;
+
+use criterion::measurement::Measurement;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lora_train::{Data, Dataset, Example, Start, TrainConfig, Trainer, metrics};
+use lora_train::{Data, Dataset, Example, NumLayers, Start, TrainConfig, Trainer};
 use models::Model;
+use peak_memory::{PeakMemory, by_memory};
 
 const ROWS: u32 = 16;
 const LENGTHS: std::ops::Range<u32> = 80..240;
 const TRAINED_SHARE: f64 = 0.4;
-
-/// Bytes at the peak, in place of nanoseconds.
-struct PeakMemory;
-
-struct Mebibytes;
-
-impl Measurement for PeakMemory {
-    type Intermediate = ();
-    type Value = u64;
-
-    fn start(&self) {
-        metrics::reset_peak_memory().expect("MLX's memory counter");
-    }
-
-    fn end(&self, (): ()) -> u64 {
-        metrics::peak_memory().expect("MLX's memory counter")
-    }
-
-    fn add(&self, a: &u64, b: &u64) -> u64 {
-        a + b
-    }
-
-    fn zero(&self) -> u64 {
-        0
-    }
-
-    fn to_f64(&self, value: &u64) -> f64 {
-        *value as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        &Mebibytes
-    }
-}
-
-impl ValueFormatter for Mebibytes {
-    fn scale_values(&self, _: f64, values: &mut [f64]) -> &'static str {
-        values.iter_mut().for_each(|bytes| *bytes /= f64::from(1 << 20));
-        "MiB"
-    }
-
-    fn scale_throughputs(&self, _: f64, _: &Throughput, _: &mut [f64]) -> &'static str {
-        ""
-    }
-
-    fn scale_for_machines(&self, values: &mut [f64]) -> &'static str {
-        self.scale_values(0.0, values)
-    }
-}
 
 /// Random rows; a linear congruential generator is random enough for them.
 fn rows(vocabulary: u32) -> Vec<Example> {
     let mut state = 1u32;
     let mut draw = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (u64::from(state) * u64::from(below) >> 32) as u32
+        ((u64::from(state) * u64::from(below)) >> 32) as u32
     };
     let row = |_| {
         let length = LENGTHS.start + draw(LENGTHS.end - LENGTHS.start);
@@ -87,10 +40,12 @@ fn rows(vocabulary: u32) -> Vec<Example> {
 fn trainer(folder: &Path) -> (Trainer, u64) {
     let model = fetch::demo_model(&mut |_| ()).expect("the demo model");
     let model = Model::open(model).expect("the demo model");
-    let mut config = TrainConfig::default();
-    config.num_layers = lora_train::NumLayers::All;
-    config.batch_size = ROWS as usize;
-    config.adapter_path = folder.to_owned();
+    let config = TrainConfig {
+        num_layers: Some(NumLayers::All),
+        batch_size: ROWS as usize,
+        adapter_path: folder.to_owned(),
+        ..TrainConfig::default()
+    };
     let rows = rows(model.config().vocab_size as u32);
     let train = Dataset::new("train", rows, config.max_seq_length).expect("rows");
     let tokens = train.processed_tokens() as u64;
@@ -113,7 +68,6 @@ fn memory(criterion: &mut Criterion<PeakMemory>) {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut trainer, _) = trainer(folder.path());
     let mut group = criterion.benchmark_group("training update, peak memory");
-    group.sample_size(10);
     group.bench_function("SmolLM2-135M, rank 8, all layers", |bencher| {
         bencher.iter_custom(|updates| {
             PeakMemory.start();
@@ -122,11 +76,6 @@ fn memory(criterion: &mut Criterion<PeakMemory>) {
         });
     });
     group.finish();
-}
-
-fn by_memory() -> Criterion<PeakMemory> {
-    let quick = Criterion::default().with_measurement(PeakMemory);
-    quick.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(1))
 }
 
 criterion_group!(time, speed);
