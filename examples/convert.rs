@@ -71,7 +71,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn table(report: &Report) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
     let mut add = |what: &str, count: u64| {
         table.add_row([what.to_owned(), count.to_string()]);
     };

@@ -11,10 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use eval::{
-    Budget, Exam, ExamOptions, ExamRun, Mean, ModelAnswerer, Outcome, Sampling, Subject, Suite,
-    Summary,
-};
+use eval::{Budget, Exam, ExamOptions, ExamRun, ModelAnswerer, Outcome, Sampling, Subject, Suite};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Puts an exam to a model.

@@ -33,11 +33,14 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match night(&args) {
         Ok(summary) => {
-            let told = if args.json { json(&summary) } else { Ok(tell(&summary)) };
-            match (told, summary.outcome) {
-                (Err(error), _) => fail(&error, 2),
-                (Ok(()), Outcome::Promoted) => ExitCode::SUCCESS,
-                (Ok(()), Outcome::Refused) => ExitCode::FAILURE,
+            if !args.json {
+                tell(&summary);
+            } else if let Err(error) = json(&summary) {
+                return fail(&error, 2);
+            }
+            match summary.outcome {
+                Outcome::Promoted => ExitCode::SUCCESS,
+                Outcome::Refused => ExitCode::FAILURE,
             }
         }
         Err(error) => fail(&error, error.exit_code()),

@@ -103,7 +103,6 @@ fn show(bar: &ProgressBar, record: &Record) {
         Record::Event(Event::Validation { step, loss, .. }) => {
             bar.suspend(|| eprintln!("validation loss {loss:.3} after {step} updates"));
         }
-        _ => {}
     }
 }
 

@@ -28,7 +28,9 @@ pub(crate) fn case(case: &Case) -> Result<(), Problem> {
     }
     let speakers = case.turns.iter().rev().map(|turn| turn.role);
     let alternating = [Speaker::User, Speaker::Assistant].into_iter().cycle();
-    if case.turns.len().is_multiple_of(2) || speakers.zip(alternating).any(|(is, should)| is != should) {
+    if case.turns.len().is_multiple_of(2)
+        || speakers.zip(alternating).any(|(is, should)| is != should)
+    {
         return problem(
             "turns",
             "expected user and assistant in turn, the user first and last".into(),

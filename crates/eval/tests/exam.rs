@@ -45,7 +45,8 @@ fn a_run_is_on_disk_as_it_was_returned() {
 #[test]
 fn an_exam_killed_anywhere_goes_on_and_ends_the_same() {
     let suite = suite(20);
-    let answer = |i: usize| if i.is_multiple_of(3) { "no".to_owned() } else { suite.cases[i].pass.clone() };
+    let answer =
+        |i: usize| if i.is_multiple_of(3) { "no".to_owned() } else { suite.cases[i].pass.clone() };
     let whole = tempfile::tempdir().unwrap();
     let exam = Exam::new(&suite, options());
     let expected =

@@ -71,7 +71,10 @@ fn by_polynomial(x: &Array) -> Result<bool> {
 /// `2^(n + f)` with `n` whole and `f` in -0.5..=0.5: a minimax polynomial for `2^f`, exact at 0
 /// (relative error 9.2e-8), times `2^n` put together from bits.
 fn polynomial(x: &Array) -> Result<Array> {
-    #[expect(clippy::approx_constant, reason = "fitted coefficients; the last one is only near ln 2")]
+    #[expect(
+        clippy::approx_constant,
+        reason = "fitted coefficients; the last one is only near ln 2"
+    )]
     const COEFFICIENTS: [f32; 5] =
         [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147];
     /// 1.5 * 2^23: a number this large has no fraction, so adding it rounds, and leaves the whole

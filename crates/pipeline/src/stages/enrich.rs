@@ -134,7 +134,8 @@ impl Enrich<'_> {
     fn contaminated(&self, train: &Path, config: &EnrichConfig) -> Result<Vec<String>> {
         let mut questions = ExamQuestions::default();
         questions.read(self.suite)?;
-        let rows = jsonl::Reader::open(train)?.conversations().collect::<chat_format::Result<Vec<_>>>()?;
+        let rows =
+            jsonl::Reader::open(train)?.conversations().collect::<chat_format::Result<Vec<_>>>()?;
         let leaks = questions.leaks(&rows, &config.leaks);
         Ok(leaks.into_iter().map(|leak| leak.case).collect())
     }

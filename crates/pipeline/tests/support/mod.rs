@@ -25,7 +25,10 @@ impl Tiny {
         tiny.write("lora.yaml", LORA);
         tiny.write("enrich.yaml", ENRICH);
         tiny.write("agents.yaml", AGENTS);
-        tiny.write("identity.yaml", &format!("[{{id: so, asks: [What now?], answers: [{WORD:?}]}}]"));
+        tiny.write(
+            "identity.yaml",
+            &format!("[{{id: so, asks: [What now?], answers: [{WORD:?}]}}]"),
+        );
         tiny.write("routing.yaml", "[]");
         tiny.write("gate.yaml", "held_out: 0.85\n");
         tiny.write("suite.json", &suite().to_string());
