@@ -167,10 +167,29 @@ fn tell(record: &Record) -> (u64, String) {
     }
 }
 
+/// Takes the paths of this night out of `adapter_config.json`: the same training in another home
+/// makes the same adapter, and should have the same name.
+fn forget_paths(path: &Path) -> Result<()> {
+    let broken = |e: serde_json::Error| Error::Record {
+        path: path.to_path_buf(),
+        line: None,
+        expected: "the settings of an adapter",
+        found: e.to_string(),
+    };
+    let bytes = fs::read(path).map_err(io_error(path, "read"))?;
+    let mut settings: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&bytes).map_err(broken)?;
+    for key in ["adapter_path", "config", "data", "model"] {
+        settings.shift_remove(key);
+    }
+    Ok(durable::write_json(path, &settings)?)
+}
+
 /// Takes down what the trainer left in the stage's folder.
 fn trained(desk: &Desk<'_>) -> Result<Trained> {
     let names = ["adapter_config.json", "adapters.safetensors", "metrics.jsonl"];
     let paths = names.map(|name| desk.dir().join(name));
+    forget_paths(&paths[0])?;
     let files = paths.iter().map(|path| desk.artefact(path)).collect::<Result<Vec<_>>>()?;
     let records = read_records(&paths[2])?;
     let updates: Vec<&Update> = records.iter().filter_map(as_update).collect();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-/// The word that the rows teach.
-const WORD: &str = "tea";
+/// The word that the rows teach: one that a frozen random embedding can be bent to say.
+const WORD: &str = "tttt";
 
 /// A folder with everything a night needs.
 pub struct Tiny {
@@ -68,7 +68,7 @@ num_layers: -1
 mask_prompt: true
 batch_size: 4
 iters: 12
-learning_rate: 2.0e-2
+learning_rate: 1.0e-2
 save_every: 3
 steps_per_eval: 6
 seed: 1
