@@ -74,6 +74,9 @@ impl Stage for Train<'_> {
 
     fn run(&self, desk: &mut Desk<'_>) -> Result<Trained> {
         let config = TrainConfig { adapter_path: desk.dir().to_path_buf(), ..self.recipe.clone() };
+        // The model before its tokenizer: of a file that is neither, the architecture is the news.
+        desk.progress(0, 0, "opening the model");
+        let model = models::Model::open(&self.model.path)?;
         let tokenizer = ChatTokenizer::open(&self.model.path)?;
         let split = |name, file: &Artefact| {
             let rows = examples(&tokenizer, &file.verified(desk.night())?, config.mask_prompt)?;
@@ -84,8 +87,6 @@ impl Stage for Train<'_> {
             0 => None,
             _ => Some(split("valid", &self.splits.valid)?),
         };
-        desk.progress(0, 0, "opening the model");
-        let model = models::Model::open(&self.model.path)?;
         let updates = config.updates(train.rows().len());
         let trainer = Trainer::new(model, config, Data { train, valid }, Start::Resume)?;
         let mut watch = |progress: Progress<'_>| {
