@@ -194,7 +194,8 @@ fn gguf(architecture: &str) -> Vec<u8> {
 fn nothing_is_half_written(dir: &Path, what: &str) {
     let Ok(items) = fs::read_dir(dir) else { return };
     for path in items.map(|item| item.unwrap().path()) {
-        assert!(!path.to_string_lossy().contains(".tmp"), "{what}: {} is left", path.display());
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        assert!(!name.starts_with(".tmp-"), "{what}: {} is left", path.display());
         match path.extension().and_then(|e| e.to_str()) {
             _ if path.is_dir() => nothing_is_half_written(&path, what),
             Some("json") => drop(json(&fs::read_to_string(&path).unwrap(), &path)),

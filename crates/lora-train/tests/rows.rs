@@ -78,7 +78,7 @@ fn what_is_no_row_is_refused_with_its_line() {
     let tiny = Tiny::new();
     for (line, supervision, words) in [
         ("{", Supervision::All, "rows.jsonl:2:1: expected JSON"),
-        ("[]", Supervision::All, "rows.jsonl:2: expected `messages`"),
+        ("7", Supervision::All, "rows.jsonl:2: expected `messages`"),
         (
             r#"{"agent":"yoda"}"#,
             Supervision::All,
