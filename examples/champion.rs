@@ -112,7 +112,7 @@ fn history(registry: &Registry, as_json: bool) -> Result<()> {
         let night = change.night.as_deref().unwrap_or("by hand");
         eprintln!(
             "{}  {how} {who}\n    {night}: {}",
-            change.at.strftime("%F %T %Z"),
+            change.at.strftime("%F %T UTC"),
             change.reason
         );
     }
