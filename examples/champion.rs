@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nightshift_examples::{Exit, fail};
 use pipeline::{Action, Home, Mandate, Promotion, Registry, Result};
 use serde_json::json;
 
@@ -51,13 +52,9 @@ struct Why {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
-        }
+    match run(&Cli::parse()) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => fail(&error, error.exit_code()),
     }
 }
 

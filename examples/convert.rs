@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use chat_format::clean::{self, Options, Reasoning, Report, Strictness};
 use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use nightshift_examples::finish;
 
 /// Any supported chat JSONL to clean messages JSONL.
 #[derive(Parser)]
@@ -40,16 +41,10 @@ enum ReasoningArg {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(Args::parse()))
 }
 
-fn run(args: Args) -> anyhow::Result<ExitCode> {
+fn run(args: Args) -> anyhow::Result<()> {
     let reasoning = match args.reasoning {
         ReasoningArg::Drop => Reasoning::Drop,
         ReasoningArg::Keep => Reasoning::Keep,
@@ -66,7 +61,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("left out: {}:{}: {}", args.input.display(), refusal.line, refusal.reason);
     }
     anyhow::ensure!(report.written > 0, "{}: no row could be read", args.input.display());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn table(report: &Report) -> Table {

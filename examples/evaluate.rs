@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use eval::{Budget, Exam, ExamOptions, ExamRun, ModelAnswerer, Outcome, Sampling, Subject, Suite};
 use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_examples::{Exit, finish};
 
 /// Puts an exam to a model.
 #[derive(Parser)]
@@ -56,16 +57,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(&Cli::parse()))
 }
 
-fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let full = Suite::load(&cli.suite)?;
     let suite = if cli.smoke { full.smoke(3) } else { full };
     let model = models::Model::open(&cli.model)?;
@@ -91,10 +86,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
 
     let (run, code) = match outcome {
-        Outcome::Complete(run) => (run, ExitCode::SUCCESS),
+        Outcome::Complete(run) => (run, Exit::Done),
         Outcome::Partial { run, spent } => {
             eprintln!("{spent}; the same command goes on from here");
-            (run, ExitCode::from(3))
+            (run, Exit::BudgetSpent)
         }
     };
     if !run.records.is_empty() {

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use eval::{CheckResult, Evidence, ExamRun, Gate, Policy, Reference, Verdict, compare_page};
+use eval::{CheckResult, Evidence, ExamRun, Gate, Policy, Reference, compare_page};
+use nightshift_examples::{Exit, finish};
 
 /// Decides whether a candidate may replace the champion.
 #[derive(Parser)]
@@ -40,17 +41,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(verdict) if verdict.promotes() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(&Cli::parse()))
 }
 
-fn run(cli: &Cli) -> anyhow::Result<Verdict> {
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let policy = cli.policy.as_ref().map(Policy::load).transpose()?.unwrap_or_default();
     let candidates = cli.candidate.iter().map(ExamRun::load).collect::<eval::Result<Vec<_>>>()?;
     let (path, against) = match (&cli.champion, &cli.base) {
@@ -75,7 +69,7 @@ fn run(cli: &Cli) -> anyhow::Result<Verdict> {
     } else {
         print!("{verdict}");
     }
-    Ok(verdict)
+    Ok(if verdict.promotes() { Exit::Done } else { Exit::No })
 }
 
 fn read_checks(path: &Path) -> anyhow::Result<Vec<CheckResult>> {

@@ -12,6 +12,7 @@ use std::time::Instant;
 use chat_format::{ChatTokenizer, Message, RenderOptions};
 use clap::Parser;
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+use nightshift_examples::finish;
 use serde_json::json;
 
 /// Answers a prompt with the model's own chat template.
@@ -50,13 +51,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

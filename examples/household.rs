@@ -5,11 +5,13 @@
 //! ```
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use enrich::household::{ExamPlan, Phrasings, write_raw};
 use enrich::{Council, Household};
+use nightshift_examples::finish;
 
 /// Raw training rows and an exam from one household facts file.
 #[derive(Parser)]
@@ -34,14 +36,8 @@ struct Args {
     suite: Option<PathBuf>,
 }
 
-fn main() -> std::process::ExitCode {
-    match run(Args::parse()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            std::process::ExitCode::from(2)
-        }
-    }
+fn main() -> ExitCode {
+    finish(run(Args::parse()))
 }
 
 fn run(args: Args) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use anyhow::Context;
 use chat_format::inspect::{Style, render};
 use chat_format::{ChatTokenizer, RenderOptions, Supervision, Thinking, clean, jsonl};
 use clap::{Parser, ValueEnum};
+use nightshift_examples::finish;
 
 /// Renders one row as it will be trained, its trained tokens in colour.
 #[derive(Parser)]
@@ -48,13 +49,7 @@ enum Supervise {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(Args::parse()))
 }
 
 fn run(args: Args) -> anyhow::Result<()> {

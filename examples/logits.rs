@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use models::{Adapter, Model};
+use nightshift_examples::finish;
 use safetensors::tensor::{Dtype, TensorView};
 
 /// Writes `logits`, f32 [tokens, vocabulary], to a safetensors file.
@@ -29,13 +30,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

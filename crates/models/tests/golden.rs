@@ -37,10 +37,8 @@ fn golden() -> Golden {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The model, or `None` after a visible line that says why.
 fn model() -> Option<PathBuf> {
-    let path = fetch::demo_model(&mut |_| {});
-    path.inspect_err(|error| eprintln!("skipped: no demo model: {error}")).ok()
+    fetch::if_reachable(fetch::demo_model(&mut |_| {})).unwrap()
 }
 
 #[test]

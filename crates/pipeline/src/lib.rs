@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod bench;
 mod config;
 mod error;
 mod home;
@@ -11,10 +10,10 @@ mod night;
 mod observer;
 mod registry;
 mod report;
+mod runner;
 mod stage;
 mod stages;
 
-pub use bench::StageSummary;
 pub use config::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Span};
 pub use error::{Error, Result};
 pub use home::Home;
@@ -24,5 +23,6 @@ pub use night::{Night, Outcome, Paths, Scores, Summary};
 pub use observer::{Event, Observer};
 pub use registry::{Action, Change, Mandate, Promotion, Registry, State, adapter_digest};
 pub use report::{Sample, words};
+pub use runner::StageSummary;
 pub use stage::{Artefact, StageName};
 pub use stages::train::Losses;

@@ -6,7 +6,6 @@ use eval::{Check, CheckResult, Policy, SCORING_VERSION, Suite};
 use lora_train::TrainConfig;
 use serde::Serialize;
 
-use crate::bench::{Bench, Deadline, StageSummary};
 use crate::config::NightConfig;
 use crate::error::{Error, Result, io_error};
 use crate::home::{Home, private_dir};
@@ -16,6 +15,7 @@ use crate::model::BaseModel;
 use crate::observer::{Event, Observer};
 use crate::registry::Registry;
 use crate::report::{Report, Sample, pick};
+use crate::runner::{Deadline, Runner, StageSummary};
 use crate::stage::StageName;
 use crate::stages::convert::{Convert, RawRows};
 use crate::stages::enrich::{Enrich, Recipe};
@@ -176,7 +176,7 @@ impl Night {
         })?;
         let registry = Registry::new(&self.home);
         let (id, champion) = (self.id.as_str(), self.champion);
-        let mut bench = Bench {
+        let mut runner = Runner {
             night: &self.dir,
             journal: &mut self.journal,
             observer,
@@ -184,15 +184,15 @@ impl Night {
             done: Vec::with_capacity(StageName::ALL.len()),
         };
 
-        let clean = bench.run(&Convert { rows: &rows })?;
-        let splits = bench.run(&Enrich {
+        let clean = runner.run(&Convert { rows: &rows })?;
+        let splits = runner.run(&Enrich {
             clean: &clean,
             recipe: &enrichment,
             suite_digest: suite.digest(),
             suite: &self.config.exam.suite,
         })?;
-        let trained = bench.run(&Train { model: &model, splits: &splits, recipe: &recipe })?;
-        let exams = bench.run(&Exam {
+        let trained = runner.run(&Train { model: &model, splits: &splits, recipe: &recipe })?;
+        let exams = runner.run(&Exam {
             model: &model,
             trained: &trained,
             champion,
@@ -203,17 +203,17 @@ impl Night {
             registry: &registry,
         })?;
         let checks = checks(&splits.contaminated);
-        let judged = bench.run(&Gate { exams: &exams, policy: &policy, checks: &checks })?;
+        let judged = runner.run(&Gate { exams: &exams, policy: &policy, checks: &checks })?;
         let verdict = &judged.verdict;
-        let standing = bench.run(&Promote {
+        let standing = runner.run(&Promote {
             id,
             trained: &trained,
             champion,
             verdict,
             registry: &registry,
         })?;
-        let stages = bench.done.clone();
-        let report = bench.run(&Report {
+        let stages = runner.done.clone();
+        let report = runner.run(&Report {
             id,
             model: &model,
             model_name: model.name(),
@@ -225,7 +225,7 @@ impl Night {
             standing,
             stages: &stages,
         })?;
-        let stages = bench.done;
+        let stages = runner.done;
 
         let summary = Summary {
             night: self.id.clone(),

@@ -7,9 +7,9 @@ use durable::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Deadline;
 use crate::error::{Error, Result};
 use crate::observer::{Event, Observer};
+use crate::runner::Deadline;
 
 /// The stages of a night, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -26,16 +26,12 @@ fn vocabulary(file: &str, template: &str) -> Option<ChatTokenizer> {
 
 /// The demo model's file.
 pub fn demo_model() -> Option<PathBuf> {
-    fetched("the demo model", fetch::demo_model(&mut |_| {}))
+    fetch::if_reachable(fetch::demo_model(&mut |_| {})).unwrap()
 }
 
 /// The folder of the pinned vocabularies, their test vectors and templates.
 pub fn vocabularies() -> Option<PathBuf> {
-    fetched("the vocabularies", fetch::vocabularies(&mut |_| {}))
-}
-
-fn fetched(what: &str, path: fetch::Result<PathBuf>) -> Option<PathBuf> {
-    path.inspect_err(|reason| println!("skipped: no {what}: {reason}")).ok()
+    fetch::if_reachable(fetch::vocabularies(&mut |_| {})).unwrap()
 }
 
 /// System, user, assistant.

@@ -13,9 +13,9 @@ use eval::{ExamRun, Verdict};
 use lora_train::metrics::Record;
 use serde::Serialize;
 
-use crate::bench::StageSummary;
 use crate::error::Result;
 use crate::model::BaseModel;
+use crate::runner::StageSummary;
 use crate::stage::{Artefact, Desk, Stage, StageName};
 use crate::stages::enrich::Splits;
 use crate::stages::exam::Exams;

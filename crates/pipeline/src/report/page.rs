@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::samples::Sample;
 use super::{dumbbell, line};
-use crate::bench::StageSummary;
 use crate::error::Result;
+use crate::runner::StageSummary;
 
 /// The whole page; every text in it is escaped by the template, since answers are hostile.
 #[derive(Debug, Clone, Serialize)]

@@ -58,7 +58,7 @@ pub struct StageSummary {
 }
 
 /// Runs stages one after the other, each at most once per input, and keeps the journal.
-pub(crate) struct Bench<'a> {
+pub(crate) struct Runner<'a> {
     /// The night's folder.
     pub night: &'a Path,
     /// The night's journal.
@@ -71,7 +71,7 @@ pub(crate) struct Bench<'a> {
     pub done: Vec<StageSummary>,
 }
 
-impl Bench<'_> {
+impl Runner<'_> {
     /// The output of `stage`: from the journal if it finished before on this very input, else by
     /// running it.
     pub fn run<S: Stage>(&mut self, stage: &S) -> Result<S::Output> {
@@ -203,14 +203,14 @@ mod tests {
     impl Place {
         fn run(&self, text: &'static str, fails: bool) -> Result<Artefact> {
             let night = self.0.path();
-            let mut bench = Bench {
+            let mut runner = Runner {
                 night,
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
                 deadline: Deadline::after(Duration::from_secs(60)),
                 done: vec![],
             };
-            bench.run(&Toy { text, fails })
+            runner.run(&Toy { text, fails })
         }
 
         fn runs(&self) -> usize {
@@ -257,14 +257,14 @@ mod tests {
     fn a_passed_deadline_starts_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path().join("journal.jsonl")).unwrap();
-        let mut bench = Bench {
+        let mut runner = Runner {
             night: dir.path(),
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
             deadline: Deadline::after(Duration::ZERO),
             done: vec![],
         };
-        let error = bench.run(&Toy { text: "a", fails: false }).unwrap_err();
+        let error = runner.run(&Toy { text: "a", fails: false }).unwrap_err();
         assert!(error.to_string().contains("during convert"), "{error}");
         assert!(journal.is_empty() && !dir.path().join("convert").exists());
     }
