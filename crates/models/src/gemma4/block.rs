@@ -1,0 +1,134 @@
+//! One decoder layer of a Gemma 4.
+
+use mlx_rs::Array;
+use mlx_rs::fast::rms_norm;
+
+use super::attention::Attention;
+use super::experts::Experts;
+use super::gelu;
+use super::per_layer::InputGate;
+use super::shape::{self, Shape};
+use crate::adapter::LayerAdapter;
+use crate::attention::Attend;
+use crate::checkpoint::Tensors;
+use crate::config::Config;
+use crate::layer::{Batch, Flow};
+use crate::linear::Linear;
+use crate::{Error, Result};
+
+#[derive(Clone)]
+pub(crate) struct Block {
+    attention: Attention,
+    mlp: Mlp,
+    experts: Option<Experts>,
+    input_gate: Option<InputGate>,
+    input_norm: Array,
+    post_attention_norm: Array,
+    pre_mlp_norm: Array,
+    post_mlp_norm: Array,
+    scalar: Array,
+    norm_eps: f32,
+}
+
+#[derive(Clone)]
+struct Mlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Block {
+    /// Takes the tensors of the layer of this number, all below `prefix`.
+    pub fn load(
+        config: &Config,
+        shape: &Shape,
+        index: usize,
+        prefix: &str,
+        tensors: &mut Tensors,
+    ) -> Result<Self> {
+        let Some(&layer) = shape.layers.get(index) else {
+            return Err(Error::Argument {
+                name: "layer",
+                expected: format!("below {}", shape.layers.len()),
+                found: index.to_string(),
+            });
+        };
+        let path = |path: &str| format!("{prefix}.{path}");
+        let mlp = Mlp {
+            gate: tensors.linear(&path(shape::GATE))?,
+            up: tensors.linear(&path(shape::UP))?,
+            down: tensors.linear(&path(shape::DOWN))?,
+        };
+        Ok(Self {
+            attention: Attention::load(config, shape, index, layer, prefix, tensors)?,
+            mlp,
+            experts: match shape.experts {
+                Some(experts) => Some(Experts::load(config, experts, prefix, tensors)?),
+                None => None,
+            },
+            input_gate: match shape.per_layer {
+                Some(_) => Some(InputGate::load(config, index, prefix, tensors)?),
+                None => None,
+            },
+            input_norm: tensors.vector(&path(shape::INPUT_NORM))?,
+            post_attention_norm: tensors.vector(&path(shape::POST_ATTENTION_NORM))?,
+            pre_mlp_norm: tensors.vector(&path(shape::PRE_MLP_NORM))?,
+            post_mlp_norm: tensors.vector(&path(shape::POST_MLP_NORM))?,
+            scalar: tensors.parameter(&path(shape::SCALAR))?,
+            norm_eps: config.norm_eps,
+        })
+    }
+
+    pub fn forward(
+        &self,
+        input: &Flow,
+        batch: &Batch,
+        adapter: &LayerAdapter,
+        attend: Attend<'_>,
+    ) -> Result<Flow> {
+        let x = &input.hidden;
+        let mut carried = input.carried.clone();
+        let normed = self.norm(x, &self.input_norm)?;
+        let attended = self.attention.forward(&normed, &mut carried, batch, adapter, attend)?;
+        let x = x.add(self.norm(&attended, &self.post_attention_norm)?)?;
+
+        let inner = self.mlp.forward(&self.norm(&x, &self.pre_mlp_norm)?, adapter)?;
+        let inner = match &self.experts {
+            Some(experts) => experts.join(&x, &inner, adapter)?,
+            None => inner,
+        };
+        let mut x = x.add(self.norm(&inner, &self.post_mlp_norm)?)?;
+        if let (Some(gate), Some(inputs)) = (&self.input_gate, &batch.per_layer) {
+            x = x.add(gate.forward(&x, inputs, adapter)?)?;
+        }
+        Ok(Flow { hidden: x.multiply(&self.scalar)?, carried })
+    }
+
+    fn norm(&self, x: &Array, weight: &Array) -> Result<Array> {
+        Ok(rms_norm(x, Some(weight), self.norm_eps)?)
+    }
+
+    pub fn arrays(&self) -> Vec<&Array> {
+        let mut arrays = vec![
+            &self.input_norm,
+            &self.post_attention_norm,
+            &self.pre_mlp_norm,
+            &self.post_mlp_norm,
+            &self.scalar,
+        ];
+        arrays.extend(self.attention.arrays());
+        let Mlp { gate, up, down } = &self.mlp;
+        arrays.extend([gate, up, down].into_iter().flat_map(Linear::arrays));
+        arrays.extend(self.experts.iter().flat_map(Experts::arrays));
+        arrays.extend(self.input_gate.iter().flat_map(InputGate::arrays));
+        arrays
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
+        let gate = gelu(&self.gate.apply(x, adapter.get(shape::GATE))?)?;
+        let up = self.up.apply(x, adapter.get(shape::UP))?;
+        self.down.apply(&gate.multiply(up)?, adapter.get(shape::DOWN))
+    }
+}
