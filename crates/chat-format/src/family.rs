@@ -28,6 +28,10 @@ pub(crate) enum Effect {
     Call,
     /// Ends a call of a tool.
     EndCall,
+    /// Opens the result of a tool, inside another turn.
+    Response,
+    /// Ends the result of a tool.
+    EndResponse,
     /// Any other control token: padding, media, the quotes of tool arguments.
     Other,
 }
@@ -38,7 +42,9 @@ pub(crate) struct Family {
     marks: &'static [(&'static str, Effect)],
 }
 
-use Effect::{Begin, Call, End, EndCall, EndThink, Header, Other, Think, Turn};
+use Effect::{
+    Begin, Call, End, EndCall, EndResponse, EndThink, Header, Other, Response, Think, Turn,
+};
 use Role::{Assistant, System, Tool, User};
 
 /// Every family, the commonest first.
@@ -54,8 +60,8 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("</think>", EndThink),
             ("<tool_call>", Call),
             ("</tool_call>", EndCall),
-            ("<tool_response>", Other),
-            ("</tool_response>", Other),
+            ("<tool_response>", Response),
+            ("</tool_response>", EndResponse),
             ("<|object_ref_start|>", Other),
             ("<|object_ref_end|>", Other),
             ("<|box_start|>", Other),
@@ -101,8 +107,8 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("<tool_call|>", EndCall),
             ("<|tool>", Other),
             ("<tool|>", Other),
-            ("<|tool_response>", Other),
-            ("<tool_response|>", Other),
+            ("<|tool_response>", Response),
+            ("<tool_response|>", EndResponse),
             ("<|\"|>", Other),
             ("<|image>", Other),
             ("<image|>", Other),
@@ -167,13 +173,13 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("<｜▁pad▁｜>", Other),
             ("<｜tool▁calls▁begin｜>", Other),
             ("<｜tool▁calls▁end｜>", Other),
-            ("<｜tool▁call▁begin｜>", Other),
-            ("<｜tool▁call▁end｜>", Other),
+            ("<｜tool▁call▁begin｜>", Call),
+            ("<｜tool▁call▁end｜>", EndCall),
             ("<｜tool▁sep｜>", Other),
             ("<｜tool▁outputs▁begin｜>", Other),
             ("<｜tool▁outputs▁end｜>", Other),
-            ("<｜tool▁output▁begin｜>", Other),
-            ("<｜tool▁output▁end｜>", Other),
+            ("<｜tool▁output▁begin｜>", Response),
+            ("<｜tool▁output▁end｜>", EndResponse),
         ],
     },
 ];

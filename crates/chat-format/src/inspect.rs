@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{ChatTokenizer, Result, TrainingRow};
+use crate::{ChatTokenizer, Error, Result, TrainingRow};
 
 /// How a row is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,12 +32,19 @@ impl ChatTokenizer {
     /// The tokens of a row, one by one.
     pub fn view(&self, row: &TrainingRow) -> Result<Vec<TokenView>> {
         let trained = |index| row.trained.iter().any(|span| span.contains(&index));
+        // Decoders may drop the space that opens a text, so each token is decoded behind another.
+        let before = self.encode("a")?;
+        let opening = self.decode(&before)?;
+        let plain = |id| {
+            let text = self.decode(&[&before[..], &[id]].concat())?;
+            Ok::<_, Error>(text.strip_prefix(&opening).unwrap_or(&text).to_owned())
+        };
         row.tokens
             .iter()
             .enumerate()
             .map(|(index, &id)| {
                 let control = self.is_control(id);
-                let text = if control { self.token(id) } else { self.decode(&[id])? };
+                let text = if control { self.token(id) } else { plain(id)? };
                 Ok(TokenView { id, text, trained: trained(index), control })
             })
             .collect()

@@ -34,6 +34,8 @@ mod json;
 pub mod jsonl;
 mod message;
 mod problem;
+#[cfg(test)]
+mod round_trip;
 mod supervise;
 mod template;
 mod tokenizer;

@@ -7,7 +7,7 @@ use crate::ToolCall;
 /// Reads a call in any of the known notations.
 pub(super) fn parse(text: &str) -> Option<ToolCall> {
     let text = text.trim();
-    json(text).or_else(|| xml(text)).or_else(|| gemma(text))
+    json(text).or_else(|| xml(text)).or_else(|| gemma(text)).or_else(|| deepseek(text))
 }
 
 /// `{"name": ..., "arguments": {...}}`, as Hermes and Qwen up to 3 write it.
@@ -32,9 +32,14 @@ fn xml(text: &str) -> Option<ToolCall> {
     complete.then(|| call(name, arguments))
 }
 
-/// Texts stand without quotes there, so only what is unmistakably JSON is read as such.
+/// Texts stand without quotes there, so only what is unmistakably JSON, or one of Python's constants, is read as such.
 fn literal(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+    match text {
+        "True" => Value::Bool(true),
+        "False" => Value::Bool(false),
+        "None" => Value::Null,
+        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    }
 }
 
 fn call(name: &str, arguments: Map<String, Value>) -> ToolCall {
@@ -47,6 +52,28 @@ fn gemma(text: &str) -> Option<ToolCall> {
     let mut parser = Gemma { rest };
     let arguments = parser.object()?;
     parser.rest.trim().is_empty().then(|| call(name, arguments))
+}
+
+/// `response:NAME{value:<|"|>text<|"|>}`, as Gemma 4 writes the result of a call: the function's name, and what it said.
+pub(super) fn result(text: &str) -> Option<(String, String)> {
+    let (name, rest) = text.strip_prefix("response:")?.split_once('{')?;
+    let mut parser = Gemma { rest };
+    let fields = parser.object()?;
+    let said = match fields.get("value").filter(|_| fields.len() == 1) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => serde_json::to_string(&fields).ok()?,
+    };
+    parser.rest.trim().is_empty().then(|| (name.to_owned(), said))
+}
+
+/// `function<｜tool▁sep｜>NAME` and the arguments as a block of JSON, as DeepSeek writes it.
+fn deepseek(text: &str) -> Option<ToolCall> {
+    let (_, call) = text.split_once("<｜tool▁sep｜>")?;
+    let (name, arguments) = call.split_once('\n')?;
+    let arguments = arguments.trim().strip_prefix("```json")?.strip_suffix("```")?;
+    let arguments = serde_json::from_str(arguments).ok()?;
+    Some(ToolCall { id: None, name: name.to_owned(), arguments })
 }
 
 const QUOTE: &str = "<|\"|>";
@@ -151,11 +178,24 @@ mod tests {
             r#"{"name": "scan", "arguments": {"host": "nas.lan", "ports": [22, 443], "deep": {"dry": true}}}"#,
             "<function=scan>\n<parameter=host>\nnas.lan\n</parameter>\n<parameter=ports>\n[22, 443]\n</parameter>\n<parameter=deep>\n{\"dry\": true}\n</parameter>\n</function>",
             r#"call:scan{host:<|"|>nas.lan<|"|>,ports:[22,443],deep:{dry:true}}"#,
+            "function<｜tool▁sep｜>scan\n```json\n{\"host\": \"nas.lan\", \"ports\": [22, 443], \"deep\": {\"dry\": true}}\n```",
         ];
         for text in cases {
             let call = parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((call.name.as_str(), &call.arguments), ("scan", &arguments), "{text}");
         }
+    }
+
+    #[test]
+    fn results() {
+        for (text, said) in [
+            (r#"response:scan{value:<|"|>22 open<|"|>}"#, "22 open"),
+            ("response:scan{value:22}", "22"),
+            (r#"response:scan{open:[22],host:<|"|>nas<|"|>}"#, r#"{"open":[22],"host":"nas"}"#),
+        ] {
+            assert_eq!(result(text), Some(("scan".to_owned(), said.to_owned())), "{text}");
+        }
+        assert_eq!(result("22 open"), None);
     }
 
     #[test]

@@ -105,6 +105,18 @@ impl Walk<'_> {
                 self.close()?;
                 Ok(found.end)
             }
+            Effect::Response if ours && self.turn.as_ref().is_none_or(Turn::may_be_answered) => {
+                let outer = self.turn.as_ref().map_or(Role::Assistant, |turn| turn.role);
+                self.close()?;
+                self.turn = Some(Turn { outer: Some(outer), ..Turn::new(Role::Tool) });
+                Ok(found.end)
+            }
+            Effect::EndResponse if self.turn.as_ref().is_some_and(|turn| turn.outer.is_some()) => {
+                let outer = self.turn.as_ref().and_then(|turn| turn.outer);
+                self.close()?;
+                self.turn = outer.map(|role| Turn { resumed: true, ..Turn::new(role) });
+                Ok(found.end)
+            }
             _ => {
                 let skip = match &mut self.turn {
                     Some(turn) => turn.follow(&found, &text[found.end..], self.notes),
@@ -198,6 +210,10 @@ enum Into {
 /// A turn being read.
 struct Turn {
     role: Role,
+    /// Whose turn a tool's result stands in.
+    outer: Option<Role>,
+    /// Whether it goes on after a tool's result; then there need not be any words.
+    resumed: bool,
     into: Into,
     words: String,
     thought: String,
@@ -209,6 +225,8 @@ impl Turn {
     fn new(role: Role) -> Self {
         Turn {
             role,
+            outer: None,
+            resumed: false,
             into: Into::Words,
             words: String::new(),
             thought: String::new(),
@@ -230,8 +248,17 @@ impl Turn {
         texts.iter().any(|text| !text.trim().is_empty()) || !self.calls.is_empty()
     }
 
+    /// Whether a tool's result may stand here: behind an assistant's call (Gemma 4), or at the start of a turn (Qwen).
+    /// Anywhere else the token is a stray, and what follows are words.
+    fn may_be_answered(&self) -> bool {
+        if self.role == Role::Assistant { !self.calls.is_empty() } else { !self.has_text() }
+    }
+
     /// Acts on a control token inside the turn, and returns how much of the text after it to skip.
     fn follow(&mut self, found: &Found, after: &str, notes: &mut Notes) -> usize {
+        if self.outer.is_some() && found.mark.effect == Effect::Other {
+            self.words.push_str(found.mark.literal);
+        }
         if self.role != Role::Assistant {
             return 0;
         }
@@ -278,10 +305,13 @@ impl Turn {
             Into::Thought => notes.unclosed_reasoning += 1,
             Into::Call => self.end_call(),
         }
+        let result = self.outer.and_then(|_| calls::result(self.words.trim()));
+        let (name, result) = result.unzip();
+        self.words = result.unwrap_or(self.words);
         let words = scrub(self.words.trim(), notes);
         let thought = scrub(self.thought.trim(), notes);
         if words.is_empty() && self.calls.is_empty() {
-            if self.role == Role::Assistant {
+            if self.role == Role::Assistant && !self.resumed {
                 let found = if thought.is_empty() { "an empty turn" } else { "reasoning only" };
                 return Err(Problem::new(at, "an answer in every assistant turn", found));
             }
@@ -289,6 +319,7 @@ impl Turn {
         }
         let mut message = Message::new(self.role, words);
         message.tool_calls = self.calls;
+        message.name = name;
         message.reasoning_content = Some(thought);
         Ok(Some(place_reasoning(message, options)))
     }
