@@ -141,7 +141,10 @@ pub fn wilson(rate: f64, cases: f64, confidence: f64) -> Result<Interval> {
     let half = z * (rate * (1.0 - rate) / cases + z2 / (4.0 * cases * cases)).sqrt();
     let scale = 1.0 + z2 / cases;
     let end = |x: f64| (x / scale).clamp(0.0, 1.0);
-    Ok(Interval { low: end(centre - half), high: end(centre + half) })
+    // At its ends the interval is exact; a rounding error there would be a floor that 0 fails.
+    let low = if rate == 0.0 { 0.0 } else { end(centre - half) };
+    let high = if rate == 1.0 { 1.0 } else { end(centre + half) };
+    Ok(Interval { low, high })
 }
 
 /// Benjamini and Hochberg's adjustment of p-values for their number: reject those at or below a level, and

@@ -65,6 +65,16 @@ fn the_bootstrap_agrees_with_numpy() {
 }
 
 #[test]
+fn wilson_is_exact_at_its_ends() {
+    for cases in [1.0, 3.0, 14.0, 48.0, 109.0] {
+        for confidence in [0.5, 0.8, 0.95, 0.99] {
+            assert_eq!(wilson(0.0, cases, confidence).unwrap().low, 0.0);
+            assert_eq!(wilson(1.0, cases, confidence).unwrap().high, 1.0);
+        }
+    }
+}
+
+#[test]
 fn wilson_agrees_with_statsmodels() {
     for (hits, cases, confidence, low, high) in golden().wilson {
         let found = wilson(hits / cases, cases, confidence).unwrap();
