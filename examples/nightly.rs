@@ -14,7 +14,7 @@ use clap::Parser;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nightshift_examples::{Exit, fail};
-use pipeline::{Event, Night, NightConfig, Outcome, StageName, Summary, words};
+use pipeline::{Choice, Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, words};
 
 /// Trains, examines and promotes or refuses one adapter.
 #[derive(Parser)]
@@ -50,7 +50,10 @@ fn main() -> ExitCode {
 
 fn night(args: &Args) -> pipeline::Result<Summary> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/night.yaml");
-    let mut config = NightConfig::load(args.config.as_deref().unwrap_or(&demo))?;
+    let mut config = match &args.config {
+        Some(path) => NightFile::load(path)?.choose(&Choice::from_env())?,
+        None => NightConfig::load(demo)?,
+    };
     if let Some(home) = &args.home {
         config.home = Some(home.clone());
     }

@@ -14,7 +14,10 @@ mod runner;
 mod stage;
 mod stages;
 
-pub use config::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Span};
+pub use config::{
+    Budgets, Choice, DataSource, ExamConfig, ModelSource, NightConfig, NightFile, Origin, Setting,
+    Setup, Span,
+};
 pub use error::{Error, Result};
 pub use home::Home;
 pub use journal::{Entry, JOURNAL_VERSION, Journal};

@@ -165,12 +165,16 @@ impl Night {
             dir: &self.dir,
         });
         // Everything that is read is read first: a bad file is found before an hour of training.
-        let recipe = TrainConfig::load(&self.config.train)?;
+        let recipe = TrainConfig::load(&self.config.setup.train)?;
         let suite = Suite::load(&self.config.exam.suite)?;
+        let suite = match &self.config.exam.tag {
+            Some(tag) => suite.tagged(tag)?,
+            None => suite,
+        };
         let policy = self.config.gate.as_ref().map(Policy::load).transpose()?.unwrap_or_default();
-        let rows = RawRows::locate(&self.config.data)?;
+        let rows = RawRows::locate(&self.config.setup.data)?;
         let enrichment = Recipe::load(self.config.enrich.as_deref())?;
-        let model = BaseModel::locate(&self.config.model, &mut |done, total| {
+        let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;

@@ -28,10 +28,11 @@ impl RawRows {
     /// Finds the rows and takes the digest of their file.
     pub fn locate(source: &DataSource) -> Result<Self> {
         let (path, household) = match source {
-            DataSource::Raw(path) => (path, None),
-            DataSource::Household { facts, rows, seed } => (facts, Some((*rows, *seed))),
+            DataSource::Raw(path) if path.is_dir() => (path.join("train.jsonl"), None),
+            DataSource::Raw(path) => (path.clone(), None),
+            DataSource::Household { facts, rows, seed } => (facts.clone(), Some((*rows, *seed))),
         };
-        Ok(Self { sha256: durable::sha256_file(path)?, household, path: path.clone() })
+        Ok(Self { sha256: durable::sha256_file(&path)?, household, path })
     }
 
     /// The file of raw rows, which is made if they come from a household.

@@ -1,0 +1,367 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig};
+use crate::error::{Error, Result};
+
+/// A model with the data and the recipe that go with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The base model.
+    pub model: ModelSource,
+    /// The raw rows.
+    pub data: DataSource,
+    /// The training recipe: a YAML file as `mlx_lm.lora` reads it. Its `model`, `data` and
+    /// `adapter_path` are replaced by the night's.
+    pub train: PathBuf,
+}
+
+/// One YAML file, mostly of paths to other files; relative ones are taken from its folder.
+///
+/// ```yaml
+/// model: gemma4
+/// models:
+///   gemma4:
+///     model: models/gemma-4-31B-it-4bit
+///     data: { raw: data/splits-gemma4 }
+///     train: configs/lora-gemma4-31b.yaml
+///   qwen:
+///     model: models/Qwen3.5-27B-Claude-Opus-Distilled-v2-4bit
+///     data: { raw: data/splits-carmack }
+///     train: configs/lora-carmack-overnight.yaml
+/// exam: { suite: suites/household.json }
+/// budgets: { wall_clock: 6h }
+/// ```
+///
+/// A file for one model needs no table: `model`, `data` and `train` stand at the top.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NightFile {
+    path: PathBuf,
+    written: Written,
+}
+
+/// What the file says, word by word.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    home: Option<PathBuf>,
+    model: PathBuf,
+    #[serde(default)]
+    models: BTreeMap<String, Setup>,
+    data: Option<DataSource>,
+    train: Option<PathBuf>,
+    enrich: Option<PathBuf>,
+    exam: ExamConfig,
+    gate: Option<PathBuf>,
+    budgets: Option<Budgets>,
+}
+
+/// Which of a file's models a night trains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The one that the file's own `model` names.
+    Default,
+    /// Another one, on somebody's word.
+    Named {
+        /// Its name in `models`.
+        name: String,
+        /// Who says so, for messages: a variable or a flag.
+        by: &'static str,
+    },
+}
+
+impl Choice {
+    /// The variable that overrides a file's `model`.
+    pub const VARIABLE: &'static str = "SANCTUM_TRAIN_MODEL";
+
+    /// What [`VARIABLE`](Self::VARIABLE) says; unset or empty, the default.
+    pub fn from_env() -> Self {
+        match std::env::var_os(Self::VARIABLE) {
+            Some(name) if !name.is_empty() => {
+                Self::Named { name: name.to_string_lossy().into_owned(), by: Self::VARIABLE }
+            }
+            _ => Self::Default,
+        }
+    }
+}
+
+/// One effective value, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The key, as a file would write it.
+    pub key: &'static str,
+    /// The value, as YAML's JSON subset.
+    pub value: String,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The top of the file.
+    File,
+    /// The entry of that name in `models`.
+    Model(String),
+    /// A variable or a flag.
+    Override(&'static str),
+    /// Nobody said anything else.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File => f.pad("file"),
+            Origin::Model(name) => f.pad(&format!("models.{name}")),
+            Origin::Override(by) => f.pad(by),
+            Origin::Default => f.pad("default"),
+        }
+    }
+}
+
+impl NightFile {
+    /// Reads a configuration file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::Config { path: path.to_path_buf(), reason: e.to_string() })?;
+        Self::from_yaml(&text, path)
+    }
+
+    /// Reads configuration text; `path` is its file, for messages and for relative paths.
+    ///
+    /// ```
+    /// use pipeline::{Choice, NightFile};
+    ///
+    /// let text = "
+    /// model: demo
+    /// data: { raw: chats.jsonl }
+    /// train: lora.yaml
+    /// exam: { suite: suite.json }
+    /// ";
+    /// let config = NightFile::from_yaml(text, "conf/night.yaml")?.choose(&Choice::Default)?;
+    /// assert_eq!(config.setup.train.to_str(), Some("conf/lora.yaml"));
+    /// assert_eq!(config.budgets.wall_clock.to_string(), "6h");
+    ///
+    /// let refused = NightFile::from_yaml("modell: demo", "night.yaml").unwrap_err();
+    /// assert!(refused.to_string().starts_with("night.yaml:"), "{refused}");
+    /// # Ok::<(), pipeline::Error>(())
+    /// ```
+    pub fn from_yaml(text: &str, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let written: Written = serde_saphyr::from_str(text)
+            .map_err(|e| Error::Config { path: path.clone(), reason: first_line(&e) })?;
+        let file = Self { path, written };
+        file.check()?;
+        Ok(file)
+    }
+
+    /// The names of `models`, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.written.models.keys().map(String::as_str)
+    }
+
+    /// The night with the chosen model.
+    ///
+    /// # Errors
+    /// A name that `models` does not have, with the list of those it has.
+    pub fn choose(&self, choice: &Choice) -> Result<NightConfig> {
+        let at = |path: &Path| self.folder().join(path);
+        let written = &self.written;
+        let (setup, _) = self.setup(choice)?;
+        let model = match setup.model {
+            ModelSource::Path(path) => ModelSource::Path(at(&path)),
+            ModelSource::Demo => ModelSource::Demo,
+        };
+        let data = match setup.data {
+            DataSource::Raw(path) => DataSource::Raw(at(&path)),
+            DataSource::Household { facts, rows, seed } => {
+                DataSource::Household { facts: at(&facts), rows, seed }
+            }
+        };
+        let exam = &written.exam;
+        Ok(NightConfig {
+            home: written.home.as_deref().map(at),
+            setup: Setup { model, data, train: at(&setup.train) },
+            enrich: written.enrich.as_deref().map(at),
+            exam: ExamConfig { suite: at(&exam.suite), ..exam.clone() },
+            gate: written.gate.as_deref().map(at),
+            budgets: written.budgets.unwrap_or_default(),
+        })
+    }
+
+    /// Every value that a night with the chosen model uses, and where it comes from.
+    pub fn settings(&self, choice: &Choice) -> Result<Vec<Setting>> {
+        let (_, name) = self.setup(choice)?;
+        let effective = serde_json::to_value(self.choose(choice)?).unwrap_or_default();
+        let value = |key: &'static str| match effective.get(key) {
+            None | Some(serde_json::Value::Null) => "built in".to_owned(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let setting = |key, origin| Setting { key, value: value(key), origin };
+        let stated =
+            |key, stated| setting(key, if stated { Origin::File } else { Origin::Default });
+        let of_setup = |key| setting(key, name.clone().map_or(Origin::File, Origin::Model));
+        let written = &self.written;
+        let mut settings = Vec::new();
+        if let Some(name) = &name {
+            let origin = match choice {
+                Choice::Default => Origin::File,
+                Choice::Named { by, .. } => Origin::Override(by),
+            };
+            settings.push(Setting { key: "chosen", value: name.clone(), origin });
+        }
+        settings.extend([
+            of_setup("model"),
+            of_setup("data"),
+            of_setup("train"),
+            stated("enrich", written.enrich.is_some()),
+            stated("exam", true),
+            stated("gate", written.gate.is_some()),
+            stated("budgets", written.budgets.is_some()),
+            stated("home", written.home.is_some()),
+        ]);
+        Ok(settings)
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// One model at the top or several in the table, but not half of each.
+    fn check(&self) -> Result<()> {
+        let Written { models, data, train, .. } = &self.written;
+        let refuse = |reason: &str| {
+            Err(Error::Config { path: self.path.clone(), reason: reason.to_owned() })
+        };
+        match (models.is_empty(), data, train) {
+            (true, None, _) => refuse("missing field `data`"),
+            (true, _, None) => refuse("missing field `train`"),
+            (false, Some(_), _) => refuse("data: belongs to an entry of `models`"),
+            (false, _, Some(_)) => refuse("train: belongs to an entry of `models`"),
+            _ => self.setup(&Choice::Default).map(drop),
+        }
+    }
+
+    /// The chosen setup, and its name if it has one; paths as they are written.
+    fn setup(&self, choice: &Choice) -> Result<(Setup, Option<String>)> {
+        let Written { models, model, data, train, .. } = &self.written;
+        if let (Some(data), Some(train)) = (data, train)
+            && *choice == Choice::Default
+        {
+            let model = ModelSource::from(model.clone());
+            return Ok((Setup { model, data: data.clone(), train: train.clone() }, None));
+        }
+        let (name, by) = match choice {
+            Choice::Default => (model.to_string_lossy().into_owned(), "model"),
+            Choice::Named { name, by } => (name.clone(), *by),
+        };
+        match models.get(&name) {
+            Some(setup) => Ok((setup.clone(), Some(name))),
+            None => {
+                let names: Vec<_> = self.names().collect();
+                let expected = match names.is_empty() {
+                    true => "nothing, for the file has no `models` to choose from".to_owned(),
+                    false => format!("one of `models`: {}", names.join(", ")),
+                };
+                let reason = format!("{by}: expected {expected}; found {name:?}");
+                Err(Error::Config { path: self.path.clone(), reason })
+            }
+        }
+    }
+}
+
+/// The parser's message without the source excerpt that follows it.
+fn first_line(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "
+model: gemma4
+models:
+  gemma4: { model: models/gemma, data: { raw: data/splits-gemma4 }, train: lora-gemma.yaml }
+  qwen: { model: models/qwen, data: { raw: data/splits-carmack }, train: lora-qwen.yaml }
+exam: { suite: suite.json }
+";
+
+    fn named(name: &str) -> Choice {
+        Choice::Named { name: name.to_owned(), by: Choice::VARIABLE }
+    }
+
+    #[test]
+    fn the_default_can_be_overridden_by_name() {
+        let file = NightFile::from_yaml(TWO, "conf/night.yaml").unwrap();
+        for (choice, model, train) in [
+            (Choice::Default, "conf/models/gemma", "conf/lora-gemma.yaml"),
+            (named("gemma4"), "conf/models/gemma", "conf/lora-gemma.yaml"),
+            (named("qwen"), "conf/models/qwen", "conf/lora-qwen.yaml"),
+        ] {
+            let setup = file.choose(&choice).unwrap().setup;
+            assert_eq!(setup.model, ModelSource::Path(model.into()));
+            assert_eq!(setup.train, Path::new(train));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let one = "model: demo\ndata: { raw: r }\ntrain: t\nexam: { suite: s }\n";
+        let file = |text: &str| NightFile::from_yaml(text, "night.yaml");
+        let refused = |result: Result<NightConfig>| result.unwrap_err().to_string();
+        for (message, expected) in [
+            (
+                refused(file(TWO).unwrap().choose(&named("gemini"))),
+                "night.yaml: SANCTUM_TRAIN_MODEL: expected one of `models`: gemma4, qwen; found \"gemini\"",
+            ),
+            (
+                refused(file(one).unwrap().choose(&named("qwen"))),
+                "night.yaml: SANCTUM_TRAIN_MODEL: expected nothing, for the file has no `models` to \
+                 choose from; found \"qwen\"",
+            ),
+            (
+                file(&TWO.replace("model: gemma4", "model: gemma5")).unwrap_err().to_string(),
+                "night.yaml: model: expected one of `models`: gemma4, qwen; found \"gemma5\"",
+            ),
+            (
+                file(&format!("{TWO}train: t\n")).unwrap_err().to_string(),
+                "night.yaml: train: belongs to an entry of `models`",
+            ),
+            (
+                file(&one.replace("train: t\n", "")).unwrap_err().to_string(),
+                "night.yaml: missing field `train`",
+            ),
+        ] {
+            assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    fn every_setting_says_where_it_comes_from() {
+        let file = NightFile::from_yaml(TWO, "night.yaml").unwrap();
+        let settings = file.settings(&named("qwen")).unwrap();
+        let line =
+            |setting: &Setting| format!("{}: {} ({})", setting.key, setting.value, setting.origin);
+        let lines: Vec<_> = settings.iter().map(line).collect();
+        for expected in [
+            "chosen: qwen (SANCTUM_TRAIN_MODEL)",
+            "model: models/qwen (models.qwen)",
+            "data: {\"raw\":\"data/splits-carmack\"} (models.qwen)",
+            "budgets: {\"wall_clock\":\"6h\"} (default)",
+            "gate: built in (default)",
+        ] {
+            assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
+        }
+    }
+}
