@@ -1,33 +1,33 @@
 //! What does the gate let through? Simulated nights, with the gate as it is.
 //!
 //! ```text
-//! cargo run --release -p eval --example nights -- [NIGHTS] [CASES...]
+//! cargo run --release -p eval --example nights -- [NIGHTS] [SUITE]
 //! ```
 //!
-//! **The model of a night.** A case has one, two or three rules and a chance `p` of meeting each; over
-//! the cases `p` is U-shaped (arcsine), for most questions are either known or not. A run's score is
-//! the share of rules met, drawn anew for every run, so that two runs of equally good models tie on
-//! 68 % of the cases (one long-running nightly reports 63 % of its own exam). A true change of `d`
-//! turns failed rules into met ones (or back) until the expected score has moved by `d`.
+//! **The model of a night.** The cases are the suite's, with their categories, agents and tiers. A
+//! case has one, two or three rules and a chance `p` of meeting each; over the cases `p` is U-shaped
+//! (arcsine), for most questions are either known or not. A run's score is the share of rules met,
+//! drawn anew for every run, so that two runs of equally good models tie on 68 % of the cases (one
+//! long-running nightly reports 63 % of its own exam). A true change of `d` turns failed rules into
+//! met ones (or back) until the expected score has moved by `d`.
 
 use std::env::args;
 
 use eval::{
     Agent, Category, Evidence, ExamOptions, ExamRun, Finish, Gate, Host, Manifest, Policy, Record,
-    SCORING_VERSION, Score, Subject, SuiteId, Tier,
+    SCORING_VERSION, Score, Subject, Suite, SuiteId, Tier,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-/// How the candidate truly differs from the champion on a case.
-type Change = fn(&Case) -> f64;
+const SUITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/suites/household.json");
 
-struct Case {
-    index: usize,
-    category: Category,
-    agent: Agent,
-    tier: Tier,
+/// How the candidate truly differs from the champion on a case.
+type Change = fn(&eval::Case) -> f64;
+
+struct Case<'a> {
+    of: &'a eval::Case,
     rules: u32,
     chance: f64,
 }
@@ -46,21 +46,22 @@ const SCENARIOS: [(&str, &str, Change); 7] = [
 ];
 
 fn main() -> eval::Result<()> {
-    let numbers: Vec<usize> = args().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let nights = numbers.first().copied().unwrap_or(2_000);
-    let sizes = numbers.get(1..).filter(|s| !s.is_empty()).unwrap_or(&[109, 160, 200, 240]);
+    let nights = args().nth(1).and_then(|nights| nights.parse().ok()).unwrap_or(2_000);
+    let suite = args().nth(2).unwrap_or_else(|| SUITE.to_owned());
+    let whole = Suite::load(suite)?;
+    let suites = [whole.tagged("core")?, whole];
     // Fewer resamples than on a real night move a probability by a hundredth at most.
     let one_seed = Policy { resamples: 1_000, ..Policy::default() };
     let two_seeds = Policy { seeds: 2, held_out: 0.85, ..one_seed.clone() };
     for (name, policy) in [("default policy", one_seed), ("two seeds, held_out 0.85", two_seeds)] {
-        println!("\n{name}: nights promoted of {nights}, by number of cases (2 of 3 held out)\n");
-        let head: String = sizes.iter().map(|s| format!("{s:>8}")).collect();
+        println!("\n{name}: nights promoted of {nights}, by number of cases (held out)\n");
+        let head: String = suites.iter().map(|s| format!("{:>12}", size(s))).collect();
         println!("{:<22}{head}   wanted", "");
         for (scenario, wanted, change) in SCENARIOS {
             let mut line = String::new();
-            for &size in sizes {
-                let promoted = promoted(&policy, size, nights, change)?;
-                line += &format!("{:>7.1}%", 100.0 * promoted as f64 / nights as f64);
+            for suite in &suites {
+                let promoted = promoted(&policy, suite, nights, change)?;
+                line += &format!("{:>11.1}%", 100.0 * promoted as f64 / nights as f64);
             }
             println!("{scenario:<22}{line}   {wanted}");
         }
@@ -68,11 +69,16 @@ fn main() -> eval::Result<()> {
     Ok(())
 }
 
-fn promoted(policy: &Policy, size: usize, nights: usize, change: Change) -> eval::Result<usize> {
+fn size(suite: &Suite) -> String {
+    let held_out = suite.cases.iter().filter(|case| case.tier == Tier::HeldOut).count();
+    format!("{} ({held_out})", suite.cases.len())
+}
+
+fn promoted(policy: &Policy, suite: &Suite, nights: usize, change: Change) -> eval::Result<usize> {
     let gate = Gate::new(policy.clone())?;
     let verdicts = (0..nights).into_par_iter().map(|night| {
         let mut rng = ChaCha8Rng::seed_from_u64(night as u64);
-        let cases: Vec<Case> = (0..size).map(|index| case(index, &mut rng)).collect();
+        let cases: Vec<Case> = suite.cases.iter().map(|of| case(of, &mut rng)).collect();
         let champion = run("champion", &cases, |_| 0.0, &mut rng);
         let candidates: Vec<ExamRun> = (0..policy.seeds)
             .map(|seed| run(&format!("seed-{seed}"), &cases, change, &mut rng))
@@ -90,21 +96,18 @@ fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     f64::from(rng.next_u32()) / 4_294_967_296.0
 }
 
-fn case(index: usize, rng: &mut ChaCha8Rng) -> Case {
+fn case<'a>(of: &'a eval::Case, rng: &mut ChaCha8Rng) -> Case<'a> {
     Case {
-        index,
-        category: Category::ALL[index % 7],
-        agent: Agent::ALL[index / 7 % 8],
-        tier: [Tier::HeldOut, Tier::HeldOut, Tier::Gold][index % 3],
+        of,
         rules: [1, 1, 2, 3][(uniform(rng) * 4.0) as usize % 4],
         chance: (uniform(rng) * std::f64::consts::FRAC_PI_2).sin().powi(2),
     }
 }
 
 /// The mean chance is one half, so a share of `2 d` of the failed (or met) rules moves the mean by `d`.
-fn run(name: &str, cases: &[Case], change: Change, rng: &mut ChaCha8Rng) -> ExamRun {
+fn run(name: &str, cases: &[Case<'_>], change: Change, rng: &mut ChaCha8Rng) -> ExamRun {
     let records = cases.iter().map(|case| {
-        let flip = 2.0 * change(case);
+        let flip = 2.0 * change(case.of);
         let met = (0..case.rules)
             .filter(|_| {
                 let met = uniform(rng) < case.chance;
@@ -112,20 +115,20 @@ fn run(name: &str, cases: &[Case], change: Change, rng: &mut ChaCha8Rng) -> Exam
                 if turned { flip > 0.0 } else { met }
             })
             .count();
-        record(case, met as f64 / f64::from(case.rules))
+        record(case.of, met as f64 / f64::from(case.rules))
     });
     ExamRun { records: records.collect(), manifest: manifest(name, cases.len()) }
 }
 
-fn record(case: &Case, value: f64) -> Record {
+fn record(case: &eval::Case, value: f64) -> Record {
     Record {
-        case: format!("case-{}", case.index),
+        case: case.id.clone(),
         category: case.category,
         agent: case.agent,
         tier: case.tier,
-        weight: 1.0,
+        weight: case.weight,
         seed: 0,
-        prompt: durable::digest(case.index.to_le_bytes()),
+        prompt: durable::digest(&case.id),
         question: String::new(),
         answer: String::new(),
         finish: Finish::Stop,

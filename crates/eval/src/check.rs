@@ -6,11 +6,14 @@ use crate::suite::{Case, Speaker};
 /// What is wrong with a case: the field, and expected and found.
 type Problem = (String, String);
 
-/// Answers that know nothing. A case that one of them passes can be passed by anything.
-const EMPTY_HANDED: [&str; 4] = [
+/// Answers that know nothing. A case that one of them passes can be passed by anything, and so can a
+/// rule.
+const EMPTY_HANDED: [&str; 5] = [
     "",
     "Yes.",
     "I don't know.",
+    "That is a good question. You can do it in many ways, so it will depend on what you have and \
+     on what you want to get from it.",
     "The weather was pleasant, so they walked around the lake and talked about old friends until \
      the evening.",
 ];
@@ -63,11 +66,23 @@ fn samples(case: &Case) -> Result<(), Problem> {
             return Err((field.to_owned(), problem));
         }
     }
-    match EMPTY_HANDED.iter().find(|answer| scorer.score(answer).value >= 1.0) {
-        Some(answer) => Err((
-            "rules".to_owned(),
-            format!("expected rules that not any answer can meet, found that {answer:?} does"),
-        )),
-        None => Ok(()),
+    let met_by_anything = |field: String, answer: &str| {
+        let what = "expected what not any answer can meet, found that";
+        Err((field, format!("{what} {answer:?} does")))
+    };
+    // Whoever only repeats the question knows nothing either, though it may hold a word of an answer.
+    let echo = case.turns.last().map_or("", |turn| turn.content.as_str());
+    for answer in EMPTY_HANDED.into_iter().chain([echo]) {
+        let score = scorer.score(answer);
+        if score.value >= 1.0 {
+            return met_by_anything("rules".to_owned(), answer);
+        }
+        let content = case.rules.iter().map(|rule| !rule.is_condition());
+        let mut credits = content.zip(&score.rules);
+        let met = credits.position(|(content, rule)| content && rule.credit >= 1.0);
+        if let Some(i) = met.filter(|_| answer != echo) {
+            return met_by_anything(format!("rules[{i}]"), answer);
+        }
     }
+    Ok(())
 }

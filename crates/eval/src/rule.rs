@@ -154,14 +154,23 @@ impl Rule {
             {
                 refuse("tolerance", "expected a finite value and a tolerance of at least 0")
             }
+            Rule::Number { value, tolerance, .. }
+                if *tolerance > 0.0 && *tolerance >= value.abs() =>
+            {
+                let expected = format!("expected a tolerance below the value's size ({value})");
+                refuse("tolerance", &format!("{expected}, found {tolerance}"))
+            }
             Rule::JsonPath { path, .. } if !path.starts_with('/') => {
                 refuse("path", &format!("expected a JSON pointer such as /items/0, found {path:?}"))
             }
             Rule::ToolCall { name, .. } if name.trim().is_empty() => {
                 refuse("name", "expected a tool's name, found none")
             }
-            Rule::Length { min_words: None, max_words: None } => {
-                refuse("min_words", "expected min_words or max_words, found neither")
+            Rule::Length { min_words: None | Some(0), max_words: None } => {
+                refuse("min_words", "expected min_words above 0 or max_words, found neither")
+            }
+            Rule::Length { max_words: Some(0), .. } => {
+                refuse("max_words", "expected at least 1, found 0")
             }
             Rule::Length { min_words: Some(min), max_words: Some(max) } if min > max => {
                 refuse("min_words", &format!("expected at most max_words ({max}), found {min}"))

@@ -272,6 +272,17 @@ impl Suite {
         }
     }
 
+    /// The part of the suite that carries a tag, such as the short form (`core`) of a long exam.
+    pub fn tagged(&self, tag: &str) -> Result<Suite> {
+        let tagged = |case: &&Case| case.tags.iter().any(|found| found == tag);
+        let cases: Vec<Case> = self.cases.iter().filter(tagged).cloned().collect();
+        if cases.is_empty() {
+            return Err(self.problem(format!("expected a case tagged {tag:?}, found none")));
+        }
+        let name = format!("{}-{tag}", self.name);
+        Ok(Suite { name, version: self.version.clone(), cases, path: self.path.clone() })
+    }
+
     /// The JSON schema of a suite file, for editors.
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(Suite).to_value()

@@ -17,4 +17,10 @@ fn the_household_suite_is_sound_and_covers_everything() {
         }
     }
     assert_eq!(suite.smoke(3).cases.len(), 21);
+
+    let core = suite.tagged("core").expect("the short form");
+    core.check().expect("a sound suite");
+    assert_eq!(core.cases.len(), 109);
+    let unknown = suite.tagged("kore").unwrap_err().to_string();
+    assert!(unknown.contains("household.json") && unknown.contains("kore"), "{unknown}");
 }

@@ -44,6 +44,13 @@ fn bad_cases_are_refused_by_file_case_and_field() {
     let user = |text: &str| json!({"role": "user", "content": text});
     let assistant = json!({"role": "assistant", "content": "Yes?"});
     let words = |words: Value| json!([{"kind": "contains_any", "words": words}]);
+    let mut polite = good_case("the-case");
+    polite["rules"] = json!([
+        {"kind": "number", "value": 8123}, {"kind": "contains_any", "words": ["you"]}]);
+    polite["pass"] = json!("8123, as you know.");
+    let mut echoed = good_case("the-case");
+    echoed["rules"] = words(json!(["port"]));
+    echoed["pass"] = json!("Port 8123.");
     let table: Vec<(&str, Vec<Value>, &[&str])> = vec![
         ("duplicate id", vec![good_case("a"), good_case("a")], &["case a", "id", "twice"]),
         ("unknown field", with("rulez", json!([])), &["the-case", "rulez"]),
@@ -88,6 +95,23 @@ fn bad_cases_are_refused_by_file_case_and_field() {
             {"kind": "no_refusal"}, {"kind": "language", "is": "en"}]),
             ),
             &["the-case"],
+        ),
+        ("a rule met by anything", vec![polite], &["the-case", "rules[1]", "not any answer"]),
+        ("met by the question itself", vec![echoed], &["the-case", "which port?"]),
+        (
+            "met by any number",
+            with("rules", json!([{"kind": "number", "value": 8123, "tolerance": 9000}])),
+            &["tolerance", "found 9000"],
+        ),
+        (
+            "any length",
+            with("rules", json!([{"kind": "length", "min_words": 0}])),
+            &["rules[0]", "min_words"],
+        ),
+        (
+            "no length",
+            with("rules", json!([{"kind": "length", "max_words": 0}])),
+            &["rules[0]", "max_words"],
         ),
         (
             "met by nothing",
