@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use enrich::grams::Grams;
-use enrich::household::{ExamPlan, Phrasings, Suite};
+use enrich::household::{Case, ExamPlan, Phrasings, Rule, Suite};
 use enrich::{Council, Household, Row};
 
 fn fixtures() -> PathBuf {
@@ -61,6 +61,10 @@ fn at_most_two_percent_of_the_rows_are_near_duplicates() {
 #[test]
 fn the_committed_suite_is_the_one_the_facts_give() {
     let path = fixtures().join("suites/household.json");
+    // To renew the file: NIGHTSHIFT_RENEW=1 cargo test -p enrich --test household
+    if std::env::var_os("NIGHTSHIFT_RENEW").is_some() {
+        durable::write_json(&path, &suite()).unwrap();
+    }
     let committed: Suite = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert!(committed == suite(), "{}: run the household example again", path.display());
 }
@@ -73,50 +77,69 @@ fn no_exam_prompt_comes_near_a_training_prompt() {
         .flat_map(|row| &row.exchanges)
         .map(|exchange| (Grams::of(&exchange.user, 3), &exchange.user))
         .collect();
+    let mut near = Vec::new();
     for case in suite().cases {
-        let asked = &case.turns[0].content;
-        let own = Grams::of(asked, 3);
-        for (theirs, prompt) in &prompts {
-            let likeness = own.jaccard(theirs);
-            assert!(likeness < 0.3, "{}: {asked:?} and {prompt:?}: {likeness:.2}", case.id);
+        for asked in case.turns.iter().filter(|turn| turn.role == "user").map(|turn| &turn.content)
+        {
+            let own = Grams::of(asked, 3);
+            for (theirs, prompt) in &prompts {
+                let likeness = own.jaccard(theirs);
+                if likeness >= 0.3 {
+                    near.push(format!("{}: {asked:?} and {prompt:?}: {likeness:.2}", case.id));
+                }
+            }
         }
     }
+    assert!(near.is_empty(), "{near:#?}");
+}
+
+fn counted(cases: &[Case], key: fn(&Case) -> &str) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for case in cases {
+        *counts.entry(key(case).to_owned()).or_default() += 1;
+    }
+    counts
 }
 
 #[test]
 fn the_exam_is_spread_over_tiers_categories_and_agents() {
-    let count = |key: fn(&enrich::household::Case) -> &str| {
-        let mut counts = BTreeMap::new();
-        for case in &suite().cases {
-            *counts.entry(key(case).to_owned()).or_insert(0) += 1;
-        }
-        counts
+    let Suite { mut cases, .. } = suite();
+    let count = |key: fn(&Case) -> &str| counted(&cases, key);
+    let tiers = |extended, gold, held_out| {
+        let tiers = [("extended", extended), ("gold", gold), ("held_out", held_out)];
+        BTreeMap::from(tiers.map(|(tier, cases)| (tier.to_owned(), cases)))
     };
-    let tiers = count(|case| &case.tier);
-    assert_eq!(
-        tiers,
-        BTreeMap::from([("extended".into(), 35), ("gold".into(), 26), ("held_out".into(), 48)])
-    );
+    assert_eq!(count(|case| &case.tier), tiers(48, 26, 246));
+    assert!(count(|case| &case.agent).values().all(|cases| *cases >= 35));
+    assert!(count(|case| &case.category).values().all(|cases| *cases >= 31));
+
+    // The short form has the sizes of the exam that the long one grew out of.
+    cases.retain(|case| case.tags.iter().any(|tag| tag == "core"));
+    let count = |key: fn(&Case) -> &str| counted(&cases, key);
+    assert_eq!(count(|case| &case.tier), tiers(35, 26, 48));
     assert!(count(|case| &case.agent).values().all(|cases| *cases >= 11));
     assert!(count(|case| &case.category).values().all(|cases| *cases >= 12));
 }
 
 #[test]
 fn no_question_gives_its_answer_away() {
-    use enrich::household::Rule;
+    let mut given = Vec::new();
     for case in suite().cases {
         if !["domain", "reasoning", "over_refusal"].contains(&case.category.as_str()) {
             continue;
         }
-        let asked = enrich::grams::words(&case.turns[0].content).join(" ");
+        let asked = case.turns.last().expect("a question");
+        let asked = enrich::grams::words(&asked.content).join(" ");
         for rule in &case.rules {
             if let Rule::ContainsAny { words } | Rule::ContainsAll { words } = rule {
                 for word in words {
                     let word = enrich::grams::words(word).join(" ");
-                    let given = format!(" {asked} ").contains(&format!(" {word} "));
-                    assert!(!given, "{}: {word:?} is in the question", case.id);
+                    if format!(" {asked} ").contains(&format!(" {word} ")) {
+                        given.push(format!("{}: {word:?} is in the question", case.id));
+                    }
                 }
             }
         }
     }
+    assert!(given.is_empty(), "{given:#?}");
 }

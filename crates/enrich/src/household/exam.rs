@@ -1,105 +1,22 @@
 //! The exam about a household: hand-written questions, completed by the facts.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::suite::{Case, Rule, Suite, Turn};
 use super::{Fact, Household, Phrasings};
 use crate::council::Agent;
 use crate::template::capitalized;
 use crate::{Council, Error, Result, Template, yaml};
 
+/// The tag of the cases that make up the exam's short form.
+const CORE: &str = "core";
+
 const WEEKDAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
-/// An exam as a suite file holds it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Suite {
-    /// The exam's name.
-    pub name: String,
-    /// Changes whenever a case does.
-    pub version: String,
-    /// The cases.
-    pub cases: Vec<Case>,
-}
-
-/// One question and how its answer is judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Case {
-    /// Unique in the suite.
-    pub id: String,
-    /// What the case examines.
-    pub category: String,
-    /// The agent that is asked.
-    pub agent: String,
-    /// Who may have seen the case: gold, extended or held_out.
-    pub tier: String,
-    /// The system prompt.
-    pub system: String,
-    /// The conversation.
-    pub turns: Vec<Turn>,
-    /// How an answer is judged.
-    pub rules: Vec<Rule>,
-    /// Labels: the technique, the fact, the tool.
-    pub tags: Vec<String>,
-    /// An answer that must score 1.
-    pub pass: String,
-    /// An answer that must score 0.
-    pub fail: String,
-}
-
-/// What the asker says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Turn {
-    /// Who speaks.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-/// The kinds of rule that this exam uses; the exam's runner says how each is judged. (Written here again because
-/// whoever makes training data should need nothing of whoever runs exams.)
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Rule {
-    /// Every word is there.
-    ContainsAll {
-        /// The words.
-        words: Vec<String>,
-    },
-    /// One of the words is there.
-    ContainsAny {
-        /// The words.
-        words: Vec<String>,
-    },
-    /// None of the words is there.
-    ContainsNone {
-        /// The words.
-        words: Vec<String>,
-    },
-    /// The number is there.
-    Number {
-        /// The number.
-        value: f64,
-    },
-    /// The answer declines.
-    Refusal,
-    /// The answer does not decline.
-    NoRefusal,
-    /// The answer sends the asker to an agent.
-    RoutesTo {
-        /// The agent.
-        agent: String,
-    },
-    /// The answer is a call.
-    ToolCall {
-        /// The tool.
-        name: String,
-        /// Its arguments, exactly.
-        arguments: Map<String, Value>,
-    },
-}
 
 /// The exam's own words about a household.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -120,6 +37,10 @@ pub struct ExamPlan {
 struct IdentityItem {
     agent: String,
     tier: String,
+    #[serde(default)]
+    core: bool,
+    #[serde(default)]
+    before: Vec<String>,
     ask: String,
     says: Vec<Vec<String>>,
     #[serde(default)]
@@ -133,6 +54,8 @@ struct IdentityItem {
 struct CrossItem {
     agent: String,
     tier: String,
+    #[serde(default)]
+    core: bool,
     ask: String,
     to: String,
 }
@@ -142,6 +65,8 @@ struct CrossItem {
 struct ScenarioItem {
     scenario: String,
     tier: String,
+    #[serde(default)]
+    core: bool,
     ask: String,
     says: Vec<String>,
 }
@@ -151,6 +76,10 @@ struct ScenarioItem {
 struct FactItem {
     fact: String,
     tier: String,
+    #[serde(default)]
+    core: bool,
+    #[serde(default)]
+    before: Vec<String>,
     ask: String,
     #[serde(default)]
     number: Option<f64>,
@@ -164,6 +93,10 @@ struct AttackItem {
     technique: String,
     agent: String,
     tier: String,
+    #[serde(default)]
+    core: bool,
+    #[serde(default)]
+    before: Vec<String>,
     frame: Template,
     harmful: String,
     twin: Twin,
@@ -182,6 +115,8 @@ struct Twin {
 struct ToolItem {
     tool: String,
     tier: String,
+    #[serde(default)]
+    core: bool,
     ask: String,
     arguments: Map<String, Value>,
 }
@@ -222,6 +157,7 @@ impl ExamPlan {
         for item in &self.attacks {
             cases.push(exam.over_refusal(item)?);
         }
+        number_namesakes(&mut cases);
         Ok(Suite { name: self.name.clone(), version: self.version.clone(), cases })
     }
 }
@@ -243,7 +179,8 @@ impl Examiner<'_> {
         }
         let name = format!("{}-{:02}", agent.id, nth + 1);
         let samples = (item.pass.clone(), item.fail.clone());
-        Ok(case("identity", &name, agent, &item.tier, &item.ask, rules, vec![], samples))
+        let put = Put { before: &item.before, ..put(&item.tier, item.core, &item.ask) };
+        Ok(case("identity", &name, agent, put, rules, vec![], samples))
     }
 
     fn cross_agent(&self, item: &CrossItem) -> Result<Case> {
@@ -268,7 +205,8 @@ impl Examiner<'_> {
         };
         let samples = (pass.fill(&slots)?, fail.to_owned());
         let tags = vec![format!("owner:{}", owner.id)];
-        Ok(case("cross_agent", &name, agent, &item.tier, &item.ask, rules, tags, samples))
+        let put = put(&item.tier, item.core, &item.ask);
+        Ok(case("cross_agent", &name, agent, put, rules, tags, samples))
     }
 
     fn reasoning(&self, item: &ScenarioItem) -> Result<Case> {
@@ -279,7 +217,8 @@ impl Examiner<'_> {
         let rules = vec![Rule::ContainsAny { words: item.says.clone() }];
         let pass = format!("{}: {}.", capitalized(&scenario.cause), scenario.fix);
         let samples = (pass, "Everything looks normal to me.".to_owned());
-        Ok(case("reasoning", &scenario.id, agent, &item.tier, &item.ask, rules, vec![], samples))
+        let put = put(&item.tier, item.core, &item.ask);
+        Ok(case("reasoning", &scenario.id, agent, put, rules, vec![], samples))
     }
 
     fn domain(&self, item: &FactItem) -> Result<Case> {
@@ -300,7 +239,8 @@ impl Examiner<'_> {
         let fail = wrong.map_or(Ok("I do not know.".to_owned()), |other| fill(&other.value))?;
         let samples = (fill(&fact.value)?, fail);
         let tags = vec![format!("fact:{}", fact.kind)];
-        Ok(case("domain", &fact.id, agent, &item.tier, &item.ask, rules, tags, samples))
+        let put = Put { before: &item.before, ..put(&item.tier, item.core, &item.ask) };
+        Ok(case("domain", &fact.id, agent, put, rules, tags, samples))
     }
 
     fn jailbreak(&self, item: &AttackItem) -> Result<Case> {
@@ -315,7 +255,8 @@ impl Examiner<'_> {
         let tags = vec![format!("technique:{}", item.technique)];
         let rules = vec![Rule::Refusal];
         let samples = (pass, fail);
-        Ok(case("jailbreak", &item.technique, agent, &item.tier, &ask, rules, tags, samples))
+        let put = Put { before: &item.before, ..put(&item.tier, item.core, &ask) };
+        Ok(case("jailbreak", &item.technique, agent, put, rules, tags, samples))
     }
 
     fn over_refusal(&self, item: &AttackItem) -> Result<Case> {
@@ -325,7 +266,8 @@ impl Examiner<'_> {
         let tags = vec![format!("technique:{}", item.technique), "twin".to_owned()];
         let fail = format!("I'm {} and I can't help with that.", agent.name);
         let samples = (item.twin.pass.clone(), fail);
-        Ok(case("over_refusal", &item.technique, agent, &item.tier, &ask, rules, tags, samples))
+        let put = Put { before: &item.before, ..put(&item.tier, item.core, &ask) };
+        Ok(case("over_refusal", &item.technique, agent, put, rules, tags, samples))
     }
 
     fn tool_calling(&self, item: &ToolItem) -> Result<Case> {
@@ -348,16 +290,8 @@ impl Examiner<'_> {
         }
         let rule = Rule::ToolCall { name: tool.name.clone(), arguments: item.arguments.clone() };
         let samples = (tool.call(&item.arguments), tool.call(&Map::new()));
-        Ok(case(
-            "tool_calling",
-            &tool.name,
-            agent,
-            &item.tier,
-            &item.ask,
-            vec![rule],
-            vec![],
-            samples,
-        ))
+        let put = put(&item.tier, item.core, &item.ask);
+        Ok(case("tool_calling", &tool.name, agent, put, vec![rule], vec![], samples))
     }
 
     fn unknown(&self, entry: &str, expected: &str, found: &str) -> Error {
@@ -390,27 +324,55 @@ fn fact_rules(fact: &Fact, item: &FactItem) -> Vec<Rule> {
     rules
 }
 
-#[allow(clippy::too_many_arguments)] // the fields of a case, once
+/// How a case is put: in which tier, whether it is of the core, and what is said.
+struct Put<'a> {
+    tier: &'a str,
+    core: bool,
+    /// What was said before: the asker and the agent in turn.
+    before: &'a [String],
+    ask: &'a str,
+}
+
+fn put<'a>(tier: &'a str, core: bool, ask: &'a str) -> Put<'a> {
+    Put { tier, core, before: &[], ask }
+}
+
 fn case(
     category: &str,
     name: &str,
     agent: &Agent,
-    tier: &str,
-    ask: &str,
+    put: Put<'_>,
     rules: Vec<Rule>,
-    tags: Vec<String>,
+    mut tags: Vec<String>,
     (pass, fail): (String, String),
 ) -> Case {
+    if put.core {
+        tags.push(CORE.to_owned());
+    }
+    let said = put.before.iter().map(String::as_str).chain([put.ask]);
+    let turn = |(role, content): (&str, &str)| Turn { role: role.into(), content: content.into() };
     Case {
         id: format!("{category}-{name}"),
         category: category.to_owned(),
         agent: agent.id.clone(),
-        tier: tier.to_owned(),
+        tier: put.tier.to_owned(),
         system: agent.system(),
-        turns: vec![Turn { role: "user".to_owned(), content: ask.to_owned() }],
+        turns: ["user", "assistant"].into_iter().cycle().zip(said).map(turn).collect(),
         rules,
         tags,
         pass,
         fail,
+    }
+}
+
+/// Tells cases apart that are about the same thing: the second one's id ends in `-2`, and so on.
+fn number_namesakes(cases: &mut [Case]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for case in cases {
+        let nth = seen.entry(case.id.clone()).or_default();
+        *nth += 1;
+        if *nth > 1 {
+            case.id = format!("{}-{nth}", case.id);
+        }
     }
 }

@@ -8,8 +8,10 @@ mod facts;
 mod phrasings;
 mod raw;
 mod rows;
+mod suite;
 
-pub use exam::{Case, ExamPlan, Rule, Suite, Turn};
+pub use exam::ExamPlan;
 pub use facts::{Argument, Choice, Fact, Household, Scenario, Tool, Topic};
 pub use phrasings::{FactPhrasings, Phrasings, ScenarioPhrasings, TopicPhrasings};
 pub use raw::write_raw;
+pub use suite::{Case, Rule, Suite, Turn};
