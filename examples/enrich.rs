@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use enrich::{Dataset, EnrichConfig};
+use nightshift_examples::finish;
 
 /// Refusals, identity and routing examples, benign twins, duplicates and leaks out, splits.
 #[derive(Parser)]
@@ -25,13 +26,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    finish(run(Args::parse()))
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
@@ -44,10 +39,11 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     for leak in &report.leaks {
         eprintln!(
-            "left out: row {} is near case {} of {} ({:.2})",
+            "left out: row {} is near case {} of {} in {} ({:.2})",
             leak.row + 1,
             leak.case,
             leak.suite,
+            leak.by,
             leak.likeness
         );
     }

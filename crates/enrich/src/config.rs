@@ -6,7 +6,7 @@ use crate::duplicates::Duplicates;
 use crate::leaks::Leaks;
 use crate::sources::PromptSource;
 use crate::split::Shares;
-use crate::{CouncilFiles, Error, Result, yaml};
+use crate::{Control, CouncilFiles, Error, Result, yaml};
 
 /// How a data set is made; a YAML file has these fields, each with a default.
 ///
@@ -48,6 +48,9 @@ pub struct EnrichConfig {
     /// The shares of validation and test.
     #[serde(default)]
     pub split: Shares,
+    /// Spoils the training rows on purpose; absent for a set that should teach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
 }
 
 fn seven() -> u64 {
@@ -102,6 +105,7 @@ impl EnrichConfig {
             duplicates: Duplicates::default(),
             leaks: Leaks::default(),
             split: Shares::default(),
+            control: None,
         }
     }
 
@@ -120,6 +124,7 @@ impl EnrichConfig {
         for (field, value, fine, expected) in [
             ("refusals.share", self.refusals.share, unit.contains(&self.refusals.share), "0 to 1"),
             ("leaks.likeness", self.leaks.likeness, self.leaks.likeness > 0.0, "more than 0"),
+            ("leaks.build", self.leaks.build, self.leaks.build > 0.0, "more than 0"),
             (
                 "duplicates.likeness",
                 self.duplicates.likeness,

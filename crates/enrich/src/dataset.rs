@@ -96,7 +96,7 @@ impl Dataset {
         rows.extend(made.iter().map(Row::conversation));
 
         let duplicates = config.duplicates.find(&rows);
-        let leaks = questions.leaks(&rows, &config.leaks);
+        let leaks = questions.leaks(&rows, &config.leaks)?;
         let private = private::scan(&rows);
         let mut keep = vec![true; rows.len()];
         let out = duplicates.iter().map(|duplicate| duplicate.row);
@@ -106,7 +106,7 @@ impl Dataset {
             }
         }
         let rows: Vec<_> = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).collect();
-        let rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
+        let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         if rows.is_empty() {
             return Err(Error::Empty { read, left_out: duplicates.len() + leaks.len() });
         }
@@ -117,6 +117,9 @@ impl Dataset {
             mix.warnings.push(Warning::Repetition { share });
         }
         mix.warnings.extend(private);
+        if let Some(control) = config.control {
+            control.apply(&mut rows, &splits, config.seed);
+        }
         let made = made.len();
         let report = Report { read, made, duplicates, leaks, mix, inputs, suites };
         Ok(Dataset { rows, splits, report })

@@ -13,12 +13,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A YAML file does not have the form it should: syntax, an unknown field, a wrong type.
-    #[error("{}{}: {problem}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    #[error("{}{}: {problem}", path.display(), place.map(|(l, c)| format!(":{l}:{c}")).unwrap_or_default())]
     Yaml {
         /// The file.
         path: PathBuf,
-        /// The line, where the parser knows it.
-        line: Option<u64>,
+        /// The line and column, both from 1, where the parser knows them.
+        place: Option<(u64, u64)>,
         /// The field and what is wrong with it.
         problem: String,
     },

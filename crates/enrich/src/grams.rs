@@ -1,5 +1,8 @@
 //! Word n-grams: what duplicates and leaks are measured by.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::LazyLock;
+
 /// The words of a text: runs of letters and digits in lower case.
 pub fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric())
@@ -20,7 +23,29 @@ impl Grams {
         if words.len() <= n {
             return Grams(vec![hash(&words)]);
         }
-        let mut grams: Vec<u64> = words.windows(n).map(hash).collect();
+        Grams::sorted(words.windows(n).map(hash).collect())
+    }
+
+    /// The 4-grams of a text's build: words that hold any English sentence together stand, a number becomes `#` and every
+    /// other word `*`. A sentence keeps its build when its nouns and verbs are exchanged. Empty for a text too short to
+    /// have a build of its own.
+    ///
+    /// ```
+    /// use enrich::grams::Grams;
+    ///
+    /// let a = Grams::of_build("How many wrong passwords will lock an account for the night?");
+    /// let b = Grams::of_build("How many missed heartbeats will wake an owner for the alarm?");
+    /// assert_eq!(a.jaccard(&b), 1.0);
+    /// assert!(Grams::of_build("Which port is it?").hashes().is_empty());
+    /// ```
+    pub fn of_build(text: &str) -> Grams {
+        let words: Vec<String> = words(text).into_iter().map(blank).collect();
+        let tells = |gram: &&[String]| gram.iter().any(|word| word != "*" && word != "#");
+        let grams = Grams::sorted(words.windows(4).filter(tells).map(hash).collect());
+        if grams.0.len() < LEAST_BUILD { Grams::default() } else { grams }
+    }
+
+    fn sorted(mut grams: Vec<u64>) -> Grams {
         grams.sort_unstable();
         grams.dedup();
         Grams(grams)
@@ -47,8 +72,72 @@ impl Grams {
             common += usize::from(x == y);
             (a, b) = (if x <= y { rest_a } else { a }, if y <= x { rest_b } else { b });
         }
-        let all = self.0.len() + other.0.len() - common;
-        if all == 0 { 0.0 } else { common as f64 / all as f64 }
+        share(common, self.0.len(), other.0.len())
+    }
+}
+
+/// Texts by their grams: finds the like of another without comparing it with every one of them.
+///
+/// ```
+/// use enrich::grams::{Grams, Index};
+///
+/// let mut index = Index::default();
+/// index.add(&Grams::of("which port does the hub listen on", 3));
+/// index.add(&Grams::of("who waters the plants in summer", 3));
+/// let near = index.near(&Grams::of("which port does the hub use", 3), 0.3);
+/// assert_eq!(near.len(), 1);
+/// assert_eq!(near[0].0, 0);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// How many grams each text has.
+    sizes: Vec<usize>,
+    /// The texts that have a gram.
+    with: HashMap<u64, Vec<usize>>,
+}
+
+impl Index {
+    /// Adds a text. Texts are numbered as they come, from 0.
+    pub fn add(&mut self, grams: &Grams) {
+        for gram in grams.hashes() {
+            self.with.entry(*gram).or_default().push(self.sizes.len());
+        }
+        self.sizes.push(grams.hashes().len());
+    }
+
+    /// The texts that are at least so like (Jaccard) another, by their numbers, each with its likeness. Texts that share no
+    /// gram are never among them.
+    pub fn near(&self, grams: &Grams, likeness: f64) -> Vec<(usize, f64)> {
+        let mut common: BTreeMap<usize, usize> = BTreeMap::new();
+        for text in grams.hashes().iter().filter_map(|gram| self.with.get(gram)).flatten() {
+            *common.entry(*text).or_default() += 1;
+        }
+        let size = grams.hashes().len();
+        let near = common.into_iter().filter_map(|(text, common)| {
+            let alike = share(common, size, *self.sizes.get(text)?);
+            (alike >= likeness).then_some((text, alike))
+        });
+        near.collect()
+    }
+}
+
+/// The share of what is in both of two sets among what is in either.
+fn share(common: usize, a: usize, b: usize) -> f64 {
+    let all = a + b - common;
+    if all == 0 { 0.0 } else { common as f64 / all as f64 }
+}
+
+/// A sentence of fewer than nine words is built like too many others.
+const LEAST_BUILD: usize = 5;
+
+static FUNCTION_WORDS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("../data/function_words.txt").split_whitespace().collect());
+
+fn blank(word: String) -> String {
+    match word {
+        word if FUNCTION_WORDS.contains(word.as_str()) => word,
+        word if word.starts_with(|c: char| c.is_ascii_digit()) => "#".to_owned(),
+        _ => "*".to_owned(),
     }
 }
 

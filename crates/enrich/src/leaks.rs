@@ -1,28 +1,42 @@
 //! Exam questions that have found their way into training rows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use chat_format::{Conversation, Role};
 use serde::{Deserialize, Serialize};
 
-use crate::grams::Grams;
-use crate::{Error, Result};
+use crate::grams::{Grams, Index};
+use crate::{Error, Result, yaml};
 
 /// When a question counts as leaked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Leaks {
-    /// From this likeness (Jaccard of word 3-grams) of a training and an exam question on, the row goes. Default 0.3.
+    /// From this likeness in words (Jaccard of 3-grams) of a training and an exam question on, the row goes. Default 0.3.
     pub likeness: f64,
-    /// Cases that may be met, after somebody has looked.
-    pub allow: Vec<String>,
+    /// From this likeness in build (Jaccard of [4-grams with blanks](Grams::of_build)) on, too: the exam's sentence with other
+    /// words in it is still the exam's sentence. Default 0.7.
+    pub build: f64,
+    /// A file of [cases](Allowed) that may be met, each with the reason.
+    pub allowlist: Option<PathBuf>,
 }
 
 impl Default for Leaks {
     fn default() -> Self {
-        Leaks { likeness: 0.3, allow: Vec::new() }
+        Leaks { likeness: 0.3, build: 0.7, allowlist: None }
     }
+}
+
+/// An entry of an allowlist: somebody has looked, and found the likeness harmless.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowed {
+    /// The case that may be met.
+    pub case: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A training question that comes too near to an exam question.
@@ -34,22 +48,38 @@ pub struct Leak {
     pub suite: String,
     /// The case.
     pub case: String,
-    /// How alike the questions are.
+    /// In what the questions are alike.
+    pub by: Measure,
+    /// How alike they are.
     pub likeness: f64,
+}
+
+/// What of two questions is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Their words.
+    Words,
+    /// How their sentences are built.
+    Build,
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Measure::Words => "words",
+            Measure::Build => "build",
+        })
+    }
 }
 
 /// The questions of exams, ready to be compared.
 #[derive(Debug, Default)]
 pub struct ExamQuestions {
-    questions: Vec<Question>,
-    with: HashMap<u64, Vec<usize>>,
-}
-
-#[derive(Debug)]
-struct Question {
-    suite: String,
-    case: String,
-    grams: Grams,
+    /// Suite and case of each question.
+    names: Vec<(String, String)>,
+    words: Index,
+    builds: Index,
 }
 
 /// As much of a suite file as matters here.
@@ -71,6 +101,24 @@ struct TurnFile {
     content: String,
 }
 
+impl Leaks {
+    /// The cases that may be met.
+    fn allowed(&self) -> Result<HashSet<String>> {
+        let Some(path) = &self.allowlist else { return Ok(HashSet::new()) };
+        let entries: Vec<Allowed> = yaml::load(path)?;
+        let unexplained = entries.iter().find(|entry| entry.reason.trim().is_empty());
+        match unexplained {
+            None => Ok(entries.into_iter().map(|entry| entry.case).collect()),
+            Some(entry) => Err(Error::Entry {
+                path: path.clone(),
+                entry: format!("{}.reason", entry.case),
+                expected: "why the case may be met".into(),
+                found: "nothing".into(),
+            }),
+        }
+    }
+}
+
 impl ExamQuestions {
     /// Reads the questions of a suite file and adds them.
     pub fn read(&mut self, path: impl AsRef<Path>) -> Result<()> {
@@ -89,53 +137,66 @@ impl ExamQuestions {
 
     /// Adds one question.
     pub fn add(&mut self, suite: &str, case: &str, question: &str) {
-        let grams = Grams::of(question, 3);
-        for gram in grams.hashes() {
-            self.with.entry(*gram).or_default().push(self.questions.len());
-        }
-        self.questions.push(Question { suite: suite.to_owned(), case: case.to_owned(), grams });
+        self.words.add(&Grams::of(question, 3));
+        self.builds.add(&Grams::of_build(question));
+        self.names.push((suite.to_owned(), case.to_owned()));
     }
 
     /// How many questions there are.
     pub fn len(&self) -> usize {
-        self.questions.len()
+        self.names.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.questions.is_empty()
+        self.names.is_empty()
     }
 
-    /// The rows that come too near to a question: for each its nearest.
-    pub fn leaks(&self, rows: &[Conversation], rule: &Leaks) -> Vec<Leak> {
-        let rows = rows.iter().enumerate();
-        rows.filter_map(|(nth, row)| self.nearest(nth, row, rule)).collect()
+    /// The rows that come too near to a question: for each its nearest in words or, if it has none, in build.
+    pub fn leaks(&self, rows: &[Conversation], rule: &Leaks) -> Result<Vec<Leak>> {
+        let allowed = rule.allowed()?;
+        let nearest = |(row, chat): (usize, &Conversation)| {
+            let nearest = self.nearest(chat, rule, &allowed)?;
+            let (suite, case) = self.names.get(nearest.question)?.clone();
+            Some(Leak { row, suite, case, by: nearest.by, likeness: nearest.likeness })
+        };
+        Ok(rows.iter().enumerate().filter_map(nearest).collect())
     }
 
-    fn nearest(&self, nth: usize, row: &Conversation, rule: &Leaks) -> Option<Leak> {
-        let mut nearest: Option<Leak> = None;
-        for asked in row.messages.iter().filter(|message| message.role == Role::User) {
-            let grams = Grams::of(&asked.content, 3);
-            let shared: BTreeSet<usize> = grams
-                .hashes()
-                .iter()
-                .filter_map(|gram| self.with.get(gram))
-                .flatten()
-                .copied()
-                .collect();
-            for question in shared.into_iter().filter_map(|i| self.questions.get(i)) {
-                let likeness = grams.jaccard(&question.grams);
-                let nearer = nearest.as_ref().is_none_or(|leak| leak.likeness < likeness);
-                if likeness >= rule.likeness && nearer && !rule.allow.contains(&question.case) {
-                    nearest = Some(Leak {
-                        row: nth,
-                        suite: question.suite.clone(),
-                        case: question.case.clone(),
-                        likeness,
-                    });
-                }
-            }
-        }
-        nearest
+    fn nearest(
+        &self,
+        chat: &Conversation,
+        rule: &Leaks,
+        allowed: &HashSet<String>,
+    ) -> Option<Near> {
+        let asked = chat.messages.iter().filter(|message| message.role == Role::User);
+        let asked: Vec<&str> = asked.map(|message| message.content.as_str()).collect();
+        let words = asked.iter().flat_map(|text| {
+            let near = self.words.near(&Grams::of(text, 3), rule.likeness);
+            near.into_iter().map(|near| Near::new(Measure::Words, near))
+        });
+        let builds = asked.iter().flat_map(|text| {
+            let near = self.builds.near(&Grams::of_build(text), rule.build);
+            near.into_iter().map(|near| Near::new(Measure::Build, near))
+        });
+        let forbidden = |near: &Near| {
+            self.names.get(near.question).is_some_and(|(_, case)| !allowed.contains(case))
+        };
+        let first = |a: Near, b: Near| if b.likeness > a.likeness { b } else { a };
+        let by_words = words.filter(forbidden).reduce(first);
+        by_words.or_else(|| builds.filter(forbidden).reduce(first))
+    }
+}
+
+/// A question that another comes near to.
+struct Near {
+    by: Measure,
+    question: usize,
+    likeness: f64,
+}
+
+impl Near {
+    fn new(by: Measure, (question, likeness): (usize, f64)) -> Self {
+        Near { by, question, likeness }
     }
 }

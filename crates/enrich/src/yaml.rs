@@ -16,14 +16,15 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Parses text; `path` is what errors will name.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map(|place| place.line()).filter(|line| *line > 0);
+        let place = error.location().map(|place| (place.line(), place.column()));
+        let place = place.filter(|(line, _)| *line > 0);
         let problem = error.without_snippet().to_string();
-        let field = line.and_then(|line| field_on(text, line));
+        let field = place.and_then(|(line, _)| field_on(text, line));
         let problem = match field {
             Some(field) if !problem.contains(field) => format!("{field}: {problem}"),
             _ => problem,
         };
-        Error::Yaml { path: path.to_path_buf(), line, problem }
+        Error::Yaml { path: path.to_path_buf(), place, problem }
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chat_format::{Conversation, Role, jsonl};
 use enrich::household::Phrasings;
+use enrich::leaks::Measure;
 use enrich::mix::Warning;
 use enrich::split::Split;
 use enrich::{Council, Dataset, EnrichConfig, Household, Recipe};
@@ -99,7 +100,8 @@ fn what_is_written_is_what_the_manifest_says() {
     }
     assert_eq!(written, set.rows.len());
     assert_eq!(manifest.inputs[0].entries, 300);
-    assert_eq!(manifest.suites[0].entries, 109);
+    let suite = std::fs::read_to_string(fixtures().join("suites/household.json")).unwrap();
+    assert_eq!(manifest.suites[0].entries, suite.matches("\"role\": \"user\"").count());
 }
 
 #[test]
@@ -130,16 +132,38 @@ fn a_planted_exam_case_is_caught_and_named() {
     let mut rows = household(50);
     let mut planted = rows[3].clone();
     planted.messages[1].content = "On what weekday does the council meet, please?".into();
+    rows.push(planted.clone());
+    // No two words in a row are the exam's, the sentence is.
+    planted.messages[1].content = "On what evening does the chess trainer await us?".into();
     rows.push(planted);
     let folder = TempDir::new().unwrap();
     let mut config = config(&folder, &rows, Recipe::Balanced);
     let set = Dataset::build(&config).unwrap();
-    let [leak] = set.report.leaks.as_slice() else { panic!("{:?}", set.report.leaks) };
-    assert_eq!((leak.row, leak.case.as_str()), (50, "domain-council-day"));
-    assert!(set.rows.iter().all(|row| !row.messages[1].content.contains("council meet, please")));
+    let [by_words, by_build] = set.report.leaks.as_slice() else {
+        panic!("{:?}", set.report.leaks)
+    };
+    let leak = (by_words.row, by_words.case.as_str(), by_words.by);
+    assert_eq!(leak, (50, "domain-council-day", Measure::Words));
+    let leak = (by_build.row, by_build.case.as_str(), by_build.by);
+    assert_eq!(leak, (51, "domain-piano-lesson", Measure::Build));
+    let asked = |text: &str| set.rows.iter().any(|row| row.messages[1].content.contains(text));
+    assert!(!asked("council meet, please") && !asked("chess trainer"));
 
-    config.leaks.allow = vec!["domain-council-day".into()];
-    assert!(Dataset::build(&config).unwrap().report.leaks.is_empty());
+    let allowlist = folder.path().join("allowed.yaml");
+    let allow = |text: &str| std::fs::write(&allowlist, text).unwrap();
+    config.leaks.allowlist = Some(allowlist.clone());
+    allow("- {case: domain-council-day, reason: the plainest way to ask}");
+    let leaks = Dataset::build(&config).unwrap().report.leaks;
+    assert!(matches!(&leaks[..], [leak] if leak.row == 51), "{leaks:?}");
+    for (text, says) in [
+        ("- {case: domain-council-day, reason: ''}", "domain-council-day.reason: expected why"),
+        ("- {case: domain-council-day}", "allowed.yaml:1:"),
+        ("- {cause: x, reason: y}", "cause"),
+    ] {
+        allow(text);
+        let error = Dataset::build(&config).unwrap_err().to_string();
+        assert!(error.contains(says), "{text}: {error}");
+    }
 }
 
 #[test]

@@ -107,7 +107,8 @@ fn damaged_files_are_refused_with_line_and_column() {
         }
     }
     std::fs::write(folder.path().join("set"), b"goal,target\n\xff,x").unwrap();
-    assert!(read(Form::AdvBench, folder.path().join("set")).is_err(), "not UTF-8");
+    let error = read(Form::AdvBench, folder.path().join("set")).unwrap_err().to_string();
+    assert!(error.ends_with("set:2:1: expected UTF-8, found the byte 0xff"), "{error}");
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! Training rows: every entry of the household in several wordings.
 
-use std::collections::{BTreeSet, HashMap};
-
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde_json::Map;
 
 use super::{Fact, Household, Phrasings, Scenario, Tool, Topic};
 use crate::council::Agent;
-use crate::grams::Grams;
+use crate::grams::{Grams, Index};
 use crate::random::rng;
 use crate::row::{Exchange, Kind, Meta, Row};
 use crate::{Council, Error, Result, Template};
@@ -44,7 +42,7 @@ impl Household {
         let mut candidates = pool.candidates()?;
         candidates.shuffle(&mut rng(seed, "order"));
         candidates.sort_by_key(|candidate| (candidate.late, candidate.round));
-        let distinct = Distinct::default().filter(candidates);
+        let distinct = distinct(candidates);
         if distinct.len() < count {
             return Err(Error::TooManyRows { asked: count, available: distinct.len() });
         }
@@ -222,35 +220,16 @@ fn turn<T>(list: &[T], nth: usize) -> &T {
 }
 
 /// Keeps the first of rows that are alike.
-#[derive(Default)]
-struct Distinct {
-    kept: Vec<Grams>,
-    with: HashMap<u64, Vec<usize>>,
-}
-
-impl Distinct {
-    fn filter(mut self, candidates: Vec<Candidate>) -> Vec<Row> {
-        let rows = candidates.into_iter().map(|candidate| candidate.row);
-        rows.filter(|row| self.is_new(row)).collect()
-    }
-
-    fn is_new(&mut self, row: &Row) -> bool {
+fn distinct(candidates: Vec<Candidate>) -> Vec<Row> {
+    let mut kept = Index::default();
+    let rows = candidates.into_iter().map(|candidate| candidate.row);
+    let new = |row: &Row| {
         let grams = Grams::of(&row.said(), 3);
-        // Rows that share no gram need not be compared.
-        let near: BTreeSet<usize> = grams
-            .hashes()
-            .iter()
-            .filter_map(|gram| self.with.get(gram))
-            .flatten()
-            .copied()
-            .collect();
-        if near.iter().any(|i| self.kept[*i].jaccard(&grams) >= TOO_ALIKE) {
-            return false;
+        let new = kept.near(&grams, TOO_ALIKE).is_empty();
+        if new {
+            kept.add(&grams);
         }
-        for gram in grams.hashes() {
-            self.with.entry(*gram).or_default().push(self.kept.len());
-        }
-        self.kept.push(grams);
-        true
-    }
+        new
+    };
+    rows.filter(new).collect()
 }

@@ -113,5 +113,18 @@ impl Prompt {
 
 /// The text of a file that must be UTF-8.
 fn text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })
+    let bytes =
+        std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let before = String::from_utf8_lossy(good);
+        let line = before.split('\n').next_back().unwrap_or_default();
+        Error::Source {
+            path: path.to_path_buf(),
+            line: before.matches('\n').count() as u64 + 1,
+            column: line.chars().count() as u64 + 1,
+            expected: "UTF-8".into(),
+            found: format!("the byte {:#04x}", bad.first().copied().unwrap_or_default()),
+        }
+    })
 }

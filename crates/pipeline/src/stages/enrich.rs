@@ -136,7 +136,7 @@ impl Enrich<'_> {
         questions.read(self.suite)?;
         let rows =
             jsonl::Reader::open(train)?.conversations().collect::<chat_format::Result<Vec<_>>>()?;
-        let leaks = questions.leaks(&rows, &config.leaks);
+        let leaks = questions.leaks(&rows, &config.leaks)?;
         Ok(leaks.into_iter().map(|leak| leak.case).collect())
     }
 }
