@@ -27,6 +27,9 @@ struct Cli {
     /// The exam.
     #[arg(long)]
     suite: PathBuf,
+    /// Only the cases with this tag, such as the household exam's `core`.
+    #[arg(long, conflicts_with = "smoke")]
+    tag: Option<String>,
     /// Where the answers go; one folder for one run.
     #[arg(long)]
     out: PathBuf,
@@ -61,8 +64,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    let full = Suite::load(&cli.suite)?;
-    let suite = if cli.smoke { full.smoke(3) } else { full };
+    let whole = Suite::load(&cli.suite)?;
+    let suite = match &cli.tag {
+        Some(tag) => whole.tagged(tag)?,
+        None if cli.smoke => whole.smoke(3),
+        None => whole,
+    };
     let model = models::Model::open(&cli.model)?;
     let tokenizer = chat_format::ChatTokenizer::open(&cli.model)?;
     let adapter = match &cli.adapter {
