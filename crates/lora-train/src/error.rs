@@ -179,6 +179,15 @@ pub enum Error {
         differences: Vec<String>,
     },
 
+    /// The inputs of layers do not fit the memory and cannot be kept in a file either.
+    #[error("{}: cannot keep the inputs of layers there: {source}", folder.display())]
+    Spill {
+        /// The folder of the file.
+        folder: PathBuf,
+        /// The system's own reason.
+        source: io::Error,
+    },
+
     /// A lane ended before its work did; its own message went to the panic hook.
     #[error("a training thread ended before its work was done")]
     LaneLost,

@@ -1,8 +1,12 @@
 //! The records of `metrics.jsonl`, and the memory figures in them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::config::Bytes;
+pub use crate::engine::InputPlace;
 
 /// One line of `metrics.jsonl`.
 ///
@@ -53,11 +57,9 @@ pub enum Event {
         parameters: u64,
         /// Adapted decoder layers.
         layers: u64,
-        /// Threads that share an update.
-        lanes: u64,
-        /// The most MLX is expected to hold at once, where it can be told.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        estimated_memory_bytes: Option<u64>,
+        /// How the work is cut, and what of it is in memory.
+        #[serde(flatten)]
+        work: WorkPlan,
     },
     /// The loss on rows that are not trained on.
     Validation {
@@ -70,6 +72,49 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+}
+
+/// How the work of an update is cut, and what of it is in memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkPlan {
+    /// Threads that share an update.
+    pub lanes: u64,
+    /// Most tokens of a micro-batch; a longer row gets one of its own.
+    pub tokens_per_step: u64,
+    /// Layers whose weights are in memory ready for use.
+    pub dequantized_layers: u64,
+    /// Layers whose weights are in memory as in the checkpoint.
+    pub packed_layers: u64,
+    /// Layers whose weights are read from the checkpoint each time.
+    pub streamed_layers: u64,
+    /// Where what enters each layer waits for the backward pass.
+    pub inputs: InputPlace,
+    /// What a lane may keep from the forward pass, instead of computing it again.
+    pub kept_bytes: u64,
+    /// The most MLX is expected to hold at once.
+    pub estimated_memory_bytes: u64,
+}
+
+impl fmt::Display for WorkPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lanes, tokens_per_step, kept_bytes, estimated_memory_bytes, .. } = *self;
+        write!(f, "{lanes} lanes of {tokens_per_step} tokens; layers:")?;
+        for (count, held) in [
+            (self.dequantized_layers, "dequantized"),
+            (self.packed_layers, "packed"),
+            (self.streamed_layers, "streamed"),
+        ] {
+            if count > 0 {
+                write!(f, " {count} {held},")?;
+            }
+        }
+        let place = match self.inputs {
+            InputPlace::Memory => "memory",
+            InputPlace::File => "a file",
+        };
+        let (kept, expected) = (Bytes(kept_bytes), Bytes(estimated_memory_bytes));
+        write!(f, " inputs in {place}, {kept} kept a lane; {expected} expected at the peak")
+    }
 }
 
 /// Resident memory of this process in bytes; `None` where the system does not tell.

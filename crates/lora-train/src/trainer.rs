@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::batch::{Cursor, MicroBatch, Sampler, pack};
 use crate::checkpoint::{Checkpoint, Identity, Position};
 use crate::config::{Batches, OnBadLoss, TrainConfig};
-use crate::engine::{Engine, Layout, Plan};
+use crate::engine::{Costs, Engine, Layout, Load, Plan};
 use crate::metrics::{self, Event, Record, Update};
 use crate::run_folder::RunFolder;
 use crate::{
@@ -60,6 +60,10 @@ pub struct Outcome {
     pub updates: u64,
     /// The lowest validation loss and the step it was measured at.
     pub best: Option<(u64, f64)>,
+    /// The most that MLX was expected to hold.
+    pub estimated_memory_bytes: u64,
+    /// The most that it did hold.
+    pub peak_memory_bytes: u64,
 }
 
 /// One training run.
@@ -104,15 +108,21 @@ impl Trainer {
             Start::Afresh => None,
             Start::Resume => folder.newest()?,
         };
+        let mut optimizer = Optimizer::new(&config);
+        let load = Load::new(
+            &data.train,
+            config.batch_size * config.grad_accumulation_steps,
+            data.valid.as_ref(),
+        );
+        let costs = Costs { model: &model, layout: &layout, optimizer: &optimizer, load };
         let identity = Identity {
             config: serde_json::to_value(&config).map_err(Error::Json)?,
             data: digest(&data),
             plan: match &saved {
                 Some((_, saved)) => saved.position.identity.plan.clone(),
-                None => Plan::new(&config, &model, &layout)?,
+                None => Plan::new(&config, &costs)?,
             },
         };
-        let mut optimizer = Optimizer::new(&config);
         let (factors, position) = match saved {
             Some((path, saved)) => {
                 let differences = saved.position.identity.differences(&identity);
@@ -132,7 +142,9 @@ impl Trainer {
         };
         let rows = data.train.rows().len();
         let sampler = Sampler::new(rows, config.seed, position.cursor);
-        let engine = Engine::start(&model, layout.clone(), position.identity.plan.clone());
+        let plan = position.identity.plan.clone();
+        let model = model.with_weights(plan.ends, &plan.layers)?;
+        let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path)?;
         Ok(Self {
             model,
             config,
@@ -175,18 +187,25 @@ impl Trainer {
             let best = self.folder.best(&self.model)?;
             self.folder.save_adapter(&best, &self.model, &self.notes()?)?;
         }
-        Ok(Outcome { ending, step: self.position.step, updates, best: self.position.best })
+        Ok(Outcome {
+            ending,
+            step: self.position.step,
+            updates,
+            best: self.position.best,
+            estimated_memory_bytes: self.engine.plan().estimated_bytes,
+            peak_memory_bytes: metrics::peak_memory()?,
+        })
     }
 
     /// Tells the plan; a new run also measures the untrained adapter.
     fn begin(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        let plan = self.engine.plan();
         let plan = Record::Event(Event::Plan {
             rows: self.data.train.rows().len() as u64,
             updates,
             parameters: self.factors.values().map(|factor| factor.size() as u64).sum(),
             layers: self.layout.adapted_layers() as u64,
-            lanes: self.engine.plan().lanes as u64,
-            estimated_memory_bytes: Some(self.engine.plan().estimated_bytes),
+            work: plan.summary(),
         });
         if self.position.metrics_bytes > 0 {
             return Ok(observer.observe(Progress::Recorded(&plan)));
@@ -407,7 +426,7 @@ fn fits(layout: &Layout, factors: &Tensors, path: &Path) -> Result<()> {
     for (name, shape) in layout.shapes() {
         surplus.retain(|other| *other != name);
         let found = factors.get(name).map(mlx_rs::Array::shape);
-        if found != Some(&shape) {
+        if found != Some(shape.as_slice()) {
             let found = found.map_or("no such tensor".into(), |shape| format!("{shape:?}"));
             return Err(mismatch(name, format!("{shape:?}"), found));
         }

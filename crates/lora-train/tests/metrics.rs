@@ -1,7 +1,8 @@
 //! The lines of `metrics.jsonl`.
 
 use lora_train::metrics::{
-    Event, Record, Update, machine_memory, peak_memory, reset_peak_memory, resident_memory,
+    Event, InputPlace, Record, Update, WorkPlan, machine_memory, peak_memory, reset_peak_memory,
+    resident_memory,
 };
 
 fn update() -> Update {
@@ -47,8 +48,16 @@ fn records_are_read_back_as_what_they_were() {
         updates: 4,
         parameters: 1000,
         layers: 2,
-        lanes: 1,
-        estimated_memory_bytes: None,
+        work: WorkPlan {
+            lanes: 1,
+            tokens_per_step: 128,
+            dequantized_layers: 0,
+            packed_layers: 1,
+            streamed_layers: 1,
+            inputs: InputPlace::File,
+            kept_bytes: 0,
+            estimated_memory_bytes: 3_000_000,
+        },
     };
     for record in [Record::Update(update()), Record::Event(plan)] {
         let line = serde_json::to_string(&record).unwrap();

@@ -1,4 +1,5 @@
-//! Five updates against those of `mlx_lm.lora` (`fixtures/golden/mlx_lm/parity.py`).
+//! Five updates against those of `mlx_lm.lora`: of a Llama (`fixtures/golden/mlx_lm/parity.py`) and of
+//! the kinds of Gemma 4 (`fixtures/golden/gemma4/parity.py`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,10 @@ struct Golden {
 
 #[derive(Deserialize)]
 struct Case {
-    num_layers: usize,
+    /// The checkpoint's folder.
+    #[serde(default = "only")]
+    model: String,
+    num_layers: i64,
     lora_parameters: Value,
     offset: usize,
     optimizer: String,
@@ -28,12 +32,16 @@ struct Case {
     losses: Vec<f64>,
 }
 
+fn only() -> String {
+    "model".into()
+}
+
 /// Of the largest distance that any number of the adapter moves. Both sides compute in f32, in
 /// another order; Adam's division by the gradient's own size makes most of what is left of that.
 const TOLERANCE: f32 = 2e-3;
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/mlx_lm").join(name)
+fn fixtures(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(family)
 }
 
 fn adapter(path: &Path) -> HashMap<String, Array> {
@@ -52,9 +60,20 @@ fn largest_difference(ours: &HashMap<String, Array>, theirs: &HashMap<String, Ar
 
 #[test]
 fn five_updates_end_where_mlx_lms_do() {
+    compare("mlx_lm", 2);
+}
+
+/// Windows, keys and values shared by several layers, inputs of each layer, experts.
+#[test]
+fn five_updates_of_gemma_4_end_where_mlx_lms_do() {
+    compare("gemma4", 4);
+}
+
+fn compare(family: &str, cases: usize) {
+    let fixture = |name: &str| fixtures(family).join(name);
     let golden = std::fs::read_to_string(fixture("parity.json")).unwrap();
     let golden: Golden = serde_json::from_str(&golden).unwrap();
-    assert_eq!(golden.cases.len(), 2);
+    assert_eq!(golden.cases.len(), cases);
     for (name, case) in golden.cases {
         let folder = tempfile::tempdir().unwrap();
         let start = fixture(&format!("{name}.start.safetensors"));
@@ -74,7 +93,7 @@ fn five_updates_end_where_mlx_lms_do() {
         .unwrap();
         config.validate().unwrap();
 
-        let model = Model::open(fixture("model")).unwrap();
+        let model = Model::open(fixture(&case.model)).unwrap();
         let length = golden.tokens.len();
         let trained = std::iter::once(case.offset.max(1)..length).collect();
         let row = Example { tokens: golden.tokens.clone(), trained };

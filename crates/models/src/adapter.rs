@@ -6,6 +6,7 @@ use safetensors::tensor::{Dtype as FileDtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::safetensors_files;
+use crate::checkpoint::store::Store;
 use crate::error::Differences;
 use crate::layer::Layer;
 use crate::{Error, Model, Result};
@@ -16,9 +17,9 @@ const CONFIG: &str = "adapter_config.json";
 /// A low-rank update of one linear layer: `y = W x + scale * ((x A) B)`.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    /// `A`: `[in, rank]`, f32.
+    /// `A`: `[in, rank]`, f32; of stacked experts `[experts, rank, in]`.
     pub a: Array,
-    /// `B`: `[rank, out]`, f32.
+    /// `B`: `[rank, out]`, f32; of stacked experts `[experts, out, rank]`.
     pub b: Array,
     /// The strength, used as it is (not divided by the rank).
     pub scale: f32,
@@ -47,12 +48,19 @@ impl Dropout {
 impl Lora {
     /// `scale * ((x A) B)`, the scale applied where the array is smallest.
     pub(crate) fn delta(&self, x: &Array) -> Result<Array> {
-        let low = match &self.dropout {
-            Some(dropout) => dropout.apply(x)?.matmul(&self.a)?,
-            None => x.matmul(&self.a)?,
-        };
+        let low = self.dropped(x)?.matmul(&self.a)?;
         let low = low.multiply(Array::from_f32(self.scale))?;
         Ok(low.matmul(&self.b)?)
+    }
+
+    fn rank(&self) -> i32 {
+        // The stacked factors of experts are the transposes of the others.
+        if self.a.ndim() == 3 { self.a.dim(1) } else { self.a.dim(-1) }
+    }
+
+    /// What is left of `x` after dropout, if there is any.
+    pub(crate) fn dropped(&self, x: &Array) -> Result<Array> {
+        self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(x))
     }
 }
 
@@ -160,7 +168,9 @@ impl Adapter {
         let config = AdapterConfig::load(&folder.join(CONFIG))?;
         let LoraParameters { rank, scale, .. } = config.lora_parameters;
         let path = folder.join(TENSORS);
-        let mut arrays = safetensors_files::load(&path)?;
+        let mut store = Store::default();
+        safetensors_files::list(&path, &mut store)?;
+        let mut arrays = store.read_all()?;
         let mut differences = Differences::default();
         let mut layers = Vec::with_capacity(model.layers().len());
         for (index, layer) in model.layers().iter().enumerate() {
@@ -215,17 +225,17 @@ impl Adapter {
         Ok(durable::write(path, file)?)
     }
 
-    /// What `adapter_config.json` has to say about these updates.
-    fn config(&self) -> Result<AdapterConfig> {
+    /// Rank and scale, the same for all updates.
+    pub(crate) fn strength(&self) -> Result<(usize, f32)> {
         let updates = || self.layers.iter().flat_map(LayerAdapter::iter);
         let Some((first_path, first)) = updates().next() else {
             return Err(Error::Adapter { reason: "it updates no layer at all".into() });
         };
-        let (rank, scale) = (first.a.dim(-1), first.scale);
+        let (rank, scale) = (first.rank(), first.scale);
         if let Some((path, lora)) =
-            updates().find(|(_, lora)| lora.a.dim(-1) != rank || lora.scale != scale)
+            updates().find(|(_, lora)| lora.rank() != rank || lora.scale != scale)
         {
-            let (other_rank, other_scale) = (lora.a.dim(-1), lora.scale);
+            let (other_rank, other_scale) = (lora.rank(), lora.scale);
             return Err(Error::Adapter {
                 reason: format!(
                     "one rank and scale expected, found {rank} and {scale} at {first_path}, \
@@ -233,13 +243,20 @@ impl Adapter {
                 ),
             });
         }
+        Ok((rank as usize, scale))
+    }
+
+    /// What `adapter_config.json` has to say about these updates.
+    fn config(&self) -> Result<AdapterConfig> {
+        let (rank, scale) = self.strength()?;
         let untouched = self.layers.iter().take_while(|layer| layer.is_empty()).count();
-        let keys: BTreeSet<String> = updates().map(|(path, _)| path.to_owned()).collect();
+        let updates = self.layers.iter().flat_map(LayerAdapter::iter);
+        let keys: BTreeSet<String> = updates.map(|(path, _)| path.to_owned()).collect();
         Ok(AdapterConfig {
             fine_tune_type: "lora".into(),
             num_layers: (self.layers.len() - untouched) as i64,
             lora_parameters: LoraParameters {
-                rank: rank as usize,
+                rank,
                 scale,
                 dropout: 0.0,
                 keys: Some(keys.into_iter().collect()),
@@ -282,11 +299,11 @@ fn take_layer(
     let mut updates = Vec::new();
     for spec in layer.linears() {
         let names = ["lora_a", "lora_b"].map(|part| format!("{prefix}.{}.{part}", spec.path));
-        let shapes = [[spec.in_features, rank], [rank, spec.out_features]];
+        let shapes = spec.factor_shapes(rank);
         let found = names.each_ref().map(|name| arrays.remove(name));
-        for ((name, shape), found) in names.iter().zip(shapes).zip(&found) {
+        for ((name, shape), found) in names.iter().zip(&shapes).zip(&found) {
             match found {
-                Some(array) if array.shape() == shape.map(|n| n as i32) => {}
+                Some(array) if *array.shape() == **shape => {}
                 Some(array) => differences.mismatched.push((
                     name.clone(),
                     format!("{shape:?}"),

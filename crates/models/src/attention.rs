@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_attention};
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
 use crate::cache::KvCache;
@@ -26,6 +27,26 @@ pub(crate) enum Attend<'a> {
     Step { cache: &'a mut KvCache, column: usize, mask: Option<&'a Array> },
 }
 
+/// What distinguishes the attention of one layer from that of another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// How many tokens each one sees, itself included; all before it without a window.
+    pub window: Option<usize>,
+    /// Whose keys and values these are.
+    pub keys: Keys,
+}
+
+/// Whose keys and values a layer looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Its own, which it remembers.
+    Own,
+    /// Those of an earlier layer, which has put them into the cache already.
+    Shared,
+}
+
 /// Queries `[1, T, heads, d]`, keys and values `[1, T, kv_heads, d]`.
 pub(crate) struct Projections {
     pub queries: Array,
@@ -37,16 +58,19 @@ pub(crate) struct Projections {
 pub(crate) fn attend(
     qkv: &Projections,
     batch: &Batch,
-    scale: f32,
+    look: Look,
     attend: Attend<'_>,
 ) -> Result<Array> {
     match attend {
-        Attend::Rows => by_row(qkv, batch, scale, |_, _, _| Ok(())),
-        Attend::Prompts { cache, first, width } => by_row(qkv, batch, scale, |row, k, v| {
+        Attend::Rows => by_row(qkv, batch, look, |_, _, _| Ok(())),
+        Attend::Prompts { cache, first, width } => by_row(qkv, batch, look, |row, k, v| {
             let length = k.dim(2) as usize;
-            cache.write(first + row, width - length, k, v)
+            match look.keys {
+                Keys::Own => cache.write(first + row, width - length, k, v),
+                Keys::Shared => Ok(()),
+            }
         }),
-        Attend::Step { cache, column, mask } => step(qkv, &batch.core, scale, cache, column, mask),
+        Attend::Step { cache, column, mask } => step(qkv, &batch.core, look, cache, column, mask),
     }
 }
 
@@ -55,7 +79,7 @@ pub(crate) fn attend(
 fn by_row(
     qkv: &Projections,
     batch: &Batch,
-    scale: f32,
+    look: Look,
     mut remember: impl FnMut(usize, &Array, &Array) -> Result<()>,
 ) -> Result<Array> {
     let cuts = batch.rows.cuts();
@@ -69,7 +93,7 @@ fn by_row(
     let mut outputs = Vec::with_capacity(queries.len());
     for (row, ((q, k), v)) in queries.iter().zip(&keys).zip(&values).enumerate() {
         remember(row, k, v)?;
-        outputs.push(batch.core.causal(q, k, v, scale)?);
+        outputs.push(batch.core.row(q, k, v, look)?);
     }
     let joined = ops::concatenate(&outputs, 2)?.transpose_axes(&[0, 2, 1, 3])?;
     Ok(joined.flatten(2, -1)?)
@@ -80,7 +104,7 @@ fn by_row(
 fn step(
     qkv: &Projections,
     core: &Core,
-    scale: f32,
+    look: Look,
     cache: &mut KvCache,
     column: usize,
     mask: Option<&Array>,
@@ -88,57 +112,108 @@ fn step(
     let (batch, heads, width) = (qkv.queries.dim(1), qkv.queries.dim(2), qkv.queries.dim(3));
     let kv_heads = qkv.keys.dim(2);
     let queries = qkv.queries.reshape(&[batch, kv_heads, heads / kv_heads, width])?;
-    let keys = qkv.keys.reshape(&[batch, kv_heads, 1, width])?;
-    let values = qkv.values.reshape(&[batch, kv_heads, 1, width])?;
-    cache.write(0, column, &keys, &values)?;
-    let (keys, values) = cache.up_to(column + 1)?;
-    let output = core.masked(&queries, &keys, &values, scale, mask)?;
+    if look.keys == Keys::Own {
+        let keys = qkv.keys.reshape(&[batch, kv_heads, 1, width])?;
+        let values = qkv.values.reshape(&[batch, kv_heads, 1, width])?;
+        cache.write(0, column, &keys, &values)?;
+    }
+    // All rows end at the same column, so the same columns are in every row's window.
+    let first = look.window.map_or(0, |window| (column + 1).saturating_sub(window));
+    let (keys, values) = cache.columns(first..column + 1)?;
+    let mask = match mask {
+        Some(mask) if first > 0 => Some(mask.try_index((.., .., .., first as i32..))?),
+        mask => mask.cloned(),
+    };
+    let output = core.weighted(&queries, &keys, &values, look.scale, mask.as_ref())?;
     Ok(output.reshape(&[1, batch, heads * width])?)
 }
 
-/// How softmax(q k) v is computed.
+/// How softmax(q k) v is computed, and the masks of one micro-batch.
 #[derive(Clone, Debug)]
-pub(crate) enum Core {
-    /// By the device's fused operation.
-    Fused,
-    /// Spelled out, as MLX would on a CPU too, but with our own softmax and one matrix product for
-    /// all query heads that share a key head. The causal masks by row length.
-    Spelled { causal: BTreeMap<i32, Array> },
+pub(crate) struct Core {
+    kernels: Kernels,
+    /// Causal masks by length, where the device has no fused operation that needs none.
+    causal: BTreeMap<i32, Array>,
+    /// What a block of a window's length sees of the block before it and of itself, `[w, 2w]`;
+    /// where a row is longer than the window.
+    band: Option<Array>,
 }
 
 impl Core {
-    pub fn new(kernels: Kernels, rows: &Rows) -> Self {
-        match kernels {
-            Kernels::Native => Self::Fused,
-            Kernels::Blas => {
-                let lengths = rows.lengths().iter().map(|&length| length as i32);
-                let masked = lengths.filter(|&length| length > 1);
-                Self::Spelled { causal: masked.map(|n| (n, causal_mask(n))).collect() }
-            }
+    /// For rows of these lengths, in a model some of whose layers may look through a `window`.
+    pub fn new(kernels: Kernels, rows: &Rows, window: Option<usize>) -> Result<Self> {
+        let window = window.filter(|&window| rows.lengths().iter().any(|&length| length > window));
+        let mut core = Self { kernels, causal: BTreeMap::new(), band: None };
+        if kernels == Kernels::Blas {
+            let lengths = rows.lengths().iter().copied().chain(window).map(|length| length as i32);
+            let masked = lengths.filter(|&length| length > 1);
+            core.causal = masked.map(|n| (n, mask(n, n, |i, j| j <= i))).collect();
         }
+        if let Some(w) = window.map(|window| window as i32) {
+            core.band = Some(mask(w, 2 * w, |i, j| i < j && j <= i + w).as_dtype(kernels.dtype())?);
+        }
+        Ok(core)
     }
 
     /// One row: queries `[1, heads, t, d]`, keys and values `[1, kv_heads, t, d]`.
+    fn row(&self, q: &Array, k: &Array, v: &Array, look: Look) -> Result<Array> {
+        match (look.window, &self.band) {
+            (Some(window), Some(band)) if (q.dim(2) as usize) > window => {
+                self.blocks(q, k, v, look.scale, band)
+            }
+            _ => self.causal(q, k, v, look.scale),
+        }
+    }
+
+    /// A row longer than the window, in blocks of the window's length: each sees the block before
+    /// it and itself, so that time and memory grow with the length, not with its square.
+    fn blocks(&self, q: &Array, k: &Array, v: &Array, scale: f32, band: &Array) -> Result<Array> {
+        let (length, window) = (q.dim(2), band.dim(0));
+        let cuts: Vec<i32> = (window..length).step_by(window as usize).collect();
+        let split = |array: &Array| array.split_at_indices(&cuts, 2);
+        let (q, k, v) = (split(q)?, split(k)?, split(v)?);
+        let mut outputs = Vec::with_capacity(q.len());
+        let mut before: Option<[&Array; 2]> = None;
+        for ((q, k), v) in q.iter().zip(&k).zip(&v) {
+            outputs.push(match before {
+                None => self.causal(q, k, v, scale)?,
+                Some([earlier_k, earlier_v]) => {
+                    let mask = band.try_index((..q.dim(2), ..window + q.dim(2)))?;
+                    let keys = ops::concatenate(&[earlier_k, k], 2)?;
+                    let values = ops::concatenate(&[earlier_v, v], 2)?;
+                    self.masked(q, &keys, &values, scale, &mask)?
+                }
+            });
+            before = Some([k, v]);
+        }
+        Ok(ops::concatenate(&outputs, 2)?)
+    }
+
+    /// Each of `t` queries `[1, heads, t, d]` sees as many of the `t` keys as come before it, and
+    /// its own.
     fn causal(&self, q: &Array, k: &Array, v: &Array, scale: f32) -> Result<Array> {
-        let Self::Spelled { causal } = self else {
-            let mask = (q.dim(2) > 1).then_some(Mask::Causal);
-            return Ok(scaled_dot_product_attention(q, k, v, scale, mask, None)?);
-        };
-        let (heads, length, width) = (q.dim(1), q.dim(2), q.dim(3));
-        let (kv_heads, group) = (k.dim(1), heads / k.dim(1));
-        let queries = q.reshape(&[1, kv_heads, group * length, width])?;
-        let scores = scores(&queries, k, scale)?.reshape(&[kv_heads, group, length, length])?;
-        let scores = match causal.get(&length) {
-            Some(mask) => scores.add(mask)?,
-            None => scores,
-        };
-        let weights = softmax(&scores)?.reshape(&[1, kv_heads, group * length, length])?;
-        Ok(weights.matmul(v)?.reshape(&[1, heads, length, width])?)
+        match (self.kernels, self.causal.get(&q.dim(2))) {
+            (Kernels::Native, _) => {
+                let mask = (q.dim(2) > 1).then_some(Mask::Causal);
+                Ok(scaled_dot_product_attention(q, k, v, scale, mask, None)?)
+            }
+            (Kernels::Blas, mask) => grouped(q, k, v, scale, mask),
+        }
+    }
+
+    /// Queries `[1, heads, t, d]`, keys and values `[1, kv_heads, n, d]`, mask `[t, n]`.
+    fn masked(&self, q: &Array, k: &Array, v: &Array, scale: f32, mask: &Array) -> Result<Array> {
+        match self.kernels {
+            Kernels::Native => {
+                Ok(scaled_dot_product_attention(q, k, v, scale, Some(Mask::Array(mask)), None)?)
+            }
+            Kernels::Blas => grouped(q, k, v, scale, Some(mask)),
+        }
     }
 
     /// Queries `[B, heads, r, d]`, keys and values `[B, heads, n, d]`, a mask that broadcasts to
     /// `[B, heads, r, n]`.
-    fn masked(
+    fn weighted(
         &self,
         q: &Array,
         k: &Array,
@@ -146,11 +221,11 @@ impl Core {
         scale: f32,
         mask: Option<&Array>,
     ) -> Result<Array> {
-        match self {
-            Self::Fused => {
+        match self.kernels {
+            Kernels::Native => {
                 Ok(scaled_dot_product_attention(q, k, v, scale, mask.map(Mask::Array), None)?)
             }
-            Self::Spelled { .. } => {
+            Kernels::Blas => {
                 let scores = scores(q, k, scale)?;
                 let scores = match mask {
                     Some(mask) => scores.add(mask)?,
@@ -162,12 +237,32 @@ impl Core {
     }
 }
 
-fn scores(queries: &Array, keys: &Array, scale: f32) -> Result<Array> {
-    let queries = queries.multiply(Array::from_f32(scale))?;
-    Ok(queries.matmul(keys.swap_axes(-1, -2)?)?)
+/// Spelled out, as MLX would on a CPU too, but with our own softmax and one matrix product for all
+/// query heads that share a key head.
+fn grouped(q: &Array, k: &Array, v: &Array, scale: f32, mask: Option<&Array>) -> Result<Array> {
+    let (heads, length, width) = (q.dim(1), q.dim(2), q.dim(3));
+    let (kv_heads, seen) = (k.dim(1), k.dim(2));
+    let group = heads / kv_heads;
+    let queries = q.reshape(&[1, kv_heads, group * length, width])?;
+    let scores = scores(&queries, k, scale)?.reshape(&[kv_heads, group, length, seen])?;
+    let scores = match mask {
+        Some(mask) => scores.add(mask)?,
+        None => scores,
+    };
+    let weights = softmax(&scores)?.reshape(&[1, kv_heads, group * length, seen])?;
+    Ok(weights.matmul(v)?.reshape(&[1, heads, length, width])?)
 }
 
-fn causal_mask(length: i32) -> Array {
-    let row = |i: i32| (0..length).map(move |j| if j <= i { 0.0 } else { HIDDEN });
-    Array::from_iter((0..length).flat_map(row), &[length, length])
+fn scores(queries: &Array, keys: &Array, scale: f32) -> Result<Array> {
+    let scaled = match scale {
+        1.0 => queries.clone(),
+        scale => queries.multiply(Array::from_f32(scale))?,
+    };
+    Ok(scaled.matmul(keys.swap_axes(-1, -2)?)?)
+}
+
+/// Zero where query `i` of `rows` sees key `j` of `columns`.
+fn mask(rows: i32, columns: i32, sees: impl Fn(i32, i32) -> bool + Copy) -> Array {
+    let row = |i: i32| (0..columns).map(move |j| if sees(i, j) { 0.0 } else { HIDDEN });
+    Array::from_iter((0..rows).flat_map(row), &[rows, columns])
 }

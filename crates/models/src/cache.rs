@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::{Array, Dtype, ops};
 
@@ -41,10 +43,10 @@ impl KvCache {
         Ok(())
     }
 
-    /// The first columns of all rows.
-    pub fn up_to(&self, columns: usize) -> Result<(Array, Array)> {
-        let view = (.., .., ..columns as i32, ..);
-        Ok((self.keys.try_index(view)?, self.values.try_index(view)?))
+    /// These columns of all rows.
+    pub fn columns(&self, columns: Range<usize>) -> Result<(Array, Array)> {
+        let view = (.., .., columns.start as i32..columns.end as i32, ..);
+        Ok((self.keys.try_index(view.clone())?, self.values.try_index(view)?))
     }
 
     /// Keeps only the given rows.

@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::checkpoint::Expected;
-use crate::llama;
 use crate::rope::RopeStyle;
 use crate::{Error, Result};
+use crate::{gemma4, llama};
 
-/// The architectures that [`Model::open`](crate::Model::open) accepts, by the name a checkpoint
-/// calls itself.
-pub const SUPPORTED_ARCHITECTURES: &[&str] = &["llama"];
+/// The architectures that [`Model::open`](crate::Model::open) accepts, by the name that the
+/// `config.json` of a checkpoint has for them. Of GGUF files, `llama` only.
+pub const SUPPORTED_ARCHITECTURES: &[&str] = &["llama", "gemma4", "gemma4_text", "gemma4_unified"];
 
 /// The dimensions of a model, from `config.json` or from a GGUF header.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,15 +18,16 @@ pub struct Config {
     pub architecture: String,
     /// Width of the hidden states.
     pub hidden_size: usize,
-    /// Width inside the MLP.
+    /// Width inside the MLP; some layers of a Gemma 4 have twice as much.
     pub intermediate_size: usize,
     /// Decoder layers.
     pub num_layers: usize,
     /// Query heads.
     pub num_heads: usize,
-    /// Key and value heads; each serves `num_heads / num_kv_heads` query heads.
+    /// Key and value heads; each serves `num_heads / num_kv_heads` query heads. In a Gemma 4, those
+    /// of the sliding layers.
     pub num_kv_heads: usize,
-    /// Values per head.
+    /// Values per head; in a Gemma 4, of the sliding layers.
     pub head_dim: usize,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
@@ -36,14 +37,69 @@ pub struct Config {
     pub tied_embeddings: bool,
     /// Which values of a head the rotary embedding pairs.
     pub rope_style: RopeStyle,
-    /// Rotary frequencies of a head's pairs, in radians per position.
-    pub rope_frequencies: Vec<f64>,
+    /// Rotary frequencies of a head's pairs, in radians per position; one list for each kind of
+    /// layer.
+    pub rope_frequencies: Vec<Vec<f64>>,
+    /// Logits are `cap * tanh(z / cap)` of the output's products where this is set.
+    pub soft_cap: Option<f32>,
+    /// What the names of all tensors begin with.
+    pub(crate) root: &'static str,
+    pub(crate) family: Family,
+}
+
+/// What only one family has.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Family {
+    Llama,
+    Gemma4(gemma4::Shape),
 }
 
 impl Config {
+    /// No size may be larger: far above any model, and small enough that products of two fit MLX's
+    /// indices.
+    pub(crate) const MOST: usize = 1 << 24;
+
     /// What the names of a layer's tensors begin with, in checkpoints and in adapters.
     pub fn layer_prefix(&self, layer: usize) -> String {
-        format!("model.layers.{layer}")
+        format!("{}model.layers.{layer}", self.root)
+    }
+
+    /// A tensor outside the layers, for instance [`EMBEDDING`].
+    pub(crate) fn name(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// How far the layers that do not look at everything look back.
+    pub(crate) fn window(&self) -> Option<usize> {
+        match &self.family {
+            Family::Llama => None,
+            Family::Gemma4(shape) => Some(shape.window),
+        }
+    }
+
+    /// Key heads and values per head of each layer that has keys of its own. The layers that share
+    /// another's come after all those.
+    pub(crate) fn caches(&self) -> Vec<(usize, usize)> {
+        match &self.family {
+            Family::Llama => vec![(self.num_kv_heads, self.head_dim); self.num_layers],
+            Family::Gemma4(shape) => shape.caches(),
+        }
+    }
+
+    /// Which cache a layer reads, by the number of the layer that it belongs to.
+    pub(crate) fn cache_of(&self, layer: usize) -> usize {
+        match &self.family {
+            Family::Llama => layer,
+            Family::Gemma4(shape) => shape.cache_of(layer),
+        }
+    }
+
+    /// What embeddings are multiplied by, where they are.
+    pub(crate) fn embedding_scale(&self) -> Option<f32> {
+        match self.family {
+            Family::Llama => None,
+            Family::Gemma4(_) => Some((self.hidden_size as f32).sqrt()),
+        }
     }
 
     /// Number of weights in all.
@@ -51,7 +107,7 @@ impl Config {
         self.expected()
             .values()
             .map(|expected| match *expected {
-                Expected::Vector(length) => length,
+                Expected::Vector(length) | Expected::Parameter(length) => length,
                 Expected::Matrix { rows, columns } => rows * columns,
             })
             .sum()
@@ -61,15 +117,26 @@ impl Config {
     pub(crate) fn expected(&self) -> BTreeMap<String, Expected> {
         let matrix = Expected::Matrix { rows: self.vocab_size, columns: self.hidden_size };
         let mut expected = BTreeMap::from([
-            (EMBEDDING.to_owned(), matrix),
-            (FINAL_NORM.to_owned(), Expected::Vector(self.hidden_size)),
+            (self.name(EMBEDDING), matrix),
+            (self.name(FINAL_NORM), Expected::Vector(self.hidden_size)),
         ]);
         if !self.tied_embeddings {
-            expected.insert(OUTPUT.to_owned(), matrix);
+            expected.insert(self.name(OUTPUT), matrix);
         }
-        for layer in 0..self.num_layers {
-            let prefix = self.layer_prefix(layer);
-            let layer = llama::expected(self).into_iter();
+        if let Family::Gemma4(shape) = &self.family {
+            let shared = shape.expected(self).into_iter();
+            expected.extend(shared.map(|(path, tensor)| (self.name(path), tensor)));
+        }
+        for index in 0..self.num_layers {
+            let prefix = self.layer_prefix(index);
+            let layer = match &self.family {
+                Family::Llama => llama::expected(self),
+                Family::Gemma4(shape) => match shape.layers.get(index) {
+                    Some(layer) => shape.expected_in_layer(self, *layer),
+                    None => Vec::new(),
+                },
+            };
+            let layer = layer.into_iter();
             expected.extend(layer.map(|(path, tensor)| (format!("{prefix}.{path}"), tensor)));
         }
         expected
@@ -90,9 +157,8 @@ impl Config {
             let (key, expected) = (key.to_owned(), expected.to_owned());
             Err(Error::Config { path: path.to_path_buf(), key, expected, found })
         };
-        /// Far above any model, and small enough that products of two fit MLX's indices.
-        const LIMIT: usize = 1 << 24;
-        if let Some((key, size)) = sizes.into_iter().find(|(_, size)| !(1..=LIMIT).contains(size)) {
+        let fits = |size: usize| (1..=Self::MOST).contains(&size);
+        if let Some((key, size)) = sizes.into_iter().find(|&(_, size)| !fits(size)) {
             return wrong(key, "a size from 1 to 16,777,216", size.to_string());
         }
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
@@ -110,13 +176,14 @@ pub(crate) const EMBEDDING: &str = "model.embed_tokens";
 pub(crate) const FINAL_NORM: &str = "model.norm";
 pub(crate) const OUTPUT: &str = "lm_head";
 
-pub(crate) fn check_architecture(path: &Path, found: &str) -> Result<()> {
-    if SUPPORTED_ARCHITECTURES.contains(&found) {
+/// Refuses what is not among those supported in a file of this kind.
+pub(crate) fn check_architecture(path: &Path, found: &str, supported: &[&str]) -> Result<()> {
+    if supported.contains(&found) {
         return Ok(());
     }
     Err(Error::UnsupportedArchitecture {
         path: path.to_path_buf(),
         found: found.to_owned(),
-        supported: SUPPORTED_ARCHITECTURES.join(", "),
+        supported: supported.join(", "),
     })
 }

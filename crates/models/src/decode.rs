@@ -15,7 +15,7 @@ pub(crate) struct Decoder<'a> {
     model: &'a Model,
     adapter: &'a [LayerAdapter],
     options: &'a GenerateOptions,
-    /// One per layer; row `i` belongs to `rows[i]`.
+    /// By `Layer::cache`; row `i` belongs to `rows[i]`.
     caches: Vec<KvCache>,
     rows: Vec<Row>,
     done: Vec<(usize, Completion)>,
@@ -91,8 +91,8 @@ impl<'a> Decoder<'a> {
         let tokens: Vec<u32> = prompts.iter().flat_map(|(_, prompt)| *prompt).copied().collect();
         let rows = Rows::new(lengths)?;
         let (mut flow, batch) = self.model.embed(&tokens, &rows)?;
-        let layers = self.model.layers().iter().zip(self.adapter).zip(&mut self.caches);
-        for ((layer, adapter), cache) in layers {
+        for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
+            let Some(cache) = self.caches.get_mut(layer.cache()) else { continue };
             let attend = Attend::Prompts { cache, first: range.start, width: self.width };
             flow = layer.forward_with(&flow, &batch, adapter, attend)?;
             // Layer by layer, so that the memory of one layer's intermediates is that of the next.
@@ -117,8 +117,8 @@ impl<'a> Decoder<'a> {
             Some(mask) => Some(mask.try_index((.., .., .., ..seen))?),
             None => None,
         };
-        let layers = self.model.layers().iter().zip(self.adapter).zip(&mut self.caches);
-        for ((layer, adapter), cache) in layers {
+        for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
+            let Some(cache) = self.caches.get_mut(layer.cache()) else { continue };
             let attend = Attend::Step { cache, column: self.column, mask: mask.as_ref() };
             flow = layer.forward_with(&flow, &batch, adapter, attend)?;
         }

@@ -19,9 +19,25 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Only the weights of a folder can be changed: a `.gguf` file would have to be converted too.
+    #[error("{path}: expected a folder with config.json and *.safetensors, found something else")]
+    NotAFolder {
+        /// What was given.
+        path: PathBuf,
+    },
+
     /// A file or folder could not be read.
     #[error("cannot read {path}: {source}")]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// A file or folder could not be made.
+    #[error("cannot write {path}: {source}")]
+    Create {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -44,6 +60,20 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+
+    /// The index of a checkpoint in several files promises what is not there, or names a file that is
+    /// not its to name.
+    #[error("{path}: weight_map: {tensor}: expected {expected}, found {found}")]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// The tensor whose entry is wrong.
+        tensor: String,
+        /// What the entry should name.
+        expected: String,
+        /// What it names, or what is there.
+        found: String,
     },
 
     /// A GGUF file is broken; found before MLX reads it, which would trust the file.

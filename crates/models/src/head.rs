@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use mlx_rs::fast::rms_norm;
+use mlx_rs::ops::tanh;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
@@ -16,6 +17,7 @@ pub struct Head {
     pub(crate) norm_eps: f32,
     pub(crate) output: Linear,
     pub(crate) vocab_size: usize,
+    pub(crate) soft_cap: Option<f32>,
 }
 
 impl Head {
@@ -36,12 +38,14 @@ impl Head {
 
     /// Logits are `cap * tanh(z / cap)` of the products where this is set.
     pub fn soft_cap(&self) -> Option<f32> {
-        None
+        self.soft_cap
     }
 
     /// All logits of hidden states `[.., H]`: `[.., vocabulary]`, in f32.
     pub fn logits(&self, hidden: &Array) -> Result<Array> {
         let hidden = rms_norm(hidden, Some(&self.norm), self.norm_eps)?;
-        Ok(self.output.apply(&hidden, None)?.as_dtype(Dtype::Float32)?)
+        let logits = self.output.apply(&hidden, None)?.as_dtype(Dtype::Float32)?;
+        let Some(cap) = self.soft_cap.map(Array::from_f32) else { return Ok(logits) };
+        Ok(tanh(logits.divide(&cap)?)?.multiply(cap)?)
     }
 }

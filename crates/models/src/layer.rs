@@ -1,13 +1,16 @@
 use std::fmt;
+use std::sync::Arc;
 
-use mlx_rs::Array;
+use mlx_rs::{Array, transforms};
 
 use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Core};
-use crate::linear::LinearSpec;
-use crate::llama;
+use crate::checkpoint::{Checkpoint, Tensors};
+use crate::config::{Config, Family};
+use crate::linear::{LinearSpec, WeightResidency};
 use crate::rope::Rotation;
-use crate::{Result, Rows};
+use crate::stream::Stream;
+use crate::{Result, Rows, gemma4, llama};
 
 /// What flows from layer to layer, and gradients back: the hidden states `[1, T, H]`, and what a
 /// family hands from one layer to later ones beside them (keys and values that several layers
@@ -42,13 +45,16 @@ impl Flow {
     }
 }
 
-/// What all layers share for one micro-batch: its layout and tables derived from it. Constant as
-/// far as gradients are concerned.
+/// What all layers share for one micro-batch: its layout and tables derived from it, and what a
+/// family makes of the tokens beside their embeddings. Constant as far as gradients are concerned.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub(crate) rows: Rows,
-    pub(crate) rotation: Rotation,
+    /// By kind of layer.
+    pub(crate) rotations: Vec<Rotation>,
     pub(crate) core: Core,
+    /// What each layer adds of its own for each token, `[1, T, layers, d]`; see [`gemma4`].
+    pub(crate) per_layer: Option<Array>,
 }
 
 impl Batch {
@@ -56,25 +62,120 @@ impl Batch {
     pub fn rows(&self) -> &Rows {
         &self.rows
     }
+
+    /// Rotates queries or keys `[1, T, heads, d]` as layers of this kind do.
+    pub(crate) fn rotate(&self, kind: usize, x: &Array) -> Result<Array> {
+        match self.rotations.get(kind) {
+            Some(rotation) => rotation.apply(x),
+            None => Ok(x.clone()),
+        }
+    }
 }
 
 /// One decoder layer: a pure function of its arrays, so `vjp` applies to it.
 #[derive(Clone)]
 pub struct Layer {
-    pub(crate) block: Block,
+    config: Arc<Config>,
+    index: usize,
+    weights: Weights,
+    /// Bytes of the weights as they are in the checkpoint.
+    stored_bytes: u64,
+    /// Bytes of them as plain matrices.
+    dense_bytes: u64,
+}
+
+/// Where a layer's weights are.
+#[derive(Clone)]
+enum Weights {
+    Held(Block, WeightResidency),
+    Streamed(Stream),
 }
 
 /// The families' layers.
 #[derive(Clone)]
-pub(crate) enum Block {
+enum Block {
     Llama(llama::Block),
+    Gemma4(Box<gemma4::Block>),
+}
+
+impl Block {
+    fn load(config: &Config, index: usize, tensors: &mut Tensors) -> Result<Self> {
+        let prefix = config.layer_prefix(index);
+        Ok(match &config.family {
+            Family::Llama => Self::Llama(llama::Block::load(config, &prefix, tensors)?),
+            Family::Gemma4(shape) => {
+                let block = gemma4::Block::load(config, shape, index, &prefix, tensors)?;
+                Self::Gemma4(Box::new(block))
+            }
+        })
+    }
+
+    fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Self::Llama(block) => block.arrays(),
+            Self::Gemma4(block) => block.arrays(),
+        }
+    }
 }
 
 impl Layer {
+    /// The layer of this number. Unless it is streamed, its weights are read now.
+    pub(crate) fn open(
+        config: &Arc<Config>,
+        index: usize,
+        checkpoint: &Arc<Checkpoint>,
+        residency: WeightResidency,
+    ) -> Result<Self> {
+        let prefix = format!("{}.", config.layer_prefix(index));
+        let weights = match residency {
+            WeightResidency::Streamed => {
+                Weights::Streamed(Stream::new(Arc::clone(checkpoint), &prefix))
+            }
+            _ => {
+                let block = Block::load(config, index, &mut checkpoint.tensors(residency))?;
+                // Layer by layer, so that at most one has its weights in memory twice.
+                transforms::eval(block.arrays())?;
+                Weights::Held(block, residency)
+            }
+        };
+        let stored_bytes = checkpoint.bytes_below(&prefix);
+        let config = Arc::clone(config);
+        let mut layer = Self { config, index, weights, stored_bytes, dense_bytes: 0 };
+        let weights = layer.linears().into_iter().map(|linear| linear.weights()).sum::<usize>();
+        layer.dense_bytes = (weights * checkpoint.kernels().bytes_per_value()) as u64;
+        Ok(layer)
+    }
+
     /// The linear layers an adapter can attach to, in the order they are applied.
     pub fn linears(&self) -> Vec<LinearSpec> {
-        match &self.block {
-            Block::Llama(block) => block.linears(),
+        match &self.config.family {
+            Family::Llama => llama::linears(&self.config).to_vec(),
+            Family::Gemma4(shape) => match shape.layers.get(self.index) {
+                Some(layer) => shape.linears(&self.config, *layer),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// Which cache it reads: its own, which has its number, or that of the layer whose keys it
+    /// shares.
+    pub(crate) fn cache(&self) -> usize {
+        self.config.cache_of(self.index)
+    }
+
+    /// How its weights lie in memory.
+    pub fn residency(&self) -> WeightResidency {
+        match &self.weights {
+            Weights::Held(_, residency) => *residency,
+            Weights::Streamed(_) => WeightResidency::Streamed,
+        }
+    }
+
+    /// Begins to read the weights of a streamed layer, so that they are at hand when it is applied
+    /// next. Nothing to do for one that has its weights.
+    pub fn read_ahead(&self) {
+        if let Weights::Streamed(stream) = &self.weights {
+            stream.read_ahead();
         }
     }
 
@@ -93,19 +194,26 @@ impl Layer {
         adapter: &LayerAdapter,
         attend: Attend<'_>,
     ) -> Result<Flow> {
-        match &self.block {
+        let read;
+        let block = match &self.weights {
+            Weights::Held(block, _) => block,
+            Weights::Streamed(stream) => {
+                read = Block::load(&self.config, self.index, &mut stream.read()?)?;
+                &read
+            }
+        };
+        match block {
             Block::Llama(block) => block.forward(input, batch, adapter, attend),
+            Block::Gemma4(block) => block.forward(input, batch, adapter, attend),
         }
     }
 
-    /// Bytes of the layer's weights as they lie in memory.
-    pub fn weight_bytes(&self) -> usize {
-        self.arrays().iter().map(|array| array.nbytes()).sum()
-    }
-
-    pub(crate) fn arrays(&self) -> Vec<&Array> {
-        match &self.block {
-            Block::Llama(block) => block.arrays(),
+    /// Bytes that its weights take in memory, held like this.
+    pub fn weight_bytes(&self, residency: WeightResidency) -> u64 {
+        match residency {
+            WeightResidency::Streamed => 0,
+            WeightResidency::Auto | WeightResidency::Packed => self.stored_bytes,
+            WeightResidency::Dequantized => self.dense_bytes,
         }
     }
 }

@@ -6,15 +6,19 @@
 //! and quantized kernels are the right ones.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Device, DeviceType, Dtype, ops};
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::Lora;
+use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
 /// Whether quantized weights stay packed in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WeightResidency {
     /// [`Dequantized`](Self::Dequantized) on a CPU while all weights take at most 2 GiB that way,
     /// else [`Packed`](Self::Packed).
@@ -25,6 +29,9 @@ pub enum WeightResidency {
     /// Dequantized once, when the model is opened: faster by the time that takes, larger by about
     /// six times at 4 bits.
     Dequantized,
+    /// Not at all: read from the checkpoint each time they are used. For models that are larger
+    /// than the memory.
+    Streamed,
 }
 
 /// The share of memory [`WeightResidency::Auto`] may spend on dequantized weights.
@@ -85,9 +92,28 @@ pub struct LinearSpec {
     pub in_features: usize,
     /// Values out.
     pub out_features: usize,
+    /// How many of the kind are stacked, of which each token goes through a few: experts.
+    pub experts: Option<usize>,
 }
 
-/// A weight matrix `[out, in]` as it lies in memory.
+impl LinearSpec {
+    /// How many weights it has.
+    pub fn weights(&self) -> usize {
+        self.experts.unwrap_or(1) * self.in_features * self.out_features
+    }
+
+    /// The shapes of `A` and `B` in an adapter of this rank (see [`Lora`]).
+    pub fn factor_shapes(&self, rank: usize) -> [Vec<i32>; 2] {
+        let Self { in_features, out_features, experts, .. } = *self;
+        let shapes = match experts {
+            None => [vec![in_features, rank], vec![rank, out_features]],
+            Some(experts) => [vec![experts, rank, in_features], vec![experts, out_features, rank]],
+        };
+        shapes.map(|shape| shape.into_iter().map(|size| size as i32).collect())
+    }
+}
+
+/// A weight matrix `[out, in]`.
 #[derive(Clone, Debug)]
 pub(crate) enum Weight {
     Dense(Array),
@@ -99,38 +125,60 @@ pub(crate) enum Weight {
         group_size: i32,
         bits: i32,
     },
+    /// In the checkpoint, from where it is read as it is needed.
+    OnDisk { checkpoint: Arc<Checkpoint>, name: Arc<str> },
 }
 
 impl Weight {
-    /// Brings the weight into the form in which it will be used.
+    /// Brings the weight into the form in which it will be used. On a CPU what is not dequantized
+    /// stays as it is in the file, and is converted at each use.
     pub fn prepare(self, kernels: Kernels, residency: WeightResidency) -> Result<Self> {
-        let dtype = kernels.dtype();
-        Ok(match self {
-            Self::Dense(array) => Self::Dense(array.as_dtype(dtype)?),
-            Self::Quantized { packed, scales, biases, group_size, bits } => {
-                let scales = scales.as_dtype(dtype)?;
-                let biases = biases.as_dtype(dtype)?;
-                let weight = Self::Quantized { packed, scales, biases, group_size, bits };
-                match residency {
-                    WeightResidency::Dequantized => Self::Dense(weight.dense()?),
-                    WeightResidency::Auto | WeightResidency::Packed => weight,
-                }
+        Ok(match (self, residency, kernels) {
+            (on_disk @ Self::OnDisk { .. }, ..) => on_disk,
+
+            (weight, WeightResidency::Dequantized, _) => Self::Dense(weight.dense(kernels.dtype())?),
+            (weight, _, Kernels::Blas) => weight,
+            (Self::Dense(array), _, Kernels::Native) => Self::Dense(array.as_dtype(kernels.dtype())?),
+            (Self::Quantized { packed, scales, biases, group_size, bits }, _, Kernels::Native) => {
+                let scales = scales.as_dtype(kernels.dtype())?;
+                let biases = biases.as_dtype(kernels.dtype())?;
+                Self::Quantized { packed, scales, biases, group_size, bits }
             }
         })
     }
 
     /// The plain matrix.
-    fn dense(&self) -> Result<Array> {
+    pub fn dense(&self, dtype: Dtype) -> Result<Array> {
         Ok(match self {
-            Self::Dense(array) => array.clone(),
+            Self::Dense(array) => array.as_dtype(dtype)?,
             Self::Quantized { packed, scales, biases, group_size, bits } => {
-                ops::dequantize(packed, scales, biases, *group_size, *bits)?
+                let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
+                ops::dequantize(packed, scales, &biases, *group_size, *bits)?
             }
+            Self::OnDisk { checkpoint, name } => self.slice(&[0..checkpoint.rows(name)])?.dense(dtype)?,
         })
     }
 
     /// Some of its rows, as a weight of their own.
-    fn map_rows(&self, pick: impl Fn(&Array) -> mlx_rs::error::Result<Array>) -> Result<Self> {
+    fn slice(&self, ranges: &[Range<usize>]) -> Result<Self> {
+        match self {
+            Self::OnDisk { checkpoint, name } => checkpoint.read_rows(name, ranges),
+            _ => match ranges {
+                [range] => {
+                    let range = range.start as i32..range.end as i32;
+                    self.map(|array| array.try_index((range.clone(), ..)))
+                }
+                _ => {
+                    let rows: Vec<u32> = ranges.iter().cloned().flatten().map(|r| r as u32).collect();
+                    let rows = Array::from_slice(&rows, &[rows.len() as i32]);
+                    self.map(|array| array.take_axis(&rows, 0))
+                }
+            },
+        }
+    }
+
+    /// The same done to each of its arrays.
+    fn map(&self, pick: impl Fn(&Array) -> mlx_rs::error::Result<Array>) -> Result<Self> {
         Ok(match self {
             Self::Dense(array) => Self::Dense(pick(array)?),
             Self::Quantized { packed, scales, biases, group_size, bits } => Self::Quantized {
@@ -140,19 +188,16 @@ impl Weight {
                 group_size: *group_size,
                 bits: *bits,
             },
+            Self::OnDisk { .. } => self.clone(),
         })
     }
 
-    /// Row `i` becomes what was row `order[i]`.
-    pub fn reorder_rows(&self, order: &Array) -> Result<Self> {
-        self.map_rows(|array| array.take_axis(order, 0))
-    }
-
-    /// The arrays it consists of.
+    /// The arrays that are in memory.
     pub fn arrays(&self) -> Vec<&Array> {
         match self {
             Self::Dense(array) => vec![array],
             Self::Quantized { packed, scales, biases, .. } => vec![packed, scales, biases],
+            Self::OnDisk { .. } => Vec::new(),
         }
     }
 }
@@ -184,30 +229,30 @@ impl Linear {
             (Weight::Quantized { packed, scales, biases, group_size, bits }, Kernels::Native) => {
                 Ok(ops::quantized_matmul(x, packed, scales, biases, true, *group_size, *bits)?)
             }
-            (weight, _) => Ok(x.matmul(weight.dense()?.transpose()?)?),
+            (weight, kernels) => Ok(x.matmul(weight.dense(kernels.dtype())?.transpose()?)?),
         }
     }
 
     /// The rows of the given indices, dequantized: an embedding.
-    pub fn gather(&self, indices: &Array) -> Result<Array> {
-        self.weight.reorder_rows(indices)?.dense()
+    pub fn gather(&self, rows: &[u32]) -> Result<Array> {
+        let rows: Vec<_> = rows.iter().map(|&row| row as usize..row as usize + 1).collect();
+        self.weight.slice(&rows)?.dense(self.kernels.dtype())
     }
 
     /// A range of rows, dequantized, in f32.
     pub fn rows(&self, range: Range<usize>) -> Result<Array> {
-        let limit = |end: usize| {
-            i32::try_from(end).map_err(|_| Error::Argument {
+        if i32::try_from(range.end).is_err() {
+            return Err(Error::Argument {
                 name: "range of rows",
                 expected: "below 2^31".into(),
-                found: end.to_string(),
-            })
-        };
-        let (start, end) = (limit(range.start)?, limit(range.end)?);
-        let rows = self.weight.map_rows(|array| array.try_index((start..end, ..)))?;
-        Ok(rows.dense()?.as_dtype(Dtype::Float32)?)
+                found: range.end.to_string(),
+            });
+        }
+        let rows = self.weight.slice(&[range])?.dense(self.kernels.dtype())?;
+        Ok(rows.as_dtype(Dtype::Float32)?)
     }
 
-    /// The arrays it consists of.
+    /// The arrays that are in memory.
     pub fn arrays(&self) -> Vec<&Array> {
         self.weight.arrays()
     }

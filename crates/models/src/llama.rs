@@ -5,7 +5,7 @@ use mlx_rs::fast::rms_norm;
 
 use crate::Result;
 use crate::adapter::LayerAdapter;
-use crate::attention::{Attend, Projections, attend};
+use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::{Expected, Tensors};
 use crate::config::Config;
 use crate::exp::sigmoid;
@@ -33,11 +33,16 @@ pub(crate) fn expected(config: &Config) -> Vec<(&'static str, Expected)> {
 }
 
 /// The linear layers of a layer, in the order they are applied.
-fn linears(config: &Config) -> [LinearSpec; 7] {
+pub(crate) fn linears(config: &Config) -> [LinearSpec; 7] {
     let hidden = config.hidden_size;
     let queries = config.num_heads * config.head_dim;
     let keys = config.num_kv_heads * config.head_dim;
-    let spec = |path, in_features, out_features| LinearSpec { path, in_features, out_features };
+    let spec = |path, in_features, out_features| LinearSpec {
+        path,
+        in_features,
+        out_features,
+        experts: None,
+    };
     [
         spec(Q, hidden, queries),
         spec(K, hidden, keys),
@@ -52,7 +57,6 @@ fn linears(config: &Config) -> [LinearSpec; 7] {
 /// One decoder layer.
 #[derive(Clone)]
 pub(crate) struct Block {
-    specs: [LinearSpec; 7],
     attention: Attention,
     mlp: Mlp,
     input_norm: Array,
@@ -81,7 +85,6 @@ struct Mlp {
 impl Block {
     /// Takes the layer's tensors, all below `prefix`.
     pub fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Self> {
-        let specs = linears(config);
         let mut linear = |path: &str| tensors.linear(&format!("{prefix}.{path}"));
         let attention = Attention {
             q: linear(Q)?,
@@ -94,17 +97,12 @@ impl Block {
         };
         let mlp = Mlp { gate: linear(GATE)?, up: linear(UP)?, down: linear(DOWN)? };
         Ok(Self {
-            specs,
             attention,
             mlp,
             input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
             post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
             norm_eps: config.norm_eps,
         })
-    }
-
-    pub fn linears(&self) -> Vec<LinearSpec> {
-        self.specs.to_vec()
     }
 
     pub fn forward(
@@ -143,12 +141,13 @@ impl Attention {
         let queries = heads(self.q.apply(x, adapter.get(Q))?, self.heads)?;
         let keys = heads(self.k.apply(x, adapter.get(K))?, self.kv_heads)?;
         let qkv = Projections {
-            queries: batch.rotation.apply(&queries)?,
-            keys: batch.rotation.apply(&keys)?,
+            queries: batch.rotate(0, &queries)?,
+            keys: batch.rotate(0, &keys)?,
             values: heads(self.v.apply(x, adapter.get(V))?, self.kv_heads)?,
         };
         let scale = (self.head_dim as f32).sqrt().recip();
-        let output = attend(&qkv, batch, scale, mode)?;
+        let look = Look { scale, window: None, keys: Keys::Own };
+        let output = attend(&qkv, batch, look, mode)?;
         self.o.apply(&output, adapter.get(O))
     }
 }

@@ -1,16 +1,19 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use mlx_rs::{Array, transforms};
 
 use crate::adapter::Adapter;
 use crate::attention::{Attend, Core};
 use crate::cache::{CacheShape, KvCache};
-use crate::config::{Config, EMBEDDING, FINAL_NORM, OUTPUT};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::{Config, EMBEDDING, FINAL_NORM, Family, OUTPUT};
+use crate::gemma4::{self, Shape};
 use crate::head::Head;
-use crate::layer::{Batch, Block, Flow, Layer};
+use crate::layer::{Batch, Flow, Layer};
 use crate::linear::{Kernels, Linear, WeightResidency};
 use crate::rope::Rope;
-use crate::{Error, Result, Rows, checkpoint, llama};
+use crate::{Error, Result, Rows};
 
 /// A language model: embedding, decoder layers, head.
 ///
@@ -18,11 +21,12 @@ use crate::{Error, Result, Rows, checkpoint, llama};
 /// with it, so each thread works on a clone of its own.
 #[derive(Clone, Debug)]
 pub struct Model {
-    config: Config,
-    embedding: Linear,
+    config: Arc<Config>,
+    checkpoint: Arc<Checkpoint>,
+    ends: Ends,
     layers: Vec<Layer>,
-    head: Head,
-    rope: Rope,
+    /// By kind of layer.
+    ropes: Vec<Rope>,
     kernels: Kernels,
 }
 
@@ -38,35 +42,35 @@ impl Model {
 
     /// Like [`open`](Self::open), with a say in how the weights lie in memory.
     pub fn open_with(path: impl AsRef<Path>, residency: WeightResidency) -> Result<Self> {
-        let (config, mut tensors) = checkpoint::open(path.as_ref())?;
-        tensors.check(&config.expected())?;
-        tensors.settle(residency, config.num_weights());
+        let (config, mut checkpoint) = checkpoint::open(path.as_ref())?;
+        checkpoint.check(&config.expected())?;
+        let kernels = checkpoint.kernels();
+        let residency = kernels.residency(residency, config.num_weights());
+        let (config, checkpoint) = (Arc::new(config), Arc::new(checkpoint));
+        let layers = (0..config.num_layers)
+            .map(|index| Layer::open(&config, index, &checkpoint, residency))
+            .collect::<Result<_>>()?;
+        let ends = Ends::open(&config, &checkpoint, residency)?;
+        let rope = |pairs: &Vec<f64>| Rope::new(pairs, config.rope_style, kernels.dtype());
+        let ropes = config.rope_frequencies.iter().map(rope).collect::<Result<_>>()?;
+        Ok(Self { config, checkpoint, ends, layers, ropes, kernels })
+    }
 
-        let embedding = tensors.linear(EMBEDDING)?;
-        let output = match config.tied_embeddings {
-            true => embedding.clone(),
-            false => tensors.linear(OUTPUT)?,
+    /// The same model with its weights held otherwise: embedding and output matrix like `ends`,
+    /// each layer like its entry in `layers`. What is held as wanted already is shared, not read
+    /// again.
+    pub fn with_weights(&self, ends: WeightResidency, layers: &[WeightResidency]) -> Result<Self> {
+        let layers = self.layers.iter().zip(layers).enumerate();
+        let layers = layers.map(|(index, (layer, &residency))| match layer.residency() {
+            same if same == residency => Ok(layer.clone()),
+            _ => Layer::open(&self.config, index, &self.checkpoint, residency),
+        });
+        let layers = layers.collect::<Result<_>>()?;
+        let ends = match self.ends.residency {
+            same if same == ends => self.ends.clone(),
+            _ => Ends::open(&self.config, &self.checkpoint, ends)?,
         };
-        let head = Head {
-            norm: tensors.vector(FINAL_NORM)?,
-            norm_eps: config.norm_eps,
-            output,
-            vocab_size: config.vocab_size,
-        };
-        let kernels = tensors.kernels();
-        let rope = Rope::new(&config.rope_frequencies, config.rope_style, kernels.dtype())?;
-        let mut layers = Vec::with_capacity(config.num_layers);
-        for index in 0..config.num_layers {
-            let block = llama::Block::load(&config, &config.layer_prefix(index), &mut tensors)?;
-            let layer = Layer { block: Block::Llama(block) };
-            // Layer by layer, so that at most one has its weights in memory twice.
-            transforms::eval(layer.arrays())?;
-            layers.push(layer);
-        }
-        // Nothing may be left to compute: another thread has no part in this one's stream.
-        let ends = embedding.arrays().into_iter().chain(head.output.arrays());
-        transforms::eval(ends.chain([&head.norm]))?;
-        Ok(Self { config, embedding, layers, head, rope, kernels })
+        Ok(Self { layers, ends, ..self.clone() })
     }
 
     /// The model's dimensions.
@@ -79,31 +83,52 @@ impl Model {
         &self.layers
     }
 
-    /// Final norm and output matrix.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// Whether quantized weights can be used as they are; else each use dequantizes them first.
+    pub fn computes_packed(&self) -> bool {
+        self.kernels == Kernels::Native
     }
 
-    /// Bytes of all weights as they lie in memory.
-    pub fn weight_bytes(&self) -> usize {
-        let embedding = self.embedding.arrays().into_iter();
-        let untied = (!self.config.tied_embeddings).then_some(&self.head.output);
-        let ends = embedding.chain(untied.into_iter().flat_map(Linear::arrays));
-        let ends: usize = ends.map(|array| array.nbytes()).sum();
-        ends + self.layers.iter().map(Layer::weight_bytes).sum::<usize>()
+    /// Final norm and output matrix.
+    pub fn head(&self) -> &Head {
+        &self.ends.head
+    }
+
+    /// Bytes that all weights take in memory.
+    pub fn weight_bytes(&self) -> u64 {
+        let layer = |layer: &Layer| layer.weight_bytes(layer.residency());
+        self.end_bytes(self.ends.residency) + self.layers.iter().map(layer).sum::<u64>()
+    }
+
+    /// Bytes that embedding and output matrix take in memory, held like this.
+    pub fn end_bytes(&self, residency: WeightResidency) -> u64 {
+        let names = [Some(EMBEDDING), (!self.config.tied_embeddings).then_some(OUTPUT)];
+        let names = names.into_iter().flatten();
+        let bytes = |name| match residency {
+            WeightResidency::Streamed => 0,
+            WeightResidency::Auto | WeightResidency::Packed => {
+                self.checkpoint.bytes_below(&format!("{}.", self.config.name(name)))
+            }
+            WeightResidency::Dequantized => {
+                let Config { vocab_size, hidden_size, .. } = *self.config;
+                (vocab_size * hidden_size * self.kernels.bytes_per_value()) as u64
+            }
+        };
+        names.map(bytes).sum()
     }
 
     /// Bytes of keys and values that one token of one row leaves in the caches of all layers.
     pub fn cache_bytes_per_token(&self) -> usize {
-        let Config { num_layers, num_kv_heads, head_dim, .. } = self.config;
-        num_layers * num_kv_heads * head_dim * 2 * self.kernels.bytes_per_value()
+        let values: usize = self.config.caches().iter().map(|(heads, width)| heads * width).sum();
+        values * 2 * self.kernels.bytes_per_value()
     }
 
-    /// Empty caches, one per layer.
+    /// Empty caches, one for each layer with keys of its own.
     pub(crate) fn new_caches(&self, rows: usize, columns: usize) -> Result<Vec<KvCache>> {
-        let Config { num_layers, num_kv_heads: kv_heads, head_dim, .. } = self.config;
-        let shape = CacheShape { rows, kv_heads, columns, head_dim, dtype: self.kernels.dtype() };
-        (0..num_layers).map(|_| KvCache::new(shape)).collect()
+        let dtype = self.kernels.dtype();
+        let new = |(kv_heads, head_dim)| {
+            KvCache::new(CacheShape { rows, kv_heads, columns, head_dim, dtype })
+        };
+        self.config.caches().into_iter().map(new).collect()
     }
 
     /// How products are computed on this device.
@@ -138,12 +163,20 @@ impl Model {
         if let Some(position) = tokens.iter().position(|&token| token as usize >= vocab_size) {
             return Err(Error::Token { token: tokens[position], position, vocab_size });
         }
-        let indices = Array::from_slice(tokens, &[tokens.len() as i32]);
-        let hidden = self.embedding.gather(&indices)?.expand_dims(0)?;
+        let Ends { embedding, embedding_scale, per_layer, .. } = &self.ends;
+        let mut hidden = embedding.gather(tokens)?.expand_dims(0)?;
+        if let Some(scale) = embedding_scale {
+            hidden = hidden.multiply(scale)?;
+        }
+        let per_layer = match per_layer {
+            Some(per_layer) => Some(per_layer.inputs(tokens, &hidden)?),
+            None => None,
+        };
         let batch = Batch {
             rows: rows.clone(),
-            rotation: self.rope.at(positions),
-            core: Core::new(self.kernels, rows),
+            rotations: self.ropes.iter().map(|rope| rope.at(positions)).collect(),
+            core: Core::new(self.kernels, rows, self.config.window())?,
+            per_layer,
         };
         Ok((Flow::new(hidden), batch))
     }
@@ -172,6 +205,59 @@ impl Model {
     /// ```
     pub fn logits(&self, tokens: &[u32], adapter: &Adapter) -> Result<Array> {
         let hidden = self.hidden(tokens, &Rows::new([tokens.len()])?, adapter)?;
-        Ok(self.head.logits(&hidden)?.squeeze_axes(&[0])?)
+        Ok(self.ends.head.logits(&hidden)?.squeeze_axes(&[0])?)
+    }
+}
+
+/// What stands before and behind the layers.
+#[derive(Clone, Debug)]
+struct Ends {
+    embedding: Linear,
+    /// What embeddings are multiplied by, where they are.
+    embedding_scale: Option<Array>,
+    per_layer: Option<gemma4::PerLayer>,
+    head: Head,
+    residency: WeightResidency,
+}
+
+impl Ends {
+    fn open(
+        config: &Config,
+        checkpoint: &Arc<Checkpoint>,
+        residency: WeightResidency,
+    ) -> Result<Self> {
+        let mut tensors = checkpoint.tensors(residency);
+        let embedding = tensors.linear(&config.name(EMBEDDING))?;
+        let output = match config.tied_embeddings {
+            true => embedding.clone(),
+            false => tensors.linear(&config.name(OUTPUT))?,
+        };
+        let head = Head {
+            norm: tensors.vector(&config.name(FINAL_NORM))?,
+            norm_eps: config.norm_eps,
+            output,
+            vocab_size: config.vocab_size,
+            soft_cap: config.soft_cap,
+        };
+        let dtype = checkpoint.kernels().dtype();
+        let embedding_scale = match config.embedding_scale() {
+            // Rounded as in training: the type of the weights was that of the scale too.
+            Some(scale) => {
+                let trained = checkpoint.float_type(&config.name(EMBEDDING));
+                Some(Array::from_f32(scale).as_dtype(trained)?.as_dtype(dtype)?)
+            }
+            None => None,
+        };
+        let per_layer = match &config.family {
+            Family::Gemma4(Shape { per_layer: Some(shape), .. }) => {
+                Some(gemma4::PerLayer::load(config, *shape, &mut tensors)?)
+            }
+            Family::Gemma4(_) | Family::Llama => None,
+        };
+        // Nothing may be left to compute: another thread has no part in this one's stream.
+        let arrays = embedding.arrays().into_iter().chain(head.output.arrays());
+        let arrays = arrays.chain(per_layer.iter().flat_map(gemma4::PerLayer::arrays));
+        transforms::eval(arrays.chain(&embedding_scale).chain([&head.norm]))?;
+        Ok(Self { embedding, embedding_scale, per_layer, head, residency })
     }
 }

@@ -1,7 +1,7 @@
 //! Where an adapter sits in a model, and what its tensors are called.
 
 use mlx_rs::{Array, random};
-use models::{Adapter, Dropout, LayerAdapter, Lora, Model};
+use models::{Adapter, Dropout, LayerAdapter, LinearSpec, Lora, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -13,7 +13,7 @@ use crate::{Error, Result, Tensors};
 pub(crate) struct Layout {
     /// By layer of the model; empty where nothing is adapted.
     layers: Vec<Vec<Site>>,
-    rank: i32,
+    rank: usize,
     scale: f32,
     dropout: f32,
 }
@@ -41,9 +41,7 @@ impl Draw {
 /// One adapted linear layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    path: &'static str,
-    inputs: i32,
-    outputs: i32,
+    spec: LinearSpec,
     /// Names of the two factors, as in mlx-lm's adapter files.
     names: [String; 2],
 }
@@ -65,20 +63,16 @@ impl Layout {
                 if keys.is_some_and(|keys| !keys.iter().any(|key| key == spec.path)) {
                     continue;
                 }
-                layers[index].push(Site {
-                    path: spec.path,
-                    inputs: spec.in_features as i32,
-                    outputs: spec.out_features as i32,
-                    names: ["lora_a", "lora_b"]
-                        .map(|part| format!("{prefix}.{}.{part}", spec.path)),
-                });
+                let names =
+                    ["lora_a", "lora_b"].map(|part| format!("{prefix}.{}.{part}", spec.path));
+                layers[index].push(Site { spec, names });
             }
         }
         if let Some(key) = keys.into_iter().flatten().find(|key| !known.contains(&key.as_str())) {
             let expected = format!("linear layers of the adapted layers ({})", known.join(", "));
             return Err(config.invalid("lora_parameters.keys", expected, key));
         }
-        let rank = config.lora_parameters.rank as i32;
+        let rank = config.lora_parameters.rank;
         let dropout = config.lora_parameters.dropout as f32;
         Ok(Self { layers, rank, scale: config.scale() as f32, dropout })
     }
@@ -104,10 +98,9 @@ impl Layout {
     }
 
     /// Name and shape of every factor.
-    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, [i32; 2])> {
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, Vec<i32>)> {
         self.layers.iter().flatten().flat_map(|site| {
-            let [a, b] = &site.names;
-            [(a.as_str(), [site.inputs, self.rank]), (b.as_str(), [self.rank, site.outputs])]
+            site.names.iter().map(String::as_str).zip(site.spec.factor_shapes(self.rank))
         })
     }
 
@@ -117,12 +110,14 @@ impl Layout {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = Tensors::new();
         for site in self.layers.iter().flatten() {
-            let bound = (site.inputs as f32).sqrt().recip();
-            let a = (0..site.inputs * self.rank).map(|_| rng.random_range(-bound..=bound));
-            let b = (0..self.rank * site.outputs).map(|_| 0.0);
+            let bound = (site.spec.in_features as f32).sqrt().recip();
+            let [a_shape, b_shape] = site.spec.factor_shapes(self.rank);
+            let count = |shape: &[i32]| shape.iter().product::<i32>();
+            let a = (0..count(&a_shape)).map(|_| rng.random_range(-bound..=bound));
+            let b = (0..count(&b_shape)).map(|_| 0.0);
             let [a_name, b_name] = site.names.clone();
-            tensors.insert(a_name, Array::from_iter::<_, f32>(a, &[site.inputs, self.rank]));
-            tensors.insert(b_name, Array::from_iter::<_, f32>(b, &[self.rank, site.outputs]));
+            tensors.insert(a_name, Array::from_iter::<_, f32>(a, &a_shape));
+            tensors.insert(b_name, Array::from_iter::<_, f32>(b, &b_shape));
         }
         tensors
     }
@@ -152,7 +147,7 @@ impl Layout {
                 None => None,
             };
             let lora = Lora { a: pair[0].clone(), b: pair[1].clone(), scale: self.scale, dropout };
-            Ok((site.path, lora))
+            Ok((site.spec.path, lora))
         });
         loras.collect()
     }

@@ -15,7 +15,7 @@ use models::exp;
 use crate::Result;
 
 /// Logits that exist at one time in a lane, at most: 32 MiB in f32.
-pub(crate) const LOGITS_AT_ONCE: usize = 8 << 20;
+const LOGITS_AT_ONCE: usize = 8 << 20;
 /// With fewer positions, moving the weights costs more than multiplying by them.
 const LEAST_POSITIONS: usize = 128;
 
@@ -71,6 +71,11 @@ impl Chunks {
     pub(crate) fn of(vocabulary: usize) -> Self {
         let positions = (LOGITS_AT_ONCE / vocabulary.max(1)).max(LEAST_POSITIONS);
         Self { positions, vocabulary: vocabulary.min(LOGITS_AT_ONCE / positions).max(1) }
+    }
+
+    /// Positions and tokens of the vocabulary in one chunk when there are so many positions.
+    pub(crate) fn sizes(self, positions: usize) -> (usize, usize) {
+        (self.positions.min(positions), self.vocabulary)
     }
 }
 

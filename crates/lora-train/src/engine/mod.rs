@@ -1,20 +1,29 @@
 //! Gradients of an update, from rows to one tensor per factor.
 
+mod cost;
+mod inputs;
 mod lanes;
 mod layout;
+mod limit;
 mod loss;
 mod pass;
 mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use models::Model;
 
 use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
 
+pub(crate) use cost::{Costs, Load};
+pub use inputs::InputPlace;
 use lanes::Lanes;
 pub(crate) use layout::Layout;
+use limit::MemoryLimit;
 use loss::Chunks;
 use pass::Pass;
 pub(crate) use plan::Plan;
@@ -22,6 +31,8 @@ pub(crate) use plan::Plan;
 /// The lanes of a run, and how they do their work.
 pub(crate) struct Engine {
     lanes: Lanes,
+    folder: Arc<Path>,
+    _limit: MemoryLimit,
     layout: Layout,
     plan: Plan,
     chunks: Chunks,
@@ -43,10 +54,13 @@ pub(crate) struct Sums {
 }
 
 impl Engine {
-    /// An engine for `model` and an adapter laid out like `layout`.
-    pub(crate) fn start(model: &Model, layout: Layout, plan: Plan) -> Self {
+    /// An engine for `model`, whose weights lie as `plan` has them, and an adapter laid out like
+    /// `layout`. What does not stay in memory goes into `folder`.
+    pub(crate) fn start(model: &Model, layout: Layout, plan: Plan, folder: &Path) -> Result<Self> {
         let chunks = Chunks::of(model.head().vocab_size());
-        Self { lanes: Lanes::start(model, plan.lanes), layout, plan, chunks }
+        let limit = MemoryLimit::new(plan.estimated_bytes)?;
+        let lanes = Lanes::start(model, plan.lanes);
+        Ok(Self { lanes, folder: folder.into(), _limit: limit, layout, plan, chunks })
     }
 
     /// How the work is cut.
@@ -112,6 +126,7 @@ impl Engine {
             factors: factors.clone(),
             plan: self.plan.clone(),
             chunks: self.chunks,
+            folder: Arc::clone(&self.folder),
             moment,
         }
     }

@@ -1,12 +1,15 @@
 //! One micro-batch, forward and backward, layer by layer.
 
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use mlx_rs::error::Exception;
 use mlx_rs::ops::{concatenate, zeros_dtype, zeros_like};
 use mlx_rs::{Array, Dtype, stop_gradient, transforms};
 use models::{Batch, Flow, Model, Rows};
 
+use super::inputs::Inputs;
 use super::layout::{Draw, Layout};
 use super::loss::{Chunks, HeadLoss, Want, cross_entropy};
 use super::plan::Plan;
@@ -25,6 +28,8 @@ pub(crate) struct Pass {
     pub(crate) plan: Plan,
     /// How the head walks positions and vocabulary.
     pub(crate) chunks: Chunks,
+    /// Where inputs go that do not stay in memory.
+    pub(crate) folder: Arc<Path>,
     /// Seed of the run and number of the update, which dropout depends on.
     pub(crate) moment: (u64, u64),
 }
@@ -34,7 +39,7 @@ impl Pass {
     pub(crate) fn losses(&self, model: &Model, micro: &MicroBatch) -> Result<Vec<f32>> {
         let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
         let trip = Trip { pass: self, model, batch: &batch, draw: None };
-        let flow = trip.climb(flow, 0..model.layers().len(), |_| ())?;
+        let flow = trip.climb(flow, 0..model.layers().len(), |_| Ok(()))?;
         self.head(model, micro, &flow.hidden, Want::Loss)?.evaluate()
     }
 
@@ -53,15 +58,16 @@ impl Pass {
         let draw = Some(Draw::new(seed, step, micro.rows.first().copied().unwrap_or_default()));
         let trip = Trip { pass: self, model, batch: &batch, draw };
         // Below the lowest adapter there is nothing to differentiate, hence nothing to remember.
-        let flow = trip.climb(flow, 0..lowest.min(keep_from), |_| ())?;
-        let mut inputs = Vec::new();
-        let flow = trip.climb(flow, lowest..keep_from, |flow| inputs.push(flow.clone()))?;
+        let flow = trip.climb(flow, 0..lowest.min(keep_from), |_| Ok(()))?;
+        let mut inputs = Inputs::new(self.plan.inputs, &self.folder)?;
+        let flow = trip.climb(flow, lowest..keep_from, |flow| inputs.push(flow))?;
 
         let want = Want::Gradient(factor);
         let top = trip.segment(keep_from..model.layers().len());
         let (losses, mut cotangents) =
             top.with_head(flow, sums, |hidden| self.head(model, micro, hidden, want))?;
-        for (layer, input) in (lowest..keep_from).zip(inputs).rev() {
+        for layer in (lowest..keep_from).rev() {
+            let Some(input) = inputs.pop()? else { break };
             cotangents = trip.segment(layer..layer + 1).pull_back(input, cotangents, sums)?;
         }
         Ok(losses)
@@ -112,15 +118,24 @@ impl<'a> Trip<'a> {
         self,
         mut flow: Flow,
         layers: Range<usize>,
-        mut visit: impl FnMut(&Flow),
+        mut visit: impl FnMut(&Flow) -> Result<()>,
     ) -> Result<Flow> {
         for index in layers {
-            visit(&flow);
+            visit(&flow)?;
             let segment = self.segment(index..index + 1);
             flow = segment.forward(flow, &segment.factors(&self.pass.factors)?)?;
+            // After the last layer comes the way back, which begins with it.
+            self.read_ahead((index + 1).min(self.model.layers().len() - 1));
             transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
         }
         Ok(flow)
+    }
+
+    /// Lets a layer be read that will be needed next, while the present one computes.
+    fn read_ahead(self, layer: usize) {
+        if let Some(layer) = self.model.layers().get(layer) {
+            layer.read_ahead();
+        }
     }
 
     fn segment(self, layers: Range<usize>) -> Segment<'a> {
@@ -175,6 +190,9 @@ impl Segment<'_> {
     ) -> Result<Vec<Array>> {
         let gradients =
             self.differentiate(input, sums, &cotangents, |flow| Ok(flow.into_arrays()))?;
+        if self.passes_on() {
+            self.trip.read_ahead(self.layers.start - 1);
+        }
         self.evaluate(gradients, sums)
     }
 

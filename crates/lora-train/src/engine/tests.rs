@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlx_rs::{Array, transforms};
-use models::{Model, Rows};
+use models::{Model, Rows, WeightResidency};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -16,6 +16,20 @@ use crate::dataset::{Dataset, Example};
 fn model() -> Model {
     let path = "../../fixtures/golden/mlx_lm/model";
     Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Two layers of random weights at 4 bits, vocabulary 64.
+fn quantized(folder: &Path) -> Model {
+    let config = folder.join("shape.json");
+    let shape = serde_json::json!({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": false,
+    });
+    std::fs::write(&config, shape.to_string()).unwrap();
+    let storage = models::Storage::Packed { bits: 4, group_size: 32 };
+    models::synthesize(&config, folder, storage, 1, &mut |_, _| ()).unwrap();
+    Model::open_with(folder, WeightResidency::Streamed).unwrap()
 }
 
 fn dataset() -> Dataset {
@@ -31,9 +45,10 @@ fn dataset() -> Dataset {
 fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
     let layout = Layout::new(&TrainConfig::from_yaml(yaml, "test.yaml").unwrap(), model).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let factors = layout.shapes().map(|(name, [rows, columns])| {
-        let values = (0..rows * columns).map(|_| rng.random_range(-0.3..0.3f32));
-        (name.to_owned(), Array::from_iter(values, &[rows, columns]))
+    let factors = layout.shapes().map(|(name, shape)| {
+        let count = shape.iter().product::<i32>();
+        let values = (0..count).map(|_| rng.random_range(-0.3..0.3f32));
+        (name.to_owned(), Array::from_iter(values, &shape))
     });
     let factors = factors.collect();
     (layout, factors)
@@ -44,7 +59,14 @@ fn batches(data: &Dataset, max_tokens: usize, lanes: usize) -> Vec<MicroBatch> {
 }
 
 fn plan(lanes: usize, keep_bytes: u64) -> Plan {
-    Plan { lanes, tokens: 64, keep_bytes, estimated_bytes: 0 }
+    let weights = WeightResidency::Dequantized;
+    let inputs = InputPlace::Memory;
+    let layers = vec![weights; 2];
+    Plan { lanes, tokens: 64, ends: weights, layers, inputs, keep_bytes, estimated_bytes: u64::MAX }
+}
+
+fn start(model: &Model, layout: &Layout, plan: Plan) -> Engine {
+    Engine::start(model, layout.clone(), plan, &std::env::temp_dir()).unwrap()
 }
 
 fn norm(tensors: &Tensors) -> f64 {
@@ -67,7 +89,7 @@ fn gradients_are_those_of_finite_differences() {
     let (model, data) = (model(), dataset());
     for yaml in [ALL, SOME] {
         let (layout, factors) = adapter(&model, yaml);
-        let engine = Engine::start(&model, layout, plan(1, 0));
+        let engine = start(&model, &layout, plan(1, 0));
         let gradients =
             engine.gradients(&factors, batches(&data, 64, 1), (0, 0)).unwrap().gradients;
         let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -133,7 +155,7 @@ fn split_and_unsplit_agree_whatever_the_plan() {
         for lanes in [1, 2] {
             for max_tokens in [1, 16, 64] {
                 let run = |keep_bytes| {
-                    let engine = Engine::start(&model, layout.clone(), plan(lanes, keep_bytes));
+                    let engine = start(&model, &layout, plan(lanes, keep_bytes));
                     engine.gradients(&factors, batches(&data, max_tokens, lanes), (0, 0)).unwrap()
                 };
                 let recomputed = run(0);
@@ -152,10 +174,40 @@ fn split_and_unsplit_agree_whatever_the_plan() {
 }
 
 #[test]
+fn weights_and_inputs_may_be_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = quantized(folder.path());
+    let data = dataset();
+    let (layout, factors) = adapter(&model, ALL);
+    let run = |layers: [WeightResidency; 2], ends, inputs| {
+        let plan = Plan { layers: layers.to_vec(), ends, inputs, ..plan(1, 0) };
+        let model = model.with_weights(plan.ends, &plan.layers).unwrap();
+        let engine = start(&model, &layout, plan);
+        let sums = engine.gradients(&factors, batches(&data, 16, 1), (0, 0)).unwrap();
+        (sums.loss, sums.gradients)
+    };
+    use WeightResidency::{Dequantized, Packed, Streamed};
+    let (loss, expected) = run([Dequantized; 2], Dequantized, InputPlace::Memory);
+    for (layers, ends, inputs) in [
+        ([Packed; 2], Packed, InputPlace::Memory),
+        ([Streamed; 2], Streamed, InputPlace::Memory),
+        ([Streamed; 2], Streamed, InputPlace::File),
+        ([Packed, Streamed], Dequantized, InputPlace::File),
+    ] {
+        let (found, gradients) = run(layers, ends, inputs);
+        assert_eq!(found, loss);
+        for (name, gradient) in &gradients {
+            // The same operations on the same numbers: the same bits.
+            assert_eq!(gradient.as_slice::<f32>(), expected[name].as_slice::<f32>(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_loss_that_is_no_number_names_its_rows() {
     let (model, data) = (model(), dataset());
     let (layout, mut factors) = adapter(&model, ALL);
-    let engine = Engine::start(&model, layout, plan(2, 0));
+    let engine = start(&model, &layout, plan(2, 0));
     let sound = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
     assert!(sound.suspects.is_empty());
     for factor in factors.values_mut() {

@@ -62,6 +62,12 @@ impl Optimizer {
         &self.state
     }
 
+    /// How many numbers it remembers of a parameter of this shape.
+    pub(crate) fn state_values(&self, shape: &[i32]) -> u64 {
+        let slots = self.rule.slots(shape).into_iter();
+        slots.map(|(_, shape)| shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+    }
+
     /// Goes on from a state that was written down after `step` updates of `parameters`.
     pub fn restore(&mut self, step: u64, state: Tensors, parameters: &Tensors) -> Result<()> {
         let mut expected = BTreeMap::new();
@@ -107,8 +113,11 @@ impl Optimizer {
             let Some(gradient) = gradients.get(name) else { continue };
             let mut slots = Slots { state: &mut self.state, parameter: name };
             *parameter = self.rule.apply(now, parameter, gradient, &mut slots)?;
+            // One by one, so that no more than one parameter and its state exist twice.
+            let state = self.rule.slots(parameter.shape()).into_iter();
+            let state = state.filter_map(|(slot, _)| self.state.get(&key(name, slot)));
+            mlx_rs::transforms::eval(state.chain([&*parameter]))?;
         }
-        mlx_rs::transforms::eval(parameters.values().chain(self.state.values()))?;
         Ok(())
     }
 }

@@ -1,19 +1,23 @@
-//! `config.json` of a Llama.
+//! `config.json`: which family it is of, and that of a Llama.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::config::{Config, check_architecture};
+use crate::config::{Config, Family, SUPPORTED_ARCHITECTURES, check_architecture};
 use crate::rope::{Frequencies, RopeStyle, Stretch};
-use crate::{Error, Result};
+use crate::{Error, Result, gemma4};
 
-pub(super) fn read(path: &Path) -> Result<Config> {
+pub(crate) fn read(path: &Path) -> Result<Config> {
     let text =
         std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
     let json = |source| Error::Json { path: path.to_path_buf(), source };
-    let Named { model_type } = serde_json::from_slice(&text).map_err(json)?;
-    check_architecture(path, &model_type)?;
+    let Named { model_type, quantization } = serde_json::from_slice(&text).map_err(json)?;
+    check_architecture(path, &model_type, SUPPORTED_ARCHITECTURES)?;
+    check_quantization(path, &quantization)?;
+    if model_type != "llama" {
+        return gemma4::read_config(path, &model_type, &text);
+    }
     let file: LlamaFile = serde_json::from_slice(&text).map_err(json)?;
     file.check(path)?;
     let head_dim = file.head_dim.unwrap_or(file.hidden_size / file.num_attention_heads.max(1));
@@ -33,7 +37,10 @@ pub(super) fn read(path: &Path) -> Result<Config> {
             true => RopeStyle::Interleaved,
             false => RopeStyle::Halves,
         },
-        rope_frequencies: rope.of_pairs(head_dim),
+        rope_frequencies: vec![rope.of_pairs(head_dim)],
+        soft_cap: None,
+        root: "",
+        family: Family::Llama,
     }
     .checked(path)
 }
@@ -42,6 +49,26 @@ pub(super) fn read(path: &Path) -> Result<Config> {
 #[derive(Deserialize)]
 struct Named {
     model_type: String,
+    #[serde(default)]
+    quantization: serde_json::Value,
+}
+
+/// Refuses quantized weights that are not affine. How many bits and how large the groups are is read
+/// off the tensors: the entries of single modules need not be.
+fn check_quantization(path: &Path, quantization: &serde_json::Value) -> Result<()> {
+    let modules = quantization.as_object().into_iter().flat_map(|object| object.iter());
+    let nested = modules
+        .filter_map(|(key, value)| Some((format!("quantization.{key}.mode"), value.get("mode")?)));
+    let own = quantization.get("mode").map(|mode| ("quantization.mode".to_owned(), mode));
+    match nested.chain(own).find(|(_, mode)| mode.as_str().is_none_or(|mode| mode != "affine")) {
+        None => Ok(()),
+        Some((key, found)) => Err(Error::Config {
+            path: path.to_path_buf(),
+            key,
+            expected: "affine".into(),
+            found: found.to_string(),
+        }),
+    }
 }
 
 /// `config.json` of a Llama; keys that do not change the arithmetic are ignored.

@@ -1,63 +1,110 @@
 //! Llama checkpoints in one GGUF file.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use gguf::{Gguf, TensorType};
-use mlx_rs::Array;
-use mlx_rs::io::GgufFile;
+use gguf::{Gguf, Tensor, TensorType};
+use mlx_rs::Dtype;
 
-use super::Tensors;
-use crate::config::{Config, check_architecture};
+use super::Checkpoint;
+use super::blocks::{Block, GROUP, Part};
+use super::store::{Encoding, Entry, Store};
+use crate::config::{Config, Family, check_architecture};
 use crate::error::Differences;
 use crate::rope::{Frequencies, RopeStyle};
 use crate::{Error, Result};
 
-/// What MLX reads without converting; the quantized ones become its own packed form.
-const READABLE: [TensorType; 6] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::BF16,
-    TensorType::Q4_0,
-    TensorType::Q4_1,
-    TensorType::Q8_0,
-];
 /// Factors by which the rotary frequencies of each pair are lowered.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-pub(super) fn open(path: &Path) -> Result<(Config, Tensors)> {
-    // Our own reader checks every count, length and offset against the file's size first: MLX
-    // maps the file and trusts its header.
+pub(super) fn open(path: &Path) -> Result<(Config, Checkpoint)> {
+    // The reader checks every count, length and offset against the file's size.
     let header = Gguf::open(path)?;
     let mut config = config(&header)?;
-    check_types(&header)?;
-    let file = GgufFile::load(path).and_then(|file| file.arrays()).map_err(|error| {
-        let source = std::io::Error::other(error);
-        Error::Read { path: path.to_path_buf(), source }
-    })?;
-    let mut arrays: BTreeMap<String, Array> =
-        file.into_iter().map(|(name, array)| (module_name(&name), array)).collect();
-    if let Some(factors) = arrays.remove(ROPE_FACTORS) {
-        let factors: Vec<f32> = factors.to_vec_cast().unwrap_or_default();
-        for (frequency, factor) in config.rope_frequencies.iter_mut().zip(factors) {
+    let mut store = list(&header)?;
+    if store.get(ROPE_FACTORS).is_some() {
+        let factors: Vec<f32> = store.read(ROPE_FACTORS)?.to_vec_cast().unwrap_or_default();
+        for (frequency, factor) in config.rope_frequencies.iter_mut().flatten().zip(factors) {
             *frequency /= f64::from(factor);
         }
+        store.retain(|name| name != ROPE_FACTORS);
     }
-    let mut tensors = Tensors::new(path, arrays)?;
     for layer in 0..config.num_layers {
         for (path, heads) in [("q_proj", config.num_heads), ("k_proj", config.num_kv_heads)] {
             let order = halves_from_interleaved(heads, config.head_dim);
-            tensors.reorder(format!("model.layers.{layer}.self_attn.{path}"), order);
+            for part in ["weight", "scales", "biases"] {
+                store.reorder(&format!("model.layers.{layer}.self_attn.{path}.{part}"), &order);
+            }
         }
     }
-    Ok((config, tensors))
+    Ok((config, Checkpoint::new(path, store)?))
+}
+
+/// All tensors under the names of the original checkpoint; a quantized one as three.
+fn list(header: &Gguf) -> Result<Store> {
+    let mut store = Store::default();
+    let mut unreadable = Vec::new();
+    let file: Arc<Path> = header.path().into();
+    for tensor in header.tensors() {
+        let name = module_name(&tensor.name);
+        let shape: Vec<usize> = tensor.dims.iter().rev().map(|&n| n as usize).collect();
+        let entry = |encoding, shape: Vec<usize>| {
+            let rows = shape.first().copied().unwrap_or(1).max(1);
+            let bytes = (tensor.range.end - tensor.range.start) as usize;
+            let (file, start) = (Arc::clone(&file), tensor.range.start);
+            Entry { file, start, row_bytes: bytes / rows, shape, encoding, order: None }
+        };
+        match storage(tensor) {
+            Some(Storage::Plain(dtype)) => {
+                store.insert(name, entry(Encoding::Plain(dtype), shape));
+            }
+            Some(Storage::Blocks(block)) => {
+                let [rows @ .., columns] = shape.as_slice() else { continue };
+                let stem = name.strip_suffix(".weight").unwrap_or(&name);
+                let groups = columns / GROUP;
+                for (part, suffix, width) in [
+                    (Part::Packed, "weight", columns * block.bits() / 32),
+                    (Part::Scales, "scales", groups),
+                    (Part::Biases, "biases", groups),
+                ] {
+                    let shape = [rows, &[width]].concat();
+                    let encoding = Encoding::Blocks(block, part);
+                    store.insert(format!("{stem}.{suffix}"), entry(encoding, shape));
+                }
+            }
+            None => {
+                let expected = "F32, F16, BF16, Q4_0, Q4_1 or Q8_0".to_owned();
+                unreadable.push((tensor.name.clone(), expected, tensor.kind.to_string()));
+            }
+        }
+    }
+    let differences = Differences { mismatched: unreadable, ..Default::default() };
+    differences.into_result(header.path()).map(|()| store)
+}
+
+/// How a tensor that is read here lies in the file.
+enum Storage {
+    Plain(Dtype),
+    Blocks(Block),
+}
+
+fn storage(tensor: &Tensor) -> Option<Storage> {
+    Some(match tensor.kind {
+        TensorType::F32 => Storage::Plain(Dtype::Float32),
+        TensorType::F16 => Storage::Plain(Dtype::Float16),
+        TensorType::BF16 => Storage::Plain(Dtype::Bfloat16),
+        TensorType::Q4_0 => Storage::Blocks(Block::Q4_0),
+        TensorType::Q4_1 => Storage::Blocks(Block::Q4_1),
+        TensorType::Q8_0 => Storage::Blocks(Block::Q8_0),
+        _ => return None,
+    })
 }
 
 /// The dimensions, from the header's metadata.
 fn config(header: &Gguf) -> Result<Config> {
     let (path, metadata) = (header.path(), header.metadata());
     let architecture = metadata.str("general.architecture")?.to_owned();
-    check_architecture(path, &architecture)?;
+    check_architecture(path, &architecture, &["llama"])?;
     let key = |name: &str| format!("{architecture}.{name}");
     let size = |name: &str| Ok::<_, Error>(metadata.u32(&key(name))? as usize);
     let optional = |name: &str, default: usize| match metadata.has(&key(name)) {
@@ -105,18 +152,12 @@ fn config(header: &Gguf) -> Result<Config> {
         norm_eps: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
         tied_embeddings: header.tensor("output.weight").is_none(),
         rope_style: RopeStyle::Halves,
-        rope_frequencies: Frequencies::plain(theta).of_pairs(head_dim),
+        rope_frequencies: vec![Frequencies::plain(theta).of_pairs(head_dim)],
+        soft_cap: None,
+        root: "",
+        family: Family::Llama,
     }
     .checked(path)
-}
-
-fn check_types(header: &Gguf) -> Result<()> {
-    let unreadable = header.tensors().iter().filter(|tensor| !READABLE.contains(&tensor.kind));
-    let expected = READABLE.map(|kind| kind.to_string()).join(", ");
-    let mismatched = unreadable
-        .map(|tensor| (tensor.name.clone(), expected.clone(), tensor.kind.to_string()))
-        .collect();
-    Differences { mismatched, ..Default::default() }.into_result(header.path())
 }
 
 /// `blk.3.attn_q.weight` is `model.layers.3.self_attn.q_proj.weight` elsewhere. A name without a
@@ -156,13 +197,12 @@ fn layer_module(module: &str) -> Option<&'static str> {
 /// GGUF files of this family have the rows of Q and K interleaved within each head. They are put
 /// back into the order of the original checkpoint, so that an adapter trained on the GGUF file fits
 /// that checkpoint too: with the rows permuted it would load there, and answer nonsense.
-fn halves_from_interleaved(heads: usize, head_dim: usize) -> Array {
+fn halves_from_interleaved(heads: usize, head_dim: usize) -> Arc<[u32]> {
     let half = head_dim / 2;
-    let order: Vec<u32> = (0..heads)
+    (0..heads)
         .flat_map(|head| (0..2).map(move |part| (head, part)))
         .flat_map(|(head, part)| (0..half).map(move |i| (head * head_dim + 2 * i + part) as u32))
-        .collect();
-    Array::from_slice(&order, &[order.len() as i32])
+        .collect()
 }
 
 #[cfg(test)]
@@ -186,6 +226,6 @@ mod tests {
     #[test]
     fn rows_return_to_halves() {
         let order = halves_from_interleaved(2, 4);
-        assert_eq!(order.as_slice::<u32>(), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(*order, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

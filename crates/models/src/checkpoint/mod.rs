@@ -1,32 +1,43 @@
 //! From files to named tensors: every source ends in the same names and layout, MLX's and Hugging
 //! Face's, so that a family is written once.
 
-mod config_json;
+mod blocks;
+pub(crate) mod config_json;
 mod gguf_file;
+mod index;
 pub(crate) mod safetensors_files;
+pub(crate) mod store;
+pub(crate) mod writer;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype};
+use safetensors::tensor::Dtype as FileDtype;
 
 use crate::config::Config;
 use crate::error::Differences;
+use crate::gathered::Gathered;
 use crate::linear::{Kernels, Linear, Weight, WeightResidency};
 use crate::{Error, Result};
+use store::{Entry, Store};
 
 /// What the configuration says a tensor must be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     /// `NAME.weight`, one-dimensional, floating point.
     Vector(usize),
+    /// `NAME` itself, one-dimensional, floating point.
+    Parameter(usize),
     /// `NAME.weight`, floating point or packed; packed also `NAME.scales` and `NAME.biases`.
     Matrix { rows: usize, columns: usize },
 }
 
 /// Reads the configuration and the tensors at `path`: a `.gguf` file, or a folder with
 /// `config.json` and `*.safetensors`.
-pub(crate) fn open(path: &Path) -> Result<(Config, Tensors)> {
+pub(crate) fn open(path: &Path) -> Result<(Config, Checkpoint)> {
     if path.is_file() && path.extension().is_some_and(|extension| extension == "gguf") {
         gguf_file::open(path)
     } else if path.join("config.json").is_file() {
@@ -39,29 +50,21 @@ pub(crate) fn open(path: &Path) -> Result<(Config, Tensors)> {
     }
 }
 
-/// The tensors of a checkpoint, taken one by one as the model is built.
+/// The tensors of a checkpoint. They stay in their files: reading one twice is possible, and any
+/// thread may do it.
 #[derive(Debug)]
-pub(crate) struct Tensors {
+pub(crate) struct Checkpoint {
     path: PathBuf,
-    arrays: BTreeMap<String, Array>,
+    store: Store,
     /// Input widths of the matrices, by name; from the configuration.
     widths: BTreeMap<String, usize>,
-    /// `order[name]`: row `i` of the matrix in memory is row `order[i]` of that in the file.
-    orders: BTreeMap<String, Array>,
     kernels: Kernels,
-    residency: WeightResidency,
 }
 
-impl Tensors {
-    pub fn new(path: &Path, arrays: BTreeMap<String, Array>) -> Result<Self> {
-        Ok(Self {
-            path: path.to_path_buf(),
-            arrays,
-            widths: BTreeMap::new(),
-            orders: BTreeMap::new(),
-            kernels: Kernels::of_default_device()?,
-            residency: WeightResidency::Packed,
-        })
+impl Checkpoint {
+    pub fn new(path: &Path, store: Store) -> Result<Self> {
+        let kernels = Kernels::of_default_device()?;
+        Ok(Self { path: path.to_path_buf(), store, widths: BTreeMap::new(), kernels })
     }
 
     /// Compares all tensors with those expected, before the first is taken.
@@ -69,12 +72,15 @@ impl Tensors {
         let mut differences = Differences::default();
         let mut known = Vec::new();
         for (name, &expected) in expected {
-            let weight = format!("{name}.weight");
-            let Some(array) = self.arrays.get(&weight) else {
+            let weight = match expected {
+                Expected::Parameter(_) => name.clone(),
+                Expected::Vector(_) | Expected::Matrix { .. } => format!("{name}.weight"),
+            };
+            let Some(entry) = self.store.get(&weight) else {
                 differences.missing.push(weight);
                 continue;
             };
-            match self.mismatch(name, array, expected) {
+            match self.mismatch(name, entry, expected) {
                 Ok(companions) => known.extend(companions),
                 Err((expected, found)) => {
                     known.extend(["scales", "biases"].map(|part| format!("{name}.{part}")));
@@ -86,8 +92,8 @@ impl Tensors {
                 self.widths.insert(name.clone(), columns);
             }
         }
-        let unexpected = self.arrays.keys().filter(|&name| !known.contains(name));
-        differences.unexpected = unexpected.cloned().collect();
+        let names = self.store.iter().map(|(name, _)| name.to_owned());
+        differences.unexpected = names.filter(|name| !known.contains(name)).collect();
         differences.into_result(&self.path)
     }
 
@@ -95,43 +101,77 @@ impl Tensors {
     fn mismatch(
         &self,
         name: &str,
-        array: &Array,
+        entry: &Entry,
         expected: Expected,
     ) -> std::result::Result<Vec<String>, (String, String)> {
-        let found = |array: &Array| format!("{:?} {:?}", array.dtype(), array.shape());
-        let float = matches!(array.dtype(), Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16);
-        let fits = |shape: &[usize]| {
-            array.ndim() == shape.len()
-                && shape.iter().zip(array.shape()).all(|(&e, &f)| usize::try_from(f) == Ok(e))
-        };
+        let float = matches!(
+            entry.encoding.dtype(),
+            Some(Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16)
+        );
         match expected {
-            Expected::Vector(length) if float && fits(&[length]) => Ok(Vec::new()),
-            Expected::Vector(length) => Err((format!("floats [{length}]"), found(array))),
-            Expected::Matrix { rows, columns } if float && fits(&[rows, columns]) => Ok(Vec::new()),
+            Expected::Vector(length) | Expected::Parameter(length) => {
+                match float && entry.shape == [length] {
+                    true => Ok(Vec::new()),
+                    false => Err((format!("floats [{length}]"), entry.describe())),
+                }
+            }
+            Expected::Matrix { rows, columns } if float && entry.shape == [rows, columns] => {
+                Ok(Vec::new())
+            }
             Expected::Matrix { rows, columns } => {
                 let parts = ["scales", "biases"].map(|part| format!("{name}.{part}"));
-                let layout = Packing::of(array, parts.each_ref().map(|p| self.arrays.get(p)));
+                let layout = Packing::of(entry, parts.each_ref().map(|part| self.store.get(part)));
                 match layout {
                     Some(layout) if layout.rows == rows && layout.fits(columns) => {
                         Ok(parts.to_vec())
                     }
                     _ => Err((
                         format!("floats [{rows}, {columns}] or their packed form"),
-                        found(array),
+                        entry.describe(),
                     )),
                 }
             }
         }
     }
 
-    /// How the model will hold its weights: decides [`WeightResidency::Auto`] by their number.
-    pub fn settle(&mut self, wish: WeightResidency, weights: usize) {
-        self.residency = self.kernels.residency(wish, weights);
+    /// How many rows the matrix `name` has.
+    pub fn rows(&self, name: &str) -> usize {
+        let entry = self.store.get(&format!("{name}.weight"));
+        entry.and_then(|entry| entry.shape.first().copied()).unwrap_or_default()
     }
 
-    /// The matrix `name` will have its rows in another order than in the file.
-    pub fn reorder(&mut self, name: String, order: Array) {
-        self.orders.insert(name, order);
+    /// The type of the matrix `name` as whoever made it computed with it.
+    pub fn float_type(&self, name: &str) -> Dtype {
+        let entry = |part: &str| self.store.get(&format!("{name}.{part}"));
+        let entry = entry("scales").or_else(|| entry("weight"));
+        entry.and_then(|entry| entry.encoding.dtype()).unwrap_or(Dtype::Float32)
+    }
+
+    /// The names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.store.iter().map(|(name, _)| name)
+    }
+
+    /// Type and shape of a tensor, as a safetensors file has them.
+    pub fn form(&self, name: &str) -> Option<(FileDtype, Vec<usize>)> {
+        let entry = self.store.get(name)?;
+        let dtype = match entry.encoding.dtype()? {
+            Dtype::Uint32 => FileDtype::U32,
+            Dtype::Float16 => FileDtype::F16,
+            Dtype::Bfloat16 => FileDtype::BF16,
+            _ => FileDtype::F32,
+        };
+        Some((dtype, entry.shape.clone()))
+    }
+
+    /// Rows and columns of the matrix `name`, unpacked.
+    pub fn matrix_shape(&self, name: &str) -> Option<[usize; 2]> {
+        Some([self.rows(name), *self.widths.get(name)?])
+    }
+
+    /// Reads `NAME.weight` and what belongs to it, as they are in the file.
+    pub fn read_module(&self, name: &str) -> Result<Weight> {
+        self.weight(name, |name| self.store.read(name))
     }
 
     /// How products are computed on this device.
@@ -139,36 +179,95 @@ impl Tensors {
         self.kernels
     }
 
-    /// Takes `NAME.weight`, a vector.
-    pub fn vector(&mut self, name: &str) -> Result<Array> {
-        Ok(self.take(&format!("{name}.weight"))?.as_dtype(self.kernels.dtype())?)
+    /// Bytes of the tensors whose names begin with `prefix`, as they are in the files.
+    pub fn bytes_below(&self, prefix: &str) -> u64 {
+        self.store.below(prefix).map(|(_, entry)| entry.bytes()).sum()
     }
 
-    /// Takes `NAME.weight` and what belongs to it.
+    /// Its tensors, each to be read when it is taken, with matrices to be held like this.
+    pub fn tensors(self: &Arc<Self>, residency: WeightResidency) -> Tensors {
+        Tensors { checkpoint: Arc::clone(self), read: BTreeMap::new(), residency }
+    }
+
+    /// Reads every tensor whose name begins with `prefix`. No MLX operation is asked for, so one
+    /// thread may read and another build with what was read.
+    pub fn read_below(self: &Arc<Self>, prefix: &str) -> Result<Tensors> {
+        let read = |(name, _): (&str, _)| Ok((name.to_owned(), self.store.read(name)?));
+        let read = self.store.below(prefix).map(read).collect::<Result<_>>()?;
+        Ok(Tensors { read, ..self.tensors(WeightResidency::Packed) })
+    }
+
+    /// Reads some rows of the matrix `name`, in the file's form and order.
+    pub fn read_rows(&self, name: &str, rows: &[Range<usize>]) -> Result<Weight> {
+        self.weight(name, |name| self.store.read_rows(name, rows))
+    }
+
+    /// The matrix `NAME.weight` and what belongs to it.
+    fn weight(&self, name: &str, mut read: impl FnMut(&str) -> Result<Array>) -> Result<Weight> {
+        let weight = read(&format!("{name}.weight"))?;
+        let [scales, biases] = ["scales", "biases"].map(|part| format!("{name}.{part}"));
+        if self.store.get(&scales).is_none() {
+            return Ok(Weight::Dense(weight));
+        }
+        let (scales, biases) = (read(&scales)?, read(&biases)?);
+        let width = self.widths.get(name).copied().unwrap_or_default() as i32;
+        let group_size = width / scales.dim(-1).max(1);
+        let bits = weight.dim(-1) * 32 / width.max(1);
+        Ok(Weight::Quantized { packed: weight, scales, biases, group_size, bits })
+    }
+}
+
+/// Tensors of a checkpoint, taken one by one as what they belong to is built.
+#[derive(Debug)]
+pub(crate) struct Tensors {
+    checkpoint: Arc<Checkpoint>,
+    /// Those that were read already.
+    read: BTreeMap<String, Array>,
+    residency: WeightResidency,
+}
+
+impl Tensors {
+    /// Takes `NAME.weight`, a vector.
+    pub fn vector(&mut self, name: &str) -> Result<Array> {
+        Ok(self.take(&format!("{name}.weight"))?.as_dtype(self.checkpoint.kernels.dtype())?)
+    }
+
+    /// Takes `NAME` itself, a vector.
+    pub fn parameter(&mut self, name: &str) -> Result<Array> {
+        Ok(self.take(name)?.as_dtype(self.checkpoint.kernels.dtype())?)
+    }
+
+    /// Takes the matrix `NAME.weight` and what belongs to it: matrices of so many experts, one below
+    /// the other.
+    pub fn gathered(&mut self, name: &str, experts: usize) -> Result<Gathered> {
+        let kernels = self.checkpoint.kernels;
+        let weight = self.weight(name)?.prepare(kernels, self.residency)?;
+        Gathered::new(weight, experts, kernels)
+    }
+
+    /// Takes the matrix `NAME.weight` and what belongs to it.
     pub fn linear(&mut self, name: &str) -> Result<Linear> {
-        let weight = self.take(&format!("{name}.weight"))?;
-        let weight = match self.arrays.remove(&format!("{name}.scales")) {
-            None => Weight::Dense(weight),
-            Some(scales) => {
-                let biases = self.take(&format!("{name}.biases"))?;
-                let width = self.widths.get(name).copied().unwrap_or_default() as i32;
-                let group_size = width / scales.dim(-1).max(1);
-                let bits = weight.dim(-1) * 32 / width.max(1);
-                Weight::Quantized { packed: weight, scales, biases, group_size, bits }
+        let kernels = self.checkpoint.kernels;
+        let weight = match self.residency {
+            WeightResidency::Streamed => {
+                let checkpoint = Arc::clone(&self.checkpoint);
+                Weight::OnDisk { checkpoint, name: name.into() }
             }
+            residency => self.weight(name)?.prepare(kernels, residency)?,
         };
-        let weight = match self.orders.get(name) {
-            Some(order) => weight.reorder_rows(order)?,
-            None => weight,
-        };
-        Ok(Linear::new(weight.prepare(self.kernels, self.residency)?, self.kernels))
+        Ok(Linear::new(weight, kernels))
+    }
+
+    fn weight(&mut self, name: &str) -> Result<Weight> {
+        let checkpoint = Arc::clone(&self.checkpoint);
+        checkpoint.weight(name, |name| self.take(name))
     }
 
     fn take(&mut self, name: &str) -> Result<Array> {
-        self.arrays.remove(name).ok_or_else(|| Error::Tensors {
-            path: self.path.clone(),
-            differences: Differences { missing: vec![name.to_owned()], ..Default::default() },
-        })
+        match self.read.remove(name) {
+            Some(array) => Ok(array),
+            None => self.checkpoint.store.read(name),
+        }
     }
 }
 
@@ -180,15 +279,15 @@ struct Packing {
 }
 
 impl Packing {
-    fn of(packed: &Array, parts: [Option<&Array>; 2]) -> Option<Self> {
+    fn of(packed: &Entry, parts: [Option<&Entry>; 2]) -> Option<Self> {
         let [scales, biases] = [parts[0]?, parts[1]?];
-        let &[rows, words] = packed.shape() else { return None };
-        let &[scale_rows, groups] = scales.shape() else { return None };
-        let same = scale_rows == rows && biases.shape() == scales.shape();
-        let types = packed.dtype() == Dtype::Uint32 && scales.dtype() == biases.dtype();
-        let count = |n: i32| usize::try_from(n).ok().filter(|&n| n > 0);
-        (same && types).then_some(())?;
-        Some(Self { rows: count(rows)?, words: count(words)?, groups: count(groups)? })
+        let &[rows, words] = packed.shape.as_slice() else { return None };
+        let &[scale_rows, groups] = scales.shape.as_slice() else { return None };
+        let same = scale_rows == rows && biases.shape == scales.shape;
+        let dtype = |entry: &Entry| entry.encoding.dtype();
+        let types = dtype(packed) == Some(Dtype::Uint32) && dtype(scales) == dtype(biases);
+        let sound = same && types && dtype(scales).is_some() && rows * words * groups > 0;
+        sound.then_some(Self { rows, words, groups })
     }
 
     /// Whether rows of `columns` weights can be packed this way by MLX.

@@ -1,32 +1,46 @@
 //! Checkpoints in Hugging Face's and MLX's layout: `config.json` beside `*.safetensors`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mlx_rs::Array;
-use safetensors::tensor::Metadata;
+use mlx_rs::Dtype;
+use safetensors::tensor::{Dtype as FileDtype, Metadata};
 
-use super::{Tensors, config_json};
-use crate::config::Config;
-use crate::{Error, Result};
+use super::index::Index;
+use super::store::{Encoding, Entry, Store};
+use super::{Checkpoint, config_json};
+use crate::config::{Config, Family, OUTPUT};
+use crate::{Error, Result, gemma4};
 
 /// Longer headers are refused, as by the safetensors format itself.
 const MAX_HEADER: u64 = 100_000_000;
 
-pub(super) fn open(folder: &Path) -> Result<(Config, Tensors)> {
+pub(super) fn open(folder: &Path) -> Result<(Config, Checkpoint)> {
     let config = config_json::read(&folder.join("config.json"))?;
-    let mut arrays = BTreeMap::new();
-    for file in files(folder)? {
-        arrays.extend(load(&file)?);
+    let index = Index::open(folder)?;
+    let files = match &index {
+        Some(index) => index.files()?,
+        None => files(folder)?,
+    };
+    let mut store = Store::default();
+    for file in files {
+        list(&file, &mut store)?;
+    }
+    if let Some(index) = index {
+        index.check(&store)?;
+    }
+    if let Family::Gemma4(shape) = &config.family {
+        gemma4::rename(&mut store, &config, shape);
     }
     // Older converters stored the inverse frequencies; they follow from the configuration.
-    arrays.retain(|name, _| !name.ends_with("rotary_emb.inv_freq"));
+    store.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
     if config.tied_embeddings {
-        arrays.retain(|name, _| !name.starts_with("lm_head."));
+        let output = format!("{}.", config.name(OUTPUT));
+        store.retain(|name| !name.starts_with(&output));
     }
-    Ok((config, Tensors::new(folder, arrays)?))
+    Ok((config, Checkpoint::new(folder, store)?))
 }
 
 /// All safetensors files of the folder, in order of their names.
@@ -46,17 +60,37 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The tensors of one file. Its header is checked before MLX, which trusts it, sees the file.
-pub(crate) fn load(path: &Path) -> Result<BTreeMap<String, Array>> {
-    check_header(path)?;
-    let arrays = Array::load_safetensors(path).map_err(|error| Error::Safetensors {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    })?;
-    Ok(arrays.into_iter().collect())
+/// The tensors of one file, its header checked against its size.
+pub(crate) fn list(path: &Path, store: &mut Store) -> Result<()> {
+    let (begin, header) = header(path)?;
+    let file: Arc<Path> = path.into();
+    for (name, info) in header.tensors() {
+        let rows = info.shape.first().copied().unwrap_or(1).max(1);
+        let entry = Entry {
+            file: Arc::clone(&file),
+            start: begin + info.data_offsets.0 as u64,
+            row_bytes: (info.data_offsets.1 - info.data_offsets.0) / rows,
+            shape: info.shape.clone(),
+            encoding: encoding(info.dtype),
+            order: None,
+        };
+        store.insert(name, entry);
+    }
+    Ok(())
 }
 
-fn check_header(path: &Path) -> Result<()> {
+fn encoding(dtype: FileDtype) -> Encoding {
+    match dtype {
+        FileDtype::F32 => Encoding::Plain(Dtype::Float32),
+        FileDtype::F16 => Encoding::Plain(Dtype::Float16),
+        FileDtype::BF16 => Encoding::Plain(Dtype::Bfloat16),
+        FileDtype::U32 => Encoding::Plain(Dtype::Uint32),
+        other => Encoding::Unknown(other.to_string()),
+    }
+}
+
+/// Where the numbers begin, and what is said about them.
+fn header(path: &Path) -> Result<(u64, Metadata)> {
     let read = |source| Error::Read { path: path.to_path_buf(), source };
     let broken = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
     let mut file = File::open(path).map_err(read)?;
@@ -75,9 +109,10 @@ fn check_header(path: &Path) -> Result<()> {
     // Deserializing also checks that the tensors lie end to end, each as large as its shape.
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|error| broken(error.to_string()))?;
-    let expected = 8 + header_length + metadata.data_len() as u64;
+    let begin = 8 + header_length;
+    let expected = begin + metadata.data_len() as u64;
     if expected != size {
         return Err(broken(format!("the header describes {expected} bytes, the file has {size}")));
     }
-    Ok(())
+    Ok((begin, metadata))
 }

@@ -335,3 +335,79 @@ impl Reader<'_> {
         Err(Error::Config { path: self.path.to_path_buf(), key, expected, found })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read_text(text_config: Value) -> Config {
+        let file = json!({ "model_type": "gemma4", "text_config": text_config }).to_string();
+        read(Path::new("config.json"), "gemma4", file.as_bytes()).unwrap()
+    }
+
+    /// What the larger models have in common.
+    fn larger(mut text_config: Value) -> Value {
+        for (key, value) in [
+            ("sliding_window", json!(1024)),
+            ("sliding_window_pattern", json!(6)),
+            ("attention_k_eq_v", json!(true)),
+            ("num_kv_shared_layers", json!(0)),
+            ("hidden_size_per_layer_input", json!(0)),
+        ] {
+            text_config[key] = value;
+        }
+        text_config
+    }
+
+    /// The counts are those of mlx-lm's models of the same configurations.
+    #[test]
+    fn weights_are_counted_from_the_configuration_alone() {
+        let gemma_31b = larger(json!({
+            "hidden_size": 5376, "num_hidden_layers": 60, "intermediate_size": 21504,
+            "num_attention_heads": 32, "num_key_value_heads": 16, "num_global_key_value_heads": 4,
+        }));
+        let gemma_12b = larger(json!({
+            "hidden_size": 3840, "num_hidden_layers": 48, "intermediate_size": 15360,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "num_global_key_value_heads": 1,
+        }));
+        let gemma_26b = larger(json!({
+            "hidden_size": 2816, "num_hidden_layers": 30, "intermediate_size": 2112,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "num_global_key_value_heads": 2,
+            "enable_moe_block": true, "num_experts": 128, "top_k_experts": 8,
+            "moe_intermediate_size": 704,
+        }));
+        for (text_config, weights) in [
+            (gemma_31b, 30_697_345_340),
+            (gemma_26b, 25_233_141_790),
+            (gemma_12b, 11_907_350_320),
+            // What is left out is E2B's.
+            (json!({}), 4_628_569_379),
+        ] {
+            assert_eq!(read_text(text_config).num_weights(), weights);
+        }
+    }
+
+    #[test]
+    fn shared_layers_read_the_last_cache_of_their_kind() {
+        let config = read_text(json!({}));
+        assert_eq!(config.caches().len(), 15);
+        // Every fifth layer is full.
+        assert_eq!(
+            [0, 14, 15, 18, 19, 34].map(|layer| config.cache_of(layer)),
+            [0, 14, 13, 13, 14, 14]
+        );
+    }
+
+    #[test]
+    fn the_pairs_of_a_full_layer_rotate_in_part() {
+        let config = read_text(json!({}));
+        let [sliding, full] = &config.rope_frequencies[..] else { panic!("two kinds") };
+        assert_eq!((sliding.len(), full.len()), (128, 256));
+        assert!(full[..64].iter().all(|&frequency| frequency > 0.0));
+        assert!(full[64..].iter().all(|&frequency| frequency == 0.0));
+        // The wavelength of pair i is theta^(2 i / 512).
+        assert!((full[63] - 1e6f64.powf(-126.0 / 512.0)).abs() < 1e-12);
+    }
+}

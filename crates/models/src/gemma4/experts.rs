@@ -79,9 +79,8 @@ impl Experts {
         let normed = rms_norm(x, Some(&self.pre_norm), self.norm_eps)?;
         // [1, T, 1, 1, H]: each token is a matrix of one row, which `chosen` [1, T, k] multiplies.
         let rows = normed.expand_dims(-2)?.expand_dims(-2)?;
-        let apply = |linear: &Gathered, path: &str, x: &Array| {
-            linear.apply(x, &chosen, adapter.get(path))
-        };
+        let apply =
+            |linear: &Gathered, path: &str, x: &Array| linear.apply(x, &chosen, adapter.get(path));
         let gate = gelu(&apply(&self.gate, EXPERT_GATE, &rows)?)?;
         let up = apply(&self.up, EXPERT_UP, &rows)?;
         let outputs = apply(&self.down, EXPERT_DOWN, &gate.multiply(up)?)?.squeeze_axes(&[-2])?;

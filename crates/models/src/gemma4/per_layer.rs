@@ -73,7 +73,12 @@ pub(super) struct InputGate {
 
 impl InputGate {
     /// Takes the tensors of the layer of this number, all below `prefix`.
-    pub fn load(config: &Config, index: usize, prefix: &str, tensors: &mut Tensors) -> Result<Self> {
+    pub fn load(
+        config: &Config,
+        index: usize,
+        prefix: &str,
+        tensors: &mut Tensors,
+    ) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
         Ok(Self {
             gate: tensors.linear(&path(INPUT_GATE))?,

@@ -1,0 +1,159 @@
+//! What a run holds in memory, estimated from the shapes of everything in it.
+
+use models::{Layer, Model, WeightResidency};
+
+use super::inputs::InputPlace;
+use super::layout::Layout;
+use super::loss::Chunks;
+use super::plan::Plan;
+use crate::Optimizer;
+use crate::dataset::Dataset;
+
+const F32: u64 = size_of::<f32>() as u64;
+/// While a layer is differentiated, what its forward pass left and the gradients of that exist at
+/// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
+const BACKWARD: f64 = 1.6;
+
+/// How much of the data a micro-batch may have to hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Tokens of the longest row.
+    longest: usize,
+    /// Tokens that are cut into micro-batches together, at most.
+    together: usize,
+}
+
+impl Load {
+    /// Of updates of `rows` rows of `train` and of a validation on all of `valid`.
+    pub(crate) fn new(train: &Dataset, rows: usize, valid: Option<&Dataset>) -> Self {
+        let lengths = |data: &Dataset| -> Vec<usize> {
+            data.rows().iter().map(|row| row.inputs().len()).collect()
+        };
+        let mut train = lengths(train);
+        train.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
+        let valid = valid.map(lengths).unwrap_or_default();
+        let update: usize = train.iter().take(rows).sum();
+        Self {
+            longest: train.iter().chain(&valid).copied().max().unwrap_or_default(),
+            together: update.max(valid.iter().sum()),
+        }
+    }
+
+    /// Tokens of the largest micro-batch, if they are to have at most `tokens`: a longer row
+    /// travels alone.
+    fn micro_batch(&self, tokens: usize, lanes: usize) -> usize {
+        tokens.min(self.together.div_ceil(lanes.max(1))).max(self.longest)
+    }
+}
+
+/// What costs depend on, whatever the plan.
+pub(crate) struct Costs<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) layout: &'a Layout,
+    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) load: Load,
+}
+
+impl Costs<'_> {
+    /// The most that MLX will hold under `plan`.
+    pub(crate) fn of(&self, plan: &Plan) -> u64 {
+        let lanes = plan.lanes as u64;
+        let factors = self.factors();
+        let held = self.weights(plan) + factors + self.moments();
+        let inputs = self.inputs(plan);
+        let at_work = held + lanes * (factors + inputs + self.work(plan) + plan.keep_bytes);
+        // Afterwards the lanes' gradients are added up.
+        at_work.max(held + (lanes + 1) * factors)
+    }
+
+    /// What keeping the intermediates of every adapted layer costs a lane.
+    pub(crate) fn keep_all(&self, plan: &Plan) -> u64 {
+        let layers = self.model.layers().iter().skip(self.layout.lowest());
+        let tokens = self.tokens(plan);
+        layers.map(|layer| self.left_by(layer, tokens, self.load.longest.min(tokens))).sum()
+    }
+
+    /// Values that a layer leaves for its backward pass, in bytes: the inputs and outputs of its
+    /// linears, what lies between them, and the attention's scores of rows up to `longest`.
+    pub(crate) fn left_by(&self, layer: &Layer, tokens: usize, longest: usize) -> u64 {
+        left_by(self.model, layer, tokens, longest)
+    }
+
+    fn tokens(&self, plan: &Plan) -> usize {
+        self.load.micro_batch(plan.tokens, plan.lanes)
+    }
+
+    fn factors(&self) -> u64 {
+        let values = |shape: &[i32]| shape.iter().map(|&n| n as u64).product::<u64>();
+        self.layout.shapes().map(|(_, shape)| values(&shape) * F32).sum()
+    }
+
+    fn moments(&self) -> u64 {
+        self.layout.shapes().map(|(_, shape)| self.optimizer.state_values(&shape) * F32).sum()
+    }
+
+    fn weights(&self, plan: &Plan) -> u64 {
+        let layers = self.model.layers().iter().zip(&plan.layers);
+        let layers: u64 = layers.map(|(layer, &residency)| layer.weight_bytes(residency)).sum();
+        self.model.end_bytes(plan.ends) + layers
+    }
+
+    /// The inputs of the adapted layers, or two of them on their way to and from a file.
+    fn inputs(&self, plan: &Plan) -> u64 {
+        let model = self.model;
+        let layers = match plan.inputs {
+            InputPlace::Memory => model.layers().len() - self.layout.lowest(),
+            InputPlace::File => 2,
+        };
+        (layers * self.tokens(plan) * model.config().hidden_size) as u64 * value_bytes(model)
+    }
+
+    /// What a lane needs for one layer, or for the head, whichever is more.
+    fn work(&self, plan: &Plan) -> u64 {
+        let tokens = self.tokens(plan);
+        let layers = self.model.layers().iter().zip(&plan.layers);
+        let layer = layers.map(|(layer, &residency)| {
+            let left = self.left_by(layer, tokens, self.load.longest.min(tokens));
+            unpacked(self.model, layer, residency) + (left as f64 * BACKWARD) as u64
+        });
+        layer.max().unwrap_or_default().max(self.head(plan, tokens))
+    }
+
+    /// A chunk of logits, what they are made from and what is made from them.
+    fn head(&self, plan: &Plan, tokens: usize) -> u64 {
+        let config = self.model.config();
+        let (positions, vocabulary) = Chunks::of(config.vocab_size).sizes(tokens);
+        let weights = match plan.ends {
+            WeightResidency::Dequantized => 0,
+            _ => vocabulary * config.hidden_size,
+        };
+        (weights + 3 * positions * vocabulary) as u64 * F32
+    }
+}
+
+/// See [`Costs::left_by`].
+pub(crate) fn left_by(model: &Model, layer: &Layer, tokens: usize, longest: usize) -> u64 {
+    let linears = layer.linears().into_iter();
+    let values: usize = linears.map(|linear| linear.in_features + 2 * linear.out_features).sum();
+    let scores = 2 * model.config().num_heads * longest;
+    (tokens * (values + scores)) as u64 * value_bytes(model)
+}
+
+/// Weights that exist only while their layer is at work: read from the file, the next layer's
+/// beside them, and dequantized where the device needs that.
+fn unpacked(model: &Model, layer: &Layer, residency: WeightResidency) -> u64 {
+    let dense = match model.computes_packed() {
+        true => 0,
+        false => layer.weight_bytes(WeightResidency::Dequantized),
+    };
+    match residency {
+        WeightResidency::Dequantized => 0,
+        WeightResidency::Auto | WeightResidency::Packed => dense,
+        WeightResidency::Streamed => dense + 2 * layer.weight_bytes(WeightResidency::Packed),
+    }
+}
+
+/// Bytes of one number of the hidden states.
+fn value_bytes(model: &Model) -> u64 {
+    if model.computes_packed() { 2 } else { F32 }
+}

@@ -1,0 +1,111 @@
+//! GGUF's quantized blocks of 32 weights, as the three arrays of MLX's affine quantization.
+//!
+//! Both store `w = scale * q + bias`; GGUF keeps a block's numbers together where MLX has an array
+//! of each kind, and the older block types imply the bias: `-8 * scale` or `-128 * scale`.
+
+use half::f16;
+use mlx_rs::{Array, Dtype};
+
+/// Weights in a block, and so MLX's group size.
+pub(crate) const GROUP: usize = 32;
+
+/// The block types that MLX's packed form can hold exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// Scale, then 4 bits a weight around 8.
+    Q4_0,
+    /// Scale and bias, then 4 bits a weight.
+    Q4_1,
+    /// Scale, then 8 signed bits a weight.
+    Q8_0,
+}
+
+/// One of the three arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Packed,
+    Scales,
+    Biases,
+}
+
+impl Part {
+    /// The type of its numbers.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::Packed => Dtype::Uint32,
+            Self::Scales | Self::Biases => Dtype::Float16,
+        }
+    }
+
+    /// Takes this part out of whole blocks.
+    pub fn decode(self, block: Block, bytes: &[u8], shape: &[i32]) -> Array {
+        let blocks = bytes.chunks_exact(block.bytes());
+        match self {
+            Self::Packed => {
+                let words: Vec<u32> = blocks.flat_map(|bytes| block.words(bytes)).collect();
+                Array::from_slice(&words, shape)
+            }
+            Self::Scales => {
+                Array::from_slice(&blocks.map(|bytes| half(bytes, 0)).collect::<Vec<_>>(), shape)
+            }
+            Self::Biases => {
+                let biases: Vec<f16> = blocks.map(|bytes| block.bias(bytes)).collect();
+                Array::from_slice(&biases, shape)
+            }
+        }
+    }
+}
+
+impl Block {
+    /// Bits of a weight.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Q4_0 | Self::Q4_1 => 4,
+            Self::Q8_0 => 8,
+        }
+    }
+
+    /// Bytes of a block.
+    pub fn bytes(self) -> usize {
+        self.header() + GROUP * self.bits() / 8
+    }
+
+    /// Bytes before the weights.
+    fn header(self) -> usize {
+        match self {
+            Self::Q4_0 | Self::Q8_0 => 2,
+            Self::Q4_1 => 4,
+        }
+    }
+
+    fn bias(self, bytes: &[u8]) -> f16 {
+        // A power of two times the scale: exact.
+        match self {
+            Self::Q4_0 => f16::from_f32(-8.0 * half(bytes, 0).to_f32()),
+            Self::Q4_1 => half(bytes, 2),
+            Self::Q8_0 => f16::from_f32(-128.0 * half(bytes, 0).to_f32()),
+        }
+    }
+
+    /// The weights as MLX packs them: in their order, the first in the lowest bits.
+    fn words(self, bytes: &[u8]) -> Vec<u32> {
+        let weights = &bytes[self.header()..];
+        let bytes: Vec<u8> = match self {
+            // Signed to unsigned: the sign bit flips.
+            Self::Q8_0 => weights.iter().map(|weight| weight ^ 0x80).collect(),
+            // Weight `i` is in the low half of byte `i`, weight `16 + i` in its high half.
+            Self::Q4_0 | Self::Q4_1 => {
+                let pairs = weights.as_chunks::<2>().0;
+                let low = pairs.iter().map(|[a, b]| (a & 0xf) | (b & 0xf) << 4);
+                let high = pairs.iter().map(|[a, b]| (a >> 4) | (b & 0xf0));
+                low.chain(high).collect()
+            }
+        };
+        bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> f16 {
+    let pair = bytes.get(at..at + 2).and_then(|pair| pair.try_into().ok());
+    f16::from_le_bytes(pair.unwrap_or_default())
+}

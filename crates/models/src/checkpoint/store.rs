@@ -1,0 +1,235 @@
+//! Named tensors in files: known by their headers, read when they are asked for.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::{Bound, Range};
+use std::path::Path;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use mlx_rs::{Array, Dtype};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::blocks::{Block, Part};
+use crate::error::Differences;
+use crate::{Error, Result};
+
+/// The tensors of one or more files. Reading one is plain file access, without MLX's streams: any
+/// thread may do it.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// Where a tensor lies, and what it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub file: Arc<Path>,
+    /// The place of its first byte.
+    pub start: u64,
+    /// Bytes of a row in the file; of one number where there are no rows.
+    pub row_bytes: usize,
+    pub shape: Vec<usize>,
+    pub encoding: Encoding,
+    /// Row `i` of the tensor is row `order[i]` in the file, where this is set.
+    pub order: Option<Arc<[u32]>>,
+}
+
+/// How a tensor's numbers are written.
+#[derive(Clone, Debug)]
+pub(crate) enum Encoding {
+    /// One after the other.
+    Plain(Dtype),
+    /// As one part of GGUF's quantized blocks.
+    Blocks(Block, Part),
+    /// In a way that is not read here, by its name.
+    Unknown(String),
+}
+
+impl Encoding {
+    /// The type of the numbers, once read.
+    pub fn dtype(&self) -> Option<Dtype> {
+        match self {
+            Self::Plain(dtype) => Some(*dtype),
+            Self::Blocks(_, part) => Some(part.dtype()),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl Entry {
+    /// Type and shape, for messages.
+    pub fn describe(&self) -> String {
+        match &self.encoding {
+            Encoding::Unknown(name) => format!("{name} {:?}", self.shape),
+            known => format!("{:?} {:?}", known.dtype().unwrap_or(Dtype::Float32), self.shape),
+        }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> u64 {
+        let each = match self.encoding.dtype() {
+            Some(Dtype::Float32 | Dtype::Uint32) => 4,
+            Some(Dtype::Float16 | Dtype::Bfloat16) => 2,
+            _ => 0,
+        };
+        self.shape.iter().product::<usize>() as u64 * each
+    }
+}
+
+impl Store {
+    /// Adds a tensor; of two with one name the later counts.
+    pub fn insert(&mut self, name: String, entry: Entry) {
+        self.entries.insert(name, entry);
+    }
+
+    /// Forgets the tensors that `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.entries.retain(|name, _| keep(name));
+    }
+
+    /// Gives every tensor the name that `new` makes of its own, or forgets it.
+    pub fn rename(&mut self, new: impl Fn(&str) -> Option<String>) {
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        self.entries = entries.filter_map(|(name, entry)| Some((new(&name)?, entry))).collect();
+    }
+
+    /// Makes one matrix of a stack of `count`, one below the other.
+    pub fn flatten(&mut self, name: &str, count: usize) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if let &[stacked, rows, columns] = entry.shape.as_slice()
+            && stacked == count
+            && rows > 0
+        {
+            entry.shape = vec![count * rows, columns];
+            entry.row_bytes /= rows;
+        }
+    }
+
+    /// Makes two tensors of one in which each of `count` stretches of rows holds first rows of the
+    /// one, then as many of the other.
+    pub fn split(&mut self, name: &str, halves: [String; 2], count: usize) {
+        let Some(entry) = self.entries.remove(name) else { return };
+        let rows = entry.shape.first().copied().unwrap_or_default();
+        let half = rows / count.max(1) / 2;
+        for (part, name) in halves.into_iter().enumerate() {
+            let starts = (0..count).map(|stretch| (2 * stretch + part) * half);
+            let order = starts.flat_map(|start| start as u32..(start + half) as u32).collect();
+            let shape = [&[count * half], entry.shape.get(1..).unwrap_or_default()].concat();
+            let half = Entry { shape, order: Some(order), ..entry.clone() };
+            self.insert(name, half);
+        }
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// All tensors, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The tensors whose names begin with `prefix`.
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        let from = self.entries.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let named = from.map(|(name, entry)| (name.as_str(), entry));
+        named.take_while(move |(name, _)| name.starts_with(prefix))
+    }
+
+    /// Sets the order of a tensor's rows.
+    pub fn reorder(&mut self, name: &str, order: &Arc<[u32]>) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.order = Some(Arc::clone(order));
+        }
+    }
+
+    /// Reads a whole tensor.
+    pub fn read(&self, name: &str) -> Result<Array> {
+        let entry = self.find(name)?;
+        let rows = entry.shape.first().copied().unwrap_or(1);
+        match &entry.order {
+            None => entry.read(&[0..rows]),
+            Some(order) => {
+                // Neighbours are read together.
+                let runs = order.chunk_by(|&row, &next| row + 1 == next);
+                let range = |run: &[u32]| {
+                    let first = run.first().map_or(0, |&row| row as usize);
+                    first..first + run.len()
+                };
+                entry.read(&runs.map(range).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// Reads all tensors.
+    pub fn read_all(&self) -> Result<BTreeMap<String, Array>> {
+        self.entries.keys().map(|name| Ok((name.clone(), self.read(name)?))).collect()
+    }
+
+    /// Reads some rows of a tensor, as the file orders them.
+    pub fn read_rows(&self, name: &str, rows: &[Range<usize>]) -> Result<Array> {
+        self.find(name)?.read(rows)
+    }
+
+    fn find(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(name).ok_or_else(|| {
+            let path = self.entries.values().next().map(|entry| entry.file.to_path_buf());
+            let differences = Differences { missing: vec![name.to_owned()], ..Default::default() };
+            Error::Tensors { path: path.unwrap_or_default(), differences }
+        })
+    }
+}
+
+impl Entry {
+    fn read(&self, rows: &[Range<usize>]) -> Result<Array> {
+        let count: usize = rows.iter().map(Range::len).sum();
+        let mut shape: Vec<i32> = self.shape.iter().map(|&n| n as i32).collect();
+        if let Some(first) = shape.first_mut() {
+            *first = count as i32;
+        }
+        let bytes = count * self.row_bytes;
+        let array = match &self.encoding {
+            Encoding::Plain(Dtype::Float32) => {
+                self.bytes_of::<f32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+            }
+            Encoding::Plain(Dtype::Float16) => {
+                self.bytes_of::<f16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+            }
+            Encoding::Plain(Dtype::Bfloat16) => {
+                self.bytes_of::<bf16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+            }
+            Encoding::Plain(Dtype::Uint32) => {
+                self.bytes_of::<u32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+            }
+            Encoding::Blocks(block, part) => {
+                self.bytes_of::<u8>(rows, bytes).map(|bytes| part.decode(*block, &bytes, &shape))
+            }
+            // Refused when the tensors were compared with those expected.
+            Encoding::Plain(_) | Encoding::Unknown(_) => {
+                Err(std::io::Error::other(format!("{} is not read here", self.describe())))
+            }
+        };
+        array.map_err(|source| Error::Read { path: self.file.to_path_buf(), source })
+    }
+
+    /// Rows of the file one after the other, `bytes` in all, straight into numbers.
+    fn bytes_of<T>(&self, rows: &[Range<usize>], bytes: usize) -> std::io::Result<Vec<T>>
+    where
+        T: FromBytes + IntoBytes + Clone,
+    {
+        let mut values = vec![T::new_zeroed(); bytes / size_of::<T>()];
+        let mut rest = values.as_mut_bytes();
+        let mut file = File::open(&self.file)?;
+        for range in rows {
+            let length = (range.len() * self.row_bytes).min(rest.len());
+            let (now, later) = rest.split_at_mut(length);
+            file.seek(SeekFrom::Start(self.start + (range.start * self.row_bytes) as u64))?;
+            file.read_exact(now)?;
+            rest = later;
+        }
+        Ok(values)
+    }
+}

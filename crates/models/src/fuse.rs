@@ -1,0 +1,191 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use mlx_rs::{Array, Dtype, ops, transforms};
+use serde_json::Value;
+
+use crate::adapter::Lora;
+use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
+use crate::checkpoint::{self, Checkpoint};
+use crate::linear::{Weight, WeightResidency};
+use crate::{Adapter, Error, Model, Result};
+
+/// How the matrices of a fused model are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FusedWeights {
+    /// As they were: a quantized matrix with an update is quantized again, which costs some of the
+    /// update (see [`LogitError`]).
+    AsBefore,
+    /// As plain numbers of the type that the scales had: nothing is lost but the rounding to it.
+    Dense,
+}
+
+/// Writes the model in the folder `model` with `adapter` added to its weights into the folder
+/// `out`: a model of its own, beside which no adapter is needed.
+///
+/// Updates are added in f32, matrix by matrix, so that a model larger than the memory can be
+/// fused. `config.json` is written last: a folder without it is not finished.
+///
+/// # Errors
+/// A model that is not a folder of safetensors, an `out` that exists, or an adapter that does not
+/// fit.
+pub fn fuse(model: &Path, adapter: &Path, out: &Path, weights: FusedWeights) -> Result<()> {
+    if !model.join("config.json").is_file() {
+        return Err(Error::NotAFolder { path: model.to_path_buf() });
+    }
+    let opened = Model::open_with(model, WeightResidency::Streamed)?;
+    let adapter = Adapter::load(adapter, &opened)?;
+    let (config, mut checkpoint) = checkpoint::open(model)?;
+    checkpoint.check(&config.expected())?;
+    fs::create_dir(out).map_err(|source| Error::Create { path: out.to_path_buf(), source })?;
+
+    let fusion = Fusion { model: &opened, adapter: &adapter, checkpoint: &checkpoint, weights };
+    let modules = fusion.modules();
+    let planned: Vec<Planned> = modules.iter().flat_map(|module| fusion.planned(module)).collect();
+    let mut file = SafetensorsWriter::create(&out.join("model.safetensors"), &planned)?;
+    for module in &modules {
+        for array in fusion.arrays(module)? {
+            file.write(&bytes_of(&array)?)?;
+        }
+    }
+    file.commit()?;
+    copy_companions(model, out)?;
+    write_config(model, out, weights)
+}
+
+/// What a fusion reads from.
+struct Fusion<'a> {
+    model: &'a Model,
+    adapter: &'a Adapter,
+    checkpoint: &'a Checkpoint,
+    weights: FusedWeights,
+}
+
+impl Fusion<'_> {
+    /// Everything that has a `.weight`, in the order of names.
+    fn modules(&self) -> BTreeSet<String> {
+        let names = self.checkpoint.names();
+        names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect()
+    }
+
+    /// The tensors that a module will have, as [`arrays`](Self::arrays) gives them.
+    fn planned(&self, module: &str) -> Vec<Planned> {
+        let part = |suffix: &str| {
+            let name = format!("{module}.{suffix}");
+            let (dtype, shape) = self.checkpoint.form(&name)?;
+            Some(Planned { name, dtype, shape })
+        };
+        let (weight, scales) = (part("weight"), part("scales"));
+        match (self.weights, self.checkpoint.matrix_shape(module), &scales) {
+            (FusedWeights::Dense, Some(shape), Some(scales)) => {
+                let name = format!("{module}.weight");
+                vec![Planned { name, dtype: scales.dtype, shape: shape.to_vec() }]
+            }
+            _ => [weight, scales, part("biases")].into_iter().flatten().collect(),
+        }
+    }
+
+    fn arrays(&self, module: &str) -> Result<Vec<Array>> {
+        let weight = self.checkpoint.read_module(module)?;
+        let update = self.update(module);
+        let arrays = match (weight, update, self.weights) {
+            (Weight::Quantized { packed, scales, biases, .. }, None, FusedWeights::AsBefore) => {
+                vec![packed, scales, biases]
+            }
+            (Weight::Quantized { packed, scales, biases, group_size, bits }, update, weights) => {
+                let dtype = scales.dtype();
+                let weight = Weight::Quantized { packed, scales, biases, group_size, bits };
+                let weight = add(weight.dense(Dtype::Float32)?, update)?;
+                match weights {
+                    FusedWeights::Dense => vec![weight.as_dtype(dtype)?],
+                    FusedWeights::AsBefore => {
+                        let (packed, scales, biases) = ops::quantize(&weight, group_size, bits)?;
+                        vec![packed, scales.as_dtype(dtype)?, biases.as_dtype(dtype)?]
+                    }
+                }
+            }
+            (Weight::Dense(weight), None, _) => vec![weight],
+            (Weight::Dense(weight), update, _) => {
+                let dtype = weight.dtype();
+                vec![add(weight.as_dtype(Dtype::Float32)?, update)?.as_dtype(dtype)?]
+            }
+            (Weight::OnDisk { .. }, ..) => Vec::new(),
+        };
+        transforms::eval(&arrays)?;
+        Ok(arrays)
+    }
+
+    /// What the adapter adds to a module.
+    fn update(&self, module: &str) -> Option<&Lora> {
+        self.adapter.layers().iter().enumerate().find_map(|(index, layer)| {
+            let prefix = format!("{}.", self.model.config().layer_prefix(index));
+            layer.get(module.strip_prefix(&prefix)?)
+        })
+    }
+}
+
+/// `W + scale * (A B)^T`.
+fn add(weight: Array, update: Option<&Lora>) -> Result<Array> {
+    let Some(Lora { a, b, scale, .. }) = update else { return Ok(weight) };
+    let update = a.matmul(b)?.transpose()?.multiply(Array::from_f32(*scale))?;
+    Ok(weight.add(update)?)
+}
+
+/// Copies the tokenizer, the template and whatever else lies beside the weights.
+fn copy_companions(model: &Path, out: &Path) -> Result<()> {
+    let read = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::Read { path, source }
+    };
+    for entry in fs::read_dir(model).map_err(read(model))? {
+        let path = entry.map_err(read(model))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        if path.is_file() && !weights && name != "config.json" {
+            durable::write(out.join(name), fs::read(&path).map_err(read(&path))?)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_config(model: &Path, out: &Path, weights: FusedWeights) -> Result<()> {
+    let path = model.join("config.json");
+    let text = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let mut config: Value =
+        serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })?;
+    if let (FusedWeights::Dense, Some(keys)) = (weights, config.as_object_mut()) {
+        keys.retain(|key, _| key != "quantization" && key != "quantization_config");
+    }
+    Ok(durable::write_json(out.join("config.json"), &config)?)
+}
+
+/// How far the logits of a fused model are from those of the model with the adapter beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogitError {
+    /// The largest difference.
+    pub largest: f64,
+    /// Root mean square of the differences, relative to that of the adapter's own effect on the
+    /// logits: 1 means that what fusing lost is as large as what training gained.
+    pub share_of_effect: f64,
+}
+
+impl LogitError {
+    /// Of `fused`, on one sequence.
+    pub fn measure(
+        fused: &Model,
+        model: &Model,
+        adapter: &Adapter,
+        tokens: &[u32],
+    ) -> Result<Self> {
+        let exact = model.logits(tokens, adapter)?;
+        let apart = fused.logits(tokens, &Adapter::none(fused))?.subtract(&exact)?;
+        let effect = exact.subtract(model.logits(tokens, &Adapter::none(model))?)?;
+        let mean_square = |array: &Array| {
+            Ok::<_, Error>(f64::from(array.square()?.mean(None)?.item_exact::<f32>()))
+        };
+        let largest = f64::from(apart.abs()?.max(None)?.item_exact::<f32>());
+        let share = (mean_square(&apart)? / mean_square(&effect)?).sqrt();
+        Ok(Self { largest, share_of_effect: share })
+    }
+}
