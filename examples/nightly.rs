@@ -25,6 +25,9 @@ struct Args {
     /// Where everything goes; without it, `nightshift` in your data folder.
     #[arg(long)]
     home: Option<PathBuf>,
+    /// Do nothing if today's night is finished or under way: for timers that fire twice.
+    #[arg(long)]
+    once_a_day: bool,
     /// Print one JSON object on stdout, and nothing else.
     #[arg(long)]
     json: bool,
@@ -33,7 +36,11 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     match night(&args) {
-        Ok(summary) => {
+        Ok(None) => {
+            eprintln!("nothing to do: today's night is finished, or somebody is at it");
+            Exit::Done.into()
+        }
+        Ok(Some(summary)) => {
             if !args.json {
                 tell(&summary);
             } else if let Err(error) = json(&summary) {
@@ -48,7 +55,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn night(args: &Args) -> pipeline::Result<Summary> {
+/// `None` when `--once-a-day` leaves nothing to do.
+fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/night.yaml");
     let mut config = match &args.config {
         Some(path) => NightFile::load(path)?.choose(&Choice::from_env())?,
@@ -57,12 +65,19 @@ fn night(args: &Args) -> pipeline::Result<Summary> {
     if let Some(home) = &args.home {
         config.home = Some(home.clone());
     }
-    let night = Night::start_or_resume(config)?;
+    let night = match args.once_a_day {
+        false => Night::start_or_resume(config)?,
+        true => match Night::start_once_a_day(config) {
+            Ok(Some(night)) => night,
+            Ok(None) | Err(pipeline::Error::Busy { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
     if !args.json {
         eprintln!("night {} in {}", night.id(), night.dir().display());
     }
     let mut bars = Bars { shown: !args.json, bar: None };
-    night.run(&mut |event: Event<'_>| bars.show(event))
+    night.run(&mut |event: Event<'_>| bars.show(event)).map(Some)
 }
 
 /// One progress bar for the stage at work; none unless stderr is a terminal.

@@ -90,6 +90,15 @@ pub enum Error {
         budget: String,
     },
 
+    /// The system's own program for scheduled jobs failed.
+    #[error("`{command}`: {reason}")]
+    Schedule {
+        /// The command that was run.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+
     /// The raw rows cannot be read or converted.
     #[error(transparent)]
     Chat(#[from] chat_format::Error),

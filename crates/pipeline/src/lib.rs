@@ -3,6 +3,7 @@
 mod config;
 mod error;
 mod home;
+mod inputs;
 mod journal;
 mod lock;
 mod model;
@@ -11,6 +12,7 @@ mod observer;
 mod registry;
 mod report;
 mod runner;
+pub mod schedule;
 mod stage;
 mod stages;
 

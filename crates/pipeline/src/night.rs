@@ -2,13 +2,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
-use eval::{Check, CheckResult, Policy, SCORING_VERSION, Suite};
-use lora_train::TrainConfig;
+use eval::{Check, CheckResult, SCORING_VERSION};
 use serde::Serialize;
 
 use crate::config::NightConfig;
 use crate::error::{Error, Result, io_error};
 use crate::home::{Home, private_dir};
+use crate::inputs::Inputs;
 use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
 use crate::model::BaseModel;
@@ -17,8 +17,8 @@ use crate::registry::Registry;
 use crate::report::{Report, Sample, pick};
 use crate::runner::{Deadline, Runner, StageSummary};
 use crate::stage::StageName;
-use crate::stages::convert::{Convert, RawRows};
-use crate::stages::enrich::{Enrich, Recipe};
+use crate::stages::convert::Convert;
+use crate::stages::enrich::Enrich;
 use crate::stages::exam::{Exam, Exams};
 use crate::stages::gate::Gate;
 use crate::stages::promote::{Promote, Standing};
@@ -105,22 +105,26 @@ impl Night {
     /// Takes the lock of the configured home, or of the user's own, and finds the night to work
     /// on: the last one if it is unfinished, else a new one.
     pub fn start_or_resume(config: NightConfig) -> Result<Self> {
-        let root =
-            config.home.clone().or_else(Home::default_path).ok_or_else(|| Error::Config {
-                path: "night".into(),
-                reason: "home: expected a folder, found none: this user has no data folder".into(),
-            })?;
-        let home = Home::open(root)?;
-        let lock = Lock::acquire(&home.path().join("night.lock"))?;
-        let (number, last) = last_night(&home)?;
-        if let Some(id) = last {
-            let night = Self::open(config.clone(), home.clone(), id, lock)?;
-            match night.journal.is_finished() {
-                false => return Ok(night),
-                true => return Self::begin(config, home, number + 1, night._lock),
-            }
+        let (home, lock) = enter(&config)?;
+        let last = last_night(&home)?;
+        Self::go_on(config, home, last, lock)
+    }
+
+    /// Like [`start_or_resume`](Self::start_or_resume), but `None` if a night that began today is
+    /// finished: for timers that fire twice to be sure.
+    pub fn start_once_a_day(config: NightConfig) -> Result<Option<Self>> {
+        let (home, lock) = enter(&config)?;
+        match last_night(&home)? {
+            Some(last) if last.finished && last.id.ends_with(&today()) => Ok(None),
+            last => Self::go_on(config, home, last, lock).map(Some),
         }
-        Self::begin(config, home, number + 1, lock)
+    }
+
+    fn go_on(config: NightConfig, home: Home, last: Option<Last>, lock: Lock) -> Result<Self> {
+        match last {
+            Some(last) if !last.finished => Self::open(config, home, last.id, lock),
+            last => Self::begin(config, home, last.map_or(1, |last| last.number + 1), lock),
+        }
     }
 
     /// The night's id: its number and the day it began.
@@ -134,8 +138,7 @@ impl Night {
     }
 
     fn begin(config: NightConfig, home: Home, number: u32, lock: Lock) -> Result<Self> {
-        let today = jiff::Zoned::now().date();
-        let id = format!("{number:04}-{today}");
+        let id = format!("{number:04}-{}", today());
         private_dir(&home.nights().join(&id))?;
         Self::open(config, home, id, lock)
     }
@@ -164,16 +167,7 @@ impl Night {
             resumed: self.resumed,
             dir: &self.dir,
         });
-        // Everything that is read is read first: a bad file is found before an hour of training.
-        let recipe = TrainConfig::load(&self.config.setup.train)?;
-        let suite = Suite::load(&self.config.exam.suite)?;
-        let suite = match &self.config.exam.tag {
-            Some(tag) => suite.tagged(tag)?,
-            None => suite,
-        };
-        let policy = self.config.gate.as_ref().map(Policy::load).transpose()?.unwrap_or_default();
-        let rows = RawRows::locate(&self.config.setup.data)?;
-        let enrichment = Recipe::load(self.config.enrich.as_deref())?;
+        let Inputs { training, suite, policy, rows, enrichment } = Inputs::read(&self.config)?;
         let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
@@ -195,7 +189,7 @@ impl Night {
             suite_digest: suite.digest(),
             suite: &self.config.exam.suite,
         })?;
-        let trained = runner.run(&Train { model: &model, splits: &splits, recipe: &recipe })?;
+        let trained = runner.run(&Train { model: &model, splits: &splits, recipe: &training })?;
         let exams = runner.run(&Exam {
             model: &model,
             trained: &trained,
@@ -260,18 +254,43 @@ fn checks(contaminated: &[String]) -> Vec<CheckResult> {
     ]
 }
 
-/// The number of the last night and its id. Numbers, not dates, decide: clocks can go back.
-fn last_night(home: &Home) -> Result<(u32, Option<String>)> {
+/// The home of a configuration, and the right to work in it.
+fn enter(config: &NightConfig) -> Result<(Home, Lock)> {
+    let root = config.home.clone().or_else(Home::default_path).ok_or_else(|| Error::Config {
+        path: "night".into(),
+        reason: "home: expected a folder, found none: this user has no data folder".into(),
+    })?;
+    let home = Home::open(root)?;
+    let lock = Lock::acquire(&home.path().join("night.lock"))?;
+    Ok((home, lock))
+}
+
+/// The last night of a home.
+struct Last {
+    number: u32,
+    id: String,
+    finished: bool,
+}
+
+/// Numbers, not dates, decide which night is the last: clocks can go back.
+fn last_night(home: &Home) -> Result<Option<Last>> {
     let dir = home.nights();
-    let mut last = (0, None);
+    let mut last: Option<(u32, String)> = None;
     for item in fs::read_dir(&dir).map_err(io_error(&dir, "list"))? {
         let name = item.map_err(io_error(&dir, "list"))?.file_name().to_string_lossy().into_owned();
         let number = name.split_once('-').and_then(|(number, _)| number.parse().ok());
-        if let Some(number) = number.filter(|&number| number > last.0) {
-            last = (number, Some(name));
+        if let Some(number) = number.filter(|number| last.as_ref().is_none_or(|l| number > &l.0)) {
+            last = Some((number, name));
         }
     }
-    Ok(last)
+    let Some((number, id)) = last else { return Ok(None) };
+    let finished = Journal::open(dir.join(&id).join("journal.jsonl"))?.is_finished();
+    Ok(Some(Last { number, id, finished }))
+}
+
+/// The date, local time.
+fn today() -> String {
+    jiff::Zoned::now().date().to_string()
 }
 
 fn scores(exams: &Exams, night: &Path) -> Result<Scores> {

@@ -73,6 +73,12 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
     assert_eq!(second.scores.champion.unwrap().overall, second.scores.candidate.overall);
     let (_, promotions, nights) = findings(&tiny);
     assert_eq!((promotions, nights), (1, 2));
+
+    // A timer that fires again on the same day finds nothing to do.
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    let today = jiff::Zoned::now().date().to_string();
+    let again = Night::start_once_a_day(config).unwrap();
+    assert_eq!(again.is_none(), second.night.ends_with(&today));
 }
 
 #[test]

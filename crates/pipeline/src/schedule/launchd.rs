@@ -1,0 +1,61 @@
+use serde::Serialize;
+
+use super::{File, Schedule};
+use crate::error::{Error, Result};
+
+/// A LaunchAgent, as `launchd.plist(5)` has it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Agent {
+    label: String,
+    program_arguments: Vec<String>,
+    working_directory: String,
+    start_calendar_interval: At,
+    /// Yields to whoever sits at the machine.
+    process_type: &'static str,
+    nice: i8,
+    #[serde(rename = "LowPriorityIO")]
+    low_priority_io: bool,
+    /// Octal 077: files are for their owner alone.
+    umask: u16,
+    standard_out_path: String,
+    standard_error_path: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct At {
+    hour: i8,
+    minute: i8,
+}
+
+pub(super) fn files(schedule: &Schedule) -> Result<Vec<File>> {
+    let agents = schedule.jobs().iter().map(|job| {
+        let label = job.label();
+        let log = schedule.folder().join(format!("{label}.log")).to_string_lossy().into_owned();
+        Agent {
+            program_arguments: schedule.command(job),
+            working_directory: schedule.folder().to_string_lossy().into_owned(),
+            start_calendar_interval: At { hour: job.hour, minute: job.minute },
+            process_type: "Background",
+            nice: 10,
+            low_priority_io: true,
+            umask: 0o077,
+            standard_out_path: log.clone(),
+            standard_error_path: log,
+            label,
+        }
+    });
+    agents.map(|agent| file(&agent)).collect()
+}
+
+fn file(agent: &Agent) -> Result<File> {
+    let name = format!("{}.plist", agent.label);
+    let mut text = Vec::new();
+    let written = plist::to_writer_xml(&mut text, agent).map_err(|e| e.to_string());
+    let text = written.and_then(|()| String::from_utf8(text).map_err(|e| e.to_string()));
+    match text {
+        Ok(text) => Ok(File { name, text: text + "\n" }),
+        Err(reason) => Err(Error::Config { path: name.into(), reason }),
+    }
+}

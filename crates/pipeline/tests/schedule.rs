@@ -1,0 +1,142 @@
+//! Schedules: the files against golden ones, the system's programs against a record of their calls.
+//! No test touches the timers of the machine it runs on.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use pipeline::schedule::{LABEL, Manager, Run, Schedule, System};
+
+fn schedule() -> Schedule {
+    Schedule::new("/opt/night shift/nightly", "/home/luke/100 %/night.yaml").unwrap()
+}
+
+#[test]
+fn files_are_as_recorded() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/schedule");
+    for (system, count) in [(System::Launchd, 2), (System::Systemd, 4)] {
+        let files = schedule().files(system).unwrap();
+        assert_eq!(files.len(), count);
+        for file in files {
+            let recorded = fs::read_to_string(golden.join(&file.name)).unwrap_or_default();
+            assert_eq!(file.text, recorded, "{}:\n{}", file.name, file.text);
+        }
+    }
+}
+
+#[test]
+fn a_plist_reads_back() {
+    for file in schedule().files(System::Launchd).unwrap() {
+        let agent = plist::Value::from_reader_xml(file.text.as_bytes()).unwrap();
+        let agent = agent.as_dictionary().unwrap();
+        let words = agent["ProgramArguments"].as_array().unwrap();
+        assert_eq!(words[0].as_string(), Some("/opt/night shift/nightly"));
+        assert_eq!(words[2].as_string(), Some("/home/luke/100 %/night.yaml"));
+        assert_eq!(agent["StartCalendarInterval"].as_dictionary().unwrap()["Hour"], 1.into());
+    }
+}
+
+#[test]
+fn systemd_accepts_the_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new("/bin/true");
+    if Command::new("systemd-analyze").arg("--version").output().is_err() || !program.exists() {
+        // Past the capturing of the test harness: a check that did not happen must be seen.
+        let _ = writeln!(std::io::stderr(), "skipped: no systemd-analyze to verify units with");
+        return;
+    }
+    let config = folder.path().join("100 % $HOME").join("night.yaml");
+    fs::create_dir(config.parent().unwrap()).unwrap();
+    let mut paths = vec![];
+    for file in Schedule::new(program, config).unwrap().files(System::Systemd).unwrap() {
+        let path = folder.path().join(&file.name);
+        fs::write(&path, &file.text).unwrap();
+        paths.push(path);
+    }
+    let run =
+        Command::new("systemd-analyze").args(["verify", "--user"]).args(paths).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    let ours: Vec<_> = said.lines().filter(|line| line.contains(LABEL)).collect();
+    assert!(ours.is_empty(), "{said}");
+}
+
+#[test]
+fn relative_paths_are_refused() {
+    for (program, config) in [("nightly", "/n.yaml"), ("/nightly", "n.yaml")] {
+        let error = Schedule::new(program, config).unwrap_err().to_string();
+        assert!(error.contains("absolute"), "{error}");
+    }
+}
+
+/// A system that believes in what it was told last.
+#[derive(Default)]
+struct Fake {
+    calls: RefCell<Vec<String>>,
+    loaded: RefCell<Vec<String>>,
+}
+
+impl Fake {
+    fn manager(&self, system: System) -> Manager<'_> {
+        Manager::with(system, |program, arguments| {
+            let last = *arguments.last().unwrap();
+            let job = last.rsplit('/').next().unwrap();
+            let job = job.trim_end_matches(".timer").trim_end_matches(".plist").to_owned();
+            self.calls.borrow_mut().push(format!("{program} {}", arguments.join(" ")));
+            let mut loaded = self.loaded.borrow_mut();
+            let verb = arguments.iter().find(|word| !word.starts_with("--")).unwrap();
+            let (success, output) = match *verb {
+                "enable" | "bootstrap" => {
+                    loaded.push(job);
+                    (true, String::new())
+                }
+                "disable" | "bootout" => {
+                    loaded.retain(|held| *held != job);
+                    (true, String::new())
+                }
+                "print" => (loaded.contains(&job), "\tstate = waiting\n".to_owned()),
+                "show" => {
+                    let unit = arguments[2].trim_end_matches(".timer");
+                    let state =
+                        if loaded.iter().any(|l| l == unit) { "active" } else { "inactive" };
+                    (true, format!("ActiveState={state}\nNextElapseUSecRealtime=Mon 01:00\n"))
+                }
+                "daemon-reload" => (true, String::new()),
+                _ if program == "id" => (true, "501\n".to_owned()),
+                _ => (false, "what?".to_owned()),
+            };
+            Ok(Run { success, output })
+        })
+    }
+}
+
+#[test]
+fn installing_twice_is_installing_once_and_removing_leaves_nothing() {
+    for (system, says) in [(System::Launchd, "waiting"), (System::Systemd, "next Mon 01:00")] {
+        let (fake, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+        let (schedule, mut manager) = (schedule(), fake.manager(system));
+        for _ in 0..2 {
+            schedule.install(&mut manager, folder.path()).unwrap();
+            let status = manager.status(schedule.jobs()).unwrap();
+            assert!(status.iter().all(|job| job.loaded && job.says == says), "{status:?}");
+        }
+        schedule.remove(&mut manager, folder.path()).unwrap();
+        let status = manager.status(schedule.jobs()).unwrap();
+        assert!(status.iter().all(|job| !job.loaded), "{status:?}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(manager);
+        let calls = fake.calls.into_inner();
+        assert!(!calls.iter().any(|call| call.contains("kickstart")), "{calls:#?}");
+    }
+}
+
+#[test]
+fn a_system_that_refuses_is_quoted() {
+    let mut manager = Manager::with(System::Systemd, |_, _| {
+        Ok(Run { success: false, output: "Failed to connect to bus\n".to_owned() })
+    });
+    let error = schedule().install(&mut manager, tempfile::tempdir().unwrap().path()).unwrap_err();
+    let expected = "`systemctl --user daemon-reload`: Failed to connect to bus";
+    assert_eq!(error.to_string(), expected);
+}

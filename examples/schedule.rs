@@ -1,0 +1,102 @@
+//! Has the machine start a night at one in the morning: a LaunchAgent on macOS, user timers on Linux.
+//!
+//! ```sh
+//! cargo build --release --example nightly
+//! cargo run --release --example schedule -- install --config ~/sanctum/night.yaml
+//! cargo run --release --example schedule -- status --config ~/sanctum/night.yaml
+//! ```
+//!
+//! Exit codes: 0 done, 1 `status` found a job that is not loaded, 2 bad input.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use nightshift_examples::{Exit, finish};
+use pipeline::schedule::{Manager, Schedule, System};
+use pipeline::{Choice, NightFile};
+use serde_json::json;
+
+/// Schedules nights.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// The night's file.
+    #[arg(long, global = true, default_value = "night.yaml")]
+    config: PathBuf,
+    /// The `nightly` program; absent: the one beside this.
+    #[arg(long, global = true)]
+    program: Option<PathBuf>,
+    /// Print one JSON object on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes the system's files and has it load them.
+    Install,
+    /// Has the system forget the jobs, and removes the files.
+    Remove,
+    /// Prints the files that `install` would write.
+    Print,
+    /// What the system has loaded, in its own words.
+    Status,
+}
+
+fn main() -> ExitCode {
+    finish(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<Exit> {
+    // A configuration that a night would refuse is not put on a timer.
+    NightFile::load(&args.config)?.choose(&Choice::Default)?.check()?;
+    let schedule = Schedule::new(program(args)?, args.config.canonicalize()?)?;
+    let mut manager = Manager::this();
+    let system = manager.system();
+    let folder = system.folder().context("this user has no home folder")?;
+    match args.command {
+        Command::Install => schedule.install(&mut manager, &folder)?,
+        Command::Remove => schedule.remove(&mut manager, &folder)?,
+        Command::Print => {
+            print(&schedule, system, args.json)?;
+            return Ok(Exit::Done);
+        }
+        Command::Status => {}
+    }
+    let status = manager.status(schedule.jobs())?;
+    if args.json {
+        println!("{}", json!({ "system": system, "folder": folder, "jobs": status }));
+    }
+    for job in &status {
+        eprintln!("{:<44} {}", job.label, job.says);
+    }
+    let missing = status.iter().any(|job| !job.loaded);
+    Ok(match args.command {
+        Command::Status if missing => Exit::No,
+        _ => Exit::Done,
+    })
+}
+
+fn program(args: &Args) -> anyhow::Result<PathBuf> {
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?.with_file_name("nightly"),
+    };
+    let missing = || format!("{}: build it first, or name it with --program", program.display());
+    program.canonicalize().with_context(missing)
+}
+
+fn print(schedule: &Schedule, system: System, as_json: bool) -> anyhow::Result<()> {
+    let files = schedule.files(system)?;
+    if as_json {
+        println!("{}", json!({ "system": system, "files": files }));
+        return Ok(());
+    }
+    for file in files {
+        println!("# {}\n{}", file.name, file.text);
+    }
+    Ok(())
+}
