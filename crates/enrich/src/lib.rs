@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod control;
 mod council;
 mod dataset;
 pub mod duplicates;
@@ -19,6 +20,7 @@ mod template;
 mod yaml;
 
 pub use config::{EnrichConfig, Recipe, Refusal};
+pub use control::Control;
 pub use council::{
     Agent, Benign, Council, CouncilFiles, Harm, IdentityQuestion, Partial, Refusals, Route,
     Technique,
