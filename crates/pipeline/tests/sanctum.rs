@@ -1,0 +1,42 @@
+//! The household's own configuration: names, paths and default as its pipeline has always had them.
+
+use std::path::Path;
+
+use pipeline::{Choice, ModelSource, NightFile};
+
+#[test]
+fn gemma_is_the_default_and_qwen_the_fallback() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let file = NightFile::load(folder.join("sanctum.yaml")).unwrap();
+    assert_eq!(file.names().collect::<Vec<_>>(), ["demo", "gemma4", "qwen"]);
+    let named = |name: &str| Choice::Named { name: name.to_owned(), by: Choice::VARIABLE };
+    for (choice, model, train, data) in [
+        (
+            Choice::Default,
+            "models/gemma-4-31B-it-4bit",
+            "configs/lora-gemma4-31b.yaml",
+            "data/splits-gemma4",
+        ),
+        (
+            named("gemma4"),
+            "models/gemma-4-31B-it-4bit",
+            "configs/lora-gemma4-31b.yaml",
+            "data/splits-gemma4",
+        ),
+        (
+            named("qwen"),
+            "models/Qwen3.5-27B-Claude-Opus-Distilled-v2-4bit",
+            "configs/lora-carmack-overnight.yaml",
+            "data/splits-carmack",
+        ),
+    ] {
+        let config = file.choose(&choice).unwrap();
+        assert_eq!(config.setup.model, ModelSource::Path(folder.join(model)));
+        assert_eq!(config.setup.train, folder.join(train));
+        let data = serde_json::json!({ "raw": folder.join(data) });
+        assert_eq!(serde_json::to_value(&config.setup.data).unwrap(), data);
+        assert_eq!(config.budgets.wall_clock.to_string(), "6h");
+    }
+    // The demo's files are all here.
+    file.choose(&named("demo")).unwrap().check().unwrap();
+}
