@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, FindIter, MatchKind};
 
 use crate::Role;
 
@@ -187,6 +187,8 @@ pub(crate) const FAMILIES: &[Family] = &[
 /// One control token of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark {
+    /// Index into the table.
+    pub(crate) id: usize,
     pub(crate) literal: &'static str,
     pub(crate) effect: Effect,
     /// Index into [`FAMILIES`].
@@ -196,7 +198,7 @@ pub(crate) struct Mark {
 /// A control token in a text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
-    pub(crate) mark: Mark,
+    pub(crate) mark: &'static Mark,
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
@@ -207,43 +209,52 @@ struct Searcher {
 }
 
 static SEARCHER: LazyLock<Searcher> = LazyLock::new(|| {
-    let marks: Vec<Mark> = FAMILIES
-        .iter()
+    let entries = FAMILIES.iter().enumerate();
+    let entries = entries.flat_map(|(family, entry)| entry.marks.iter().map(move |m| (family, m)));
+    let marks: Vec<Mark> = entries
         .enumerate()
-        .flat_map(|(family, entry)| {
-            entry.marks.iter().map(move |&(literal, effect)| Mark { literal, effect, family })
-        })
+        .map(|(id, (family, &(literal, effect)))| Mark { id, literal, effect, family })
         .collect();
     let automaton = AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
+        .kind(Some(AhoCorasickKind::DFA))
         .build(marks.iter().map(|mark| mark.literal))
         .ok();
     Searcher { automaton, marks }
 });
 
 /// The whole table.
-pub(crate) fn all() -> impl Iterator<Item = Mark> {
-    SEARCHER.marks.iter().copied()
+pub(crate) fn all() -> &'static [Mark] {
+    &SEARCHER.marks
 }
 
 /// All control tokens of all families in `text`, from left to right.
-pub(crate) fn find(text: &str) -> impl Iterator<Item = Found> {
-    let searcher = &*SEARCHER;
-    searcher.automaton.iter().flat_map(move |automaton| automaton.find_iter(text)).filter_map(
-        |found| {
-            let mark = *searcher.marks.get(found.pattern().as_usize())?;
-            Some(Found { mark, start: found.start(), end: found.end() })
-        },
-    )
+pub(crate) fn find(text: &str) -> Marks<'_> {
+    Marks { found: SEARCHER.automaton.as_ref().map(|automaton| automaton.find_iter(text)) }
+}
+
+/// See [`find`].
+pub(crate) struct Marks<'t> {
+    found: Option<FindIter<'static, 't>>,
+}
+
+impl Iterator for Marks<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        let found = self.found.as_mut()?.next()?;
+        let mark = SEARCHER.marks.get(found.pattern().as_usize())?;
+        Some(Found { mark, start: found.start(), end: found.end() })
+    }
 }
 
 /// Every control token that `text` ends with; at most one in fact, since none is the end of another.
-pub(crate) fn ending(text: &str) -> Option<Mark> {
+pub(crate) fn ending(text: &str) -> Option<&'static Mark> {
     let last = text.chars().next_back()?;
     if !matches!(last, '>' | ']') {
         return None;
     }
-    SEARCHER.marks.iter().find(|mark| text.ends_with(mark.literal)).copied()
+    SEARCHER.marks.iter().find(|mark| text.ends_with(mark.literal))
 }
 
 #[cfg(test)]

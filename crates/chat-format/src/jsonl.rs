@@ -243,11 +243,13 @@ impl Writer {
         let mut line = Vec::new();
         json::write(&mut line, row)
             .map_err(|error| Error::Io { path: self.path.clone(), source: error.into() })?;
-        self.write_line(&line)
+        line.push(b'\n');
+        self.write_lines(&line)
     }
 
-    pub(crate) fn write_line(&mut self, line: &[u8]) -> Result<()> {
-        let written = self.output.write_all(line).and_then(|()| self.output.write_all(b"\n"));
+    /// Adds rows that are lines already.
+    pub(crate) fn write_lines(&mut self, lines: &[u8]) -> Result<()> {
+        let written = self.output.write_all(lines);
         written.map_err(|source| Error::Io { path: self.path.clone(), source })
     }
 

@@ -34,6 +34,7 @@ mod json;
 pub mod jsonl;
 mod message;
 mod problem;
+mod raw;
 #[cfg(test)]
 mod round_trip;
 mod supervise;

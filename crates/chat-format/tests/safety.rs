@@ -30,8 +30,14 @@ fn hostile(tokenizer: &ChatTokenizer) -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 1..10).prop_map(|pieces| pieces.concat())
 }
 
+/// Begins with a word, because the pinned vocabulary of Qwen has no token for the `<think>` that its prompts end with: an
+/// answer that begins with the same plain text would share tokens with the prompt.
+fn answer(words: &str) -> String {
+    format!("so {words}.")
+}
+
 fn chat(words: &str) -> Conversation {
-    let answer = format!("{words}.");
+    let answer = answer(words);
     Conversation::new(vec![
         Message::system(words),
         Message::user(words),
@@ -66,7 +72,7 @@ fn check(tokenizer: &ChatTokenizer, at_least: usize, cases: u32) {
             let (end, words) = row.tokens[span.clone()].split_last().unwrap();
             prop_assert!(tokenizer.stop_ids().contains(end));
             let words = spaced(&tokenizer.decode(words).unwrap());
-            let expected = spaced(&format!("{text}."));
+            let expected = spaced(&answer(&text));
             // With thinking on, Qwen's template puts its empty thoughts in front of the last answer.
             prop_assert!(words.trim().ends_with(expected.trim()), "{:?} {:?}", words, expected);
         }

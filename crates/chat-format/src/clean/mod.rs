@@ -32,9 +32,12 @@ mod walk;
 
 use serde_json::Value;
 
+use crate::message::{At, Chat};
+use crate::raw::Raw;
 use crate::{Conversation, Message, Problem, Role, family};
 
 pub use file::{Strictness, convert};
+use report::{Counts, Tally};
 pub use report::{Notes, Refusal, Report};
 pub use shape::Shape;
 
@@ -67,26 +70,33 @@ impl Options {
 
 /// Cleans one raw row.
 pub fn row(raw: Value, options: Options) -> Result<(Conversation, Notes), Problem> {
-    let mut notes = Notes::default();
-    let chat = shape::read(raw, &mut notes)?;
-    let mut messages = Vec::with_capacity(chat.messages.len());
+    let mut tally = Tally::default();
+    let chat = chat(raw.into(), options, &mut tally)?;
+    let mut counts = Counts::default();
+    counts.add(&tally);
+    Ok((chat.into(), counts.into()))
+}
+
+fn chat<'a>(raw: Raw<'a>, options: Options, tally: &mut Tally) -> Result<Chat<'a>, Problem> {
+    let chat = shape::read(raw, tally)?;
+    let mut messages = Vec::with_capacity(chat.messages.len().max(3));
     for (index, message) in chat.messages.into_iter().enumerate() {
-        let at = format!("messages[{index}].content");
+        let at = At::item("messages", index);
         if walk::is_conversation(&message.content) {
-            messages.extend(walk::conversation(&message.content, &at, options, &mut notes)?);
+            walk::conversation(&message.content, at, options, tally, &mut messages)?;
         } else {
-            messages.extend(walk::single(message, &at, options, &mut notes)?);
+            messages.extend(walk::single(message, at, options, tally)?);
         }
     }
     if messages.is_empty() {
         return Err(Problem::new("messages", "at least one message with words", "none"));
     }
-    Ok((Conversation { messages, ..chat }, notes))
+    Ok(Chat { messages, ..chat })
 }
 
 /// The control tokens of every family known here.
 pub fn control_tokens() -> impl Iterator<Item = &'static str> {
-    family::all().map(|mark| mark.literal)
+    family::all().iter().map(|mark| mark.literal)
 }
 
 /// The first control token that `text` holds, of whatever family. A clean text holds none.

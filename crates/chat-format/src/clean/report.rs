@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Shape;
-use crate::Problem;
+use crate::{Problem, family};
 
 /// What was done to one row, or to many: counts that add up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -35,9 +35,70 @@ impl Notes {
         self.unopened_reasoning += other.unopened_reasoning;
         self.unclosed_turns += other.unclosed_turns;
     }
+}
 
-    pub(super) fn remove(&mut self, literal: &'static str) {
-        *self.removed.entry(literal).or_default() += 1;
+/// Counts of what was done, control tokens by their place in the table.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    notes: Notes,
+    removed: Vec<u64>,
+}
+
+impl Counts {
+    /// Adds what was done to a row.
+    pub(super) fn add(&mut self, tally: &Tally) {
+        let notes = &mut self.notes;
+        for event in &tally.0 {
+            match *event {
+                Event::Shape(shape) => *notes.shapes.entry(shape).or_default() += 1,
+                Event::Family(name) => *notes.families.entry(name).or_default() += 1,
+                Event::Removed(id) => {
+                    if self.removed.len() <= id {
+                        self.removed.resize(family::all().len().max(id + 1), 0);
+                    }
+                    self.removed[id] += 1;
+                }
+                Event::Reasoning => notes.reasoning += 1,
+                Event::UnclosedReasoning => notes.unclosed_reasoning += 1,
+                Event::UnopenedReasoning => notes.unopened_reasoning += 1,
+                Event::UnclosedTurn => notes.unclosed_turns += 1,
+            }
+        }
+    }
+}
+
+impl From<Counts> for Notes {
+    fn from(counts: Counts) -> Self {
+        let removed = family::all().iter().zip(counts.removed).filter(|(_, count)| *count > 0);
+        let removed = removed.map(|(mark, count)| (mark.literal, count)).collect();
+        Notes { removed, ..counts.notes }
+    }
+}
+
+/// What is done to a row, while it is being done: counted only once the row is whole.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Vec<Event>);
+
+/// One thing done to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Shape(Shape),
+    Family(&'static str),
+    /// A control token, by its place in the table.
+    Removed(usize),
+    Reasoning,
+    UnclosedReasoning,
+    UnopenedReasoning,
+    UnclosedTurn,
+}
+
+impl Tally {
+    pub(super) fn note(&mut self, event: Event) {
+        self.0.push(event);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 

@@ -1,10 +1,12 @@
 //! The shapes in which data sets keep a chat.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::Notes;
-use crate::{Conversation, Message, Problem, Role};
+use super::report::{Event, Tally};
+use crate::message::{At, Chat};
+use crate::raw::{Fields, Raw};
+use crate::{Message, Problem, Role};
 
 /// How a row keeps its chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -23,20 +25,21 @@ pub enum Shape {
     Text,
 }
 
-pub(super) fn read(raw: Value, notes: &mut Notes) -> Result<Conversation, Problem> {
-    let Value::Object(mut fields) = raw else {
-        return Err(Problem::value("", "a JSON object", &raw));
+pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Problem> {
+    let mut fields = match raw {
+        Raw::Object(fields) => fields,
+        other => return Err(Problem::value("", "a JSON object", &other.into())),
     };
-    let (shape, messages) = if fields.contains_key("messages") {
-        *notes.shapes.entry(Shape::Messages).or_default() += 1;
-        return Conversation::from_fields(fields);
-    } else if fields.contains_key("conversations") {
+    let (shape, messages) = if fields.has("messages") {
+        notes.note(Event::Shape(Shape::Messages));
+        return Chat::from_fields(fields);
+    } else if fields.has("conversations") {
         (Shape::Conversations, conversations(&mut fields)?)
-    } else if fields.contains_key("instruction") {
+    } else if fields.has("instruction") {
         (Shape::Alpaca, alpaca(&mut fields)?)
-    } else if fields.contains_key("prompt") {
+    } else if fields.has("prompt") {
         (Shape::PromptCompletion, prompt_completion(&mut fields)?)
-    } else if fields.contains_key("text") {
+    } else if fields.has("text") {
         (Shape::Text, whole_text(&mut fields)?)
     } else {
         let known = "`messages`, `conversations`, `instruction`, `prompt` or `text`";
@@ -44,19 +47,19 @@ pub(super) fn read(raw: Value, notes: &mut Notes) -> Result<Conversation, Proble
         let found = if keys.is_empty() { "no key".to_owned() } else { keys.join(", ") };
         return Err(Problem::new("", known, found));
     };
-    *notes.shapes.entry(shape).or_default() += 1;
-    let tools = match fields.shift_remove("tools") {
-        Some(Value::Array(tools)) => tools,
+    notes.note(Event::Shape(shape));
+    let tools = match fields.take("tools") {
+        Some(Raw::Array(tools)) => tools.into_iter().map(Value::from).collect(),
         _ => Vec::new(),
     };
-    Ok(Conversation { messages, tools, meta: fields })
+    Ok(Chat { messages, tools, meta: fields })
 }
 
-fn conversations(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Problem> {
-    let turns = match fields.shift_remove("conversations") {
-        Some(Value::Array(turns)) if !turns.is_empty() => turns,
+fn conversations(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
+    let turns = match fields.take("conversations") {
+        Some(Raw::Array(turns)) if !turns.is_empty() => turns,
         other => {
-            let found = other.unwrap_or(Value::Null);
+            let found = other.unwrap_or(Raw::Null).into();
             return Err(Problem::value("conversations", "a list of turns", &found));
         }
     };
@@ -64,19 +67,19 @@ fn conversations(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Proble
         optional(fields, "system")?.map(Message::system).into_iter().collect::<Vec<_>>();
     for (index, mut turn) in turns.into_iter().enumerate() {
         // The same message under other names.
-        if let Value::Object(keys) = &mut turn {
+        if let Raw::Object(keys) = &mut turn {
             for (theirs, ours) in [("from", "role"), ("value", "content")] {
-                if let Some(value) = keys.remove(theirs) {
-                    keys.insert(ours.to_owned(), value);
+                if let Some(value) = keys.take(theirs) {
+                    keys.insert(ours, value);
                 }
             }
         }
-        messages.push(Message::from_value(turn, &format!("conversations[{index}]"))?);
+        messages.push(Message::from_raw(turn, At::item("conversations", index))?);
     }
     Ok(messages)
 }
 
-fn alpaca(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Problem> {
+fn alpaca(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
     let mut messages =
         optional(fields, "system")?.map(Message::system).into_iter().collect::<Vec<_>>();
     let instruction = required(fields, "instruction")?;
@@ -88,24 +91,22 @@ fn alpaca(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Problem> {
     Ok(messages)
 }
 
-fn prompt_completion(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Problem> {
-    let side = |fields: &mut Map<String, Value>, key: &str, role: Role| match fields.get(key) {
-        Some(Value::Array(_)) => match fields.shift_remove(key) {
-            Some(Value::Array(items)) => items
-                .into_iter()
-                .enumerate()
-                .map(|(index, item)| Message::from_value(item, &format!("{key}[{index}]")))
-                .collect(),
-            _ => Ok(Vec::new()),
-        },
-        _ => Ok(vec![Message::new(role, required(fields, key)?)]),
-    };
-    let mut messages = side(fields, "prompt", Role::User)?;
-    messages.extend(side(fields, "completion", Role::Assistant)?);
+fn prompt_completion(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
+    let mut messages = Vec::new();
+    for (key, role) in [("prompt", Role::User), ("completion", Role::Assistant)] {
+        match fields.take(key) {
+            Some(Raw::Array(items)) => {
+                for (index, item) in items.into_iter().enumerate() {
+                    messages.push(Message::from_raw(item, At::item(key, index))?);
+                }
+            }
+            other => messages.push(Message::new(role, text(other, key)?)),
+        }
+    }
     Ok(messages)
 }
 
-fn whole_text(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Problem> {
+fn whole_text(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
     let text = required(fields, "text")?;
     if !super::walk::is_conversation(&text) {
         return Err(Problem::new("text", "a conversation in a model's markup", "plain text"));
@@ -113,19 +114,23 @@ fn whole_text(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Problem> 
     Ok(vec![Message::user(text)])
 }
 
-fn required(fields: &mut Map<String, Value>, key: &str) -> Result<String, Problem> {
-    match fields.shift_remove(key) {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => Err(Problem::value(key, "a text", &other)),
+fn required(fields: &mut Fields<'_>, key: &str) -> Result<String, Problem> {
+    text(fields.take(key), key)
+}
+
+fn text(field: Option<Raw<'_>>, key: &str) -> Result<String, Problem> {
+    match field {
+        Some(Raw::Text(text)) => Ok(text.into_owned()),
+        Some(other) => Err(Problem::value(key, "a text", &other.into())),
         None => Err(Problem::missing(key, "a text")),
     }
 }
 
 /// A text that may be absent, null or empty.
-fn optional(fields: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Problem> {
-    match fields.shift_remove(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Some(other) => Err(Problem::value(key, "a text", &other)),
+fn optional(fields: &mut Fields<'_>, key: &str) -> Result<Option<String>, Problem> {
+    match fields.take(key) {
+        None | Some(Raw::Null) => Ok(None),
+        Some(Raw::Text(text)) => Ok(Some(text.into_owned()).filter(|text| !text.is_empty())),
+        Some(other) => Err(Problem::value(key, "a text", &other.into())),
     }
 }

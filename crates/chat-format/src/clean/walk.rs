@@ -1,7 +1,11 @@
 //! The walk over a text's control tokens, from left to right.
 
-use super::{Notes, Options, calls, place_reasoning};
+use std::borrow::Cow;
+
+use super::report::{Event, Tally};
+use super::{Options, calls, place_reasoning};
 use crate::family::{self, Effect, FAMILIES, Found};
+use crate::message::At;
 use crate::problem::quote;
 use crate::{Message, Problem, Role, ToolCall};
 
@@ -27,14 +31,15 @@ pub(super) fn is_conversation(text: &str) -> bool {
     false
 }
 
-/// Takes a whole conversation apart.
+/// Takes a whole conversation apart and adds its messages.
 pub(super) fn conversation(
     text: &str,
-    at: &str,
+    at: At<'_>,
     options: Options,
-    notes: &mut Notes,
-) -> Result<Vec<Message>, Problem> {
-    let mut walk = Walk { at, options, notes, family: None, turn: None, messages: Vec::new() };
+    notes: &mut Tally,
+    messages: &mut Vec<Message>,
+) -> Result<(), Problem> {
+    let mut walk = Walk { at, options, notes, family: None, turn: None, messages };
     let mut done = 0;
     for found in family::find(text) {
         // A header's own end token has been passed already.
@@ -47,40 +52,40 @@ pub(super) fn conversation(
     walk.words(&text[done..])?;
     // What is left open is truncated data, or the bare header of a turn yet to be written.
     if walk.turn.as_ref().is_some_and(Turn::has_text) {
-        walk.notes.unclosed_turns += 1;
+        walk.notes.note(Event::UnclosedTurn);
         walk.close()?;
     }
-    Ok(walk.messages)
+    Ok(())
 }
 
 /// The way through one conversation.
-struct Walk<'a> {
-    at: &'a str,
+struct Walk<'a, 't> {
+    at: At<'a>,
     options: Options,
-    notes: &'a mut Notes,
+    notes: &'a mut Tally,
     /// Whose markup this is: that of the first turn. Turns of other families are words that imitate markup.
     family: Option<usize>,
-    turn: Option<Turn>,
-    messages: Vec<Message>,
+    turn: Option<Turn<'t>>,
+    messages: &'a mut Vec<Message>,
 }
 
-impl Walk<'_> {
-    fn words(&mut self, words: &str) -> Result<(), Problem> {
+impl<'t> Walk<'_, 't> {
+    fn words(&mut self, words: &'t str) -> Result<(), Problem> {
         match &mut self.turn {
             Some(turn) => turn.push(words),
             None if words.trim().is_empty() => {}
             // Before the first turn they are the system's.
             None if self.family.is_none() => self.messages.push(Message::system(words.trim())),
             None => {
-                return Err(Problem::new(self.at, "words inside turns only", quote(words.trim())));
+                return Err(problem(self.at, "words inside turns only", quote(words.trim())));
             }
         }
         Ok(())
     }
 
     /// Follows a control token and returns where the text goes on.
-    fn mark(&mut self, found: Found, text: &str) -> Result<usize, Problem> {
-        self.notes.remove(found.mark.literal);
+    fn mark(&mut self, found: Found, text: &'t str) -> Result<usize, Problem> {
+        self.notes.note(Event::Removed(found.mark.id));
         let ours = self.family.is_none_or(|family| family == found.mark.family);
         match found.mark.effect {
             Effect::Turn(role) if ours => {
@@ -90,14 +95,15 @@ impl Walk<'_> {
             Effect::Header(ends) if ours => match header(text, found.end, ends) {
                 Header::Role(role, end) => {
                     // Markup with headers closes its turns; this one was not.
-                    let unclosed = self.turn.as_ref().is_some_and(Turn::has_text);
-                    self.notes.unclosed_turns += u64::from(unclosed);
+                    if self.turn.as_ref().is_some_and(Turn::has_text) {
+                        self.notes.note(Event::UnclosedTurn);
+                    }
                     self.open(role, found.mark.family)?;
                     Ok(end)
                 }
                 Header::Unknown(name) => {
                     let known = "a turn of system, user, assistant or tool";
-                    Err(Problem::new(self.at, known, format!("a turn of {name:?}")))
+                    Err(problem(self.at, known, format!("a turn of {name:?}")))
                 }
                 Header::None => Ok(found.end),
             },
@@ -129,7 +135,7 @@ impl Walk<'_> {
 
     fn open(&mut self, role: Role, family: usize) -> Result<(), Problem> {
         if self.family.replace(family).is_none() {
-            *self.notes.families.entry(FAMILIES[family].name).or_default() += 1;
+            self.notes.note(Event::Family(FAMILIES[family].name));
         }
         self.close()?;
         self.turn = Some(Turn::new(role));
@@ -147,9 +153,9 @@ impl Walk<'_> {
 /// Cleans the content of one message whose role is known already.
 pub(super) fn single(
     message: Message,
-    at: &str,
+    at: At<'_>,
     options: Options,
-    notes: &mut Notes,
+    notes: &mut Tally,
 ) -> Result<Option<Message>, Problem> {
     let marked = |text: &str| family::find(text).next().is_some();
     // Most messages hold no markup at all, and keep their white space.
@@ -158,13 +164,13 @@ pub(super) fn single(
         return Ok(words.then(|| place_reasoning(message, options)));
     }
     let mut turn = Turn::new(message.role);
-    turn.thought = message.reasoning_content.unwrap_or_default();
+    turn.thought = message.reasoning_content.unwrap_or_default().into();
     turn.calls = message.tool_calls;
     let text = &message.content;
     let mut done = 0;
     for found in family::find(text) {
         turn.push(&text[done.min(found.start)..found.start]);
-        notes.remove(found.mark.literal);
+        notes.note(Event::Removed(found.mark.id));
         done = found.end + turn.follow(&found, &text[found.end..], notes);
     }
     turn.push(&text[done..]);
@@ -182,19 +188,28 @@ enum Header<'a> {
     None,
 }
 
-/// Reads the role that follows a header's token at `start`: its end is one of `ends`, or the end of the text.
+fn problem(at: At<'_>, expected: &str, found: impl std::convert::Into<String>) -> Problem {
+    Problem::new(format!("{at}.content"), expected, found)
+}
+
+/// Reads the role that follows a header's token at `start`: it ends with one of `ends`, or with the text.
 fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
     const LONGEST: usize = 32;
-    let rest = &text[start..];
-    let end = ends.iter().filter_map(|end| Some((rest.find(end)?, end.len()))).min();
-    let (length, skip) = end.unwrap_or((rest.len(), 0));
-    let name = rest[..length].trim();
+    let space = [' ', '\t', '\r'];
+    let opening = text[start..].trim_start_matches(space);
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > LONGEST || !name.chars().all(is_word) {
+    let name = &opening[..opening.find(|c| !is_word(c)).unwrap_or(opening.len())];
+    let rest = opening[name.len()..].trim_start_matches(space);
+    let rest = match ends.iter().find_map(|end| rest.strip_prefix(end)) {
+        Some(rest) => rest,
+        None if rest.is_empty() => rest,
+        None => return Header::None,
+    };
+    if name.is_empty() || name.len() > LONGEST {
         return Header::None;
     }
     match Role::parse(name) {
-        Some(role) => Header::Role(role, start + length + skip),
+        Some(role) => Header::Role(role, text.len() - rest.len()),
         None => Header::Unknown(name),
     }
 }
@@ -207,39 +222,40 @@ enum Into {
     Call,
 }
 
-/// A turn being read.
-struct Turn {
+/// A turn being read. Its parts are slices of the text as long as no control token stood inside them.
+struct Turn<'t> {
     role: Role,
     /// Whose turn a tool's result stands in.
     outer: Option<Role>,
     /// Whether it goes on after a tool's result; then there need not be any words.
     resumed: bool,
     into: Into,
-    words: String,
-    thought: String,
-    call: String,
+    words: Cow<'t, str>,
+    thought: Cow<'t, str>,
+    call: Cow<'t, str>,
     calls: Vec<ToolCall>,
 }
 
-impl Turn {
+impl<'t> Turn<'t> {
     fn new(role: Role) -> Self {
         Turn {
             role,
             outer: None,
             resumed: false,
             into: Into::Words,
-            words: String::new(),
-            thought: String::new(),
-            call: String::new(),
+            words: Cow::default(),
+            thought: Cow::default(),
+            call: Cow::default(),
             calls: Vec::new(),
         }
     }
 
-    fn push(&mut self, text: &str) {
+    fn push(&mut self, text: &'t str) {
+        // Borrowed text is added to nothing without being copied.
         match self.into {
-            Into::Words => self.words.push_str(text),
-            Into::Thought => self.thought.push_str(text),
-            Into::Call => self.call.push_str(text),
+            Into::Words => self.words += text,
+            Into::Thought => self.thought += text,
+            Into::Call => self.call += text,
         }
     }
 
@@ -255,30 +271,33 @@ impl Turn {
     }
 
     /// Acts on a control token inside the turn, and returns how much of the text after it to skip.
-    fn follow(&mut self, found: &Found, after: &str, notes: &mut Notes) -> usize {
+    fn follow(&mut self, found: &Found, after: &str, notes: &mut Tally) -> usize {
         if self.outer.is_some() && found.mark.effect == Effect::Other {
-            self.words.push_str(found.mark.literal);
+            self.words.to_mut().push_str(found.mark.literal);
         }
         if self.role != Role::Assistant {
             return 0;
         }
         match found.mark.effect {
             Effect::Think(label) => {
-                notes.reasoning += 1;
+                notes.note(Event::Reasoning);
                 self.into = Into::Thought;
                 return if after.starts_with(label) { label.len() } else { 0 };
             }
             Effect::EndThink => {
                 if self.into != Into::Thought {
-                    notes.unopened_reasoning += 1;
-                    self.thought.push_str(&std::mem::take(&mut self.words));
+                    notes.note(Event::UnopenedReasoning);
+                    let words = std::mem::take(&mut self.words);
+                    self.thought.to_mut().push_str(&words);
                 }
                 self.into = Into::Words;
             }
             Effect::Call => self.into = Into::Call,
             Effect::EndCall => self.end_call(),
             // The quotes around a Gemma argument are part of the call's syntax.
-            Effect::Other if self.into == Into::Call => self.call.push_str(found.mark.literal),
+            Effect::Other if self.into == Into::Call => {
+                self.call.to_mut().push_str(found.mark.literal);
+            }
             _ => {}
         }
         0
@@ -289,31 +308,31 @@ impl Turn {
         let text = std::mem::take(&mut self.call);
         match calls::parse(&text) {
             Some(call) => self.calls.push(call),
-            None => self.words.push_str(&text),
+            None => self.words.to_mut().push_str(&text),
         }
         self.into = Into::Words;
     }
 
     fn finish(
         mut self,
-        at: &str,
+        at: At<'_>,
         options: Options,
-        notes: &mut Notes,
+        notes: &mut Tally,
     ) -> Result<Option<Message>, Problem> {
         match self.into {
             Into::Words => {}
-            Into::Thought => notes.unclosed_reasoning += 1,
+            Into::Thought => notes.note(Event::UnclosedReasoning),
             Into::Call => self.end_call(),
         }
         let result = self.outer.and_then(|_| calls::result(self.words.trim()));
         let (name, result) = result.unzip();
-        self.words = result.unwrap_or(self.words);
-        let words = scrub(self.words.trim(), notes);
-        let thought = scrub(self.thought.trim(), notes);
+        self.words = result.map_or(self.words, Cow::Owned);
+        let words = scrub(&self.words, notes);
+        let thought = scrub(&self.thought, notes);
         if words.is_empty() && self.calls.is_empty() {
             if self.role == Role::Assistant && !self.resumed {
                 let found = if thought.is_empty() { "an empty turn" } else { "reasoning only" };
-                return Err(Problem::new(at, "an answer in every assistant turn", found));
+                return Err(problem(at, "an answer in every assistant turn", found));
             }
             return Ok(None);
         }
@@ -327,8 +346,11 @@ impl Turn {
 
 /// Takes out control tokens that only formed when others between their parts were taken out. One pass: after each
 /// character the end of what is kept so far is looked at, so nesting of any depth costs nothing extra.
-fn scrub(text: &str, notes: &mut Notes) -> String {
-    if family::find(text).next().is_none() {
+fn scrub(text: &Cow<'_, str>, notes: &mut Tally) -> String {
+    // What is a slice of the text still was not put together from anything.
+    let whole = matches!(text, Cow::Borrowed(_));
+    let text = text.trim();
+    if whole || family::find(text).next().is_none() {
         return text.to_owned();
     }
     let mut kept = String::with_capacity(text.len());
@@ -336,7 +358,7 @@ fn scrub(text: &str, notes: &mut Notes) -> String {
         kept.push(c);
         if let Some(mark) = family::ending(&kept) {
             kept.truncate(kept.len() - mark.literal.len());
-            notes.remove(mark.literal);
+            notes.note(Event::Removed(mark.id));
         }
     }
     kept.trim().to_owned()

@@ -1,0 +1,191 @@
+//! JSON as it stands in its line: texts without escapes are borrowed, objects are lists in their own order. Most of a row
+//! passes through cleaning untouched, so nothing is hashed or copied that is only going to be written again.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Number, Value};
+
+/// Any JSON value.
+#[derive(Debug, Clone)]
+pub(crate) enum Raw<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+    Array(Vec<Raw<'a>>),
+    Object(Fields<'a>),
+}
+
+/// The fields of an object, in its order; every key once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
+
+/// Above this many fields, looking for a key one by one would take an object of many keys too long.
+const FEW: usize = 32;
+
+impl<'a> Fields<'a> {
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == key)
+    }
+
+    /// Takes a field out; the others keep their order.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Raw<'a>> {
+        let at = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub(crate) fn insert(&mut self, key: &'static str, value: Raw<'a>) {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((Cow::Borrowed(key), value)),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_ref())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Raw<'a>)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value))
+    }
+}
+
+impl From<Map<String, Value>> for Fields<'_> {
+    fn from(map: Map<String, Value>) -> Self {
+        Fields(map.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+impl From<Fields<'_>> for Map<String, Value> {
+    fn from(fields: Fields<'_>) -> Self {
+        fields.0.into_iter().map(|(key, value)| (key.into_owned(), value.into())).collect()
+    }
+}
+
+impl From<Value> for Raw<'_> {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Raw::Null,
+            Value::Bool(value) => Raw::Bool(value),
+            Value::Number(value) => Raw::Number(value),
+            Value::String(text) => Raw::Text(text.into()),
+            Value::Array(items) => Raw::Array(items.into_iter().map(Raw::from).collect()),
+            Value::Object(fields) => Raw::Object(fields.into()),
+        }
+    }
+}
+
+impl From<Raw<'_>> for Value {
+    fn from(raw: Raw<'_>) -> Self {
+        match raw {
+            Raw::Null => Value::Null,
+            Raw::Bool(value) => Value::Bool(value),
+            Raw::Number(value) => Value::Number(value),
+            Raw::Text(text) => Value::String(text.into_owned()),
+            Raw::Array(items) => Value::Array(items.into_iter().map(Value::from).collect()),
+            Raw::Object(fields) => Value::Object(fields.into()),
+        }
+    }
+}
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Raw::Null => serializer.serialize_unit(),
+            Raw::Bool(value) => serializer.serialize_bool(*value),
+            Raw::Number(value) => value.serialize(serializer),
+            Raw::Text(text) => serializer.serialize_str(text),
+            Raw::Array(items) => serializer.collect_seq(items),
+            Raw::Object(fields) => {
+                let mut map = serializer.serialize_map(Some(fields.0.len()))?;
+                for (key, value) in fields.iter() {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Raw<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw<'de>, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw<'de>, E> {
+        Ok(Raw::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw<'de>, E> {
+        Ok(Raw::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw<'de>, E> {
+        Ok(Raw::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Raw<'de>, E> {
+        Ok(Number::from_f64(value).map_or(Raw::Null, Raw::Number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Raw<'de>, E> {
+        Ok(Raw::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw<'de>, E> {
+        Ok(Raw::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw<'de>, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Raw::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw<'de>, A::Error> {
+        let mut fields: Vec<(Cow<'de, str>, Raw<'de>)> = Vec::with_capacity(6);
+        while let Some((Key(key), value)) = entries.next_entry()? {
+            match fields.iter_mut().take(FEW).find(|(name, _)| *name == key) {
+                // Of a key that comes twice the last value counts, as in most readers.
+                Some((_, old)) => *old = value,
+                None => fields.push((key, value)),
+            }
+        }
+        if fields.len() > FEW {
+            let map: Map<String, Value> = Fields(fields).into();
+            return Ok(Raw::Object(map.into()));
+        }
+        Ok(Raw::Object(Fields(fields)))
+    }
+}
+
+/// A key, borrowed if it can be.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_str(AnyValue)? {
+            Raw::Text(key) => Ok(Key(key)),
+            _ => Err(D::Error::custom("expected a key")),
+        }
+    }
+}
