@@ -1,0 +1,26 @@
+//! Any bytes as a model file: a header that was accepted describes ranges inside the file, and never a panic.
+
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use chat_format::ChatTokenizer;
+use libfuzzer_sys::fuzz_target;
+
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    std::env::temp_dir().join(format!("nightshift-fuzz-{}.gguf", std::process::id()))
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    fs::write(&*FILE, bytes).expect("a temporary file");
+    let Ok(model) = gguf::Gguf::open(&*FILE) else { return };
+    for tensor in model.tensors() {
+        assert!(tensor.range.start <= tensor.range.end && tensor.range.end <= bytes.len() as u64);
+    }
+    for (key, _) in model.metadata().iter() {
+        assert!(model.metadata().has(key));
+    }
+    drop(ChatTokenizer::open(&*FILE));
+});
