@@ -17,12 +17,26 @@ pub(crate) const HIDDEN: f32 = -1e30;
 pub(crate) enum Attend<'a> {
     /// Every token sees its own row up to itself. Nothing is remembered.
     Rows,
-    /// The same, and the rows' keys and values go into the cache: row `i` of the batch becomes row
-    /// `first + i` of the cache and ends before column `width`.
-    Prompts { cache: &'a mut KvCache, first: usize, width: usize },
+    /// The same, and each row's keys and values are kept, for other rows to begin with.
+    Beginnings { kept: &'a mut Vec<Beginning> },
+    /// The same after a beginning, for the rows that have one; and the rows' keys and values go into
+    /// the cache: row `i` of the batch becomes row `first + i` of it and ends before column `width`.
+    Prompts {
+        cache: &'a mut KvCache,
+        first: usize,
+        width: usize,
+        beginnings: &'a [Option<&'a Beginning>],
+    },
     /// Every row has one token, which sees the cache up to and including its own `column`, where
     /// `mask` (`[B, 1, 1, column + 1]`, added to the scores) lets it.
     Step { cache: &'a mut KvCache, column: usize, mask: Option<&'a Array> },
+}
+
+/// The keys and values `[1, kv_heads, t, d]` of a row's first tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Beginning {
+    pub keys: Array,
+    pub values: Array,
 }
 
 /// What distinguishes the attention of one layer from that of another.
@@ -60,14 +74,22 @@ pub(crate) fn attend(
     attend: Attend<'_>,
 ) -> Result<Array> {
     match attend {
-        Attend::Rows => by_row(qkv, batch, look, |_, _, _| Ok(())),
-        Attend::Prompts { cache, first, width } => by_row(qkv, batch, look, |row, k, v| {
-            let length = k.dim(2) as usize;
-            match look.keys {
-                Keys::Own => cache.write(first + row, width - length, k, v),
-                Keys::Shared => Ok(()),
+        Attend::Rows => by_row(qkv, batch, look, &[], |_, _| Ok(())),
+        Attend::Beginnings { kept } => by_row(qkv, batch, look, &[], |_, row| {
+            if look.keys == Keys::Own {
+                kept.push(row.clone());
             }
+            Ok(())
         }),
+        Attend::Prompts { cache, first, width, beginnings } => {
+            by_row(qkv, batch, look, beginnings, |index, row| {
+                let length = row.keys.dim(2) as usize;
+                match look.keys {
+                    Keys::Own => cache.write(first + index, width - length, &row.keys, &row.values),
+                    Keys::Shared => Ok(()),
+                }
+            })
+        }
         Attend::Step { cache, column, mask } => step(qkv, &batch.core, look, cache, column, mask),
     }
 }
@@ -78,7 +100,8 @@ fn by_row(
     qkv: &Projections,
     batch: &Batch,
     look: Look,
-    mut remember: impl FnMut(usize, &Array, &Array) -> Result<()>,
+    beginnings: &[Option<&Beginning>],
+    mut remember: impl FnMut(usize, &Beginning) -> Result<()>,
 ) -> Result<Array> {
     let cuts = batch.rows.cuts();
     // `split` rather than slices: its gradient is one concatenation, that of a slice an array of
@@ -89,12 +112,33 @@ fn by_row(
     };
     let (queries, keys, values) = (split(&qkv.queries)?, split(&qkv.keys)?, split(&qkv.values)?);
     let mut outputs = Vec::with_capacity(queries.len());
-    for (row, ((q, k), v)) in queries.iter().zip(&keys).zip(&values).enumerate() {
-        remember(row, k, v)?;
-        outputs.push(batch.core.row(q, k, v, look)?);
+    for (index, ((q, keys), values)) in queries.iter().zip(keys).zip(values).enumerate() {
+        let own = Beginning { keys, values };
+        let (row, output) = match beginnings.get(index) {
+            Some(Some(beginning)) => {
+                let row = beginning.followed_by(&own)?;
+                let output = batch.core.after(q, &row.keys, &row.values, look)?;
+                (row, output)
+            }
+            _ => {
+                let output = batch.core.row(q, &own.keys, &own.values, look)?;
+                (own, output)
+            }
+        };
+        remember(index, &row)?;
+        outputs.push(output);
     }
     let joined = ops::concatenate(&outputs, 2)?.transpose_axes(&[0, 2, 1, 3])?;
     Ok(joined.flatten(2, -1)?)
+}
+
+impl Beginning {
+    fn followed_by(&self, own: &Self) -> Result<Self> {
+        Ok(Self {
+            keys: ops::concatenate(&[&self.keys, &own.keys], 2)?,
+            values: ops::concatenate(&[&self.values, &own.values], 2)?,
+        })
+    }
 }
 
 /// The query heads that share a key head are laid out as if they were successive tokens of it: one
@@ -127,7 +171,7 @@ fn step(
 }
 
 /// Queries that look at everything before them, at a time: bounds the scores of a long row.
-const TILE: i32 = 512;
+pub(crate) const TILE: i32 = 512;
 
 /// How softmax(q k) v is computed, and the masks of one micro-batch.
 #[derive(Clone, Debug)]
@@ -192,6 +236,22 @@ impl Core {
         Ok(ops::concatenate(&outputs, 2)?)
     }
 
+    /// The last tokens of a row, after a beginning: queries `[1, heads, t, d]`, keys and values
+    /// `[1, kv_heads, n, d]` of the whole row.
+    fn after(&self, q: &Array, k: &Array, v: &Array, look: Look) -> Result<Array> {
+        let (own, seen) = (q.dim(2), k.dim(2));
+        let window = look.window.map_or(seen, |window| window as i32);
+        let cuts: Vec<i32> = (TILE..own).step_by(TILE as usize).collect();
+        let mut outputs = Vec::with_capacity(cuts.len() + 1);
+        for (q, start) in q.split_at_indices(&cuts, 2)?.iter().zip((0..).step_by(TILE as usize)) {
+            let before = seen - own + start;
+            let sees = |i, j| j <= before + i && before + i - j < window;
+            let mask = mask(q.dim(2), seen, sees).as_dtype(self.kernels.dtype())?;
+            outputs.push(self.masked(q, k, v, look.scale, &mask)?);
+        }
+        Ok(ops::concatenate(&outputs, 2)?)
+    }
+
     /// Each of `t` queries `[1, heads, t, d]` sees the keys before its own, and its own.
     fn causal(&self, q: &Array, k: &Array, v: &Array, scale: f32) -> Result<Array> {
         let length = q.dim(2);
@@ -206,7 +266,7 @@ impl Core {
         let mut outputs = Vec::with_capacity(cuts.len() + 1);
         for (q, start) in q.split_at_indices(&cuts, 2)?.iter().zip((0..).step_by(TILE as usize)) {
             let seen = (.., .., ..start + q.dim(2), ..);
-            let (k, v) = (k.try_index(seen.clone())?, v.try_index(seen)?);
+            let (k, v) = (k.try_index(seen)?, v.try_index(seen)?);
             let mask = self.tile_mask(start, q.dim(2))?;
             outputs.push(grouped(q, &k, &v, scale, mask.as_ref())?);
         }

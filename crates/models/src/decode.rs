@@ -5,8 +5,9 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, transforms};
 
 use crate::adapter::LayerAdapter;
-use crate::attention::{Attend, HIDDEN};
+use crate::attention::{Attend, Beginning, HIDDEN};
 use crate::cache::KvCache;
+use crate::prefix::{Part, Split};
 use crate::sample::Sampler;
 use crate::{Adapter, Completion, Error, FinishReason, GenerateOptions, Model, Result, Rows};
 
@@ -65,8 +66,13 @@ impl<'a> Decoder<'a> {
             mask: None,
         };
         decoder.mask = decoder.mask(columns);
-        for range in micro_batches(prompts, options.prompt_tokens_per_step) {
-            let logits = decoder.prefill(prompts.get(range.clone()).unwrap_or_default(), &range)?;
+        let tokens: Vec<&[u32]> = prompts.iter().map(|(_, prompt)| *prompt).collect();
+        let Split { beginnings, parts } = Split::of(&tokens);
+        let kept = decoder.begin(&beginnings)?;
+        let lengths = parts.iter().map(|part| part.own.len());
+        for range in micro_batches(lengths, options.prompt_tokens_per_step) {
+            let parts = parts.get(range.clone()).unwrap_or_default();
+            let logits = decoder.prefill(parts, range.start, &kept)?;
             decoder.take(range, &logits, on_token)?;
         }
         Ok(decoder)
@@ -84,23 +90,55 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Sends whole prompts, laid end to end, through the model into the caches. Returns the logits
-    /// after each.
-    fn prefill(&mut self, prompts: &[(usize, &[u32])], range: &Range<usize>) -> Result<Array> {
-        let lengths: Vec<usize> = prompts.iter().map(|(_, prompt)| prompt.len()).collect();
-        let tokens: Vec<u32> = prompts.iter().flat_map(|(_, prompt)| *prompt).copied().collect();
+    /// Sends what several prompts begin with through the model, once. Returns the keys and values of
+    /// each beginning, by `Layer::cache`.
+    fn begin(&self, beginnings: &[&[u32]]) -> Result<Vec<Vec<Beginning>>> {
+        let mut kept: Vec<Vec<Beginning>> = self.caches.iter().map(|_| Vec::new()).collect();
+        let lengths = beginnings.iter().map(|tokens| tokens.len());
+        for range in micro_batches(lengths, self.options.prompt_tokens_per_step) {
+            let beginnings = beginnings.get(range).unwrap_or_default();
+            let lengths: Vec<usize> = beginnings.iter().map(|tokens| tokens.len()).collect();
+            let (mut flow, batch) = self.model.embed(&beginnings.concat(), &Rows::new(lengths)?)?;
+            for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
+                let Some(kept) = kept.get_mut(layer.cache()) else { continue };
+                let attend = Attend::Beginnings { kept: &mut *kept };
+                flow = layer.forward_with(&flow, &batch, adapter, attend)?;
+                let kept = kept.iter().flat_map(|Beginning { keys, values }| [keys, values]);
+                transforms::eval(flow.carried.iter().chain([&flow.hidden]).chain(kept))?;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Sends what is left of prompts, laid end to end, through the model into the caches, from row
+    /// `first` on. Returns the logits after each.
+    fn prefill(
+        &mut self,
+        parts: &[Part<'_>],
+        first: usize,
+        kept: &[Vec<Beginning>],
+    ) -> Result<Array> {
+        let lengths: Vec<usize> = parts.iter().map(|part| part.own.len()).collect();
+        let tokens: Vec<u32> = parts.iter().flat_map(|part| part.own).copied().collect();
+        let places = parts.iter().flat_map(|part| part.before..part.before + part.own.len());
         let rows = Rows::new(lengths)?;
-        let (mut flow, batch) = self.model.embed(&tokens, &rows)?;
+        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &places.collect::<Vec<_>>())?;
         for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
-            let Some(cache) = self.caches.get_mut(layer.cache()) else { continue };
-            let attend = Attend::Prompts { cache, first: range.start, width: self.width };
+            let number = layer.cache();
+            let (Some(cache), Some(kept)) = (self.caches.get_mut(number), kept.get(number)) else {
+                continue;
+            };
+            let beginning = |part: &Part<'_>| part.beginning.and_then(|index| kept.get(index));
+            let beginnings: Vec<Option<&Beginning>> = parts.iter().map(beginning).collect();
+            let (width, beginnings) = (self.width, beginnings.as_slice());
+            let attend = Attend::Prompts { cache: &mut *cache, first, width, beginnings };
             flow = layer.forward_with(&flow, &batch, adapter, attend)?;
             // Layer by layer, so that the memory of one layer's intermediates is that of the next.
             let carried = flow.carried.iter().chain([&flow.hidden]);
             transforms::eval(carried.chain(cache.arrays()))?;
         }
         let ends = rows.starts().zip(rows.lengths()).map(|(start, length)| start + length - 1);
-        let ends = Array::from_iter(ends.map(|end| end as u32), &[prompts.len() as i32]);
+        let ends = Array::from_iter(ends.map(|end| end as u32), &[parts.len() as i32]);
         self.logits(&flow.hidden.take_axis(ends, 1)?)
     }
 
@@ -207,18 +245,18 @@ impl<'a> Decoder<'a> {
 }
 
 /// Consecutive prompts of at most so many tokens together; a longer one goes alone.
-fn micro_batches(prompts: &[(usize, &[u32])], most: usize) -> Vec<Range<usize>> {
+fn micro_batches(lengths: impl Iterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut tokens = 0;
-    for (index, (_, prompt)) in prompts.iter().enumerate() {
+    for (index, length) in lengths.enumerate() {
         match ranges.last_mut() {
-            Some(range) if tokens + prompt.len() <= most => range.end = index + 1,
+            Some(range) if tokens + length <= most => range.end = index + 1,
             _ => {
                 tokens = 0;
                 ranges.push(index..index + 1);
             }
         }
-        tokens += prompt.len();
+        tokens += length;
     }
     ranges
 }

@@ -19,6 +19,7 @@ mod layer;
 mod linear;
 mod llama;
 mod model;
+mod prefix;
 mod rope;
 mod rows;
 mod sample;

@@ -136,3 +136,21 @@ proptest! {
         }
     }
 }
+
+/// Nine prompts of two agents, whose beginnings are longer than the window and processed once.
+#[test]
+fn shared_beginnings_change_nothing() {
+    for name in ["dense", "separate", "shared", "experts"] {
+        let model = open(name);
+        let adapter = Adapter::none(&model);
+        let beginnings = [tokens(1, WINDOW + 3), tokens(2, 3 * WINDOW)];
+        let prompt = |i: usize| [&beginnings[i % 2][..], &tokens(10 + i, 1 + 2 * i)].concat();
+        let prompts: Vec<Vec<u32>> = (0..9).map(prompt).collect();
+        let options = GenerateOptions { max_tokens: 5, ..Default::default() };
+        let generator = Generator::new(&model, &adapter).unwrap();
+        let completions = generator.generate(&prompts, &options).unwrap();
+        for (prompt, completion) in prompts.iter().zip(completions) {
+            assert_eq!(completion.tokens, from_scratch(&model, prompt, 5), "{name}: {prompt:?}");
+        }
+    }
+}

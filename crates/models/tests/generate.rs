@@ -61,6 +61,39 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Prompts of a few agents, each with a long beginning of its own that is processed once, in
+    /// batches and steps of any size, beside some that share nothing.
+    #[test]
+    fn shared_beginnings_change_nothing(
+        prompts in prop::collection::vec((0u64..4, 1usize..7), 6..24),
+        lengths in prop::collection::vec(9usize..40, 3),
+        prompt_tokens_per_step in 1usize..90,
+        cache_rows in 4usize..24,
+        seed in 0u64..1000,
+    ) {
+        let model = model(seed);
+        let adapter = Adapter::none(&model);
+        let prompt = |(i, &(agent, own)): (u64, &(u64, usize))| {
+            let shared = lengths.get(agent as usize).map(|&length| tokens(agent, length, 96));
+            [shared.unwrap_or_default(), tokens(100 + i, own, 96)].concat()
+        };
+        let prompts: Vec<Vec<u32>> = (0..).zip(&prompts).map(prompt).collect();
+        let options = GenerateOptions {
+            prompt_tokens_per_step,
+            cache_bytes: cache_rows * 50 * model.cache_bytes_per_token(),
+            ..greedy(4)
+        };
+        let generator = Generator::new(&model, &adapter).unwrap();
+        let completions = generator.generate(&prompts, &options).unwrap();
+        for (prompt, completion) in prompts.iter().zip(completions) {
+            prop_assert_eq!(completion.tokens, from_scratch(&model, prompt, 4));
+        }
+    }
+}
+
 /// Rows that stop early are dropped from the batch; the others must not notice.
 #[test]
 fn stopped_rows_leave_the_others_alone() {
