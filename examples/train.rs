@@ -15,8 +15,8 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
-use lora_train::{Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, test_loss};
-use models::Model;
+use lora_train::{Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, test_loss};
+use models::{Model, WeightResidency};
 use nightshift_examples::{Exit, finish};
 use serde_json::json;
 
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<Ending> {
     let config = TrainConfig::load(&args.config)?;
-    let model = Model::open(config.model_path()?)?;
+    // The trainer decides which weights have a place in memory.
+    let model = Model::open_with(config.model_path()?, WeightResidency::Streamed)?;
     let tokenizer = ChatTokenizer::open(config.model_path()?)?;
     let data = Data::open(&config, &tokenizer)?;
     tell_lints(&config, &model, &data)?;
@@ -93,9 +94,10 @@ fn show(bar: &ProgressBar, record: &Record) {
             bar.set_message(format!("loss {:.3}, {speed:.0} tokens/s", update.loss));
             bar.set_position(update.step);
         }
-        Record::Event(Event::Plan { updates, parameters, rows, .. }) => {
+        Record::Event(Event::Plan { updates, parameters, rows, work, .. }) => {
             bar.set_length(*updates);
             eprintln!("{parameters} parameters, {rows} rows, {updates} updates");
+            eprintln!("{work}");
         }
         Record::Event(Event::Validation { step, loss, .. }) => {
             bar.suspend(|| eprintln!("validation loss {loss:.3} after {step} updates"));
@@ -104,8 +106,11 @@ fn show(bar: &ProgressBar, record: &Record) {
 }
 
 fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f64>) {
-    let Outcome { ending, step, updates, best } = outcome;
+    let Outcome { ending, step, updates, best, estimated_memory_bytes, peak_memory_bytes } =
+        outcome;
     eprintln!("{ending:?} after {step} of {updates} updates: {}", config.adapter_path.display());
+    let [expected, peak] = [*estimated_memory_bytes, *peak_memory_bytes].map(Bytes);
+    eprintln!("{expected} of memory expected, {peak} at the peak");
     if let Some(loss) = test {
         eprintln!("test loss {loss:.3}, perplexity {:.3}", loss.exp());
     }
@@ -113,7 +118,7 @@ fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f
         let (ending, path) = (format!("{ending:?}"), &config.adapter_path);
         println!(
             "{}",
-            json!({ "kind": "outcome", "ending": ending, "step": step, "updates": updates, "best": best, "test_loss": test, "adapter_path": path })
+            json!({ "kind": "outcome", "ending": ending, "step": step, "updates": updates, "best": best, "test_loss": test, "adapter_path": path, "peak_memory_bytes": peak_memory_bytes, "estimated_memory_bytes": estimated_memory_bytes })
         );
     }
 }

@@ -153,28 +153,43 @@ fn a_broken_checkpoint_is_named() {
     }
 }
 
-/// Not a test of its own: the process that [`killed_at_any_moment`] kills.
-#[test]
-#[ignore = "run by `killed_at_any_moment`"]
-fn train_in_a_child_process() {
-    if let Some(folder) = std::env::var_os("LORA_TRAIN_KILL_TEST") {
-        run(Path::new(&folder), Start::Resume);
-    }
-}
+/// Set in the processes that are killed, to the folder they train in.
+const CHILD: &str = "LORA_TRAIN_KILL_TEST";
+/// How many runs are killed, each several times; see `benches/kills.sh`.
+const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
 
-/// SIGKILL at moments spread over the run, several times per run.
+/// SIGKILL at moments spread over the run, several times per run. The process that is killed is
+/// this test again.
 #[test]
 fn killed_at_any_moment() {
+    if let Some(folder) = std::env::var_os(CHILD) {
+        run(Path::new(&folder), Start::Resume);
+        return;
+    }
     let whole = tempfile::tempdir().unwrap();
     run(whole.path(), Start::Afresh);
     let expected = result(whole.path());
-    let folder = tempfile::tempdir().unwrap();
+    let runs = std::env::var(RUNS).map_or(1, |count| count.parse().unwrap());
+    let mut kills = 0;
+    for number in 0..runs {
+        let folder = tempfile::tempdir().unwrap();
+        // Another first moment for each run.
+        let first = Duration::from_millis(60 + number * 37 % 90);
+        kills += run_and_kill(folder.path(), first);
+        assert_eq!(result(folder.path()), expected, "run {number}, after {kills} kills in all");
+    }
+    eprintln!("{runs} runs, {kills} kills");
+    assert!(kills > 0, "the run was over before it could be killed");
+}
+
+/// Kills a run again and again until it gets through; returns how often.
+fn run_and_kill(folder: &Path, first: Duration) -> u64 {
     let mut kills = 0;
     // Each time with more patience, so that the last one gets through on any machine.
-    for patience in (0..).map(|attempt| Duration::from_millis(100).mul_f64(1.5f64.powi(attempt))) {
+    for patience in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "train_in_a_child_process"])
-            .env("LORA_TRAIN_KILL_TEST", folder.path())
+            .args(["--exact", "killed_at_any_moment"])
+            .env(CHILD, folder)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -187,6 +202,5 @@ fn killed_at_any_moment() {
         child.wait().unwrap();
         kills += 1;
     }
-    assert!(kills > 0, "the run was over before it could be killed");
-    assert_eq!(result(folder.path()), expected, "after {kills} kills");
+    kills
 }

@@ -69,6 +69,17 @@ impl Config {
         format!("{}{path}", self.root)
     }
 
+    /// How far a layer looks back; absent: at everything.
+    pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
+        match &self.family {
+            Family::Llama => None,
+            Family::Gemma4(shape) => {
+                let sliding = shape.layers.get(layer)?.kind == gemma4::Kind::Sliding;
+                sliding.then_some(shape.window)
+            }
+        }
+    }
+
     /// How far the layers that do not look at everything look back.
     pub(crate) fn window(&self) -> Option<usize> {
         match &self.family {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use mlx_rs::{Array, transforms};
 
 use crate::adapter::LayerAdapter;
-use crate::attention::{Attend, Core};
+use crate::attention::{Attend, Core, TILE};
 use crate::checkpoint::{Checkpoint, Tensors};
 use crate::config::{Config, Family};
 use crate::linear::{LinearSpec, WeightResidency};
@@ -94,7 +94,7 @@ enum Weights {
 /// The families' layers.
 #[derive(Clone)]
 enum Block {
-    Llama(llama::Block),
+    Llama(Box<llama::Block>),
     Gemma4(Box<gemma4::Block>),
 }
 
@@ -102,7 +102,7 @@ impl Block {
     fn load(config: &Config, index: usize, tensors: &mut Tensors) -> Result<Self> {
         let prefix = config.layer_prefix(index);
         Ok(match &config.family {
-            Family::Llama => Self::Llama(llama::Block::load(config, &prefix, tensors)?),
+            Family::Llama => Self::Llama(Box::new(llama::Block::load(config, &prefix, tensors)?)),
             Family::Gemma4(shape) => {
                 let block = gemma4::Block::load(config, shape, index, &prefix, tensors)?;
                 Self::Gemma4(Box::new(block))
@@ -206,6 +206,13 @@ impl Layer {
             Block::Llama(block) => block.forward(input, batch, adapter, attend),
             Block::Gemma4(block) => block.forward(input, batch, adapter, attend),
         }
+    }
+
+    /// Keys that the scores of one query are computed with, on average over a row of this length.
+    pub fn keys_seen(&self, length: usize) -> usize {
+        // By tiles, or by blocks of which each sees two.
+        let all = length.min(length.div_ceil(2) + TILE as usize / 2);
+        self.config.window_of(self.index).map_or(all, |window| all.min(2 * window))
     }
 
     /// Bytes that its weights take in memory, held like this.

@@ -126,7 +126,10 @@ pub(crate) enum Weight {
         bits: i32,
     },
     /// In the checkpoint, from where it is read as it is needed.
-    OnDisk { checkpoint: Arc<Checkpoint>, name: Arc<str> },
+    OnDisk {
+        checkpoint: Arc<Checkpoint>,
+        name: Arc<str>,
+    },
 }
 
 impl Weight {
@@ -136,9 +139,13 @@ impl Weight {
         Ok(match (self, residency, kernels) {
             (on_disk @ Self::OnDisk { .. }, ..) => on_disk,
 
-            (weight, WeightResidency::Dequantized, _) => Self::Dense(weight.dense(kernels.dtype())?),
+            (weight, WeightResidency::Dequantized, _) => {
+                Self::Dense(weight.dense(kernels.dtype())?)
+            }
             (weight, _, Kernels::Blas) => weight,
-            (Self::Dense(array), _, Kernels::Native) => Self::Dense(array.as_dtype(kernels.dtype())?),
+            (Self::Dense(array), _, Kernels::Native) => {
+                Self::Dense(array.as_dtype(kernels.dtype())?)
+            }
             (Self::Quantized { packed, scales, biases, group_size, bits }, _, Kernels::Native) => {
                 let scales = scales.as_dtype(kernels.dtype())?;
                 let biases = biases.as_dtype(kernels.dtype())?;
@@ -155,7 +162,9 @@ impl Weight {
                 let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
                 ops::dequantize(packed, scales, &biases, *group_size, *bits)?
             }
-            Self::OnDisk { checkpoint, name } => self.slice(&[0..checkpoint.rows(name)])?.dense(dtype)?,
+            Self::OnDisk { checkpoint, name } => {
+                self.slice(&[0..checkpoint.rows(name)])?.dense(dtype)?
+            }
         })
     }
 
@@ -169,7 +178,8 @@ impl Weight {
                     self.map(|array| array.try_index((range.clone(), ..)))
                 }
                 _ => {
-                    let rows: Vec<u32> = ranges.iter().cloned().flatten().map(|r| r as u32).collect();
+                    let rows: Vec<u32> =
+                        ranges.iter().cloned().flatten().map(|r| r as u32).collect();
                     let rows = Array::from_slice(&rows, &[rows.len() as i32]);
                     self.map(|array| array.take_axis(&rows, 0))
                 }

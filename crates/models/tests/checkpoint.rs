@@ -182,7 +182,7 @@ const REFUSED: &[Case] = &[
             let path = path.join("model.safetensors");
             Array::save_safetensors(arrays.collect::<Vec<_>>(), None, path).unwrap();
         },
-        "Int32",
+        "I32",
     ),
 ];
 

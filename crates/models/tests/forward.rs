@@ -31,14 +31,19 @@ fn quantized_models_agree_however_they_lie_in_memory() {
         tiny.write_quantized(folder.path(), group);
         let tokens = tokens(5, 11, tiny.vocab);
         let expected = tiny.logits(&tokens);
-        let bytes = [WeightResidency::Packed, WeightResidency::Dequantized].map(|residency| {
+        use WeightResidency::{Dequantized, Packed, Streamed};
+        let mut found = Vec::new();
+        let bytes = [Streamed, Packed, Dequantized].map(|residency| {
             let model = Model::open_with(folder.path(), residency).unwrap();
             let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
             let worst = worst(&logits, &expected);
             assert!(worst < F32, "group {group}, {residency:?}: {worst:e}");
+            found.push(logits.as_slice::<f32>().to_vec());
             model.weight_bytes()
         });
-        assert!(bytes[0] * 4 < bytes[1], "{bytes:?}");
+        assert!(bytes[0] == 0 && bytes[1] * 4 < bytes[2], "{bytes:?}");
+        // The same arithmetic on the same numbers.
+        assert!(found[0] == found[1] && found[1] == found[2]);
     }
 }
 
@@ -91,4 +96,36 @@ fn tokens_and_rows_are_checked() {
     for lengths in [vec![], vec![3, 0], vec![usize::MAX, 2]] {
         assert!(Rows::new(lengths).is_err());
     }
+}
+
+#[test]
+fn layers_can_be_held_each_in_its_own_way() {
+    use WeightResidency::{Dequantized, Packed, Streamed};
+    let folder = tempfile::tempdir().unwrap();
+    let mut tiny = Tiny { hidden: 64, head_dim: 32, ..Tiny::untied(4) }.redrawn(4);
+    tiny.write_quantized(folder.path(), 32);
+    let tokens = tokens(5, 11, tiny.vocab);
+    let streamed = Model::open_with(folder.path(), Streamed).unwrap();
+    let expected = streamed.logits(&tokens, &Adapter::none(&streamed)).unwrap();
+    let mixed = streamed.with_weights(Packed, &[Streamed, Packed, Dequantized]).unwrap();
+    let held: Vec<_> = mixed.layers().iter().map(|layer| layer.residency()).collect();
+    assert_eq!(held, [Streamed, Packed, Dequantized]);
+    // Whether somebody asked for a layer ahead or not, and however often.
+    for asked in [0, 1, 2] {
+        for layer in mixed.layers() {
+            (0..asked).for_each(|_| layer.read_ahead());
+        }
+        let logits = mixed.logits(&tokens, &Adapter::none(&mixed)).unwrap();
+        assert_eq!(logits.as_slice::<f32>(), expected.as_slice::<f32>());
+    }
+}
+
+#[test]
+fn a_streamed_layer_whose_file_is_gone_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    Tiny::new(4).write(folder.path());
+    let model = Model::open_with(folder.path(), WeightResidency::Streamed).unwrap();
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let error = model.logits(&[1, 2], &Adapter::none(&model)).unwrap_err();
+    assert!(error.to_string().contains("model.safetensors"), "{error}");
 }

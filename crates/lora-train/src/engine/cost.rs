@@ -135,7 +135,7 @@ impl Costs<'_> {
 pub(crate) fn left_by(model: &Model, layer: &Layer, tokens: usize, longest: usize) -> u64 {
     let linears = layer.linears().into_iter();
     let values: usize = linears.map(|linear| linear.in_features + 2 * linear.out_features).sum();
-    let scores = 2 * model.config().num_heads * longest;
+    let scores = 2 * model.config().num_heads * layer.keys_seen(longest);
     (tokens * (values + scores)) as u64 * value_bytes(model)
 }
 

@@ -88,7 +88,9 @@ impl Plan {
         };
         let Some(mut plan) = candidates().find(|plan| costs.of(plan) <= limit) else {
             let least = candidates().map(|plan| costs.of(&plan)).min().unwrap_or_default();
-            let expected = format!("at least {} for this model, adapter and data", Bytes(least));
+            // Rounded up, and as it can be written in the file.
+            let least = least.div_ceil(1_000_000);
+            let expected = format!("at least {least}MB for this model, adapter and data");
             return Err(config.invalid("nightshift.memory_limit", expected, Bytes(limit)));
         };
         plan.improve(costs, limit);

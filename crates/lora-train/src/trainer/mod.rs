@@ -1,22 +1,25 @@
 //! The run: update after update, with validation, checkpoints and an end.
 
+mod begin;
+mod validation;
+
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Instant;
 
 use models::Model;
 use serde_json::{Map, Value};
 
-use crate::batch::{Cursor, MicroBatch, Sampler, pack};
+use crate::batch::{MicroBatch, Sampler, pack};
 use crate::checkpoint::{Checkpoint, Identity, Position};
-use crate::config::{Batches, OnBadLoss, TrainConfig};
+use crate::config::{OnBadLoss, TrainConfig};
 use crate::engine::{Costs, Engine, Layout, Load, Plan};
 use crate::metrics::{self, Event, Record, Update};
 use crate::run_folder::RunFolder;
 use crate::{
     Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors, clip_global_norm,
-    global_norm, tensors,
+    global_norm,
 };
+use begin::{digest, fits, initial_factors};
 
 /// Where a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,51 +308,6 @@ impl Trainer {
         pack(data.rows(), rows, plan.tokens, plan.lanes)
     }
 
-    /// Measures the loss on the validation rows, by the arithmetic of training.
-    fn validate(&mut self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
-        let Some(valid) = &self.data.valid else { return Ok(ControlFlow::Continue(())) };
-        let count = match self.config.val_batches {
-            Batches::All => valid.rows().len(),
-            Batches::AtMost(batches) => valid.rows().len().min(batches * self.config.batch_size),
-        };
-        if count == 0 {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let begun = Instant::now();
-        let rows: Vec<usize> = (0..count).collect();
-        let sums = self.engine.loss(&self.factors, self.pack(valid, &rows))?;
-        let (step, loss) = (self.position.step, sums.mean());
-        let event = Event::Validation {
-            step,
-            loss,
-            tokens: sums.trained,
-            seconds: begun.elapsed().as_secs_f64(),
-        };
-        let control = self.record(Record::Event(event), observer)?;
-        self.judge(step, loss)?;
-        Ok(control)
-    }
-
-    /// Remembers the best adapter, and how long ago it was.
-    fn judge(&mut self, step: u64, loss: f64) -> Result<()> {
-        let needed = self.config.nightshift.early_stop.map_or(0.0, |stop| stop.min_delta);
-        if self.position.best.is_none_or(|(_, best)| loss < best - needed) {
-            (self.position.best, self.position.stale) = (Some((step, loss)), 0);
-            if self.config.nightshift.eval_best {
-                let adapter = self.layout.adapter(&self.factors)?;
-                self.folder.save_best(&adapter, &self.model, &self.notes()?)?;
-            }
-        } else {
-            self.position.stale += 1;
-        }
-        Ok(())
-    }
-
-    fn gave_up(&self) -> bool {
-        let stop = self.config.nightshift.early_stop;
-        stop.is_some_and(|stop| self.position.stale > 0 && self.position.stale >= stop.patience)
-    }
-
     /// Writes the adapter and a checkpoint.
     fn save(&self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         let adapter = self.layout.adapter(&self.factors)?;
@@ -387,59 +345,6 @@ impl Trainer {
         numbers.dedup();
         numbers
     }
-}
-
-impl Position {
-    fn start(identity: Identity) -> Self {
-        Self {
-            step: 0,
-            optimizer_step: 0,
-            rows: 0,
-            cursor: Cursor::default(),
-            metrics_bytes: 0,
-            best: None,
-            stale: 0,
-            identity,
-        }
-    }
-}
-
-/// The factors a new run starts from.
-fn initial_factors(config: &TrainConfig, layout: &Layout) -> Result<Tensors> {
-    let Some(path) = &config.resume_adapter_file else {
-        return Ok(layout.untrained(config.seed));
-    };
-    let (factors, _) = tensors::read(path)?;
-    fits(layout, &factors, path)?;
-    Ok(factors)
-}
-
-/// Checks that `factors` are those of `layout`, no more and no fewer.
-fn fits(layout: &Layout, factors: &Tensors, path: &Path) -> Result<()> {
-    let mismatch = |name: &str, expected: String, found: String| Error::AdapterMismatch {
-        path: path.to_owned(),
-        name: name.to_owned(),
-        expected,
-        found,
-    };
-    let mut surplus: Vec<_> = factors.keys().map(String::as_str).collect();
-    for (name, shape) in layout.shapes() {
-        surplus.retain(|other| *other != name);
-        let found = factors.get(name).map(mlx_rs::Array::shape);
-        if found != Some(shape.as_slice()) {
-            let found = found.map_or("no such tensor".into(), |shape| format!("{shape:?}"));
-            return Err(mismatch(name, format!("{shape:?}"), found));
-        }
-    }
-    match surplus.first() {
-        Some(name) => Err(mismatch(name, "no such tensor".into(), "one".into())),
-        None => Ok(()),
-    }
-}
-
-fn digest(data: &Data) -> String {
-    let parts = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
-    parts.map(|split| split.digest().to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Break if either does.

@@ -1,0 +1,77 @@
+//! Training within a limit of memory: what is refused, what is estimated, what is measured. One
+//! test, since MLX counts the memory of the process.
+
+use std::path::Path;
+
+use lora_train::metrics::reset_peak_memory;
+use lora_train::{Bytes, Data, Dataset, Error, Example, Outcome, Start, TrainConfig, Trainer};
+use models::{Model, Storage, WeightResidency, synthesize};
+
+const TOKENS: u32 = 128;
+
+/// A small stand-in for a model that is larger than the memory: 4 bits, eight layers that take
+/// 57 MB dequantized and 8 MB packed.
+fn model(folder: &Path) -> Model {
+    let shape = serde_json::json!({
+        "model_type": "llama", "hidden_size": 384, "intermediate_size": 1152,
+        "num_hidden_layers": 8, "num_attention_heads": 6, "num_key_value_heads": 2,
+        "vocab_size": 4096, "rms_norm_eps": 1e-5, "tie_word_embeddings": false,
+    });
+    let config = folder.join("shape.json");
+    std::fs::write(&config, shape.to_string()).unwrap();
+    let storage = Storage::Packed { bits: 4, group_size: 64 };
+    synthesize(&config, &folder.join("model"), storage, 3, &mut |_, _| ()).unwrap();
+    Model::open_with(folder.join("model"), WeightResidency::Streamed).unwrap()
+}
+
+fn train(model: &Model, folder: &Path, limit: &str) -> lora_train::Result<(Outcome, Vec<u8>)> {
+    let yaml = format!(
+        "
+adapter_path: {}
+num_layers: -1
+lora_parameters: {{ rank: 4, scale: 2.0 }}
+batch_size: 1
+iters: 2
+learning_rate: 1e-3
+nightshift: {{ lanes: 1, max_tokens_per_step: {TOKENS}{limit} }}
+",
+        folder.join("adapter").display()
+    );
+    let row = Example {
+        tokens: (0..=TOKENS).map(|i| i * 37 % 4096).collect(),
+        trained: vec![TOKENS as usize / 2..TOKENS as usize + 1],
+    };
+    let config = TrainConfig::from_yaml(&yaml, "run.yaml")?;
+    let train = Dataset::new("train", [row], config.max_seq_length)?;
+    reset_peak_memory()?;
+    let data = Data { train, valid: None };
+    let outcome = Trainer::new(model.clone(), config, data, Start::Afresh)?.run(&mut ())?;
+    let adapter = std::fs::read(folder.join("adapter/adapters.safetensors")).unwrap();
+    Ok((outcome, adapter))
+}
+
+#[test]
+fn a_fifth_of_the_memory_gives_the_same_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path());
+    let (ample, expected) = train(&model, folder.path(), "").unwrap();
+    let Error::Setting { expected: least, .. } =
+        train(&model, folder.path(), ", memory_limit: 1MB").unwrap_err()
+    else {
+        panic!("trained in a megabyte");
+    };
+    // "at least 69MB for ..."
+    let least = least.split(' ').nth(2).unwrap().to_owned();
+    let (frugal, found) =
+        train(&model, folder.path(), &format!(", memory_limit: {least}")).unwrap();
+    let limit: Bytes = serde_json::from_value(least.into()).unwrap();
+
+    assert!(found == expected, "another adapter");
+    assert!(frugal.peak_memory_bytes * 5 < ample.peak_memory_bytes, "{frugal:?} {ample:?}");
+    assert!(frugal.peak_memory_bytes <= limit.0, "{frugal:?} {limit}");
+    for outcome in [&ample, &frugal] {
+        let ratio = outcome.estimated_memory_bytes as f64 / outcome.peak_memory_bytes as f64;
+        eprintln!("{ratio:.3}: {outcome:?}");
+        assert!((1.0 / 1.15..1.15).contains(&ratio), "{ratio}: {outcome:?}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Adds an adapter to the weights of its model, and measures what storing the sum costs.
+//!
+//! ```sh
+//! cargo run --release --example fuse -- --model DIR --adapter DIR --out DIR
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chat_format::ChatTokenizer;
+use clap::Parser;
+use models::{Adapter, FusedWeights, LogitError, Model, fuse};
+use nightshift_examples::finish;
+use serde_json::json;
+
+/// A model of its own out of a model and an adapter.
+#[derive(Parser)]
+struct Args {
+    /// The model: a folder with config.json and safetensors.
+    #[arg(long)]
+    model: PathBuf,
+    /// The adapter's folder.
+    #[arg(long)]
+    adapter: PathBuf,
+    /// The new model's folder, which must not exist yet.
+    #[arg(long)]
+    out: PathBuf,
+    /// Store plain numbers where the model is quantized.
+    #[arg(long)]
+    dense: bool,
+    /// The text on which the logits are compared.
+    #[arg(
+        long,
+        default_value = "The house was quiet. Somebody asked what the council would do next."
+    )]
+    text: String,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    finish(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let tokens = ChatTokenizer::open(&args.model)?.encode(&args.text)?;
+    let weights = if args.dense { FusedWeights::Dense } else { FusedWeights::AsBefore };
+    fuse(&args.model, &args.adapter, &args.out, weights)?;
+
+    let model = Model::open(&args.model)?;
+    let adapter = Adapter::load(&args.adapter, &model)?;
+    let fused = Model::open(&args.out)?;
+    let LogitError { largest, share_of_effect } =
+        LogitError::measure(&fused, &model, &adapter, &tokens)?;
+    eprintln!(
+        "{}: logits differ by at most {largest:.4}, and by {:.1} % of what the adapter changes",
+        args.out.display(),
+        100.0 * share_of_effect,
+    );
+    if args.json {
+        println!(
+            "{}",
+            json!({ "out": args.out, "largest": largest, "share_of_effect": share_of_effect })
+        );
+    }
+    Ok(())
+}

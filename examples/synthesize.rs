@@ -1,0 +1,59 @@
+//! Writes a checkpoint of random weights, for trying out what a model of that size needs.
+//!
+//! ```sh
+//! cargo run --release --example synthesize -- --config fixtures/configs/llama-8b.json --bits 4 --out /tmp/llama-8b
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use models::{Storage, Synthesized, synthesize};
+use nightshift_examples::finish;
+use serde_json::json;
+
+/// A checkpoint of random weights, of any shape that is supported.
+#[derive(Parser)]
+struct Args {
+    /// The `config.json` of such a model.
+    #[arg(long)]
+    config: PathBuf,
+    /// The folder of the checkpoint.
+    #[arg(long)]
+    out: PathBuf,
+    /// Bits of a weight: 2, 3, 4, 5, 6 or 8; without this, plain bf16.
+    #[arg(long)]
+    bits: Option<usize>,
+    /// Weights that share a scale: 32, 64 or 128.
+    #[arg(long, default_value_t = 64, requires = "bits")]
+    group_size: usize,
+    /// The same seed gives the same weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    finish(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let group_size = args.group_size;
+    let storage = args.bits.map_or(Storage::Bf16, |bits| Storage::Packed { bits, group_size });
+    let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} to go")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    let made = synthesize(&args.config, &args.out, storage, args.seed, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let Synthesized { weights, bytes } = made?;
+    eprintln!("{}: {weights} weights, {bytes} bytes", args.out.display());
+    if args.json {
+        println!("{}", json!({ "weights": weights, "bytes": bytes, "out": args.out }));
+    }
+    Ok(())
+}
