@@ -327,8 +327,8 @@ impl<'t> Turn<'t> {
         let result = self.outer.and_then(|_| calls::result(self.words.trim()));
         let (name, result) = result.unzip();
         self.words = result.map_or(self.words, Cow::Owned);
-        let words = scrub(&self.words, notes);
-        let thought = scrub(&self.thought, notes);
+        let words = scrub(self.words, notes);
+        let thought = scrub(self.thought, notes);
         if words.is_empty() && self.calls.is_empty() {
             if self.role == Role::Assistant && !self.resumed {
                 let found = if thought.is_empty() { "an empty turn" } else { "reasoning only" };
@@ -346,11 +346,14 @@ impl<'t> Turn<'t> {
 
 /// Takes out control tokens that only formed when others between their parts were taken out. One pass: after each
 /// character the end of what is kept so far is looked at, so nesting of any depth costs nothing extra.
-fn scrub(text: &Cow<'_, str>, notes: &mut Tally) -> String {
-    // What is a slice of the text still was not put together from anything.
-    let whole = matches!(text, Cow::Borrowed(_));
+fn scrub(text: Cow<'_, str>, notes: &mut Tally) -> String {
+    let text = match text {
+        // Still a slice of what was read, so not put together from anything.
+        Cow::Borrowed(text) => return text.trim().to_owned(),
+        Cow::Owned(text) => text,
+    };
     let text = text.trim();
-    if whole || family::find(text).next().is_none() {
+    if family::find(text).next().is_none() {
         return text.to_owned();
     }
     let mut kept = String::with_capacity(text.len());
