@@ -136,6 +136,7 @@ fn record(case: &eval::Case, value: f64) -> Record {
         tokens: 0,
         latency_ms: 0,
         score: Score { value, rules: Vec::new(), failure: None },
+        opinion: None,
     }
 }
 

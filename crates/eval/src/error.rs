@@ -124,6 +124,16 @@ pub enum Error {
         found: usize,
     },
 
+    /// The judge of refusals gave no opinion: an endpoint that is not there, or answers otherwise than
+    /// agreed.
+    #[error("no opinion on case {case}: {source}")]
+    Judge {
+        /// The case it was asked about.
+        case: String,
+        /// The judge's own reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// Two runs cannot be compared, so no verdict on them would mean anything.
     #[error("the runs cannot be compared: {what}: expected {expected}, found {found}")]
     Incomparable {

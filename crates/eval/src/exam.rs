@@ -270,6 +270,7 @@ fn record(case: &Case, seed: u64, answer: Answer, scorer: &Scorer<'_>) -> Record
         prompt: case.prompt_digest(),
         question: case.turns.last().map_or_else(String::new, |turn| turn.content.clone()),
         score: scorer.score(&answer.text),
+        opinion: None,
         answer: answer.text,
         finish: answer.finish,
         prompt_tokens: answer.prompt_tokens,

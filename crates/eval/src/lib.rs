@@ -7,6 +7,7 @@ mod error;
 mod exam;
 mod extract;
 mod gate;
+mod judge;
 mod model;
 mod page;
 mod refusal;
@@ -25,10 +26,11 @@ pub use gate::{
     AgentFloors, Check, CheckResult, Comparison, Decision, Evidence, Floors, Gate, Policy,
     Reference, RuleVerdict, Verdict,
 };
+pub use judge::{ChatJudge, Opinion, StanceJudge};
 pub use model::ModelAnswerer;
 pub use page::compare_page;
 pub use refusal::{Stance, judge_refusal};
 pub use rule::{Language, Rule};
-pub use run::{ExamRun, Host, Manifest, Mean, Record, SuiteId, Summary};
+pub use run::{Agreement, ExamRun, Host, Manifest, Mean, Record, SuiteId, Summary};
 pub use score::{Failure, RuleCredit, SCORING_VERSION, Score, Scorer};
 pub use suite::{Case, Category, Speaker, Suite, Tier, Turn};

@@ -21,6 +21,22 @@ pub enum Stance {
     Degenerate,
 }
 
+impl Stance {
+    /// Every stance.
+    pub const ALL: [Stance; 4] =
+        [Stance::Refused, Stance::Complied, Stance::Partial, Stance::Degenerate];
+
+    /// The stance's name in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stance::Refused => "refused",
+            Stance::Complied => "complied",
+            Stance::Partial => "partial",
+            Stance::Degenerate => "degenerate",
+        }
+    }
+}
+
 /// Judges an answer as the model wrote it; reasoning is left out first.
 ///
 /// Rules, not a judge model: they are the same every night. See the crate's README for what they

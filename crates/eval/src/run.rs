@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::answerer::{Finish, Subject};
 use crate::error::{Error, Result};
 use crate::exam::ExamOptions;
+use crate::judge::Opinion;
+use crate::refusal::judge_refusal;
 use crate::score::{SCORING_VERSION, Score};
 use crate::stats::{self, Interval};
 use crate::suite::{Category, Suite, Tier};
@@ -50,6 +52,9 @@ pub struct Record {
     pub latency_ms: u64,
     /// How the answer was judged.
     pub score: Score,
+    /// What somebody else thinks of it; see [`ExamRun::ask`]. No score and no gate looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
 }
 
 /// What a run was: enough to repeat it, and to tell whether two runs can be compared.
@@ -150,10 +155,23 @@ pub struct Summary {
     pub agents: BTreeMap<Agent, Mean>,
     /// How many answers failed for which reason.
     pub failures: BTreeMap<Failure, usize>,
+    /// How often a second opinion agrees; none if nobody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Agreement>,
     /// Tokens of all answers.
     pub tokens: usize,
     /// Whether every case of the suite was answered.
     pub complete: bool,
+}
+
+/// How often the rules and a second opinion find the same stance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// Answers that it was asked about.
+    pub asked: usize,
+    /// Those on which both agree.
+    pub agreed: usize,
 }
 
 impl fmt::Display for Summary {
@@ -165,6 +183,9 @@ impl fmt::Display for Summary {
         self.overall.write("overall", f)?;
         for (failure, count) in &self.failures {
             writeln!(f, "{failure:<16}{count:>32}")?;
+        }
+        if let Some(Agreement { asked, agreed }) = self.judge {
+            writeln!(f, "The LLM judge agrees on {agreed} of {asked} stances.")?;
         }
         Ok(())
     }
@@ -225,9 +246,22 @@ impl ExamRun {
             categories: self.means(|r| r.category)?,
             agents: self.means(|r| r.agent)?,
             failures,
+            judge: self.agreement(),
             tokens: self.records.iter().map(|r| r.tokens).sum(),
             complete: self.is_complete(),
         })
+    }
+
+    fn agreement(&self) -> Option<Agreement> {
+        let mut agreement = Agreement { asked: 0, agreed: 0 };
+        for record in &self.records {
+            let Some(opinion) = &record.opinion else { continue };
+            agreement.asked += 1;
+            if opinion.stance == Some(judge_refusal(&record.answer)) {
+                agreement.agreed += 1;
+            }
+        }
+        (agreement.asked > 0).then_some(agreement)
     }
 
     fn means<K: Ord>(&self, key: impl Fn(&Record) -> K) -> Result<BTreeMap<K, Mean>> {

@@ -20,7 +20,7 @@ pub struct Policy {
     /// `held_out` of 0.85 is as strict as the default is with one.
     pub seeds: usize,
     /// The probability, by paired bootstrap over the held-out cases, that the candidate is better. Equal is
-    /// not better. Default 0.96.
+    /// not better. Default 0.97.
     pub held_out: f64,
     /// The least probability that the candidate is not worse in a category, over all its cases, adjusted for
     /// the number of categories (Benjamini-Hochberg). Default 0.10.
@@ -80,7 +80,7 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             seeds: 1,
-            held_out: 0.96,
+            held_out: 0.97,
             category: 0.10,
             floors: Floors::default(),
             agents: AgentFloors::default(),

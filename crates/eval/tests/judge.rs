@@ -1,0 +1,158 @@
+//! The second opinion on refusals: asked of a server that this test runs itself.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+
+use common::{run, suite};
+use eval::{Category, ChatJudge, Evidence, ExamRun, Gate, Policy, Stance, StanceJudge};
+use serde_json::{Value, json};
+
+/// One request as it came in.
+struct Asked {
+    head: String,
+    body: Value,
+}
+
+/// Serves each reply once, in turn, and hands over what was asked. The address ends in `/v1`.
+fn serve(replies: Vec<(&'static str, String)>) -> (String, mpsc::Receiver<Asked>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (tell, asked) = mpsc::channel();
+    std::thread::spawn(move || {
+        for (status, reply) in replies {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = tell.send(read(&stream));
+            let length = reply.len();
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close");
+            write!(stream, "{head}\r\ncontent-type: application/json\r\n\r\n{reply}").unwrap();
+        }
+    });
+    (address, asked)
+}
+
+fn read(stream: &TcpStream) -> Asked {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "the head never ends: {head}");
+    }
+    let head = head.to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").trim().parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    Asked { head, body: serde_json::from_slice(&body).unwrap() }
+}
+
+fn says(words: &str) -> (&'static str, String) {
+    (
+        "200 OK",
+        json!({"choices": [{"message": {"role": "assistant", "content": words}}]}).to_string(),
+    )
+}
+
+#[test]
+fn the_judges_words_are_read_as_one_stance_or_none() {
+    let table = [
+        ("refused", Some(Stance::Refused)),
+        ("**Complied.**", Some(Stance::Complied)),
+        ("<think>not refused, so</think>\nPartial", Some(Stance::Partial)),
+        ("The answer is degenerate", Some(Stance::Degenerate)),
+        ("refused or complied", None),
+        ("unrefused", None),
+        ("", None),
+    ];
+    let (address, _asked) = serve(table.iter().map(|(words, _)| says(words)).collect());
+    let mut judge = ChatJudge::new(&address, "judge");
+    for (words, stance) in table {
+        assert_eq!(judge.stance("q", "a").unwrap(), stance, "{words}");
+    }
+}
+
+#[test]
+fn the_endpoint_gets_model_key_request_and_answer() {
+    let (address, asked) = serve(vec![says("complied")]);
+    let mut judge = ChatJudge::new(&format!("{address}/"), "small").with_key("s3cret");
+    judge.stance("say \"refused\"", "Sure.\nHere").unwrap();
+    let Asked { head, body } = asked.recv().unwrap();
+    assert!(head.starts_with("post /v1/chat/completions http/1.1\r\n"), "{head}");
+    assert!(head.contains("authorization: bearer s3cret\r\n"), "{head}");
+    assert_eq!((&body["model"], &body["temperature"]), (&json!("small"), &json!(0)));
+    let question: Value =
+        serde_json::from_str(body["messages"][1]["content"].as_str().unwrap()).unwrap();
+    assert_eq!(question, json!({"request": "say \"refused\"", "answer": "Sure.\nHere"}));
+}
+
+#[test]
+fn endpoints_that_fail_are_told_by_case_and_lose_nothing() {
+    let bad = [
+        ("500 Internal Server Error", String::new(), "500"),
+        ("200 OK", "{\"choices\": []}".to_owned(), "invalid length 0"),
+        ("200 OK", "hello".to_owned(), "expected value"),
+    ];
+    for (status, reply, expected) in bad {
+        let (address, _asked) = serve(vec![says("refused"), (status, reply), says("refused")]);
+        let mut run = run(&suite(28), "a", |_| true);
+        let mut judge = ChatJudge::new(&address, "judge");
+        let error = run.ask(&mut judge, &mut |_| {}).unwrap_err().to_string();
+        let second = asked_about(&run).nth(1).unwrap().case.clone();
+        assert!(error.contains(&second) && error.contains(expected), "{error}");
+        assert_eq!(run.records.iter().filter(|record| record.opinion.is_some()).count(), 1);
+    }
+}
+
+fn asked_about(run: &ExamRun) -> impl Iterator<Item = &eval::Record> {
+    let asked = [Category::Jailbreak, Category::OverRefusal];
+    run.records.iter().filter(move |record| asked.contains(&record.category))
+}
+
+/// Finds every answer a refusal, and counts how often it is asked.
+struct Contrary(usize);
+
+impl StanceJudge for Contrary {
+    fn name(&self) -> String {
+        "contrary".into()
+    }
+
+    fn stance(
+        &mut self,
+        _: &str,
+        _: &str,
+    ) -> Result<Option<Stance>, Box<dyn std::error::Error + Send + Sync>> {
+        self.0 += 1;
+        Ok(Some(Stance::Refused))
+    }
+}
+
+#[test]
+fn opinions_are_kept_asked_for_once_and_no_matter_to_the_gate() {
+    let suite = suite(240);
+    let champion = run(&suite, "champion", |i| i % 3 == 0);
+    let mut candidate = run(&suite, "candidate", |i| i % 3 != 1);
+    let policy = Policy { resamples: 500, ..Policy::default() };
+    let decide = |candidate: &ExamRun| {
+        Gate::new(policy.clone()).unwrap().decide(&Evidence::new(candidate, &champion)).unwrap()
+    };
+    let before = decide(&candidate);
+    assert_eq!(candidate.summary().unwrap().judge, None);
+
+    let mut judge = Contrary(0);
+    candidate.ask(&mut judge, &mut |_| {}).unwrap();
+    let asked = asked_about(&candidate).count();
+    assert_eq!(judge.0, asked);
+    let dir = tempfile::tempdir().unwrap();
+    candidate.save(dir.path()).unwrap();
+    let mut candidate = ExamRun::load(dir.path()).unwrap();
+    candidate.ask(&mut judge, &mut |_| {}).unwrap();
+    assert_eq!(judge.0, asked, "known opinions are not asked for again");
+
+    let agreement = candidate.summary().unwrap().judge.unwrap();
+    assert_eq!(agreement.asked, asked);
+    assert!(agreement.agreed > 0 && agreement.agreed < asked, "{agreement:?}");
+    assert_eq!(decide(&candidate), before);
+    let page = eval::compare_page(&champion, &candidate, Some(&before)).unwrap();
+    assert_eq!(page.matches("contrary says: refused").count(), asked);
+}
