@@ -115,29 +115,12 @@ impl Config {
 
     /// Number of weights in all.
     pub fn num_weights(&self) -> usize {
-        self.expected()
-            .values()
-            .map(|expected| match *expected {
-                Expected::Vector(length) | Expected::Parameter(length) => length,
-                Expected::Matrix { rows, columns } => rows * columns,
-            })
-            .sum()
+        self.expected().values().map(|expected| expected.weights()).sum()
     }
 
     /// Every tensor the model has.
     pub(crate) fn expected(&self) -> BTreeMap<String, Expected> {
-        let matrix = Expected::Matrix { rows: self.vocab_size, columns: self.hidden_size };
-        let mut expected = BTreeMap::from([
-            (self.name(EMBEDDING), matrix),
-            (self.name(FINAL_NORM), Expected::Vector(self.hidden_size)),
-        ]);
-        if !self.tied_embeddings {
-            expected.insert(self.name(OUTPUT), matrix);
-        }
-        if let Family::Gemma4(shape) = &self.family {
-            let shared = shape.expected(self).into_iter();
-            expected.extend(shared.map(|(path, tensor)| (self.name(path), tensor)));
-        }
+        let mut expected = self.expected_outside_layers();
         for index in 0..self.num_layers {
             let prefix = self.layer_prefix(index);
             let layer = match &self.family {
@@ -149,6 +132,23 @@ impl Config {
             };
             let layer = layer.into_iter();
             expected.extend(layer.map(|(path, tensor)| (format!("{prefix}.{path}"), tensor)));
+        }
+        expected
+    }
+
+    /// What stands before and behind the layers.
+    pub(crate) fn expected_outside_layers(&self) -> BTreeMap<String, Expected> {
+        let matrix = Expected::Matrix { rows: self.vocab_size, columns: self.hidden_size };
+        let mut expected = BTreeMap::from([
+            (self.name(EMBEDDING), matrix),
+            (self.name(FINAL_NORM), Expected::Vector(self.hidden_size)),
+        ]);
+        if !self.tied_embeddings {
+            expected.insert(self.name(OUTPUT), matrix);
+        }
+        if let Family::Gemma4(shape) = &self.family {
+            let shared = shape.expected(self).into_iter();
+            expected.extend(shared.map(|(path, tensor)| (self.name(path), tensor)));
         }
         expected
     }

@@ -6,7 +6,7 @@ use mlx_rs::{Array, transforms};
 use crate::adapter::Adapter;
 use crate::attention::{Attend, Core};
 use crate::cache::{CacheShape, KvCache};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Expected};
 use crate::config::{Config, EMBEDDING, FINAL_NORM, Family, OUTPUT};
 use crate::gemma4::{self, Shape};
 use crate::head::Head;
@@ -99,21 +99,19 @@ impl Model {
         self.end_bytes(self.ends.residency) + self.layers.iter().map(layer).sum::<u64>()
     }
 
-    /// Bytes that embedding and output matrix take in memory, held like this.
+    /// Bytes that what stands before and behind the layers takes in memory, its matrices held like
+    /// this.
     pub fn end_bytes(&self, residency: WeightResidency) -> u64 {
-        let names = [Some(EMBEDDING), (!self.config.tied_embeddings).then_some(OUTPUT)];
-        let names = names.into_iter().flatten();
-        let bytes = |name| match residency {
+        let bytes = |(name, tensor): (String, Expected)| match residency {
             WeightResidency::Streamed => 0,
             WeightResidency::Auto | WeightResidency::Packed => {
-                self.checkpoint.bytes_below(&format!("{}.", self.config.name(name)))
+                self.checkpoint.bytes_below(&format!("{name}."))
             }
             WeightResidency::Dequantized => {
-                let Config { vocab_size, hidden_size, .. } = *self.config;
-                (vocab_size * hidden_size * self.kernels.bytes_per_value()) as u64
+                (tensor.weights() * self.kernels.bytes_per_value()) as u64
             }
         };
-        names.map(bytes).sum()
+        self.config.expected_outside_layers().into_iter().map(bytes).sum()
     }
 
     /// Bytes of keys and values that one token of one row leaves in the caches of all layers.

@@ -35,6 +35,16 @@ pub(crate) enum Expected {
     Matrix { rows: usize, columns: usize },
 }
 
+impl Expected {
+    /// How many numbers it has.
+    pub fn weights(self) -> usize {
+        match self {
+            Self::Vector(length) | Self::Parameter(length) => length,
+            Self::Matrix { rows, columns } => rows * columns,
+        }
+    }
+}
+
 /// Reads the configuration and the tensors at `path`: a `.gguf` file, or a folder with
 /// `config.json` and `*.safetensors`.
 pub(crate) fn open(path: &Path) -> Result<(Config, Checkpoint)> {
