@@ -113,7 +113,7 @@ impl fmt::Display for Verdict {
         }
         writeln!(
             f,
-            "\n{:<22}{:>10}{:>10}{:>8}{:>9}{:>6}{:>6}",
+            "\n{:<22}{:>10}{:>10}{:>8}{:>11}{:>6}{:>6}",
             "scores", "candidate", self.reference, "diff", "P(better)", "cases", "ties"
         )?;
         self.tiers.iter().try_for_each(|row| row.write(f))?;
@@ -133,6 +133,6 @@ impl<K: fmt::Display> Comparison<K> {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Bootstrap { cases, ties, difference, better, .. } = self.bootstrap;
         let scores = format!("{:>10.3}{:>10.3}{difference:>+8.3}", self.candidate, self.reference);
-        writeln!(f, "{:<22}{scores}{better:>9.3}{cases:>6}{ties:>6}", self.of)
+        writeln!(f, "{:<22}{scores}{better:>11.3}{cases:>6}{ties:>6}", self.of)
     }
 }
