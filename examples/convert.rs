@@ -74,6 +74,9 @@ fn table(report: &Report) -> Table {
     add("rows written", report.written);
     add("rows left out", report.refused);
     let notes = &report.notes;
+    for (shape, count) in &notes.shapes {
+        add(&format!("kept as {shape}"), *count);
+    }
     for (family, count) in &notes.families {
         add(&format!("conversations in {family} markup"), *count);
     }

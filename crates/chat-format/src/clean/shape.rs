@@ -1,5 +1,7 @@
 //! The shapes in which data sets keep a chat.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,6 +25,18 @@ pub enum Shape {
     PromptCompletion,
     /// `text`: one marked-up conversation.
     Text,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Shape::Messages => "messages",
+            Shape::Conversations => "conversations",
+            Shape::Alpaca => "instruction and output",
+            Shape::PromptCompletion => "prompt and completion",
+            Shape::Text => "text",
+        })
+    }
 }
 
 pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Problem> {
