@@ -12,7 +12,7 @@ use crate::dataset::Dataset;
 const F32: u64 = size_of::<f32>() as u64;
 /// While a layer is differentiated, what its forward pass left and the gradients of that exist at
 /// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
-const BACKWARD: f64 = 1.6;
+const BACKWARD: f64 = 1.85;
 
 /// How much of the data a micro-batch may have to hold.
 #[derive(Clone, Copy, Debug)]
@@ -119,15 +119,25 @@ impl Costs<'_> {
         layer.max().unwrap_or_default().max(self.head(plan, tokens))
     }
 
-    /// A chunk of logits, what they are made from and what is made from them.
+    /// A chunk of logits, what they are made from and what is made from them. Of a matrix that is on
+    /// disk all chunks are read before the first is used.
     fn head(&self, plan: &Plan, tokens: usize) -> u64 {
         let config = self.model.config();
-        let (positions, vocabulary) = Chunks::of(config.vocab_size).sizes(tokens);
-        let weights = match plan.ends {
+        let chunks = Chunks::of(config.vocab_size);
+        let (positions, vocabulary) = chunks.sizes(tokens);
+        let unpacked = match plan.ends {
             WeightResidency::Dequantized => 0,
             _ => vocabulary * config.hidden_size,
         };
-        (weights + 3 * positions * vocabulary) as u64 * F32
+        let read = match plan.ends {
+            WeightResidency::Streamed => {
+                let matrices = if config.tied_embeddings { 1 } else { 2 };
+                let packed = self.model.end_bytes(WeightResidency::Packed) / matrices;
+                packed * chunks.rounds(tokens) as u64
+            }
+            _ => 0,
+        };
+        read + (unpacked + 3 * positions * vocabulary) as u64 * F32
     }
 }
 

@@ -16,8 +16,8 @@ use crate::Result;
 
 /// Logits that exist at one time in a lane, at most: 32 MiB in f32.
 const LOGITS_AT_ONCE: usize = 8 << 20;
-/// With fewer positions, moving the weights costs more than multiplying by them.
-const LEAST_POSITIONS: usize = 128;
+/// With fewer positions, reading and unpacking the weights costs more than multiplying by them.
+const LEAST_POSITIONS: usize = 512;
 
 /// Whether the gradient is wanted beside the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +76,11 @@ impl Chunks {
     /// Positions and tokens of the vocabulary in one chunk when there are so many positions.
     pub(crate) fn sizes(self, positions: usize) -> (usize, usize) {
         (self.positions.min(positions), self.vocabulary)
+    }
+
+    /// How often the weights are gone through for so many positions.
+    pub(crate) fn rounds(self, positions: usize) -> usize {
+        positions.div_ceil(self.positions)
     }
 }
 
