@@ -27,8 +27,7 @@ impl<'p> Split<'p> {
     /// The cut that leaves the fewest tokens to process, with at most one beginning for a prompt.
     pub fn of(prompts: &[&'p [u32]]) -> Self {
         let whole = |&own: &&'p [u32]| Part { beginning: None, before: 0, own };
-        let mut split =
-            Self { beginnings: Vec::new(), parts: prompts.iter().map(whole).collect() };
+        let mut split = Self { beginnings: Vec::new(), parts: prompts.iter().map(whole).collect() };
         // In this order prompts with a common beginning are neighbours.
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&index| prompts[index]);
@@ -130,9 +129,8 @@ mod tests {
         // Ten begin with 20 tokens; of those, three with 60. Apart, they save 6 x 20 + 2 x 60;
         // together only 9 x 20.
         let long = prompt(1, 60, &[]);
-        let prompts: Vec<Vec<u32>> = (0..10)
-            .map(|i| [&long[..if i < 3 { 60 } else { 20 }], &[i, i][..]].concat())
-            .collect();
+        let prompts: Vec<Vec<u32>> =
+            (0..10).map(|i| [&long[..if i < 3 { 60 } else { 20 }], &[i, i][..]].concat()).collect();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let Split { beginnings, parts } = Split::of(&prompts);
         let mut lengths: Vec<usize> = beginnings.iter().map(|tokens| tokens.len()).collect();
