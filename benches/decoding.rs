@@ -12,7 +12,7 @@ use peak_memory::{PeakMemory, by_memory};
 
 const PROMPT: u32 = 48;
 const NEW: usize = 16;
-const BATCHES: [u32; 3] = [1, 8, 32];
+const BATCHES: [u32; 4] = [1, 8, 32, 128];
 
 /// One answer to each of `batch` prompts.
 fn decode(generator: &Generator, batch: u32) {
