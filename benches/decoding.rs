@@ -1,7 +1,8 @@
 //! Decoding with SmolLM2-135M: new tokens per second by batch size, and the most memory MLX holds.
 //!
 //! Every prompt has 48 tokens and gets 16 new ones; `elem/s` reads as new tokens per second, the
-//! prompts' processing included. The model is fetched on the first run.
+//! prompts' processing included. The model is fetched on the first run. The largest batch takes
+//! minutes; `cargo bench --bench decoding -- prompts/8` runs one alone.
 
 mod peak_memory;
 
