@@ -18,6 +18,7 @@ mod lanes;
 mod layer;
 mod linear;
 mod llama;
+mod mlp;
 mod model;
 mod prefix;
 mod rope;

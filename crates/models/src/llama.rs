@@ -11,14 +11,12 @@ use crate::config::Config;
 use crate::exp::sigmoid;
 use crate::layer::{Batch, Flow};
 use crate::linear::{Linear, LinearSpec};
+use crate::mlp::{DOWN, GATE, Mlp, UP};
 
 const Q: &str = "self_attn.q_proj";
 const K: &str = "self_attn.k_proj";
 const V: &str = "self_attn.v_proj";
 const O: &str = "self_attn.o_proj";
-const GATE: &str = "mlp.gate_proj";
-const UP: &str = "mlp.up_proj";
-const DOWN: &str = "mlp.down_proj";
 const INPUT_NORM: &str = "input_layernorm";
 const POST_ATTENTION_NORM: &str = "post_attention_layernorm";
 
@@ -75,13 +73,6 @@ struct Attention {
     head_dim: i32,
 }
 
-#[derive(Clone)]
-struct Mlp {
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-}
-
 impl Block {
     /// Takes the layer's tensors, all below `prefix`.
     pub fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Self> {
@@ -95,10 +86,9 @@ impl Block {
             kv_heads: config.num_kv_heads as i32,
             head_dim: config.head_dim as i32,
         };
-        let mlp = Mlp { gate: linear(GATE)?, up: linear(UP)?, down: linear(DOWN)? };
         Ok(Self {
             attention,
-            mlp,
+            mlp: Mlp::load(prefix, silu, tensors)?,
             input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
             post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
             norm_eps: config.norm_eps,
@@ -122,9 +112,9 @@ impl Block {
 
     pub fn arrays(&self) -> Vec<&Array> {
         let Attention { q, k, v, o, .. } = &self.attention;
-        let Mlp { gate, up, down } = &self.mlp;
         let mut arrays = vec![&self.input_norm, &self.post_attention_norm];
-        arrays.extend([q, k, v, o, gate, up, down].into_iter().flat_map(Linear::arrays));
+        arrays.extend([q, k, v, o].into_iter().flat_map(Linear::arrays));
+        arrays.extend(self.mlp.arrays());
         arrays
     }
 }
@@ -152,11 +142,6 @@ impl Attention {
     }
 }
 
-impl Mlp {
-    fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
-        let gate = self.gate.apply(x, adapter.get(GATE))?;
-        let up = self.up.apply(x, adapter.get(UP))?;
-        let gated = gate.multiply(sigmoid(&gate)?)?.multiply(up)?;
-        self.down.apply(&gated, adapter.get(DOWN))
-    }
+fn silu(x: &Array) -> Result<Array> {
+    Ok(x.multiply(sigmoid(x)?)?)
 }

@@ -13,7 +13,7 @@ use crate::attention::Attend;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::layer::{Batch, Flow};
-use crate::linear::Linear;
+use crate::mlp::Mlp;
 use crate::{Error, Result};
 
 #[derive(Clone)]
@@ -28,13 +28,6 @@ pub(crate) struct Block {
     post_mlp_norm: Array,
     scalar: Array,
     norm_eps: f32,
-}
-
-#[derive(Clone)]
-struct Mlp {
-    gate: Linear,
-    up: Linear,
-    down: Linear,
 }
 
 impl Block {
@@ -54,14 +47,9 @@ impl Block {
             });
         };
         let path = |path: &str| format!("{prefix}.{path}");
-        let mlp = Mlp {
-            gate: tensors.linear(&path(shape::GATE))?,
-            up: tensors.linear(&path(shape::UP))?,
-            down: tensors.linear(&path(shape::DOWN))?,
-        };
         Ok(Self {
             attention: Attention::load(config, shape, index, layer, prefix, tensors)?,
-            mlp,
+            mlp: Mlp::load(prefix, gelu, tensors)?,
             experts: match shape.experts {
                 Some(experts) => Some(Experts::load(config, experts, prefix, tensors)?),
                 None => None,
@@ -117,18 +105,9 @@ impl Block {
             &self.scalar,
         ];
         arrays.extend(self.attention.arrays());
-        let Mlp { gate, up, down } = &self.mlp;
-        arrays.extend([gate, up, down].into_iter().flat_map(Linear::arrays));
+        arrays.extend(self.mlp.arrays());
         arrays.extend(self.experts.iter().flat_map(Experts::arrays));
         arrays.extend(self.input_gate.iter().flat_map(InputGate::arrays));
         arrays
-    }
-}
-
-impl Mlp {
-    fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
-        let gate = gelu(&self.gate.apply(x, adapter.get(shape::GATE))?)?;
-        let up = self.up.apply(x, adapter.get(shape::UP))?;
-        self.down.apply(&gate.multiply(up)?, adapter.get(shape::DOWN))
     }
 }

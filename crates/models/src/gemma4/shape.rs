@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::checkpoint::Expected;
 use crate::config::Config;
 use crate::linear::LinearSpec;
+use crate::mlp::{DOWN, GATE, UP};
 
 pub(super) const Q: &str = "self_attn.q_proj";
 pub(super) const K: &str = "self_attn.k_proj";
@@ -12,9 +13,6 @@ pub(super) const V: &str = "self_attn.v_proj";
 pub(super) const O: &str = "self_attn.o_proj";
 pub(super) const Q_NORM: &str = "self_attn.q_norm";
 pub(super) const K_NORM: &str = "self_attn.k_norm";
-pub(super) const GATE: &str = "mlp.gate_proj";
-pub(super) const UP: &str = "mlp.up_proj";
-pub(super) const DOWN: &str = "mlp.down_proj";
 pub(super) const INPUT_NORM: &str = "input_layernorm";
 pub(super) const POST_ATTENTION_NORM: &str = "post_attention_layernorm";
 pub(super) const PRE_MLP_NORM: &str = "pre_feedforward_layernorm";
