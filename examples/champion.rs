@@ -37,9 +37,31 @@ enum Command {
         adapter: String,
         #[command(flatten)]
         why: Why,
+        /// Only tell what would happen.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Bring the champion's predecessor back.
-    Rollback(Why),
+    Rollback {
+        #[command(flatten)]
+        why: Why,
+        /// Only tell what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep the champion, whatever nights find.
+    Pin(Why),
+    /// Let the best serve again.
+    Unpin,
+    /// Delete old adapters; never the champion, its predecessor or the candidate.
+    Prune {
+        /// How many of the youngest stay.
+        #[arg(long, default_value_t = 14)]
+        keep: usize,
+        /// Only tell what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Every change of champion, oldest first.
     History,
 }
@@ -63,17 +85,41 @@ fn run(cli: &Cli) -> Result<()> {
     let registry = Registry::new(&Home::open(home)?);
     match &cli.command {
         Command::Status => {}
-        Command::Promote { adapter, why } => {
+        Command::Promote { adapter, dry_run: true, .. } => {
+            let outcome = registry.try_promote(registry.resolve(adapter)?, Mandate::Hand)?;
+            eprintln!("dry run: {}", told(outcome));
+        }
+        Command::Promote { adapter, why, .. } => {
             let outcome =
                 registry.promote(registry.resolve(adapter)?, Mandate::Hand, &why.reason)?;
-            if outcome != Promotion::Done {
-                eprintln!("it serves already; nothing changed");
-            }
+            eprintln!("{}", told(outcome));
         }
-        Command::Rollback(why) => drop(registry.rollback(&why.reason)?),
+        Command::Rollback { dry_run: true, .. } => {
+            let back = registry.try_rollback()?;
+            let back = back.map_or("the base model".to_owned(), |adapter| adapter.to_string());
+            eprintln!("dry run: would bring back {back}");
+        }
+        Command::Rollback { why, .. } => drop(registry.rollback(&why.reason)?),
+        Command::Pin(why) => drop(registry.pin(&why.reason)?),
+        Command::Unpin => drop(registry.unpin()?),
+        Command::Prune { keep, dry_run } => {
+            let (gone, how) = match dry_run {
+                true => (registry.try_prune(*keep)?, "dry run: would delete"),
+                false => (registry.prune(*keep)?, "deleted"),
+            };
+            gone.iter().for_each(|adapter| eprintln!("{how} {adapter}"));
+        }
         Command::History => return history(&registry, cli.json),
     }
     status(&registry, cli.json)
+}
+
+fn told(outcome: Promotion) -> &'static str {
+    match outcome {
+        Promotion::Done => "promoted",
+        Promotion::AlreadyDone => "it serves already; nothing changes",
+        Promotion::Overtaken | Promotion::Pinned => "another champion stays; nothing changes",
+    }
 }
 
 fn status(registry: &Registry, as_json: bool) -> Result<()> {
@@ -92,6 +138,10 @@ fn status(registry: &Registry, as_json: bool) -> Result<()> {
             None => eprintln!("{alias:<10} none: the base model"),
         }
     }
+    if let Some(reason) = &state.pinned {
+        eprintln!("pinned     {reason}");
+    }
+    object.insert("pinned".to_owned(), json!(state.pinned));
     if as_json {
         println!("{}", serde_json::Value::Object(object));
     }

@@ -5,16 +5,19 @@
 //! cargo run --release --example nightly -- --config F --json
 //! ```
 //!
-//! Exit codes: 0 promoted, 1 refused, 2 bad input or configuration, 3 the budget ran out.
+//! Exit codes: 0 promoted, 1 refused or rolled back, 2 bad input or configuration, 3 a budget ran out: the
+//! night stopped, or its training did and the result is partial.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nightshift_examples::{Exit, fail};
-use pipeline::{Choice, Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, words};
+use nightshift_examples::{Exit, fail, log_to, table};
+use pipeline::{
+    Choice, Event, Night, NightConfig, NightFile, Outcome, StageName, StayAwake, Summary, words,
+    yield_to_others,
+};
 
 /// Trains, examines and promotes or refuses one adapter.
 #[derive(Parser)]
@@ -47,8 +50,9 @@ fn main() -> ExitCode {
                 return fail(&error, 2);
             }
             match summary.outcome {
+                _ if summary.partial => Exit::BudgetSpent.into(),
                 Outcome::Promoted => Exit::Done.into(),
-                Outcome::Refused => Exit::No.into(),
+                Outcome::Refused | Outcome::RolledBack => Exit::No.into(),
             }
         }
         Err(error) => fail(&error, error.exit_code()),
@@ -76,6 +80,10 @@ fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
     if !args.json {
         eprintln!("night {} in {}", night.id(), night.dir().display());
     }
+    log_to(&night.dir().join("log.jsonl"));
+    tracing::info!("{}", yield_to_others());
+    let awake = StayAwake::hold();
+    tracing::info!("{}", awake.describe());
     let mut bars = Bars { shown: !args.json, bar: None };
     night.run(&mut |event: Event<'_>| bars.show(event)).map(Some)
 }
@@ -134,16 +142,10 @@ fn tell(summary: &Summary) {
         answers.add_row([&sample.before, &sample.after]);
         eprintln!("{}, asked: {}\n{answers}\n", sample.agent, sample.question);
     }
-    eprintln!("report: {}", summary.paths.report.display());
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    // Without a terminal there is no width to fit; 80 columns are read everywhere.
-    if table.width().is_none() {
-        table.set_width(80);
+    if summary.partial {
+        let (made, planned) = (summary.training.updates, summary.training.planned_updates);
+        eprintln!("partial: time was up after {made} of {planned} updates\n");
     }
-    table
+    eprintln!("{}: {}", summary.outcome, summary.standing);
+    eprintln!("report: {}", summary.paths.report.display());
 }

@@ -1,7 +1,8 @@
-//! Has the machine start a night at one in the morning: a LaunchAgent on macOS, user timers on Linux.
+//! Has the machine check everything at ten and start a night at one: LaunchAgents on macOS, user timers on
+//! Linux.
 //!
 //! ```sh
-//! cargo build --release --example nightly
+//! cargo build --release --example nightly --example preflight
 //! cargo run --release --example schedule -- install --config ~/sanctum/night.yaml
 //! cargo run --release --example schedule -- status --config ~/sanctum/night.yaml
 //! ```
@@ -26,7 +27,7 @@ struct Args {
     /// The night's file.
     #[arg(long, global = true, default_value = "night.yaml")]
     config: PathBuf,
-    /// The `nightly` program; absent: the one beside this.
+    /// The `nightly` program, with `preflight` beside it; absent: the ones beside this.
     #[arg(long, global = true)]
     program: Option<PathBuf>,
     /// Print one JSON object on stdout.
@@ -71,7 +72,7 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
         println!("{}", json!({ "system": system, "folder": folder, "jobs": status }));
     }
     for job in &status {
-        eprintln!("{:<44} {}", job.label, job.says);
+        eprintln!("{:<40} {}", job.label, job.says);
     }
     let missing = status.iter().any(|job| !job.loaded);
     Ok(match args.command {
@@ -85,8 +86,12 @@ fn program(args: &Args) -> anyhow::Result<PathBuf> {
         Some(program) => program.clone(),
         None => std::env::current_exe()?.with_file_name("nightly"),
     };
-    let missing = || format!("{}: build it first, or name it with --program", program.display());
-    program.canonicalize().with_context(missing)
+    for program in [&program, &program.with_file_name("preflight")] {
+        let missing =
+            || format!("{}: build it first, or name it with --program", program.display());
+        program.metadata().with_context(missing)?;
+    }
+    Ok(program.canonicalize()?)
 }
 
 fn print(schedule: &Schedule, system: System, as_json: bool) -> anyhow::Result<()> {

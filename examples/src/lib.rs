@@ -1,7 +1,12 @@
 //! What Nightshift's examples share; see the files beside this package's manifest.
 
 use std::error::Error;
+use std::fs::OpenOptions;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
+
+use comfy_table::{ContentArrangement, Table, presets};
 
 /// How an example ends when nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,30 @@ pub fn finish(result: anyhow::Result<impl Into<Exit>>) -> ExitCode {
 pub fn fail(error: &dyn Error, code: u8) -> ExitCode {
     eprintln!("error: {}", describe(error));
     ExitCode::from(code)
+}
+
+/// A table that fits the terminal; where there is none, 80 columns, which are read everywhere.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    if table.width().is_none() {
+        table.set_width(80);
+    }
+    table
+}
+
+/// Has everything that the libraries trace written to `path`, one JSON object a line. A log that cannot be
+/// opened stops nothing.
+pub fn log_to(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let Ok(file) = options.open(path) else { return };
+    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(Mutex::new(file));
+    // Somebody else's subscriber stays.
+    let _ = log.with_max_level(tracing::Level::INFO).try_init();
 }
 
 /// An error and its causes, without those that a message before has quoted already.

@@ -1,6 +1,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lora_train::Bytes;
+
+use crate::report::words;
 use crate::stage::StageName;
 
 /// `Result` with this crate's [`Error`].
@@ -90,6 +93,36 @@ pub enum Error {
         budget: String,
     },
 
+    /// Training took more memory than there is, or than the budget allows. The next plan needs less.
+    #[error("out of memory: {why}")]
+    OutOfMemory {
+        /// What was used and what was allowed, or the allocator's own words.
+        why: String,
+    },
+
+    /// The disk has less room than `budgets.disk` keeps free. What is done is on it.
+    #[error(
+        "{}: {} free, expected {} to spare (`budgets.disk`); make room and start again",
+        path.display(), words::bytes(free.0), words::bytes(spare.0)
+    )]
+    DiskFull {
+        /// The home.
+        path: PathBuf,
+        /// What is free.
+        free: Bytes,
+        /// What has to be.
+        spare: Bytes,
+    },
+
+    /// The champion was pinned by hand: it stays until somebody unpins it.
+    #[error("{}: the champion is pinned ({reason}); unpin it first", path.display())]
+    Pinned {
+        /// The registry file.
+        path: PathBuf,
+        /// Why it was pinned.
+        reason: String,
+    },
+
     /// The system's own program for scheduled jobs failed.
     #[error("`{command}`: {reason}")]
     Schedule {
@@ -136,8 +169,21 @@ impl Error {
     /// The exit code of a program that stops on this error: 3 for a spent budget, else 2.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::BudgetSpent { .. } => 3,
+            Error::BudgetSpent { .. } | Error::OutOfMemory { .. } | Error::DiskFull { .. } => 3,
             _ => 2,
+        }
+    }
+
+    /// Whether a plan that needs less memory could get further.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Error::OutOfMemory { .. } => true,
+            // MLX has one kind of error; its allocators all speak of allocating, CUDA of memory.
+            Error::Train(lora_train::Error::Mlx(e)) | Error::Models(models::Error::Mlx(e)) => {
+                let what = e.what().to_lowercase();
+                what.contains("allocat") || what.contains("out of memory")
+            }
+            _ => false,
         }
     }
 }

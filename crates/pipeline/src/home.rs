@@ -1,7 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Result, io_error};
+use crate::config::NightConfig;
+use crate::error::{Error, Result, io_error};
 
 /// The folder that everything of one installation lives in, readable by its owner alone.
 ///
@@ -9,7 +10,12 @@ use crate::error::{Result, io_error};
 /// home/
 ///   night.lock          held while a night runs
 ///   registry.json       who serves: champion, candidate, previous, history
+///   registry.last.json  the same before the last change
 ///   audit.jsonl         one line per call to the registry
+///   memory.json         the memory limit, once training has run out of memory here
+///   preflight.json      what the last preflight found
+///   index.html          all nights on one page
+///   metrics.txt         the last night as OpenMetrics
 ///   adapters/<sha256>/  content-addressed, loadable by mlx-lm as they are
 ///   nights/0001-2026-04-08/
 ///     journal.jsonl     what began and what finished
@@ -33,6 +39,15 @@ impl Home {
         Ok(home)
     }
 
+    /// The home of a configuration, or else the user's own.
+    pub(crate) fn of(config: &NightConfig) -> Result<Self> {
+        let missing = || Error::Config {
+            path: "night".into(),
+            reason: "home: expected a folder, found none: this user has no data folder".into(),
+        };
+        Self::open(config.home.clone().or_else(Home::default_path).ok_or_else(missing)?)
+    }
+
     /// Where a home lies when nobody says: `nightshift` in the user's data folder.
     pub fn default_path() -> Option<PathBuf> {
         dirs::data_dir().map(|data| data.join("nightshift"))
@@ -41,6 +56,16 @@ impl Home {
     /// The home's folder.
     pub fn path(&self) -> &Path {
         &self.root
+    }
+
+    /// The page about all its nights.
+    pub fn index(&self) -> PathBuf {
+        self.root.join("index.html")
+    }
+
+    /// Held while a night runs.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.root.join("night.lock")
     }
 
     pub(crate) fn adapters(&self) -> PathBuf {

@@ -2,47 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use durable::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, io_error};
+use crate::guards::Guards;
 use crate::home::{make_private, private_dir};
 use crate::journal::{Entry, Journal};
 use crate::observer::{Event, Observer};
 use crate::stage::{Desk, Stage, StageName};
-
-/// When a process has to stop working, and the budget that says so.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline {
-    at: Option<Instant>,
-    budget: Duration,
-}
-
-impl Deadline {
-    /// `budget` from now on; a budget too long to count is none.
-    pub fn after(budget: Duration) -> Self {
-        Self { at: Instant::now().checked_add(budget), budget }
-    }
-
-    /// Whether the time is up.
-    pub fn has_passed(&self) -> bool {
-        self.at.is_some_and(|at| Instant::now() >= at)
-    }
-
-    /// What is left; `None` without a deadline.
-    pub fn left(&self) -> Option<Duration> {
-        self.at.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
-    /// The error of a stage that was cut short.
-    pub fn spent(&self, stage: StageName) -> Error {
-        let budget =
-            jiff::SignedDuration::try_from(self.budget).unwrap_or(jiff::SignedDuration::MAX);
-        Error::BudgetSpent { stage, budget: format!("{budget:#}") }
-    }
-}
 
 /// How one stage of a night went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +36,7 @@ pub(crate) struct Runner<'a> {
     /// Who watches.
     pub observer: &'a mut dyn Observer,
     /// When to stop.
-    pub deadline: Deadline,
+    pub guards: &'a Guards,
     /// The stages so far.
     pub done: Vec<StageSummary>,
 }
@@ -78,28 +48,29 @@ impl Runner<'_> {
         let key = key(stage)?;
         if let Some((seconds, output)) = self.earlier::<S>(key) {
             let figures = S::figures(&output);
+            tracing::info!(stage = %S::NAME, figures, "kept");
             self.observer.event(Event::StageSkipped { stage: S::NAME, figures: &figures });
             self.done.push(StageSummary { stage: S::NAME, seconds, reused: true, figures });
             return Ok(output);
         }
-        if self.deadline.has_passed() {
-            return Err(self.deadline.spent(S::NAME));
-        }
+        self.guards.allow(S::NAME)?;
         let dir = self.prepare(S::NAME, key)?;
         self.journal.append(Entry::StageBegun { stage: S::NAME, key })?;
+        tracing::info!(stage = %S::NAME, %key, "begun");
         self.observer.event(Event::StageBegun { stage: S::NAME });
         let begun = Instant::now();
         let mut desk = Desk {
             stage: S::NAME,
             night: self.night,
             dir: &dir,
-            deadline: self.deadline,
+            guards: self.guards,
             observer: &mut *self.observer,
         };
         let output = match stage.run(&mut desk) {
             Ok(output) => output,
             Err(error) => {
                 let message = error.to_string();
+                tracing::error!(stage = %S::NAME, message, "failed");
                 self.journal.append(Entry::StageFailed { stage: S::NAME, message })?;
                 return Err(error);
             }
@@ -114,6 +85,7 @@ impl Runner<'_> {
             output: record,
         })?;
         let figures = S::figures(&output);
+        tracing::info!(stage = %S::NAME, seconds, figures, "finished");
         self.observer.event(Event::StageFinished { stage: S::NAME, seconds, figures: &figures });
         self.done.push(StageSummary { stage: S::NAME, seconds, reused: false, figures });
         Ok(output)
@@ -162,9 +134,12 @@ fn to_value<T: Serialize>(stage: StageName, value: &T) -> Result<serde_json::Val
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
+    use crate::config::{Budgets, Span};
     use crate::stage::Artefact;
 
     /// Writes its text to a file; counts its runs in another.
@@ -207,7 +182,7 @@ mod tests {
                 night,
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
-                deadline: Deadline::after(Duration::from_secs(60)),
+                guards: &Guards::new(&Budgets::default(), night),
                 done: vec![],
             };
             runner.run(&Toy { text, fails })
@@ -257,11 +232,12 @@ mod tests {
     fn a_passed_deadline_starts_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path().join("journal.jsonl")).unwrap();
+        let budgets = Budgets { wall_clock: Span(Duration::ZERO), ..Budgets::default() };
         let mut runner = Runner {
             night: dir.path(),
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
-            deadline: Deadline::after(Duration::ZERO),
+            guards: &Guards::new(&budgets, dir.path()),
             done: vec![],
         };
         let error = runner.run(&Toy { text: "a", fails: false }).unwrap_err();

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::guards::{Guards, Stop};
 use crate::observer::{Event, Observer};
-use crate::runner::Deadline;
 
 /// The stages of a night, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,6 +54,14 @@ impl StageName {
             Self::Promote => "promote",
             Self::Report => "report",
         }
+    }
+}
+
+impl StageName {
+    /// Whether the wall-clock budget stops it. What comes after training always runs: a night that
+    /// has an adapter ends with a verdict.
+    pub(crate) fn is_timed(self) -> bool {
+        matches!(self, Self::Convert | Self::Enrich | Self::Train)
     }
 }
 
@@ -119,7 +127,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) stage: StageName,
     pub(crate) night: &'a Path,
     pub(crate) dir: &'a Path,
-    pub(crate) deadline: Deadline,
+    pub(crate) guards: &'a Guards,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -144,13 +152,13 @@ impl Desk<'_> {
         self.observer.event(Event::Progress { stage: self.stage, done, total, note });
     }
 
-    /// The time by which the stage must stop.
-    pub fn deadline(&self) -> Deadline {
-        self.deadline
+    /// Whether the stage has to stop, its process using so many bytes.
+    pub fn stop(&self, used: u64) -> Option<Stop> {
+        self.guards.stop(used)
     }
 
-    /// The error for a stage that stops because its time is up.
+    /// The error of a stage that has nothing to show when its time is up.
     pub fn out_of_time(&self) -> Error {
-        self.deadline.spent(self.stage)
+        self.guards.out_of_time(self.stage)
     }
 }

@@ -175,3 +175,75 @@ fn a_home_is_for_its_owner_alone() {
     }
     assert_eq!(mode(&folder.join("adapters.safetensors")), 0o600);
 }
+
+#[test]
+fn a_pinned_champion_stays_until_it_is_unpinned() {
+    let place = place();
+    let (a, b) = (place.adapter("a"), place.adapter("b"));
+    place.registry.promote(a, Mandate::Hand, "first").unwrap();
+    place.registry.pin("guests this week").unwrap();
+    let by_night = night("0002", Some(a));
+    assert_eq!(place.registry.promote(b, by_night, "won").unwrap(), Promotion::Pinned);
+    let error = place.registry.promote(b, Mandate::Hand, "?").unwrap_err().to_string();
+    assert!(error.contains("guests this week"), "{error}");
+    assert_eq!(place.champion(), Some(a));
+    place.registry.unpin().unwrap();
+    assert_eq!(place.registry.promote(b, by_night, "won").unwrap(), Promotion::Done);
+    // The way back is open all the same.
+    place.registry.pin("again").unwrap();
+    assert_eq!(place.registry.rollback("rude").unwrap().champion, Some(a));
+}
+
+#[test]
+fn a_dry_run_tells_and_changes_nothing() {
+    let place = place();
+    let (a, b) = (place.adapter("a"), place.adapter("b"));
+    let registry = &place.registry;
+    assert_eq!(registry.try_promote(a, Mandate::Hand).unwrap(), Promotion::Done);
+    assert!(registry.try_rollback().is_err());
+    registry.promote(a, Mandate::Hand, "first").unwrap();
+    let before = fs::read(place.home.path().join("registry.json")).unwrap();
+    assert_eq!(registry.try_promote(b, night("1", None)).unwrap(), Promotion::Overtaken);
+    assert_eq!(registry.try_rollback().unwrap(), None);
+    registry.try_prune(0).unwrap();
+    assert_eq!(fs::read(place.home.path().join("registry.json")).unwrap(), before);
+    let dry = place.audit().iter().filter(|line| line["call"].to_string().contains("dry")).count();
+    assert_eq!(dry, 5);
+}
+
+#[test]
+fn retention_keeps_who_serves_who_served_and_who_waits() {
+    let place = place();
+    let all = ["a", "b", "c", "d", "e"].map(|weights| place.adapter(weights));
+    place.registry.promote(all[0], Mandate::Hand, "first").unwrap();
+    place.registry.promote(all[1], Mandate::Hand, "second").unwrap();
+    // Age them apart: folders made within one tick of the clock have no order.
+    for (age, adapter) in all.iter().rev().enumerate() {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
+        fs::File::open(place.registry.folder(*adapter)).unwrap().set_modified(then).unwrap();
+    }
+    assert_eq!(place.registry.try_prune(2).unwrap(), [all[2]]);
+    assert_eq!(place.registry.prune(0).unwrap(), [all[2], all[3]]);
+    assert_eq!(place.registry.prune(0).unwrap(), []);
+    for adapter in [all[0], all[1], all[4]] {
+        place.registry.verified(adapter).unwrap();
+    }
+    // Without a registry that can be read, nobody knows what must stay.
+    fs::write(place.home.path().join("registry.json"), "{").unwrap();
+    place.registry.prune(0).unwrap_err();
+    place.registry.verified(all[1]).unwrap();
+}
+
+#[test]
+fn the_state_before_the_last_change_mends_a_broken_file() {
+    let place = place();
+    let (a, b) = (place.adapter("a"), place.adapter("b"));
+    place.registry.promote(a, Mandate::Hand, "first").unwrap();
+    place.registry.promote(b, Mandate::Hand, "second").unwrap();
+    let file = |name: &str| place.home.path().join(name);
+    fs::write(file("registry.json"), "").unwrap();
+    let error = place.registry.state().unwrap_err().to_string();
+    assert!(error.contains("registry.last.json"), "{error}");
+    fs::copy(file("registry.last.json"), file("registry.json")).unwrap();
+    assert_eq!(place.champion(), Some(a));
+}

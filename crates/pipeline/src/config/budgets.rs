@@ -1,20 +1,32 @@
 use std::fmt;
 use std::time::Duration;
 
+use lora_train::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// What a night may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
-    /// How long one start may work, as `6h` or `1h 30m`; when it is over, the stage at work stops
-    /// in good order and the next start goes on from there. Default `6h`.
+    /// How long one start may prepare and train, as `6h` or `1h 30m`. When it is over, training
+    /// stops at a checkpoint; the exam is sat all the same, and the result is marked as partial.
+    /// Default `6h`.
     pub wall_clock: Span,
+    /// The most memory the process may take, as `60GB`. Above it, training stops at a checkpoint
+    /// and begins again with a plan that needs less. Absent: what the machine has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Free space that the disk of the home must keep. Default `1GB`.
+    pub disk: Bytes,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { wall_clock: Span(Duration::from_secs(6 * 3600)) }
+        Self {
+            wall_clock: Span(Duration::from_secs(6 * 3600)),
+            memory: None,
+            disk: Bytes(1_000_000_000),
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig};
+use super::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Retention};
 use crate::error::{Error, Result};
+use crate::notify::Notify;
 
 /// A model with the data and the recipe that go with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +35,9 @@ pub struct Setup {
 ///     data: { raw: data/splits-carmack }
 ///     train: configs/lora-carmack-overnight.yaml
 /// exam: { suite: suites/household.json }
-/// budgets: { wall_clock: 6h }
+/// budgets: { wall_clock: 6h, memory: 60GB, disk: 10GB }
+/// retention: { adapters: 14 }
+/// notify: { desktop: true, command: [/usr/local/bin/tell-me] }
 /// ```
 ///
 /// A file for one model needs no table: `model`, `data` and `train` stand at the top.
@@ -58,6 +61,8 @@ struct Written {
     exam: ExamConfig,
     gate: Option<PathBuf>,
     budgets: Option<Budgets>,
+    retention: Option<Retention>,
+    notify: Option<Notify>,
 }
 
 /// Which of a file's models a night trains.
@@ -162,6 +167,16 @@ impl NightFile {
         Ok(file)
     }
 
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file's own `model` says: a name in `models`, or else a model's path.
+    pub fn default_model(&self) -> String {
+        self.written.model.to_string_lossy().into_owned()
+    }
+
     /// The names of `models`, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.written.models.keys().map(String::as_str)
@@ -193,6 +208,8 @@ impl NightFile {
             exam: ExamConfig { suite: at(&exam.suite), ..exam.clone() },
             gate: written.gate.as_deref().map(at),
             budgets: written.budgets.unwrap_or_default(),
+            retention: written.retention.unwrap_or_default(),
+            notify: written.notify.clone().unwrap_or_default(),
         })
     }
 
@@ -226,6 +243,8 @@ impl NightFile {
             stated("exam", true),
             stated("gate", written.gate.is_some()),
             stated("budgets", written.budgets.is_some()),
+            stated("retention", written.retention.is_some()),
+            stated("notify", written.notify.is_some()),
             stated("home", written.home.is_some()),
         ]);
         Ok(settings)
@@ -358,7 +377,7 @@ exam: { suite: suite.json }
             "chosen: qwen (SANCTUM_TRAIN_MODEL)",
             "model: models/qwen (models.qwen)",
             "data: {\"raw\":\"data/splits-carmack\"} (models.qwen)",
-            "budgets: {\"wall_clock\":\"6h\"} (default)",
+            "budgets: {\"wall_clock\":\"6h\",\"disk\":1000000000} (default)",
             "gate: built in (default)",
         ] {
             assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");

@@ -1,5 +1,6 @@
 mod budgets;
 mod file;
+mod retention;
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,10 @@ use serde::{Deserialize, Serialize};
 pub use budgets::{Budgets, Span};
 pub use file::{Choice, NightFile, Origin, Setting, Setup};
 
+pub use retention::Retention;
+
 use crate::error::Result;
+use crate::notify::Notify;
 
 /// What one night does. [`NightFile`] is the file it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +30,10 @@ pub struct NightConfig {
     pub gate: Option<PathBuf>,
     /// What a night may cost.
     pub budgets: Budgets,
+    /// What is kept of nights gone by.
+    pub retention: Retention,
+    /// Whom to tell.
+    pub notify: Notify,
 }
 
 impl NightConfig {

@@ -12,6 +12,7 @@ use super::page::{Figure, Page, Part, Rule, Tile, steps};
 use super::{Report, Sources, samples, words};
 use crate::error::Result;
 use crate::stages::promote::Standing;
+use crate::summary::Outcome;
 
 /// How many gains are shown.
 const SAMPLES: usize = 4;
@@ -22,12 +23,15 @@ pub(super) fn page(report: &Report<'_>, sources: &Sources) -> Result<Page> {
     let candidate = sources.candidate.summary()?;
     let champion = sources.champion.as_ref().map(|run| run.summary()).transpose()?;
     let (number, date) = number_and_date(report.id);
-    let promoted = report.standing == Standing::Promoted;
     Ok(Page {
         night: report.id.to_owned(),
         number,
         date,
-        outcome: if promoted { "promoted" } else { "refused" },
+        outcome: Outcome::from(report.standing).to_string(),
+        partial: report
+            .trained
+            .partial()
+            .map(|planned| format!("{} of {planned} updates: time was up", report.trained.updates)),
         sentence: sentence(report),
         tiles: tiles(report, &base, &candidate),
         rules: rules(report),
@@ -52,10 +56,17 @@ fn number_and_date(id: &str) -> (u32, String) {
 }
 
 fn sentence(report: &Report<'_>) -> String {
-    if report.standing == Standing::Overtaken {
-        return "The candidate won, but the champion it was measured against was replaced by hand \
-                during the night."
-            .to_owned();
+    match report.standing {
+        Standing::Overtaken => {
+            return "The candidate won, but the champion it was measured against was replaced by \
+                    hand during the night."
+                .to_owned();
+        }
+        Standing::Pinned => return "The candidate won, but the champion is pinned.".to_owned(),
+        Standing::RolledBack(why) => {
+            return format!("The candidate was promoted and rolled back at once: {why}");
+        }
+        Standing::Promoted | Standing::Refused => {}
     }
     let reason = &report.verdict.reason;
     let mut letters = reason.chars();
@@ -236,8 +247,9 @@ fn facts(report: &Report<'_>, sources: &Sources) -> Vec<(String, String)> {
         (
             "Training",
             format!(
-                "{} updates, {} tokens processed, {} trained",
+                "{} of {} updates, {} tokens processed, {} trained",
                 trained.updates,
+                trained.planned,
                 words::count(trained.processed_tokens),
                 words::count(trained.trained_tokens),
             ),

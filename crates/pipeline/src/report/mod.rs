@@ -2,7 +2,9 @@
 
 mod compose;
 mod dumbbell;
+mod index;
 mod line;
+mod openmetrics;
 mod page;
 mod samples;
 mod svg;
@@ -22,6 +24,7 @@ use crate::stages::exam::Exams;
 use crate::stages::promote::Standing;
 use crate::stages::train::Trained;
 
+pub(crate) use index::write_index;
 pub use samples::Sample;
 pub(crate) use samples::pick;
 
@@ -45,7 +48,7 @@ pub(crate) struct Report<'a> {
     /// The verdict.
     pub verdict: &'a Verdict,
     /// What came of it.
-    pub standing: Standing,
+    pub standing: &'a Standing,
     /// How the stages went. Not part of the input: the page of a night that was killed is not
     /// another page.
     #[serde(skip)]

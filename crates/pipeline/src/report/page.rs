@@ -17,8 +17,10 @@ pub(super) struct Page {
     pub number: u32,
     /// The day, written out.
     pub date: String,
-    /// `promoted` or `refused`.
-    pub outcome: &'static str,
+    /// `promoted`, `refused` or `rolled back`.
+    pub outcome: String,
+    /// How much of the training was done, if time was up before its end.
+    pub partial: Option<String>,
     /// The verdict in one sentence.
     pub sentence: String,
     /// The figures at the top.
@@ -108,11 +110,19 @@ impl Page {
 impl Figure {
     /// A chart of curves over updates.
     pub fn curves(title: &'static str, note: String, series: &[line::Series]) -> Self {
+        Self::over("update", title, note, series)
+    }
+
+    /// A chart of curves over whatever is counted; those without a point are left out.
+    pub fn over(counted: &str, title: &'static str, note: String, series: &[line::Series]) -> Self {
         let legend = match series.len() {
             0 | 1 => vec![],
-            _ => series.iter().map(|s| (s.class, s.name)).collect(),
+            _ => {
+                let drawn = series.iter().filter(|s| !s.points.is_empty());
+                drawn.map(|s| (s.class, s.name)).collect()
+            }
         };
-        Self { title, note, legend, svg: line::chart("update", series) }
+        Self { title, note, legend, svg: line::chart(counted, series) }
     }
 
     /// A chart of scores by group.
@@ -177,7 +187,8 @@ mod tests {
             night: owned.clone(),
             number: 1,
             date: owned.clone(),
-            outcome: "promoted",
+            outcome: "promoted".to_owned(),
+            partial: Some(owned.clone()),
             sentence: owned.clone(),
             tiles: vec![Tile { name: "tile", value: owned.clone(), note: owned.clone() }],
             rules: vec![Rule {

@@ -30,7 +30,7 @@ pub const LABEL: &str = "com.sanctum.master-pipeline";
 pub struct Schedule {
     program: PathBuf,
     config: PathBuf,
-    jobs: [Job; 2],
+    jobs: [Job; 3],
 }
 
 /// One program at one time of the day.
@@ -38,6 +38,8 @@ pub struct Schedule {
 pub struct Job {
     /// What is added to [`LABEL`]; empty for the night itself.
     pub suffix: &'static str,
+    /// Which program it runs.
+    pub program: Program,
     /// What it is for.
     pub purpose: &'static str,
     /// The hour, local time.
@@ -58,12 +60,39 @@ impl Job {
     }
 }
 
-/// At one the night; at twenty past, what a machine that slept through it missed. `--once-a-day`
-/// and the lock of the home make the second harmless.
-const JOBS: [Job; 2] = [
-    Job { suffix: "", purpose: "the night", hour: 1, minute: 0, arguments: &["--once-a-day"] },
+/// The programs of a schedule, which lie in one folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// The night.
+    Nightly,
+    /// The checks before it.
+    Preflight,
+}
+
+/// At ten in the evening everything that the night will need, while there is time to mend it. At one
+/// the night; at twenty past, what a machine that slept through it missed. `--once-a-day` and the
+/// lock of the home make the second harmless.
+const JOBS: [Job; 3] = [
+    Job {
+        suffix: "preflight",
+        program: Program::Preflight,
+        purpose: "the checks before the night",
+        hour: 22,
+        minute: 0,
+        arguments: &["--notify"],
+    },
+    Job {
+        suffix: "",
+        program: Program::Nightly,
+        purpose: "the night",
+        hour: 1,
+        minute: 0,
+        arguments: &["--once-a-day"],
+    },
     Job {
         suffix: "failsafe",
+        program: Program::Nightly,
         purpose: "the night, if it did not begin",
         hour: 1,
         minute: 20,
@@ -81,7 +110,8 @@ pub struct File {
 }
 
 impl Schedule {
-    /// `program` (the `nightly` example) at one in the morning with the configuration `config`.
+    /// `program` (the `nightly` example) at one in the morning with the configuration `config`, and
+    /// the `preflight` beside it at ten in the evening.
     ///
     /// # Errors
     /// Either path is relative, or not UTF-8: a system starts jobs from a folder of its own.
@@ -100,7 +130,7 @@ impl Schedule {
         })
     }
 
-    /// The jobs, in the order of the day.
+    /// The jobs, from evening to morning.
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
     }
@@ -116,7 +146,11 @@ impl Schedule {
     /// The words of a job's command line.
     fn command(&self, job: &Job) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let mut words = vec![text(&self.program), "--config".to_owned(), text(&self.config)];
+        let program = match job.program {
+            Program::Nightly => self.program.clone(),
+            Program::Preflight => self.program.with_file_name("preflight"),
+        };
+        let mut words = vec![text(&program), "--config".to_owned(), text(&self.config)];
         words.extend(job.arguments.iter().map(|&word| word.to_owned()));
         words
     }

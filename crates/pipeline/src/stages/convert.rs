@@ -59,9 +59,9 @@ pub(crate) struct Clean {
     /// One conversation a line.
     pub file: Artefact,
     /// How many.
-    rows: u64,
+    pub rows: u64,
     /// Blocks of reasoning taken out.
-    reasoning: u64,
+    pub reasoning: u64,
 }
 
 impl Stage for Convert<'_> {

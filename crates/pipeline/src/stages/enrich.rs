@@ -76,9 +76,9 @@ pub(crate) struct Splits {
     /// How many rows are only measured.
     pub valid_rows: usize,
     /// Rows made by the recipe.
-    made: usize,
+    pub made: usize,
     /// Rows left out because they repeat others or come near to the exam.
-    left_out: usize,
+    pub left_out: usize,
     /// Rows by kind, most frequent first.
     pub mix: Vec<(String, usize)>,
     /// What about the mix should worry somebody.

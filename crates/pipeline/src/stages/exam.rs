@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chat_format::ChatTokenizer;
 use durable::Digest;
-use eval::{
-    Budget, Exam as Paper, ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Subject, Suite,
-};
+use eval::{Exam as Paper, ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Subject, Suite};
 use models::{Adapter, Model};
 use serde::{Deserialize, Serialize};
 
@@ -141,8 +139,8 @@ impl Exam<'_> {
             Some((_, path)) => Adapter::load(path, &room.model)?,
         };
         let dir = desk.dir().join(name);
-        let budget = Budget { tokens: None, time: desk.deadline().left() };
-        let paper = Paper::new(self.suite, self.options.clone()).with_budget(budget);
+        // No budget: a night that has an adapter ends with a verdict.
+        let paper = Paper::new(self.suite, self.options.clone());
         let mut answerer = ModelAnswerer::new(&room.model, &adapter, &room.tokenizer, subject)?;
         let mut tell = |progress: Progress<'_>| {
             let (done, total) = (progress.done as u64, progress.total as u64);

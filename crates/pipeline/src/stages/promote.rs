@@ -4,6 +4,7 @@ use durable::Digest;
 use eval::Verdict;
 use serde::{Deserialize, Serialize};
 
+use super::smoke::Smoke;
 use super::train::Trained;
 use crate::error::Result;
 use crate::registry::{Mandate, Promotion, Registry};
@@ -20,13 +21,16 @@ pub(crate) struct Promote<'a> {
     pub champion: Option<Digest>,
     /// How that ended.
     pub verdict: &'a Verdict,
+    /// What the new champion is asked.
+    #[serde(skip)]
+    pub smoke: Smoke<'a>,
     /// Where it is carried out.
     #[serde(skip)]
     pub registry: &'a Registry,
 }
 
 /// How things stand after the night.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Standing {
     /// The candidate serves.
@@ -35,6 +39,10 @@ pub(crate) enum Standing {
     Refused,
     /// The candidate won against a champion that, meanwhile, someone replaced by hand.
     Overtaken,
+    /// The candidate won against a champion that is pinned.
+    Pinned,
+    /// The candidate served for a moment; then it failed the smoke test.
+    RolledBack(String),
 }
 
 impl Stage for Promote<'_> {
@@ -47,10 +55,18 @@ impl Stage for Promote<'_> {
             return Ok(Standing::Refused);
         }
         let mandate = Mandate::Night { id: self.id, against: self.champion };
-        Ok(match self.registry.promote(adapter, mandate, &self.verdict.reason)? {
-            Promotion::Done | Promotion::AlreadyDone => Standing::Promoted,
-            Promotion::Overtaken => Standing::Overtaken,
-        })
+        let reason = match self.trained.partial() {
+            Some(planned) => format!(
+                "{} (partial: {} of {planned} updates)",
+                self.verdict.reason, self.trained.updates
+            ),
+            None => self.verdict.reason.clone(),
+        };
+        match self.registry.promote(adapter, mandate, &reason)? {
+            Promotion::Done | Promotion::AlreadyDone => self.confirm(desk, adapter),
+            Promotion::Overtaken => Ok(Standing::Overtaken),
+            Promotion::Pinned => Ok(Standing::Pinned),
+        }
     }
 
     fn artefacts(_: &Standing) -> Vec<&Artefact> {
@@ -62,6 +78,25 @@ impl Stage for Promote<'_> {
             Standing::Promoted => "the candidate is champion".to_owned(),
             Standing::Refused => "the candidate stays candidate".to_owned(),
             Standing::Overtaken => "another champion was chosen meanwhile".to_owned(),
+            Standing::Pinned => "the champion is pinned".to_owned(),
+            Standing::RolledBack(why) => format!("rolled back: {why}"),
+        }
+    }
+}
+
+impl Promote<'_> {
+    /// The smoke test, and the way back if it fails.
+    fn confirm(&self, desk: &mut Desk<'_>, adapter: Digest) -> Result<Standing> {
+        if self.registry.state()?.champion != Some(adapter) {
+            // A start that was killed here had rolled back already, or somebody did by hand.
+            return Ok(Standing::RolledBack("before this start".to_owned()));
+        }
+        match self.smoke.problem(desk, self.registry, adapter)? {
+            None => Ok(Standing::Promoted),
+            Some(problem) => {
+                self.registry.rollback(&format!("after {}: {problem}", self.id))?;
+                Ok(Standing::RolledBack(problem))
+            }
         }
     }
 }

@@ -10,8 +10,10 @@ use lora_train::metrics::{Event, Record, Update};
 use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoints;
 use super::enrich::Splits;
 use crate::error::{Error, Result, io_error};
+use crate::guards::Stop;
 use crate::model::BaseModel;
 use crate::registry::adapter_digest;
 use crate::report::words;
@@ -41,8 +43,12 @@ pub(crate) struct Trained {
     pub metrics: PathBuf,
     /// The run in figures.
     pub losses: Losses,
-    /// Optimizer updates.
+    /// Optimizer updates that were made.
     pub updates: u64,
+    /// Optimizer updates that the recipe asks for.
+    pub planned: u64,
+    /// Why there are no more.
+    pub end: TrainingEnd,
     /// Tokens that went through the model.
     pub processed_tokens: u64,
     /// Tokens that were predicted and scored.
@@ -53,6 +59,18 @@ pub(crate) struct Trained {
     pub peak_memory_bytes: u64,
     /// The most memory the process had resident after an update.
     pub rss_bytes: u64,
+}
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TrainingEnd {
+    /// All updates are made.
+    Complete,
+    /// The validation loss no longer fell.
+    EarlyStop,
+    /// Time was up.
+    Deadline,
 }
 
 /// Losses of a training run, as means per trained token.
@@ -78,32 +96,43 @@ impl Stage for Train<'_> {
         desk.progress(0, 0, "opening the model");
         let model = models::Model::open(&self.model.path)?;
         let tokenizer = ChatTokenizer::open(&self.model.path)?;
-        let split = |name, file: &Artefact| {
-            let rows = examples(&tokenizer, &file.verified(desk.night())?, config.mask_prompt)?;
-            Ok::<_, Error>(Dataset::new(name, rows, config.max_seq_length)?)
-        };
-        let train = split("train", &self.splits.train)?;
-        let valid = match self.splits.valid_rows {
-            0 => None,
-            _ => Some(split("valid", &self.splits.valid)?),
-        };
-        let updates = config.updates(train.rows().len());
-        let trainer = Trainer::new(model, config, Data { train, valid }, Start::Resume)?;
+        let data = self.splits.data(desk.night(), &tokenizer, &config)?;
+        let updates = config.updates(data.train.rows().len());
+        checkpoints::drop_damaged(&desk.dir().join("checkpoints"))?;
+        let trainer = start(model, config, data)?;
+
+        // The first reason counts: after it there is one more checkpoint.
+        let (mut stop, mut failed) = (None, None);
         let mut watch = |progress: Progress<'_>| {
-            if let Progress::Recorded(record) = progress {
-                let (step, note) = tell(record);
-                desk.progress(step, updates, &note);
+            let mut used = 0;
+            match progress {
+                Progress::Recorded(record) => {
+                    let (step, note) = tell(record);
+                    desk.progress(step, updates, &note);
+                    used = memory(record);
+                }
+                Progress::Saved { path, .. } => {
+                    failed = failed.take().or(checkpoints::seal(path).err())
+                }
+                _ => {}
             }
-            match desk.deadline().has_passed() {
+            stop = stop.take().or_else(|| desk.stop(used));
+            match stop.is_some() || failed.is_some() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         };
         let outcome = trainer.run(&mut watch)?;
-        match outcome.ending {
-            Ending::Complete | Ending::EarlyStop => trained(desk),
-            Ending::TimeBudget | Ending::Stopped => Err(desk.out_of_time()),
-        }
+        let end = match (outcome.ending, failed, stop) {
+            (_, Some(error), _) => return Err(error),
+            (Ending::Complete, ..) => TrainingEnd::Complete,
+            (Ending::EarlyStop, ..) => TrainingEnd::EarlyStop,
+            (Ending::Stopped, _, Some(Stop::Full(error))) => return Err(error),
+            // Without an update there is nothing that could sit an exam.
+            _ if outcome.step == 0 => return Err(desk.out_of_time()),
+            (Ending::TimeBudget | Ending::Stopped, ..) => TrainingEnd::Deadline,
+        };
+        trained(desk, updates, end)
     }
 
     fn artefacts(output: &Trained) -> Vec<&Artefact> {
@@ -116,8 +145,12 @@ impl Stage for Train<'_> {
             (Some(first), Some(last)) => ("validation loss", first, last),
             _ => ("loss", train_first, train_last),
         };
+        let of = match output.partial() {
+            Some(planned) => format!(" of {planned}"),
+            None => String::new(),
+        };
         format!(
-            "{} updates, {name} {first:.2} to {last:.2}, {:.0} tok/s, {}",
+            "{}{of} updates, {name} {first:.2} to {last:.2}, {:.0} tok/s, {}",
             output.updates,
             output.processed_per_second(),
             words::bytes(output.peak_memory_bytes),
@@ -136,14 +169,71 @@ impl Trained {
         self.trained_tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
 
+    /// The updates that were asked for, if time was up before they were made.
+    pub fn partial(&self) -> Option<u64> {
+        (self.end == TrainingEnd::Deadline).then_some(self.planned)
+    }
+
     /// All records of the run.
     pub fn records(&self, night: &Path) -> Result<Vec<Record>> {
         read_records(&night.join(&self.metrics))
     }
 }
 
+impl Splits {
+    /// The rows as tokens, with the model's own template.
+    pub fn data(
+        &self,
+        night: &Path,
+        tokenizer: &ChatTokenizer,
+        config: &TrainConfig,
+    ) -> Result<Data> {
+        let split = |name, file: &Artefact| {
+            let rows = examples(tokenizer, &file.verified(night)?, config.mask_prompt)?;
+            Ok::<_, Error>(Dataset::new(name, rows, config.max_seq_length)?)
+        };
+        let train = split("train", &self.train)?;
+        let valid = match self.valid_rows {
+            0 => None,
+            _ => Some(split("valid", &self.valid)?),
+        };
+        Ok(Data { train, valid })
+    }
+}
+
+/// Goes on with the run in the stage's folder. One that does not fit any more, because another
+/// version wrote it for instance, begins again: no night is lost to what an old one left.
+fn start(model: models::Model, config: TrainConfig, data: Data) -> Result<Trainer> {
+    use lora_train::Error::{AdapterMismatch, BadTensors, OptimizerState, RunChanged};
+
+    match Trainer::new(model.clone(), config.clone(), data.clone(), Start::Resume) {
+        Err(
+            error @ (AdapterMismatch { .. }
+            | BadTensors { .. }
+            | OptimizerState { .. }
+            | RunChanged { .. }),
+        ) if config.resume_adapter_file.is_none() => {
+            tracing::warn!("training begins again: {error}");
+            Ok(Trainer::new(model, config, data, Start::Afresh)?)
+        }
+        started => Ok(started?),
+    }
+}
+
+/// The most memory that an update is known to have taken.
+fn memory(record: &Record) -> u64 {
+    match record {
+        Record::Update(update) => update.rss_bytes.max(update.peak_memory_bytes),
+        Record::Event(_) => 0,
+    }
+}
+
 /// The rows of a split as tokens, with the model's own template.
-fn examples(tokenizer: &ChatTokenizer, path: &Path, mask_prompt: bool) -> Result<Vec<Example>> {
+pub(crate) fn examples(
+    tokenizer: &ChatTokenizer,
+    path: &Path,
+    mask_prompt: bool,
+) -> Result<Vec<Example>> {
     let supervision = if mask_prompt { Supervision::AssistantTurns } else { Supervision::All };
     let options = RenderOptions::default();
     jsonl::Reader::open(path)?
@@ -187,7 +277,7 @@ fn forget_paths(path: &Path) -> Result<()> {
 }
 
 /// Takes down what the trainer left in the stage's folder.
-fn trained(desk: &Desk<'_>) -> Result<Trained> {
+fn trained(desk: &Desk<'_>, planned: u64, end: TrainingEnd) -> Result<Trained> {
     let names = ["adapter_config.json", "adapters.safetensors", "metrics.jsonl"];
     let paths = names.map(|name| desk.dir().join(name));
     forget_paths(&paths[0])?;
@@ -204,6 +294,8 @@ fn trained(desk: &Desk<'_>) -> Result<Trained> {
         metrics: relative(&paths[2]),
         losses: losses(&records),
         updates: updates.len() as u64,
+        planned,
+        end,
         processed_tokens: sum(|u| u.processed_tokens),
         trained_tokens: sum(|u| u.trained_tokens),
         seconds: updates.iter().map(|u| u.seconds).sum(),
@@ -237,7 +329,7 @@ fn as_update(record: &Record) -> Option<&Update> {
     }
 }
 
-fn read_records(path: &Path) -> Result<Vec<Record>> {
+pub(crate) fn read_records(path: &Path) -> Result<Vec<Record>> {
     let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
     lines

@@ -1,0 +1,173 @@
+//! Who is told how a night ended.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Nobody's slowness may hold up a night for longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whom to tell. Nothing leaves the machine unless a `webhook` is named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// A program and its arguments. It gets the line as one more argument, and the whole message as
+    /// JSON on its standard input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// An `http` or `https` address that the message is posted to, as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+    /// Whether to show a notification on the desktop; on macOS only.
+    pub desktop: bool,
+}
+
+/// What is told: one line, and everything behind it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Message {
+    line: String,
+    #[serde(flatten)]
+    body: Value,
+}
+
+impl Message {
+    /// A message; `body` is a JSON object that joins the line.
+    pub fn new(line: String, body: Value) -> Self {
+        Self { line, body }
+    }
+}
+
+impl Notify {
+    /// Tells everybody. Whoever cannot be told is a line in the log: a night does not fail because
+    /// nobody was listening. Returns what went wrong.
+    pub fn send(&self, message: &Message) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut note = |what: &str, result: Result<(), String>| {
+            if let Err(error) = result {
+                tracing::warn!(what, error, "not told");
+                problems.push(format!("{what}: {error}"));
+            }
+        };
+        let json = serde_json::to_vec(message).unwrap_or_default();
+        if let [program, arguments @ ..] = self.command.as_slice() {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&message.line);
+            note("command", run(command, &json));
+        }
+        if let Some(address) = &self.webhook {
+            note("webhook", post(address, &json));
+        }
+        if self.desktop && cfg!(target_os = "macos") {
+            let mut command = Command::new("osascript");
+            // The line is an argument, never part of the script: answers are hostile.
+            command.args(["-e", SCRIPT, &message.line]);
+            note("desktop", run(command, &[]));
+        }
+        problems
+    }
+}
+
+const SCRIPT: &str =
+    "on run argv\ndisplay notification (item 1 of argv) with title \"Nightshift\"\nend run";
+
+/// Runs a program to its end, or to the end of our patience.
+fn run(mut command: Command, input: &[u8]) -> Result<(), String> {
+    let text = |e: std::io::Error| e.to_string();
+    let quiet = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = quiet.spawn().map_err(text)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = input.to_vec();
+        // A program that does not read must not stop us either; one that ended is no news here.
+        thread::spawn(move || stdin.write_all(&input));
+    }
+    match wait(&mut child).map_err(text)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(status.to_string()),
+        None => {
+            child.kill().and_then(|()| child.wait()).map_err(text)?;
+            Err(format!("still at work after {} s; stopped", PATIENCE.as_secs()))
+        }
+    }
+}
+
+fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(None)
+}
+
+fn post(address: &str, json: &[u8]) -> Result<(), String> {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+    let request = agent.post(address).header("content-type", "application/json");
+    request.send(json).map(drop).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn message() -> Message {
+        Message::new("night 0007 promoted; \"$(rm)\"".to_owned(), json!({ "night": "0007" }))
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_gets_the_line_and_the_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"printf '%s' "$2" > "$1/line"; cat > "$1/json""#;
+        let command = ["sh", "-c", script, "sh", dir.path().to_str().unwrap()];
+        let notify = Notify { command: command.map(str::to_owned).into(), ..Notify::default() };
+        assert_eq!(notify.send(&message()), Vec::<String>::new());
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("line"), message().line);
+        let json: Value = serde_json::from_str(&read("json")).unwrap();
+        assert_eq!((&json["line"], &json["night"]), (&json!(message().line), &json!("0007")));
+    }
+
+    #[test]
+    fn a_webhook_gets_one_post() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/hook", server.local_addr().unwrap());
+        let heard = thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            while !request.ends_with(b"}") {
+                let read = stream.read(&mut buffer).unwrap();
+                request.extend_from_slice(&buffer[..read]);
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let notify = Notify { webhook: Some(address), ..Notify::default() };
+        assert_eq!(notify.send(&message()), Vec::<String>::new());
+        let request = heard.join().unwrap();
+        assert!(request.starts_with("POST /hook ") && request.contains("\"night\":\"0007\""));
+    }
+
+    #[test]
+    fn nobody_listening_is_no_more_than_a_warning() {
+        let notify = Notify {
+            command: vec!["/no/such/program".into()],
+            webhook: Some("http://127.0.0.1:1/".into()),
+            desktop: false,
+        };
+        let problems = notify.send(&message());
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert_eq!(Notify::default().send(&message()), Vec::<String>::new());
+    }
+}

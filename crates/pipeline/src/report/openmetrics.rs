@@ -1,0 +1,110 @@
+//! The last finished night in the OpenMetrics text format, for whoever scrapes files.
+
+use std::fmt::Write;
+
+use super::index::{Figures, Line};
+
+/// Name, help, and the samples: labels and value.
+type Family<'a> = (&'a str, &'a str, Vec<(String, Option<f64>)>);
+
+/// The text; a figure that is not known has no line.
+pub(super) fn text(nights: &[Line]) -> String {
+    let last = nights.iter().rev().find(|night| night.figures.is_some());
+    let figure = |of: fn(&Figures) -> Option<f64>| of(last?.figures.as_ref()?);
+    let plain = |value| vec![(String::new(), value)];
+    let subject = |name: &str, value| (format!("{{subject=\"{name}\"}}"), value);
+    let outcome = |name: &str| {
+        let is = last.map(|night| f64::from(u8::from(night.outcome == name)));
+        (format!("{{outcome=\"{}\"}}", name.replace(' ', "_")), is)
+    };
+    let families: [Family<'_>; 8] = [
+        ("nights", "Nights that this home has seen.", plain(Some(nights.len() as f64))),
+        (
+            "night",
+            "Number of the last finished night.",
+            plain(last.map(|night| f64::from(night.number))),
+        ),
+        (
+            "night_outcome",
+            "How it ended: 1 for the outcome that it had.",
+            ["promoted", "refused", "rolled back"].map(outcome).into(),
+        ),
+        (
+            "night_partial",
+            "Whether its training was cut short by the clock.",
+            plain(last.map(|night| f64::from(u8::from(night.partial)))),
+        ),
+        ("night_seconds", "How long its stages took.", plain(figure(|f| f.seconds))),
+        (
+            "exam_score",
+            "Mean score over all cases of its exam.",
+            vec![
+                subject("base", figure(|f| f.base)),
+                subject("candidate", figure(|f| f.candidate)),
+                subject("champion", figure(|f| f.champion)),
+            ],
+        ),
+        (
+            "training_tokens_per_second",
+            "Tokens per second through the model, and those trained on.",
+            vec![
+                ("{tokens=\"processed\"}".into(), figure(|f| f.processed_per_second)),
+                ("{tokens=\"trained\"}".into(), figure(|f| f.trained_per_second)),
+            ],
+        ),
+        (
+            "training_memory_bytes",
+            "The most memory that its training took.",
+            vec![
+                ("{of=\"mlx\"}".into(), figure(|f| f.peak_memory_bytes)),
+                ("{of=\"process\"}".into(), figure(|f| f.rss_bytes)),
+            ],
+        ),
+    ];
+    let mut text = String::new();
+    for (name, help, samples) in families {
+        let _ = write!(text, "# TYPE nightshift_{name} gauge\n# HELP nightshift_{name} {help}\n");
+        for (labels, value) in samples {
+            if let Some(value) = value {
+                let _ = writeln!(text, "nightshift_{name}{labels} {value}");
+            }
+        }
+    }
+    text + "# EOF\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn night(number: u32, figures: Option<Figures>) -> Line {
+        Line {
+            number,
+            id: format!("{number:04}-2026-04-08"),
+            date: String::new(),
+            outcome: "rolled back".to_owned(),
+            partial: true,
+            note: String::new(),
+            page: None,
+            figures,
+        }
+    }
+
+    #[test]
+    fn the_last_finished_night_is_told() {
+        let figures = Figures { candidate: Some(0.5), seconds: Some(278.25), ..Figures::default() };
+        let text = text(&[night(6, Some(figures)), night(7, None)]);
+        for line in [
+            "nightshift_nights 2",
+            "nightshift_night 6",
+            "nightshift_night_outcome{outcome=\"rolled_back\"} 1",
+            "nightshift_night_outcome{outcome=\"promoted\"} 0",
+            "nightshift_night_partial 1",
+            "nightshift_night_seconds 278.25",
+            "nightshift_exam_score{subject=\"candidate\"} 0.5",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("subject=\"champion\"") && text.ends_with("# EOF\n"));
+    }
+}
