@@ -1,5 +1,5 @@
 //! Five updates against those of `mlx_lm.lora`: of a Llama (`fixtures/golden/mlx_lm/parity.py`) and of
-//! the kinds of Gemma 4 (`fixtures/golden/gemma4/parity.py`).
+//! the kinds of Gemma 4 and Qwen3.5 (`parity.py` in `fixtures/golden/gemma4/` and `.../qwen35/`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -67,6 +67,12 @@ fn five_updates_end_where_mlx_lms_do() {
 #[test]
 fn five_updates_of_gemma_4_end_where_mlx_lms_do() {
     compare("gemma4", 4);
+}
+
+/// States and attention, rows of several chunks.
+#[test]
+fn five_updates_of_qwen_3_5_end_where_mlx_lms_do() {
+    compare("qwen35", 4);
 }
 
 fn compare(family: &str, cases: usize) {

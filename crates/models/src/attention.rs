@@ -4,7 +4,7 @@ use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_att
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
-use crate::cache::KvCache;
+use crate::cache::{Cache, KvCache, State};
 use crate::exp::softmax;
 use crate::layer::Batch;
 use crate::linear::Kernels;
@@ -17,24 +17,42 @@ pub(crate) const HIDDEN: f32 = -1e30;
 pub(crate) enum Attend<'a> {
     /// Every token sees its own row up to itself. Nothing is remembered.
     Rows,
-    /// The same, and each row's keys and values are kept, for other rows to begin with.
+    /// The same, and what a layer remembers of each row is kept, for other rows to begin with.
     Beginnings { kept: &'a mut Vec<Beginning> },
-    /// The same after a beginning, for the rows that have one; and the rows' keys and values go into
-    /// the cache: row `i` of the batch becomes row `first + i` of it and ends before column `width`.
+    /// The same after a beginning, for the rows that have one; and what a layer remembers of the rows
+    /// goes into the cache: row `i` of the batch becomes row `first + i` of it and ends before column
+    /// `width`.
     Prompts {
-        cache: &'a mut KvCache,
+        cache: &'a mut Cache,
         first: usize,
         width: usize,
         beginnings: &'a [Option<&'a Beginning>],
     },
     /// Every row has one token, which sees the cache up to and including its own `column`, where
     /// `mask` (`[B, 1, 1, column + 1]`, added to the scores) lets it.
-    Step { cache: &'a mut KvCache, column: usize, mask: Option<&'a Array> },
+    Step { cache: &'a mut Cache, column: usize, mask: Option<&'a Array> },
 }
 
-/// The keys and values `[1, kv_heads, t, d]` of a row's first tokens.
+/// What a layer remembers of a row's first tokens.
 #[derive(Clone, Debug)]
-pub(crate) struct Beginning {
+pub(crate) enum Beginning {
+    Keys(Seen),
+    State(State),
+}
+
+impl Beginning {
+    /// The arrays it consists of.
+    pub fn arrays(&self) -> [&Array; 2] {
+        match self {
+            Self::Keys(Seen { keys, values }) => [keys, values],
+            Self::State(state) => state.arrays(),
+        }
+    }
+}
+
+/// The keys and values `[1, kv_heads, t, d]` of a row, or of its first tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
     pub keys: Array,
     pub values: Array,
 }
@@ -77,11 +95,12 @@ pub(crate) fn attend(
         Attend::Rows => by_row(qkv, batch, look, &[], |_, _| Ok(())),
         Attend::Beginnings { kept } => by_row(qkv, batch, look, &[], |_, row| {
             if look.keys == Keys::Own {
-                kept.push(row.clone());
+                kept.push(Beginning::Keys(row.clone()));
             }
             Ok(())
         }),
         Attend::Prompts { cache, first, width, beginnings } => {
+            let cache = cache.keys()?;
             by_row(qkv, batch, look, beginnings, |index, row| {
                 let length = row.keys.dim(2) as usize;
                 match look.keys {
@@ -90,7 +109,9 @@ pub(crate) fn attend(
                 }
             })
         }
-        Attend::Step { cache, column, mask } => step(qkv, &batch.core, look, cache, column, mask),
+        Attend::Step { cache, column, mask } => {
+            step(qkv, &batch.core, look, cache.keys()?, column, mask)
+        }
     }
 }
 
@@ -101,7 +122,7 @@ fn by_row(
     batch: &Batch,
     look: Look,
     beginnings: &[Option<&Beginning>],
-    mut remember: impl FnMut(usize, &Beginning) -> Result<()>,
+    mut remember: impl FnMut(usize, &Seen) -> Result<()>,
 ) -> Result<Array> {
     let cuts = batch.rows.cuts();
     // `split` rather than slices: its gradient is one concatenation, that of a slice an array of
@@ -113,9 +134,9 @@ fn by_row(
     let (queries, keys, values) = (split(&qkv.queries)?, split(&qkv.keys)?, split(&qkv.values)?);
     let mut outputs = Vec::with_capacity(queries.len());
     for (index, ((q, keys), values)) in queries.iter().zip(keys).zip(values).enumerate() {
-        let own = Beginning { keys, values };
+        let own = Seen { keys, values };
         let (row, output) = match beginnings.get(index) {
-            Some(Some(beginning)) => {
+            Some(Some(Beginning::Keys(beginning))) => {
                 let row = beginning.followed_by(&own)?;
                 let output = batch.core.after(q, &row.keys, &row.values, look)?;
                 (row, output)
@@ -132,7 +153,7 @@ fn by_row(
     Ok(joined.flatten(2, -1)?)
 }
 
-impl Beginning {
+impl Seen {
     fn followed_by(&self, own: &Self) -> Result<Self> {
         Ok(Self {
             keys: ops::concatenate(&[&self.keys, &own.keys], 2)?,

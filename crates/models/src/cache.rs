@@ -3,7 +3,148 @@ use std::ops::Range;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::{Array, Dtype, ops};
 
-use crate::Result;
+use crate::{Error, Result};
+
+/// What a layer remembers of each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Keys and values of every token.
+    Keys { kv_heads: usize, head_dim: usize },
+    /// The last inputs `[n, channels]` of a convolution, and a state `[heads, Dv, Dk]`.
+    State { inputs: [usize; 2], state: [usize; 3] },
+}
+
+impl Memory {
+    /// Numbers that one more token adds to it.
+    pub fn per_token(self) -> usize {
+        match self {
+            Self::Keys { kv_heads, head_dim } => 2 * kv_heads * head_dim,
+            Self::State { .. } => 0,
+        }
+    }
+
+    /// Bytes of a row of no length, if numbers have so many.
+    pub fn per_row(self, bytes: usize) -> usize {
+        match self {
+            Self::Keys { .. } => 0,
+            Self::State { inputs, state } => {
+                inputs.iter().product::<usize>() * bytes
+                    + state.iter().product::<usize>() * size_of::<f32>()
+            }
+        }
+    }
+}
+
+/// What one layer remembers of a batch of rows.
+#[derive(Debug)]
+pub(crate) enum Cache {
+    Keys(KvCache),
+    State(State),
+}
+
+impl Cache {
+    /// An empty one for rows of so many columns.
+    pub fn new(memory: Memory, rows: usize, columns: usize, dtype: Dtype) -> Result<Self> {
+        Ok(match memory {
+            Memory::Keys { kv_heads, head_dim } => {
+                Self::Keys(KvCache::new(CacheShape { rows, kv_heads, columns, head_dim, dtype })?)
+            }
+            Memory::State { inputs, state } => Self::State(State::new(rows, inputs, state, dtype)?),
+        })
+    }
+
+    /// Where a layer puts keys and values.
+    pub fn keys(&mut self) -> Result<&mut KvCache> {
+        match self {
+            Self::Keys(cache) => Ok(cache),
+            Self::State(_) => Err(of_another_layer("keys and values")),
+        }
+    }
+
+    /// Where a layer puts its state.
+    pub fn state(&mut self) -> Result<&mut State> {
+        match self {
+            Self::State(state) => Ok(state),
+            Self::Keys(_) => Err(of_another_layer("a state")),
+        }
+    }
+
+    /// Keeps only the given rows.
+    pub fn keep(&mut self, rows: &Array) -> Result<()> {
+        match self {
+            Self::Keys(cache) => cache.keep(rows),
+            Self::State(state) => state.keep(rows),
+        }
+    }
+
+    /// The arrays it consists of.
+    pub fn arrays(&self) -> [&Array; 2] {
+        match self {
+            Self::Keys(cache) => cache.arrays(),
+            Self::State(state) => state.arrays(),
+        }
+    }
+}
+
+fn of_another_layer(expected: &str) -> Error {
+    Error::Argument { name: "cache", expected: expected.into(), found: "another kind".into() }
+}
+
+/// What a recurrent layer remembers of a batch of rows: however long they are, it does not grow.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    /// The last inputs of the convolution, `[rows, n, channels]`.
+    pub inputs: Array,
+    /// `[rows, heads, Dv, Dk]`, f32.
+    pub state: Array,
+}
+
+impl State {
+    /// That of rows before their first token.
+    pub fn new(rows: usize, inputs: [usize; 2], state: [usize; 3], dtype: Dtype) -> Result<Self> {
+        let [n, channels] = inputs.map(|size| size as i32);
+        let [heads, value_dim, key_dim] = state.map(|size| size as i32);
+        Ok(Self {
+            inputs: ops::zeros_dtype(&[rows as i32, n, channels], dtype)?,
+            state: ops::zeros::<f32>(&[rows as i32, heads, value_dim, key_dim])?,
+        })
+    }
+
+    /// That of several rows from those of single ones.
+    pub fn joined(rows: &[Self]) -> Result<Self> {
+        let join = |pick: fn(&Self) -> &Array| {
+            ops::concatenate(&rows.iter().map(pick).collect::<Vec<_>>(), 0)
+        };
+        Ok(Self { inputs: join(|row| &row.inputs)?, state: join(|row| &row.state)? })
+    }
+
+    /// The reverse of [`joined`](Self::joined).
+    pub fn by_row(&self) -> Result<Vec<Self>> {
+        let rows = self.state.dim(0);
+        let inputs = self.inputs.split_equal(rows, 0)?;
+        let states = self.state.split_equal(rows, 0)?;
+        Ok(inputs.into_iter().zip(states).map(|(inputs, state)| Self { inputs, state }).collect())
+    }
+
+    /// Writes the rows of `other` from row `first` on.
+    pub fn write(&mut self, first: usize, other: &Self) -> Result<()> {
+        let rows = first as i32..first as i32 + other.state.dim(0);
+        self.inputs.try_index_mut(rows.clone(), &other.inputs)?;
+        self.state.try_index_mut(rows, &other.state)?;
+        Ok(())
+    }
+
+    fn keep(&mut self, rows: &Array) -> Result<()> {
+        self.inputs = self.inputs.take_axis(rows, 0)?;
+        self.state = self.state.take_axis(rows, 0)?;
+        Ok(())
+    }
+
+    /// The arrays it consists of.
+    pub fn arrays(&self) -> [&Array; 2] {
+        [&self.inputs, &self.state]
+    }
+}
 
 /// The keys and values one layer remembers for a batch of rows: `[rows, kv_heads, columns, d]`.
 ///

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::cache::Memory;
 use crate::checkpoint::Expected;
 use crate::rope::RopeStyle;
 use crate::{Error, Result};
-use crate::{gemma4, llama};
+use crate::{gemma4, llama, qwen35};
 
 /// The architectures that [`Model::open`](crate::Model::open) accepts, by the name that the
 /// `config.json` of a checkpoint has for them. Of GGUF files, `llama` only.
-pub const SUPPORTED_ARCHITECTURES: &[&str] = &["llama", "gemma4", "gemma4_text", "gemma4_unified"];
+pub const SUPPORTED_ARCHITECTURES: &[&str] =
+    &["llama", "gemma4", "gemma4_text", "gemma4_unified", "qwen3_5", "qwen3_5_text"];
 
 /// The dimensions of a model, from `config.json` or from a GGUF header.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,7 @@ pub struct Config {
 pub(crate) enum Family {
     Llama,
     Gemma4(gemma4::Shape),
+    Qwen35(qwen35::Shape),
 }
 
 impl Config {
@@ -72,7 +75,7 @@ impl Config {
     /// How far a layer looks back; absent: at everything.
     pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
         match &self.family {
-            Family::Llama => None,
+            Family::Llama | Family::Qwen35(_) => None,
             Family::Gemma4(shape) => {
                 let sliding = shape.layers.get(layer)?.kind == gemma4::Kind::Sliding;
                 sliding.then_some(shape.window)
@@ -83,24 +86,26 @@ impl Config {
     /// How far the layers that do not look at everything look back.
     pub(crate) fn window(&self) -> Option<usize> {
         match &self.family {
-            Family::Llama => None,
+            Family::Llama | Family::Qwen35(_) => None,
             Family::Gemma4(shape) => Some(shape.window),
         }
     }
 
-    /// Key heads and values per head of each layer that has keys of its own. The layers that share
-    /// another's come after all those.
-    pub(crate) fn caches(&self) -> Vec<(usize, usize)> {
+    /// What each layer remembers that has a memory of its own. The layers that share another's come
+    /// after all those.
+    pub(crate) fn memories(&self) -> Vec<Memory> {
+        let Self { num_kv_heads: kv_heads, head_dim, .. } = *self;
         match &self.family {
-            Family::Llama => vec![(self.num_kv_heads, self.head_dim); self.num_layers],
-            Family::Gemma4(shape) => shape.caches(),
+            Family::Llama => vec![Memory::Keys { kv_heads, head_dim }; self.num_layers],
+            Family::Gemma4(shape) => shape.memories(),
+            Family::Qwen35(shape) => shape.memories(self),
         }
     }
 
     /// Which cache a layer reads, by the number of the layer that it belongs to.
     pub(crate) fn cache_of(&self, layer: usize) -> usize {
         match &self.family {
-            Family::Llama => layer,
+            Family::Llama | Family::Qwen35(_) => layer,
             Family::Gemma4(shape) => shape.cache_of(layer),
         }
     }
@@ -108,7 +113,7 @@ impl Config {
     /// What embeddings are multiplied by, where they are.
     pub(crate) fn embedding_scale(&self) -> Option<f32> {
         match self.family {
-            Family::Llama => None,
+            Family::Llama | Family::Qwen35(_) => None,
             Family::Gemma4(_) => Some((self.hidden_size as f32).sqrt()),
         }
     }
@@ -127,6 +132,10 @@ impl Config {
                 Family::Llama => llama::expected(self),
                 Family::Gemma4(shape) => match shape.layers.get(index) {
                     Some(layer) => shape.expected_in_layer(self, *layer),
+                    None => Vec::new(),
+                },
+                Family::Qwen35(shape) => match shape.layers.get(index) {
+                    Some(kind) => shape.expected_in_layer(self, *kind),
                     None => Vec::new(),
                 },
             };

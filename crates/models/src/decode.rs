@@ -6,7 +6,7 @@ use mlx_rs::{Array, transforms};
 
 use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Beginning, HIDDEN};
-use crate::cache::KvCache;
+use crate::cache::Cache;
 use crate::prefix::{Part, Split};
 use crate::sample::Sampler;
 use crate::{Adapter, Completion, Error, FinishReason, GenerateOptions, Model, Result, Rows};
@@ -17,7 +17,7 @@ pub(crate) struct Decoder<'a> {
     adapter: &'a [LayerAdapter],
     options: &'a GenerateOptions,
     /// By `Layer::cache`; row `i` belongs to `rows[i]`.
-    caches: Vec<KvCache>,
+    caches: Vec<Cache>,
     rows: Vec<Row>,
     done: Vec<(usize, Completion)>,
     /// All prompts end before this column.
@@ -90,7 +90,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Sends what several prompts begin with through the model, once. Returns the keys and values of
+    /// Sends what several prompts begin with through the model, once. Returns what layers remember of
     /// each beginning, by `Layer::cache`.
     fn begin(&self, beginnings: &[&[u32]]) -> Result<Vec<Vec<Beginning>>> {
         let mut kept: Vec<Vec<Beginning>> = self.caches.iter().map(|_| Vec::new()).collect();
@@ -103,7 +103,7 @@ impl<'a> Decoder<'a> {
                 let Some(kept) = kept.get_mut(layer.cache()) else { continue };
                 let attend = Attend::Beginnings { kept: &mut *kept };
                 flow = layer.forward_with(&flow, &batch, adapter, attend)?;
-                let kept = kept.iter().flat_map(|Beginning { keys, values }| [keys, values]);
+                let kept = kept.iter().flat_map(Beginning::arrays);
                 transforms::eval(flow.carried.iter().chain([&flow.hidden]).chain(kept))?;
             }
         }

@@ -46,6 +46,11 @@ pub(crate) fn sigmoid(x: &Array) -> Result<Array> {
     with_slope(&y, &slope, x)
 }
 
+/// `x / (1 + e^-x)`.
+pub(crate) fn silu(x: &Array) -> Result<Array> {
+    Ok(x.multiply(sigmoid(x)?)?)
+}
+
 /// Softmax over the last axis.
 pub(crate) fn softmax(x: &Array) -> Result<Array> {
     if !by_polynomial(x)? {

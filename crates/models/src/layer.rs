@@ -10,7 +10,7 @@ use crate::config::{Config, Family};
 use crate::linear::{LinearSpec, WeightResidency};
 use crate::rope::Rotation;
 use crate::stream::Stream;
-use crate::{Result, Rows, gemma4, llama};
+use crate::{Error, Result, Rows, gemma4, llama, qwen35};
 
 /// What flows from layer to layer, and gradients back: the hidden states `[1, T, H]`, and what a
 /// family hands from one layer to later ones beside them (keys and values that several layers
@@ -96,6 +96,7 @@ enum Weights {
 enum Block {
     Llama(Box<llama::Block>),
     Gemma4(Box<gemma4::Block>),
+    Qwen35(Box<qwen35::Block>),
 }
 
 impl Block {
@@ -107,6 +108,17 @@ impl Block {
                 let block = gemma4::Block::load(config, shape, index, &prefix, tensors)?;
                 Self::Gemma4(Box::new(block))
             }
+            Family::Qwen35(shape) => {
+                let Some(&kind) = shape.layers.get(index) else {
+                    return Err(Error::Argument {
+                        name: "layer",
+                        expected: format!("below {}", shape.layers.len()),
+                        found: index.to_string(),
+                    });
+                };
+                let block = qwen35::Block::load(config, shape, kind, &prefix, tensors)?;
+                Self::Qwen35(Box::new(block))
+            }
         })
     }
 
@@ -114,6 +126,7 @@ impl Block {
         match self {
             Self::Llama(block) => block.arrays(),
             Self::Gemma4(block) => block.arrays(),
+            Self::Qwen35(block) => block.arrays(),
         }
     }
 }
@@ -152,6 +165,10 @@ impl Layer {
             Family::Llama => llama::linears(&self.config).to_vec(),
             Family::Gemma4(shape) => match shape.layers.get(self.index) {
                 Some(layer) => shape.linears(&self.config, *layer),
+                None => Vec::new(),
+            },
+            Family::Qwen35(shape) => match shape.layers.get(self.index) {
+                Some(kind) => shape.linears(&self.config, *kind),
                 None => Vec::new(),
             },
         }
@@ -205,6 +222,7 @@ impl Layer {
         match block {
             Block::Llama(block) => block.forward(input, batch, adapter, attend),
             Block::Gemma4(block) => block.forward(input, batch, adapter, attend),
+            Block::Qwen35(block) => block.forward(input, batch, adapter, attend),
         }
     }
 

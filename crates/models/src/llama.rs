@@ -8,7 +8,7 @@ use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::{Expected, Tensors};
 use crate::config::Config;
-use crate::exp::sigmoid;
+use crate::exp::silu;
 use crate::layer::{Batch, Flow};
 use crate::linear::{Linear, LinearSpec};
 use crate::mlp::{DOWN, GATE, Mlp, UP};
@@ -140,8 +140,4 @@ impl Attention {
         let output = attend(&qkv, batch, look, mode)?;
         self.o.apply(&output, adapter.get(O))
     }
-}
-
-fn silu(x: &Array) -> Result<Array> {
-    Ok(x.multiply(sigmoid(x)?)?)
 }

@@ -5,7 +5,7 @@ use mlx_rs::{Array, transforms};
 
 use crate::adapter::Adapter;
 use crate::attention::{Attend, Core};
-use crate::cache::{CacheShape, KvCache};
+use crate::cache::{Cache, Memory};
 use crate::checkpoint::{self, Checkpoint, Expected};
 use crate::config::{Config, EMBEDDING, FINAL_NORM, Family, OUTPUT};
 use crate::gemma4::{self, Shape};
@@ -116,17 +116,21 @@ impl Model {
 
     /// Bytes of keys and values that one token of one row leaves in the caches of all layers.
     pub fn cache_bytes_per_token(&self) -> usize {
-        let values: usize = self.config.caches().iter().map(|(heads, width)| heads * width).sum();
-        values * 2 * self.kernels.bytes_per_value()
+        let values: usize = self.config.memories().into_iter().map(Memory::per_token).sum();
+        values * self.kernels.bytes_per_value()
     }
 
-    /// Empty caches, one for each layer with keys of its own.
-    pub(crate) fn new_caches(&self, rows: usize, columns: usize) -> Result<Vec<KvCache>> {
+    /// Bytes that the caches of all layers have for a row besides: what does not grow with it.
+    pub fn cache_bytes_per_row(&self) -> usize {
+        let bytes = self.kernels.bytes_per_value();
+        self.config.memories().into_iter().map(|memory| memory.per_row(bytes)).sum()
+    }
+
+    /// Empty caches, one for each layer with a memory of its own.
+    pub(crate) fn new_caches(&self, rows: usize, columns: usize) -> Result<Vec<Cache>> {
         let dtype = self.kernels.dtype();
-        let new = |(kv_heads, head_dim)| {
-            KvCache::new(CacheShape { rows, kv_heads, columns, head_dim, dtype })
-        };
-        self.config.caches().into_iter().map(new).collect()
+        let new = |memory| Cache::new(memory, rows, columns, dtype);
+        self.config.memories().into_iter().map(new).collect()
     }
 
     /// How products are computed on this device.
@@ -250,7 +254,7 @@ impl Ends {
             Family::Gemma4(Shape { per_layer: Some(shape), .. }) => {
                 Some(gemma4::PerLayer::load(config, *shape, &mut tensors)?)
             }
-            Family::Gemma4(_) | Family::Llama => None,
+            Family::Gemma4(_) | Family::Llama | Family::Qwen35(_) => None,
         };
         // Nothing may be left to compute: another thread has no part in this one's stream.
         let arrays = embedding.arrays().into_iter().chain(head.output.arrays());

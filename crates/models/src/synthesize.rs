@@ -104,6 +104,10 @@ fn parts_of(name: &str, expected: Expected, storage: Storage) -> Result<Vec<Part
     let (rows, columns) = match expected {
         Expected::Vector(length) => return Ok(vec![part(".weight", Dtype::BF16, &[length], norm)]),
         Expected::Parameter(length) => return Ok(vec![part("", Dtype::BF16, &[length], norm)]),
+        Expected::Convolution { channels, taps } => {
+            let numbers = Numbers::Around { mean: 0.0, reach: (3.0 / taps as f32).sqrt() };
+            return Ok(vec![part(".weight", Dtype::BF16, &[channels, taps, 1], numbers)]);
+        }
         Expected::Matrix { rows, columns } => (rows, columns),
     };
     // A uniform distribution as wide as this has a variance of one over the inputs.

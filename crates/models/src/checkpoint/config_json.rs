@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::config::{Config, Family, SUPPORTED_ARCHITECTURES, check_architecture};
 use crate::rope::{Frequencies, RopeStyle, Stretch};
-use crate::{Error, Result, gemma4};
+use crate::{Error, Result, gemma4, qwen35};
 
 pub(crate) fn read(path: &Path) -> Result<Config> {
     let text =
@@ -15,8 +15,11 @@ pub(crate) fn read(path: &Path) -> Result<Config> {
     let Named { model_type, quantization } = serde_json::from_slice(&text).map_err(json)?;
     check_architecture(path, &model_type, SUPPORTED_ARCHITECTURES)?;
     check_quantization(path, &quantization)?;
-    if model_type != "llama" {
+    if model_type.starts_with("gemma4") {
         return gemma4::read_config(path, &model_type, &text);
+    }
+    if model_type.starts_with("qwen3_5") {
+        return qwen35::read_config(path, &model_type, &text);
     }
     let file: LlamaFile = serde_json::from_slice(&text).map_err(json)?;
     file.check(path)?;

@@ -52,7 +52,15 @@ fn list(header: &Gguf) -> Result<Store> {
             let rows = shape.first().copied().unwrap_or(1).max(1);
             let bytes = (tensor.range.end - tensor.range.start) as usize;
             let (file, start) = (Arc::clone(&file), tensor.range.start);
-            Entry { file, start, row_bytes: bytes / rows, shape, encoding, order: None }
+            Entry {
+                file,
+                start,
+                row_bytes: bytes / rows,
+                shape,
+                encoding,
+                order: None,
+                less_one: false,
+            }
         };
         match storage(tensor) {
             Some(Storage::Plain(dtype)) => {

@@ -33,6 +33,8 @@ pub(crate) enum Expected {
     Parameter(usize),
     /// `NAME.weight`, floating point or packed; packed also `NAME.scales` and `NAME.biases`.
     Matrix { rows: usize, columns: usize },
+    /// `NAME.weight`, floating point, `[channels, taps, 1]`: each channel is convolved by itself.
+    Convolution { channels: usize, taps: usize },
 }
 
 impl Expected {
@@ -41,6 +43,7 @@ impl Expected {
         match self {
             Self::Vector(length) | Self::Parameter(length) => length,
             Self::Matrix { rows, columns } => rows * columns,
+            Self::Convolution { channels, taps } => channels * taps,
         }
     }
 }
@@ -84,7 +87,7 @@ impl Checkpoint {
         for (name, &expected) in expected {
             let weight = match expected {
                 Expected::Parameter(_) => name.clone(),
-                Expected::Vector(_) | Expected::Matrix { .. } => format!("{name}.weight"),
+                _ => format!("{name}.weight"),
             };
             let Some(entry) = self.store.get(&weight) else {
                 differences.missing.push(weight);
@@ -123,6 +126,12 @@ impl Checkpoint {
                 match float && entry.shape == [length] {
                     true => Ok(Vec::new()),
                     false => Err((format!("floats [{length}]"), entry.describe())),
+                }
+            }
+            Expected::Convolution { channels, taps } => {
+                match float && entry.shape == [channels, taps, 1] {
+                    true => Ok(Vec::new()),
+                    false => Err((format!("floats [{channels}, {taps}, 1]"), entry.describe())),
                 }
             }
             Expected::Matrix { rows, columns } if float && entry.shape == [rows, columns] => {
@@ -237,7 +246,7 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    /// Takes `NAME.weight`, a vector.
+    /// Takes `NAME.weight`, a vector or whatever else is no matrix.
     pub fn vector(&mut self, name: &str) -> Result<Array> {
         Ok(self.take(&format!("{name}.weight"))?.as_dtype(self.checkpoint.kernels.dtype())?)
     }
@@ -245,6 +254,11 @@ impl Tensors {
     /// Takes `NAME` itself, a vector.
     pub fn parameter(&mut self, name: &str) -> Result<Array> {
         Ok(self.take(name)?.as_dtype(self.checkpoint.kernels.dtype())?)
+    }
+
+    /// Takes `NAME` itself, a vector, in f32 whatever the device computes in.
+    pub fn precise(&mut self, name: &str) -> Result<Array> {
+        Ok(self.take(name)?.as_dtype(Dtype::Float32)?)
     }
 
     /// Takes the matrix `NAME.weight` and what belongs to it: matrices of so many experts, one below

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::store::{Encoding, Entry, Store};
 use super::{Checkpoint, config_json};
 use crate::config::{Config, Family, OUTPUT};
-use crate::{Error, Result, gemma4};
+use crate::{Error, Result, gemma4, qwen35};
 
 /// Longer headers are refused, as by the safetensors format itself.
 const MAX_HEADER: u64 = 100_000_000;
@@ -31,8 +31,10 @@ pub(super) fn open(folder: &Path) -> Result<(Config, Checkpoint)> {
     if let Some(index) = index {
         index.check(&store)?;
     }
-    if let Family::Gemma4(shape) = &config.family {
-        gemma4::rename(&mut store, &config, shape);
+    match &config.family {
+        Family::Llama => {}
+        Family::Gemma4(shape) => gemma4::rename(&mut store, &config, shape),
+        Family::Qwen35(_) => qwen35::rename(&mut store, &config),
     }
     // Older converters stored the inverse frequencies; they follow from the configuration.
     store.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
@@ -73,6 +75,7 @@ pub(crate) fn list(path: &Path, store: &mut Store) -> Result<()> {
             shape: info.shape.clone(),
             encoding: encoding(info.dtype),
             order: None,
+            less_one: false,
         };
         store.insert(name, entry);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::ops::{Bound, Range};
+use std::ops::{Add, Bound, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub encoding: Encoding,
     /// Row `i` of the tensor is row `order[i]` in the file, where this is set.
     pub order: Option<Arc<[u32]>>,
+    /// Whether the file has each number less one.
+    pub less_one: bool,
 }
 
 /// How a tensor's numbers are written.
@@ -105,6 +107,20 @@ impl Store {
             entry.shape = vec![count * rows, columns];
             entry.row_bytes /= rows;
         }
+    }
+
+    /// Swaps the last two axes, one of which has a length of one, so that no number moves.
+    pub fn swap_last_axes(&mut self, name: &str) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if let [.., a, b] = entry.shape.as_mut_slice() {
+            std::mem::swap(a, b);
+        }
+    }
+
+    /// Has the numbers of these tensors, of which the file holds one less, read as they should be.
+    pub fn add_one(&mut self, to: impl Fn(&str) -> bool) {
+        let entries = self.entries.iter_mut().filter(|(name, _)| to(name));
+        entries.for_each(|(_, entry)| entry.less_one = true);
     }
 
     /// Makes two tensors of one in which each of `count` stretches of rows holds first rows of the
@@ -193,13 +209,13 @@ impl Entry {
         let bytes = count * self.row_bytes;
         let array = match &self.encoding {
             Encoding::Plain(Dtype::Float32) => {
-                self.bytes_of::<f32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+                self.floats::<f32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
             }
             Encoding::Plain(Dtype::Float16) => {
-                self.bytes_of::<f16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+                self.floats::<f16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
             }
             Encoding::Plain(Dtype::Bfloat16) => {
-                self.bytes_of::<bf16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+                self.floats::<bf16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
             }
             Encoding::Plain(Dtype::Uint32) => {
                 self.bytes_of::<u32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
@@ -213,6 +229,18 @@ impl Entry {
             }
         };
         array.map_err(|source| Error::Read { path: self.file.to_path_buf(), source })
+    }
+
+    /// As [`bytes_of`](Self::bytes_of), and adds the one that the file left out.
+    fn floats<T>(&self, rows: &[Range<usize>], bytes: usize) -> std::io::Result<Vec<T>>
+    where
+        T: FromBytes + IntoBytes + Copy + Add<Output = T> + From<i8>,
+    {
+        let mut values = self.bytes_of::<T>(rows, bytes)?;
+        if self.less_one {
+            values.iter_mut().for_each(|value| *value = *value + T::from(1));
+        }
+        Ok(values)
     }
 
     /// Rows of the file one after the other, `bytes` in all, straight into numbers.

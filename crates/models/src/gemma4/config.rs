@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn shared_layers_read_the_last_cache_of_their_kind() {
         let config = read_text(json!({}));
-        assert_eq!(config.caches().len(), 15);
+        assert_eq!(config.memories().len(), 15);
         // Every fifth layer is full.
         assert_eq!(
             [0, 14, 15, 18, 19, 34].map(|layer| config.cache_of(layer)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cache::Memory;
 use crate::checkpoint::Expected;
 use crate::config::Config;
 use crate::linear::LinearSpec;
@@ -91,10 +92,11 @@ pub(crate) struct PerLayerShape {
 }
 
 impl Shape {
-    /// Key heads and values per head of the layers with keys of their own, which come first.
-    pub fn caches(&self) -> Vec<(usize, usize)> {
+    /// What the layers remember that have keys of their own, which come first.
+    pub fn memories(&self) -> Vec<Memory> {
         let own = self.layers.iter().filter(|layer| layer.owns_keys());
-        own.map(|layer| (layer.kv_heads, layer.head_dim)).collect()
+        own.map(|&LayerShape { kv_heads, head_dim, .. }| Memory::Keys { kv_heads, head_dim })
+            .collect()
     }
 
     /// Whose cache a layer reads.
