@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chat_format::clean::{self, Options, Reasoning, Report, Strictness};
+use chat_format::clean::{self, Options, Origin, Reasoning, Report, Strictness};
 use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use nightshift_examples::finish;
@@ -25,6 +25,9 @@ struct Args {
     /// What becomes of the assistant's reasoning.
     #[arg(long, value_enum, default_value = "drop")]
     reasoning: ReasoningArg,
+    /// Keep in each row whose markup it was in, under `markup`; `enrich` counts by it.
+    #[arg(long)]
+    keep_origin: bool,
     /// Print the report as one JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -51,7 +54,8 @@ fn run(args: Args) -> anyhow::Result<()> {
         ReasoningArg::Inline => Reasoning::Inline,
     };
     let strictness = if args.strict { Strictness::Refuse } else { Strictness::LeaveOut };
-    let options = Options::default().reasoning(reasoning);
+    let origin = if args.keep_origin { Origin::Keep } else { Origin::Forget };
+    let options = Options::default().reasoning(reasoning).origin(origin);
     let report = clean::convert(&args.input, &args.output, options, strictness)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);

@@ -37,6 +37,15 @@ fn run(args: Args) -> anyhow::Result<()> {
     for (kind, rows) in &report.mix.by_kind {
         eprintln!("{kind:>10} {rows:>6} {:>6.1} %", report.mix.share(kind) * 100.0);
     }
+    for (what, counts) in [("agents", &report.mix.by_agent), ("markup", &report.mix.by_family)] {
+        let counts: Vec<_> = counts.iter().map(|(name, rows)| format!("{name} {rows}")).collect();
+        eprintln!("{what:>10} {}", counts.join(", "));
+    }
+    for prompt in &report.system_prompts {
+        let counts = prompt.patterns.iter().map(|(name, count)| format!("{name} {count}"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        eprintln!("{} {}: {} words, {counts}", prompt.vendor, prompt.model, prompt.words);
+    }
     for leak in &report.leaks {
         eprintln!(
             "left out: row {} is near case {} of {} in {} ({:.2})",

@@ -30,6 +30,9 @@ struct Args {
     /// Render for a model that thinks first.
     #[arg(long)]
     thinking: bool,
+    /// One token a line, with its id.
+    #[arg(long, conflicts_with = "html")]
+    ids: bool,
     /// Write a page instead.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -76,6 +79,8 @@ fn run(args: Args) -> anyhow::Result<()> {
         println!("{}", serde_json::json!({"tokens": row.tokens, "texts": texts, "trained": spans}));
     } else if let Some(page) = &args.html {
         durable::write(page, render(&tokens, Style::Html))?;
+    } else if args.ids {
+        print!("{}", render(&tokens, Style::List));
     } else {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         println!("{}", render(&tokens, if colour { Style::Terminal } else { Style::Plain }));

@@ -14,6 +14,18 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file cannot be read to its end: a device fails, or compressed text is damaged or cut short.
+    #[error("{}:{line}:{column}: {source}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line that could be read last, from 1.
+        line: u64,
+        /// The column behind what could be read of it, from 1.
+        column: u64,
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// A file cannot be written; the one that was there before is untouched.
     #[error(transparent)]
     Write(#[from] durable::Error),

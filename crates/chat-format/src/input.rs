@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 pub(crate) type Input = Box<dyn BufRead + Send>;
 
@@ -18,38 +19,97 @@ pub(crate) fn open(path: &Path) -> io::Result<Input> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
     let start = file.fill_buf()?;
     if start.starts_with(GZIP) {
-        let plain = MultiGzDecoder::new(file);
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, plain)));
+        return Ok(buffered("gzip", MultiGzDecoder::new(file)));
     }
     if start.starts_with(ZSTD) {
-        let plain = Frames::start(file)?;
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, plain)));
+        return Ok(buffered("zstd", Frames { file, decoder: FrameDecoder::new(), inside: false }));
     }
     Ok(Box::new(file))
 }
 
-/// All frames of a zstd file: parallel compressors write many, and the decoder stops after one.
-struct Frames(Option<StreamingDecoder<BufReader<File>, FrameDecoder>>);
+fn buffered(format: &'static str, plain: impl Read + Send + 'static) -> Input {
+    Box::new(BufReader::with_capacity(BUFFER, Unpacked { format, plain, bytes: 0 }))
+}
 
-impl Frames {
-    fn start(file: BufReader<File>) -> io::Result<Self> {
-        Ok(Frames(Some(StreamingDecoder::new(file).map_err(io::Error::other)?)))
+/// What is unpacked, and how much of it so far: a damaged file is refused with how far it could be read.
+struct Unpacked<R> {
+    format: &'static str,
+    plain: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let Unpacked { format, plain, bytes } = self;
+        let read = plain.read(out).map_err(|error| {
+            let found = format!("damaged {format} after {bytes} bytes of text: {error}");
+            io::Error::new(error.kind(), found)
+        })?;
+        *bytes += read as u64;
+        Ok(read)
     }
 }
 
-impl Read for Frames {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while let Some(frame) = &mut self.0 {
-            let read = frame.read(out)?;
-            if read > 0 || out.is_empty() {
-                return Ok(read);
+/// All frames of a zstd file: parallel compressors write many.
+struct Frames<R> {
+    file: R,
+    decoder: FrameDecoder,
+    /// Whether a frame has been started and not ended.
+    inside: bool,
+}
+
+impl<R: BufRead> Frames<R> {
+    /// Starts the next frame, if there is one.
+    fn start(&mut self) -> io::Result<()> {
+        use FrameDecoderError::ReadFrameHeaderError as Header;
+        match self.decoder.init(&mut self.file) {
+            Ok(()) => self.inside = true,
+            // Some compressors note sizes in frames of their own.
+            Err(Header(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                let mut note = (&mut self.file).take(length.into());
+                if io::copy(&mut note, &mut io::sink())? < length.into() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
             }
-            if let Some(mut rest) = self.0.take().map(StreamingDecoder::into_inner)
-                && !rest.fill_buf()?.is_empty()
-            {
-                *self = Frames::start(rest)?;
-            }
+            Err(error) => return Err(io::Error::other(error)),
         }
-        Ok(0)
+        Ok(())
+    }
+
+    fn decode(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+            let one = BlockDecodingStrategy::UptoBlocks(1);
+            self.decoder.decode_blocks(&mut self.file, one).map_err(io::Error::other)?;
+        }
+        self.decoder.read(out)
+    }
+
+    /// Ends the frame. The decoder computes its checksum but leaves it to the caller to compare.
+    fn end(&mut self) -> io::Result<()> {
+        self.inside = false;
+        match (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum()) {
+            (Some(written), Some(computed)) if written != computed => {
+                Err(io::Error::other("its checksum does not match"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: BufRead> Read for Frames<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.inside {
+                let read = self.decode(out)?;
+                if read > 0 || out.is_empty() {
+                    return Ok(read);
+                }
+                self.end()?;
+            }
+            if self.file.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            self.start()?;
+        }
     }
 }

@@ -11,6 +11,8 @@ pub enum Style {
     Plain,
     /// Colours of a terminal: trained tokens green, control tokens dim.
     Terminal,
+    /// One token a line: its number in the row, its id, `+` if it is trained, its text in quotes.
+    List,
     /// A page of its own; pointing at a token shows its number in the row and its id.
     Html,
 }
@@ -56,6 +58,7 @@ pub fn render(tokens: &[TokenView], style: Style) -> String {
     match style {
         Style::Plain => plain(tokens),
         Style::Terminal => terminal(tokens),
+        Style::List => list(tokens),
         Style::Html => html(tokens),
     }
 }
@@ -96,6 +99,16 @@ fn terminal(tokens: &[TokenView]) -> String {
         }
     }
     text
+}
+
+fn list(tokens: &[TokenView]) -> String {
+    let mut lines = String::new();
+    for (index, token) in tokens.iter().enumerate() {
+        let mark = if token.trained { '+' } else { ' ' };
+        // Quoting escapes what could steer a terminal.
+        let _ = writeln!(lines, "{index:>6} {:>7} {mark} {:?}", token.id, token.text);
+    }
+    lines
 }
 
 fn html(tokens: &[TokenView]) -> String {
@@ -149,6 +162,10 @@ mod tests {
         assert_eq!(render(&tokens(), Style::Plain), "q<b>\x1b[2J\n⟦a<e>⟧");
         let terminal = render(&tokens(), Style::Terminal);
         assert!(terminal.starts_with("q<b>[2J\n\x1b[32ma\x1b[0m\x1b[2;32m<"), "{terminal:?}");
+        let list = render(&tokens(), Style::List);
+        let (first, second) =
+            ("     0       7   \"q<b>\\u{1b}[2J\\n\"\n", "     1       7 + \"a\"\n");
+        assert!(list.starts_with(&format!("{first}{second}")), "{list}");
         let html = render(&tokens(), Style::Html);
         assert!(
             html.contains("q&lt;b&gt;") && html.contains("3 tokens") && html.contains("2 trained")

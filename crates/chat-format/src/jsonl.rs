@@ -1,7 +1,8 @@
 //! Rows of JSON: read one at a time, written whole or not at all.
 
 use std::fmt;
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -44,6 +45,14 @@ enum Layout {
     ArrayEnd,
 }
 
+/// Rows as they stand in a file, many at once.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    pub(crate) bytes: Vec<u8>,
+    /// The line of each, and where it stands in `bytes`.
+    pub(crate) rows: Vec<(u64, Range<usize>)>,
+}
+
 impl Reader {
     /// Opens a file of rows.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -54,8 +63,12 @@ impl Reader {
         };
         let layout = Layout::Lines;
         let mut reader = Reader { path, input, layout, line: 1, bytes: Vec::new() };
-        if reader.buffer()?.starts_with(b"\xef\xbb\xbf") {
-            reader.input.consume(3);
+        match reader.buffer()? {
+            [0xef, 0xbb, 0xbf, ..] => reader.input.consume(3),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+                return Err(reader.broken("it is UTF-16, not UTF-8"));
+            }
+            _ => {}
         }
         if reader.skip_space()? == Some(b'[') {
             reader.input.consume(1);
@@ -102,11 +115,44 @@ impl Reader {
         Ok(Some((line, self.bytes.trim_ascii_end())))
     }
 
+    /// Reads whole rows, `wanted` bytes of them or a little more, and appends them to an empty block.
+    pub(crate) fn next_block(&mut self, wanted: usize, block: &mut Block) -> Result<()> {
+        if self.layout != Layout::Lines {
+            while block.bytes.len() < wanted {
+                let Some((line, row)) = self.next_bytes()? else { break };
+                block.rows.push((line, block.bytes.len()..block.bytes.len() + row.len()));
+                block.bytes.extend_from_slice(row);
+            }
+            return Ok(());
+        }
+        // Many lines at once: reading them one by one would copy each twice more.
+        let mut part = self.input.by_ref().take(wanted as u64);
+        let mut read = part.read_to_end(&mut block.bytes);
+        let whole = memchr::memrchr(b'\n', &block.bytes).map_or(0, |end| end + 1);
+        if read.is_ok() && whole < block.bytes.len() {
+            let mut rest = self.input.by_ref().take(LONGEST as u64 + 1);
+            read = rest.read_until(b'\n', &mut block.bytes);
+        }
+        read.map_err(|source| self.damaged(&block.bytes, source))?;
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &block.bytes).chain([block.bytes.len()]) {
+            self.check_length(end - start)?;
+            if !block.bytes[start..end].trim_ascii().is_empty() {
+                block.rows.push((self.line, start..end));
+            }
+            if end < block.bytes.len() {
+                self.line += 1;
+            }
+            start = end + 1;
+        }
+        Ok(())
+    }
+
     fn read_line(&mut self) -> Result<()> {
         let mut line = self.input.by_ref().take(LONGEST as u64 + 1);
         let read = line.read_until(b'\n', &mut self.bytes);
-        read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
-        self.check_length()?;
+        read.map_err(|source| self.damaged(&self.bytes, source))?;
+        self.check_length(self.bytes.len())?;
         self.line += u64::from(self.bytes.ends_with(b"\n"));
         Ok(())
     }
@@ -150,7 +196,7 @@ impl Reader {
             self.line += part.iter().filter(|&&byte| byte == b'\n').count() as u64;
             self.bytes.extend(part);
             self.input.consume(length);
-            self.check_length()?;
+            self.check_length(self.bytes.len())?;
             if end.is_some() {
                 return Ok(());
             }
@@ -173,11 +219,22 @@ impl Reader {
     }
 
     fn buffer(&mut self) -> Result<&[u8]> {
-        self.input.fill_buf().map_err(|source| Error::Io { path: self.path.clone(), source })
+        // Written twice because an answer that is borrowed cannot also be matched on.
+        match self.input.fill_buf() {
+            Ok(_) => Ok(self.input.fill_buf().unwrap_or_default()),
+            Err(source) => Err(self.damaged(&[], source)),
+        }
     }
 
-    fn check_length(&self) -> Result<()> {
-        if self.bytes.len() > LONGEST {
+    /// What stopped the reading behind `part`, which begins on the current line.
+    fn damaged(&self, part: &[u8], source: io::Error) -> Error {
+        let line = self.line + memchr::memchr_iter(b'\n', part).count() as u64;
+        let begun = part.len() - memchr::memrchr(b'\n', part).map_or(0, |end| end + 1);
+        Error::Damaged { path: self.path.clone(), line, column: begun as u64 + 1, source }
+    }
+
+    fn check_length(&self, length: usize) -> Result<()> {
+        if length > LONGEST {
             return Err(self.broken(&format!("a row is longer than {LONGEST} bytes")));
         }
         Ok(())
@@ -215,7 +272,7 @@ impl Iterator for Reader {
             Ok(None) => return None,
             Err(error) => {
                 // Where rows begin is lost, so there are no more.
-                (self.input, self.layout) = (Box::new(std::io::empty()), Layout::Lines);
+                (self.input, self.layout) = (Box::new(io::empty()), Layout::Lines);
                 return Some(Err(error));
             }
         };

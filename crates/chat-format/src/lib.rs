@@ -26,6 +26,7 @@
 
 pub mod clean;
 mod disguise;
+mod draft;
 mod error;
 mod family;
 mod input;

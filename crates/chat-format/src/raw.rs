@@ -9,8 +9,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Number, Value};
 
 /// Any JSON value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) enum Raw<'a> {
+    #[default]
     Null,
     Bool(bool),
     Number(Number),
@@ -50,6 +51,23 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Raw<'a>)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value))
+    }
+
+    /// Whether some text in here, keys included, is what `test` looks for.
+    pub(crate) fn any(&self, test: &impl Fn(&str) -> bool) -> bool {
+        self.iter().any(|(key, value)| test(key) || value.any(test))
+    }
+}
+
+impl Raw<'_> {
+    /// Whether some text in here is what `test` looks for.
+    pub(crate) fn any(&self, test: &impl Fn(&str) -> bool) -> bool {
+        match self {
+            Raw::Text(text) => test(text),
+            Raw::Array(items) => items.iter().any(|item| item.any(test)),
+            Raw::Object(fields) => fields.any(test),
+            _ => false,
+        }
     }
 }
 

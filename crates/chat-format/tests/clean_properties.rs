@@ -1,9 +1,9 @@
 //! What holds for every text, however hostile.
 
-use chat_format::clean::{self, Options, Reasoning};
-use chat_format::{Conversation, Message, Role};
+use chat_format::clean::{self, Options, Origin, Reasoning};
+use chat_format::{Message, Role};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Control tokens whole, in halves, and words, in any order.
 fn hostile() -> impl Strategy<Value = String> {
@@ -88,41 +88,45 @@ fn markup(family: &str, messages: &[Message]) -> String {
     }
 }
 
-fn texts(chat: &Conversation) -> impl Iterator<Item = &str> {
-    chat.messages.iter().flat_map(|message| {
-        [Some(message.content.as_str()), message.reasoning_content.as_deref()].into_iter().flatten()
-    })
+/// Every text of a row, keys included.
+fn texts(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            found.push(key.clone());
+            texts(value, found);
+        }),
+        _ => {}
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn no_control_token_survives(
+    fn no_control_token_survives_and_cleaning_again_changes_nothing(
         text in hostile(),
         role in prop::sample::select(vec!["system", "user", "assistant", "tool"]),
         reasoning in prop::sample::select(vec![Reasoning::Drop, Reasoning::Keep]),
     ) {
-        let options = Options::default().reasoning(reasoning);
+        let options = Options::default().reasoning(reasoning).origin(Origin::Keep);
+        let call = json!({"id": text, "function": {"name": text, "arguments": {(text.as_str()): [text]}}});
+        let told = json!({"id": text, "function": {"name": text, "arguments": text}});
         for raw in [
-            json!({"messages": [{"role": role, "content": text, "reasoning_content": text}]}),
-            json!({"prompt": text, "completion": text}),
+            json!({"messages": [{"role": role, "content": text, "reasoning_content": text, "name": text}]}),
+            json!({"messages": [{"role": role, "content": text, "tool_calls": [call, told], "tool_call_id": text}]}),
+            json!({"prompt": text, "completion": text, "tools": [{"name": text}], (text.as_str()): {"x": [text]}}),
             json!({"text": format!("<|im_start|>user\n{text}")}),
         ] {
-            if let Ok((chat, _)) = clean::row(raw, options) {
-                for text in texts(&chat) {
-                    prop_assert_eq!(clean::leak(text), None, "{:?}", text);
-                }
+            let Ok((chat, _)) = clean::row(raw, options) else { continue };
+            let (chat, mut found) = (json!(chat), Vec::new());
+            texts(&chat, &mut found);
+            for text in found {
+                prop_assert_eq!(clean::leak(&text), None, "{:?}", text);
             }
-        }
-    }
-
-    #[test]
-    fn cleaning_again_changes_nothing(text in hostile()) {
-        let raw = json!({"messages": [{"role": "user", "content": text}]});
-        if let Ok((chat, _)) = clean::row(raw, Options::default()) {
-            let again = clean::row(json!(chat), Options::default()).unwrap().0;
-            prop_assert_eq!(again, chat);
+            let again = clean::row(chat.clone(), options).unwrap().0;
+            prop_assert_eq!(json!(again), chat);
         }
     }
 

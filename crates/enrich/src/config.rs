@@ -36,6 +36,9 @@ pub struct EnrichConfig {
     /// Files of harmful prompts whose requests join the built-in ones.
     #[serde(default)]
     pub sources: Vec<PromptSource>,
+    /// A collection of vendors' system prompts; only [statistics](crate::sources::LeakedPrompt) of it enter the report.
+    #[serde(default)]
+    pub system_prompts: Option<PathBuf>,
     /// Exams that must not leak into the rows.
     #[serde(default)]
     pub suites: Vec<PathBuf>,
@@ -101,6 +104,7 @@ impl EnrichConfig {
             seed: seven(),
             council: CouncilFiles::default(),
             sources: Vec::new(),
+            system_prompts: None,
             suites: Vec::new(),
             duplicates: Duplicates::default(),
             leaks: Leaks::default(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sources::{Label, Prompt};
-use crate::{Error, Result, Template, yaml};
+use crate::{Error, Result, Source, Template, yaml};
 
 /// One member of the council.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -135,6 +135,26 @@ pub struct CouncilFiles {
     pub routing: Option<PathBuf>,
     /// The parts of refusals.
     pub refusals: Option<PathBuf>,
+}
+
+impl CouncilFiles {
+    /// Those that are given, for the manifest; `council` was read from them.
+    pub(crate) fn sources(&self, council: &Council) -> Result<Vec<Source>> {
+        let files = [
+            (&self.agents, council.agents.len()),
+            (&self.techniques, council.techniques.len()),
+            (&self.requests, council.harmful.len() + council.benign.len()),
+            (&self.identity, council.identity.len()),
+            (&self.routing, council.routing.len()),
+            (&self.refusals, council.refusals.who.len()),
+        ];
+        let given = files.into_iter().filter_map(|(file, entries)| Some((file.clone()?, entries)));
+        given
+            .map(|(file, entries)| {
+                Ok(Source { sha256: durable::sha256_file(&file)?, file, entries })
+            })
+            .collect()
+    }
 }
 
 /// Everything the generators draw on.

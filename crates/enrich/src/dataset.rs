@@ -11,6 +11,7 @@ use crate::generate::Generator;
 use crate::leaks::{ExamQuestions, Leak};
 use crate::mix::{Mix, Warning};
 use crate::row::Row;
+use crate::sources::{LeakedPrompt, leaked_prompts};
 use crate::split::{Partition, Split};
 use crate::{Council, EnrichConfig, Error, Recipe, Result, private};
 
@@ -41,8 +42,12 @@ pub struct Report {
     pub leaks: Vec<Leak>,
     /// What is left.
     pub mix: Mix,
+    /// How vendors' system prompts speak of declining, counted.
+    pub system_prompts: Vec<LeakedPrompt>,
     #[serde(skip)]
     inputs: Vec<Source>,
+    #[serde(skip)]
+    council: Vec<Source>,
     #[serde(skip)]
     suites: Vec<Source>,
 }
@@ -69,6 +74,8 @@ pub struct Manifest {
     pub seed: u64,
     /// What came in.
     pub inputs: Vec<Source>,
+    /// The files that replaced parts of the built-in council.
+    pub council: Vec<Source>,
     /// The exams it was checked against.
     pub suites: Vec<Source>,
     /// What went out.
@@ -82,6 +89,8 @@ impl Dataset {
             return Err(Error::NoInputs);
         }
         let mut council = Council::load(&config.council)?;
+        let files = config.council.sources(&council)?;
+        let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
         let (mut rows, mut inputs) = read(&config.inputs)?;
         for source in &config.sources {
             let entries = council.add_harmful(&source.read()?);
@@ -121,7 +130,10 @@ impl Dataset {
             control.apply(&mut rows, &splits, config.seed);
         }
         let made = made.len();
-        let report = Report { read, made, duplicates, leaks, mix, inputs, suites };
+        let system_prompts = system_prompts.unwrap_or_default();
+        let council = files;
+        let report =
+            Report { read, made, duplicates, leaks, mix, system_prompts, inputs, council, suites };
         Ok(Dataset { rows, splits, report })
     }
 
@@ -160,6 +172,7 @@ impl Dataset {
             recipe: config.recipe,
             seed: config.seed,
             inputs: self.report.inputs.clone(),
+            council: self.report.council.clone(),
             suites: self.report.suites.clone(),
             outputs,
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chat_format::{Conversation, Role};
+use chat_format::{Conversation, Role, clean};
 use serde::Serialize;
 
 use crate::grams::words;
@@ -18,6 +18,8 @@ pub struct Mix {
     pub by_kind: BTreeMap<String, usize>,
     /// By the agent that answers; `other` for rows that do not say.
     pub by_agent: BTreeMap<String, usize>,
+    /// By the family of the markup they came in, where `convert` kept it or it is still there; `none` otherwise.
+    pub by_family: BTreeMap<String, usize>,
     /// By split.
     pub by_split: BTreeMap<Split, usize>,
     /// What should worry somebody.
@@ -62,6 +64,13 @@ pub enum Warning {
         /// Their share.
         share: f64,
     },
+    /// Control tokens of some family stand in the words: the rows have not been cleaned.
+    Markup {
+        /// The family.
+        family: &'static str,
+        /// How many rows hold its tokens.
+        rows: usize,
+    },
     /// A row seems to hold something private.
     Private {
         /// The row, counted from 1 over all that came in.
@@ -81,10 +90,17 @@ impl Mix {
     pub fn of(rows: &[Conversation], splits: &[Split]) -> Mix {
         let mut mix = Mix { rows: rows.len(), ..Mix::default() };
         let mut openings: BTreeMap<String, usize> = BTreeMap::new();
+        let mut left: BTreeMap<&'static str, usize> = BTreeMap::new();
         for row in rows {
             let meta = |key: &str| row.meta.get(key).and_then(|value| value.as_str());
             *mix.by_kind.entry(meta("kind").unwrap_or("other").to_owned()).or_default() += 1;
             *mix.by_agent.entry(meta("agent").unwrap_or("other").to_owned()).or_default() += 1;
+            let still = row.messages.iter().find_map(|message| clean::markup(&message.content));
+            let family = still.or(meta(clean::MARKUP)).unwrap_or("none");
+            *mix.by_family.entry(family.to_owned()).or_default() += 1;
+            if let Some(family) = still {
+                *left.entry(family).or_default() += 1;
+            }
             if let Some(opening) = opening(row) {
                 *openings.entry(opening).or_default() += 1;
             }
@@ -93,6 +109,8 @@ impl Mix {
             *mix.by_split.entry(*split).or_default() += 1;
         }
         mix.warn(openings);
+        let left = left.into_iter().map(|(family, rows)| Warning::Markup { family, rows });
+        mix.warnings.extend(left);
         mix
     }
 
@@ -169,6 +187,9 @@ impl fmt::Display for Warning {
             }
             Warning::Repetition { share } => {
                 write!(f, "{} of the rows that came in repeated others", percent(share))
+            }
+            Warning::Markup { family, rows } => {
+                write!(f, "{rows} rows still hold {family} markup: convert them first")
             }
             Warning::Private { row, what } => write!(f, "row {row} seems to hold {what}"),
         }

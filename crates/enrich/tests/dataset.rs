@@ -167,6 +167,21 @@ fn a_planted_exam_case_is_caught_and_named() {
 }
 
 #[test]
+fn the_mix_is_counted_by_markup_and_what_is_left_of_it_warns() {
+    let mut rows = household(60);
+    for row in &mut rows[..20] {
+        row.meta.insert("markup".into(), "ChatML".into());
+    }
+    rows[30].messages[2].content.push_str("<end_of_turn>");
+    let mix = build(&rows, Recipe::Balanced).report.mix;
+    assert_eq!((mix.by_family["ChatML"], mix.by_family["Gemma"]), (20, 1));
+    assert_eq!(mix.by_family.values().sum::<usize>(), mix.rows);
+    let warning = Warning::Markup { family: "Gemma", rows: 1 };
+    assert!(mix.warnings.contains(&warning), "{:?}", mix.warnings);
+    assert_eq!(warning.to_string(), "1 rows still hold Gemma markup: convert them first");
+}
+
+#[test]
 fn repeated_rows_go_and_are_reported() {
     let mut rows = household(100);
     rows.extend_from_within(..10);
@@ -224,6 +239,10 @@ fn the_smallest_council_still_gives_rows() {
     let set = Dataset::build(&config).unwrap();
     let kinds = &set.report.mix.by_kind;
     assert_eq!((kinds["refusal"], kinds["twin"], kinds["identity"]), (1, 1, 8));
+
+    let manifest = set.write(folder.path().join("out"), &config).unwrap();
+    let files: Vec<_> = manifest.council.iter().map(|source| source.entries).collect();
+    assert_eq!(files, [1, 1, 2, 0]);
 }
 
 #[test]

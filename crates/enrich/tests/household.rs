@@ -93,6 +93,67 @@ fn no_exam_prompt_comes_near_a_training_prompt() {
     assert!(near.is_empty(), "{near:#?}");
 }
 
+/// Six domains of knowledge, and the two that touch them all: the second property, and the council's own affairs.
+const DOMAINS: [(&str, &str); 8] = [
+    ("windu", "security"),
+    ("quigon", "infrastructure"),
+    ("cilghal", "health"),
+    ("mundi", "finance"),
+    ("jocasta", "archive"),
+    ("mothma", "operations"),
+    ("ahsoka", "satellite"),
+    ("yoda", "coordination"),
+];
+
+#[test]
+fn every_domain_is_taught_and_examined_in_other_words() {
+    let (house, rows, suite, council) =
+        (house(), rows(1710, 7), suite(), Council::embedded().unwrap());
+    for (agent, domain) in DOMAINS {
+        assert_eq!(council.agent(agent).unwrap().role, domain);
+        let facts: Vec<_> = house.facts.iter().filter(|fact| fact.agent == agent).collect();
+        let (mut taught, mut examined) = (0, 0);
+        for fact in facts {
+            let about = |row: &&Row| row.meta.item.as_deref() == Some(&fact.id);
+            let lessons: Vec<_> =
+                rows.iter().filter(about).flat_map(|row| &row.exchanges).collect();
+            taught += usize::from(!lessons.is_empty());
+            let name = format!("domain-{}", fact.id);
+            let named = |case: &&Case| {
+                let rest = case.id.strip_prefix(&name);
+                rest.is_some_and(|rest| rest.is_empty() || rest[1..].parse::<u32>().is_ok())
+            };
+            for case in suite.cases.iter().filter(named) {
+                examined += 1;
+                let value = fact.value.to_lowercase();
+                let said = |text: &str| text.to_lowercase().contains(&value);
+                let answers = lessons.iter().filter(|lesson| said(&lesson.assistant)).count();
+                assert!(answers >= 2, "{}: {value} is taught {answers} times", case.id);
+                let asked = &case.turns.last().unwrap().content;
+                for lesson in &lessons {
+                    let words = Grams::of(asked, 3).jaccard(&Grams::of(&lesson.user, 3));
+                    let build = Grams::of_build(asked).jaccard(&Grams::of_build(&lesson.user));
+                    assert!(words < 0.3 && build < 0.7, "{asked:?} and {:?}", lesson.user);
+                }
+            }
+        }
+        assert!(taught >= 14, "{domain}: {taught} facts are taught");
+        assert!(examined >= 4, "{domain}: {examined} facts are examined");
+    }
+}
+
+#[test]
+fn the_exams_techniques_are_unknown_to_training() {
+    let trained: HashSet<_> =
+        Council::embedded().unwrap().techniques.into_iter().map(|technique| technique.id).collect();
+    let used = |case: &Case| {
+        case.tags.iter().find_map(|tag| Some(tag.strip_prefix("technique:")?.to_owned()))
+    };
+    let examined: HashSet<_> = suite().cases.iter().filter_map(used).collect();
+    assert!(examined.len() >= 12, "{examined:?}");
+    assert!(examined.is_disjoint(&trained), "{:?}", examined.intersection(&trained));
+}
+
 fn counted(cases: &[Case], key: fn(&Case) -> &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for case in cases {

@@ -144,6 +144,13 @@ fn leaked_prompts_are_counted_and_never_quoted() {
     assert_eq!((count("declines"), count("keeps_persona"), count("keeps_secret")), (1, 1, 1));
     let report = serde_json::to_string(&found).unwrap();
     assert!(!report.contains("verse") && !report.contains("soup"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let clean = folder.path().join("clean.jsonl");
+    std::fs::write(&clean, "").unwrap();
+    let system_prompts = Some(data("leaked"));
+    let config = EnrichConfig { system_prompts, ..EnrichConfig::new(vec![clean]) };
+    assert_eq!(Dataset::build(&config).unwrap().report.system_prompts, found);
 }
 
 #[test]

@@ -4,15 +4,24 @@ use serde_json::{Map, Value};
 
 use crate::ToolCall;
 
-/// Reads a call in any of the known notations.
-pub(super) fn parse(text: &str) -> Option<ToolCall> {
+/// Reads a call, or a list of calls, in any of the known notations.
+pub(super) fn parse(text: &str) -> Option<Vec<ToolCall>> {
     let text = text.trim();
-    json(text).or_else(|| xml(text)).or_else(|| gemma(text)).or_else(|| deepseek(text))
+    json(text)
+        .or_else(|| {
+            xml(text).or_else(|| gemma(text)).or_else(|| mistral(text)).map(|call| vec![call])
+        })
+        .or_else(|| deepseek(text).map(|call| vec![call]))
 }
 
-/// `{"name": ..., "arguments": {...}}`, as Hermes and Qwen up to 3 write it.
-fn json(text: &str) -> Option<ToolCall> {
-    serde_json::from_str::<Value>(text).ok().and_then(|value| ToolCall::try_from(value).ok())
+/// `{"name": ..., "arguments": {...}}` (Hermes, Qwen up to 3), or a list of such objects (Mistral up to Nemo, Phi 4).
+fn json(text: &str) -> Option<Vec<ToolCall>> {
+    match serde_json::from_str(text).ok()? {
+        Value::Array(calls) if !calls.is_empty() => {
+            calls.into_iter().map(|call| call.try_into().ok()).collect()
+        }
+        call => call.try_into().ok().map(|call| vec![call]),
+    }
 }
 
 /// `<function=NAME> <parameter=KEY> value </parameter> </function>`, as Qwen 3.5 writes it.
@@ -54,8 +63,46 @@ fn gemma(text: &str) -> Option<ToolCall> {
     parser.rest.trim().is_empty().then(|| call(name, arguments))
 }
 
-/// `response:NAME{value:<|"|>text<|"|>}`, as Gemma 4 writes the result of a call: the function's name, and what it said.
-pub(super) fn result(text: &str) -> Option<(String, String)> {
+/// `NAME[CALL_ID]id[ARGS]{...}`, as Mistral writes it since Small 3.2; the id may be absent.
+fn mistral(text: &str) -> Option<ToolCall> {
+    let (name, arguments) = text.split_once("[ARGS]")?;
+    let (name, id) = match name.split_once("[CALL_ID]") {
+        Some((name, id)) => (name, Some(id.to_owned())),
+        None => (name, None),
+    };
+    let arguments: Map<String, Value> = serde_json::from_str(arguments).ok()?;
+    Some(ToolCall { id, ..call(name, arguments) })
+}
+
+/// `function<｜tool▁sep｜>NAME` and the arguments as a block of JSON, as DeepSeek's R1 writes it, or `NAME<｜tool▁sep｜>{...}`, as
+/// its successors do.
+fn deepseek(text: &str) -> Option<ToolCall> {
+    let (kind, rest) = text.split_once("<｜tool▁sep｜>")?;
+    let (name, arguments) = match rest.split_once("\n```json") {
+        Some((name, block)) => (name, block.strip_suffix("```")?),
+        None => (kind, rest),
+    };
+    Some(call(name, serde_json::from_str(arguments.trim()).ok()?))
+}
+
+/// What a tool's result says besides its words.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Answer {
+    /// The function that answers.
+    pub(super) name: Option<String>,
+    /// The call it answers.
+    pub(super) call_id: Option<String>,
+    /// The words, without the notation around them.
+    pub(super) said: Option<String>,
+}
+
+/// Reads the result of a tool in one of the notations that hold more than words.
+pub(super) fn result(text: &str) -> Option<Answer> {
+    gemma_result(text).or_else(|| mistral_result(text))
+}
+
+/// `response:NAME{value:<|"|>text<|"|>}`, as Gemma 4 writes it.
+fn gemma_result(text: &str) -> Option<Answer> {
     let (name, rest) = text.strip_prefix("response:")?.split_once('{')?;
     let mut parser = Gemma { rest };
     let fields = parser.object()?;
@@ -64,16 +111,22 @@ pub(super) fn result(text: &str) -> Option<(String, String)> {
         Some(value) => value.to_string(),
         None => serde_json::to_string(&fields).ok()?,
     };
-    parser.rest.trim().is_empty().then(|| (name.to_owned(), said))
+    let answer = Answer { name: Some(name.to_owned()), said: Some(said), call_id: None };
+    parser.rest.trim().is_empty().then_some(answer)
 }
 
-/// `function<｜tool▁sep｜>NAME` and the arguments as a block of JSON, as DeepSeek writes it.
-fn deepseek(text: &str) -> Option<ToolCall> {
-    let (_, call) = text.split_once("<｜tool▁sep｜>")?;
-    let (name, arguments) = call.split_once('\n')?;
-    let arguments = arguments.trim().strip_prefix("```json")?.strip_suffix("```")?;
-    let arguments = serde_json::from_str(arguments).ok()?;
-    Some(ToolCall { id: None, name: name.to_owned(), arguments })
+/// `id[TOOL_CONTENT]text` as Mistral Small 3.2 writes it, `{"content": text, "call_id": "id"}` as Nemo does (without quotes around
+/// the text).
+fn mistral_result(text: &str) -> Option<Answer> {
+    let (id, said) = match text.split_once("[TOOL_CONTENT]") {
+        Some(parts) => parts,
+        None => {
+            let fields = text.strip_prefix("{\"content\": ")?.strip_suffix("\"}")?;
+            let (said, id) = fields.rsplit_once(", \"call_id\": \"")?;
+            (id, said)
+        }
+    };
+    Some(Answer { name: None, call_id: Some(id.to_owned()), said: Some(said.to_owned()) })
 }
 
 const QUOTE: &str = "<|\"|>";
@@ -179,30 +232,56 @@ mod tests {
             "<function=scan>\n<parameter=host>\nnas.lan\n</parameter>\n<parameter=ports>\n[22, 443]\n</parameter>\n<parameter=deep>\n{\"dry\": true}\n</parameter>\n</function>",
             r#"call:scan{host:<|"|>nas.lan<|"|>,ports:[22,443],deep:{dry:true}}"#,
             "function<｜tool▁sep｜>scan\n```json\n{\"host\": \"nas.lan\", \"ports\": [22, 443], \"deep\": {\"dry\": true}}\n```",
+            r#"scan<｜tool▁sep｜>{"host": "nas.lan", "ports": [22, 443], "deep": {"dry": true}}"#,
+            r#"scan[ARGS]{"host": "nas.lan", "ports": [22, 443], "deep": {"dry": true}}"#,
+            r#"scan[CALL_ID]a1[ARGS]{"host": "nas.lan", "ports": [22, 443], "deep": {"dry": true}}"#,
+            r#"[{"name": "scan", "arguments": {"host": "nas.lan", "ports": [22, 443], "deep": {"dry": true}}, "id": "a1"}]"#,
+            r#"{"name": "scan", "parameters": {"host": "nas.lan", "ports": [22, 443], "deep": {"dry": true}}}"#,
         ];
         for text in cases {
-            let call = parse(text).unwrap_or_else(|| panic!("{text}"));
+            let calls = parse(text).unwrap_or_else(|| panic!("{text}"));
+            let [call] = &calls[..] else { panic!("{calls:?}") };
             assert_eq!((call.name.as_str(), &call.arguments), ("scan", &arguments), "{text}");
+            assert_eq!(call.id.as_deref(), text.contains("a1").then_some("a1"), "{text}");
         }
+        let two = r#"[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]"#;
+        assert_eq!(parse(two).map(|calls| calls.len()), Some(2));
     }
 
     #[test]
     fn results() {
-        for (text, said) in [
-            (r#"response:scan{value:<|"|>22 open<|"|>}"#, "22 open"),
-            ("response:scan{value:22}", "22"),
-            (r#"response:scan{open:[22],host:<|"|>nas<|"|>}"#, r#"{"open":[22],"host":"nas"}"#),
+        let (name, id) = (Some("scan".to_owned()), Some("a1".to_owned()));
+        for (text, name, call_id, said) in [
+            (r#"response:scan{value:<|"|>22 open<|"|>}"#, &name, &None, "22 open"),
+            ("response:scan{value:22}", &name, &None, "22"),
+            (
+                r#"response:scan{open:[22],host:<|"|>nas<|"|>}"#,
+                &name,
+                &None,
+                r#"{"open":[22],"host":"nas"}"#,
+            ),
+            ("a1[TOOL_CONTENT]22 open", &None, &id, "22 open"),
+            (r#"{"content": 22 open, "call_id": "a1"}"#, &None, &id, "22 open"),
         ] {
-            assert_eq!(result(text), Some(("scan".to_owned(), said.to_owned())), "{text}");
+            let (name, call_id, said) = (name.clone(), call_id.clone(), Some(said.to_owned()));
+            assert_eq!(result(text), Some(Answer { name, call_id, said }), "{text}");
         }
         assert_eq!(result("22 open"), None);
     }
 
     #[test]
     fn what_is_no_call() {
-        for text in
-            ["", "hello", "call:x{", "call:x{a:}", "<function=x>", "{\"arguments\": {}}", "[1]"]
-        {
+        for text in [
+            "",
+            "hello",
+            "call:x{",
+            "call:x{a:}",
+            "<function=x>",
+            "{\"arguments\": {}}",
+            "[1]",
+            "[]",
+            "x[ARGS]1",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse(&format!("call:x{{a:{}", "[".repeat(100_000))), None);

@@ -4,8 +4,9 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::report::{Counts, Tally};
-use super::{Options, Report, chat};
-use crate::jsonl::{Reader, Writer};
+use super::{Clean, Options, Report, shape};
+use crate::jsonl::{Block, Reader, Writer};
+use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
 
 /// What a row that cannot be cleaned does to its file.
@@ -19,7 +20,7 @@ pub enum Strictness {
 }
 
 /// Enough rows to keep the cores busy, few enough to hold in memory.
-const CHUNK_BYTES: usize = 8 << 20;
+const BLOCK: usize = 4 << 20;
 /// Rows that one thread cleans at a time.
 const BATCH: usize = 512;
 
@@ -34,18 +35,18 @@ pub fn convert(
     let mut reader = Reader::open(&input)?;
     let mut writer = Writer::create(&output)?;
     let mut report = Report::default();
-    let mut rows = Rows::read(&mut reader)?;
-    let mut done: Vec<Vec<u8>> = Vec::new();
-    while !rows.places.is_empty() {
+    let (mut block, mut next) = (Block::default(), Block::default());
+    reader.next_block(BLOCK, &mut block)?;
+    let mut done: Vec<Batch> = Vec::new();
+    while !block.bytes.is_empty() {
         // While some threads clean, one writes what is clean already and reads on.
-        let ((written, next), batches) = rayon::join(
-            || (write(&mut writer, &done), Rows::read(&mut reader)),
-            || rows.clean(options, strictness),
+        let (moved, mut batches) = rayon::join(
+            || write(&mut writer, &done).and_then(|()| read(&mut reader, &mut next)),
+            || clean(&block, options, strictness),
         );
-        written?;
-        done.clear();
-        for batch in batches {
-            match batch.stopped {
+        moved?;
+        for batch in &mut batches {
+            match batch.stopped.take() {
                 None => {}
                 Some((line, Stop::NotJson(error))) => return Err(reader.not_json(line, &error)),
                 Some((line, Stop::Refused(problem))) => {
@@ -55,55 +56,40 @@ pub fn convert(
             report.rows += batch.rows;
             report.written += batch.rows - batch.refused.len() as u64;
             batch.refused.iter().for_each(|(line, problem)| report.refuse(*line, problem));
-            report.notes.add(batch.counts.into());
-            done.push(batch.lines);
+            report.notes.add(std::mem::take(&mut batch.counts).into());
         }
-        rows = next?;
+        done = batches;
+        std::mem::swap(&mut block, &mut next);
     }
     write(&mut writer, &done)?;
     writer.commit()?;
     Ok(report)
 }
 
-fn write(writer: &mut Writer, batches: &[Vec<u8>]) -> Result<()> {
-    batches.iter().try_for_each(|lines| writer.write_lines(lines))
+fn read(reader: &mut Reader, block: &mut Block) -> Result<()> {
+    block.bytes.clear();
+    block.rows.clear();
+    reader.next_block(BLOCK, block)
 }
 
-/// Raw rows as they stand in the file.
-struct Rows {
-    bytes: Vec<u8>,
-    /// The line and the bytes of each.
-    places: Vec<(u64, Range<usize>)>,
+fn write(writer: &mut Writer, batches: &[Batch]) -> Result<()> {
+    batches.iter().try_for_each(|batch| writer.write_lines(&batch.lines))
 }
 
-impl Rows {
-    fn read(reader: &mut Reader) -> Result<Self> {
-        let bytes = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8);
-        let mut rows = Rows { bytes, places: Vec::new() };
-        while rows.bytes.len() < CHUNK_BYTES {
-            let Some((line, row)) = reader.next_bytes()? else { break };
-            let start = rows.bytes.len();
-            rows.bytes.extend_from_slice(row);
-            rows.places.push((line, start..rows.bytes.len()));
-        }
-        Ok(rows)
-    }
-
-    fn clean(&self, options: Options, strictness: Strictness) -> Vec<Batch> {
-        let batch = |places: &[(u64, Range<usize>)]| {
-            let bytes = places.iter().map(|(_, range)| range.len() + 64).sum();
-            let mut batch = Batch { lines: Vec::with_capacity(bytes), ..Batch::default() };
-            for (line, range) in places {
-                let row = self.bytes.get(range.clone()).unwrap_or_default();
-                if let Err(stop) = batch.add(*line, row, options, strictness) {
-                    batch.stopped = Some((*line, stop));
-                    break;
-                }
+fn clean(block: &Block, options: Options, strictness: Strictness) -> Vec<Batch> {
+    let batch = |rows: &[(u64, Range<usize>)]| {
+        let bytes = rows.iter().map(|(_, range)| range.len() + 64).sum();
+        let mut batch = Batch { lines: Vec::with_capacity(bytes), ..Batch::default() };
+        for (line, range) in rows {
+            let row = block.bytes.get(range.clone()).unwrap_or_default();
+            if let Err(stop) = batch.add(*line, row, options, strictness) {
+                batch.stopped = Some((*line, stop));
+                break;
             }
-            batch
-        };
-        self.places.par_chunks(BATCH).map(batch).collect()
-    }
+        }
+        batch
+    };
+    block.rows.par_chunks(BATCH).map(batch).collect()
 }
 
 /// Rows that one thread has cleaned.
@@ -131,23 +117,28 @@ impl Batch {
         options: Options,
         strictness: Strictness,
     ) -> Result<(), Stop> {
-        // One look at the whole row is cheaper than one at each of its texts.
-        let raw = match std::str::from_utf8(row) {
-            Ok(row) => serde_json::from_str(row),
-            Err(_) => serde_json::from_slice(row),
-        };
-        let raw = raw.map_err(Stop::NotJson)?;
+        let raw = parse(row).map_err(Stop::NotJson)?;
         self.rows += 1;
         self.tally.clear();
-        match chat(raw, options, &mut self.tally) {
-            Ok(chat) => {
-                json::write(&mut self.lines, &chat).map_err(Stop::NotJson)?;
-                self.lines.push(b'\n');
-                self.counts.add(&self.tally);
+        match self.clean(raw, options) {
+            Err(Stop::Refused(problem)) if strictness == Strictness::LeaveOut => {
+                self.refused.push((line, problem));
+                Ok(())
             }
-            Err(problem) if strictness == Strictness::Refuse => return Err(Stop::Refused(problem)),
-            Err(problem) => self.refused.push((line, problem)),
+            done => done,
         }
+    }
+
+    fn clean(&mut self, raw: Raw<'_>, options: Options) -> Result<(), Stop> {
+        let mut chat = shape::read(raw, &mut self.tally).map_err(Stop::Refused)?;
+        let clean = Clean::new(&mut chat, options, &mut self.tally).map_err(Stop::Refused)?;
+        json::write(&mut self.lines, &clean).map_err(Stop::NotJson)?;
+        self.lines.push(b'\n');
+        self.counts.add(&self.tally);
         Ok(())
     }
+}
+
+fn parse(row: &[u8]) -> Result<Raw<'_>, serde_json::Error> {
+    serde_json::from_slice(row)
 }

@@ -97,6 +97,22 @@ impl Tally {
         self.0.push(event);
     }
 
+    /// Whose markup the row was in, or was left in it.
+    pub(super) fn family(&self) -> Option<&'static str> {
+        let whole = self.0.iter().find_map(|event| match event {
+            Event::Family(name) => Some(*name),
+            _ => None,
+        });
+        let stray = || {
+            let mut removed = self.0.iter().filter_map(|event| match event {
+                Event::Removed(id) => family::all().get(*id),
+                _ => None,
+            });
+            removed.next().map(|mark| family::FAMILIES[mark.family].name)
+        };
+        whole.or_else(stray)
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,14 +1,14 @@
 //! The shapes in which data sets keep a chat.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::report::{Event, Tally};
-use crate::message::{At, Chat};
+use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
-use crate::{Message, Problem, Role};
+use crate::{Problem, Role};
 
 /// How a row keeps its chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -63,13 +63,13 @@ pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Prob
     };
     notes.note(Event::Shape(shape));
     let tools = match fields.take("tools") {
-        Some(Raw::Array(tools)) => tools.into_iter().map(Value::from).collect(),
+        Some(Raw::Array(tools)) => tools,
         _ => Vec::new(),
     };
     Ok(Chat { messages, tools, meta: fields })
 }
 
-fn conversations(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
+fn conversations<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
     let turns = match fields.take("conversations") {
         Some(Raw::Array(turns)) if !turns.is_empty() => turns,
         other => {
@@ -77,8 +77,7 @@ fn conversations(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
             return Err(Problem::value("conversations", "a list of turns", &found));
         }
     };
-    let mut messages =
-        optional(fields, "system")?.map(Message::system).into_iter().collect::<Vec<_>>();
+    let mut messages = system(fields)?;
     for (index, mut turn) in turns.into_iter().enumerate() {
         // The same message under other names.
         if let Raw::Object(keys) = &mut turn {
@@ -88,63 +87,69 @@ fn conversations(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
                 }
             }
         }
-        messages.push(Message::from_raw(turn, At::item("conversations", index))?);
+        messages.push(Draft::from_raw(turn, At::item("conversations", index))?);
     }
     Ok(messages)
 }
 
-fn alpaca(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
-    let mut messages =
-        optional(fields, "system")?.map(Message::system).into_iter().collect::<Vec<_>>();
+fn alpaca<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
+    let mut messages = system(fields)?;
     let instruction = required(fields, "instruction")?;
     let question = match optional(fields, "input")? {
-        Some(input) => format!("{instruction}\n\n{input}"),
+        Some(input) => format!("{instruction}\n\n{input}").into(),
         None => instruction,
     };
-    messages.extend([Message::user(question), Message::assistant(required(fields, "output")?)]);
+    let answer = required(fields, "output")?;
+    messages.extend([Draft::new(Role::User, question), Draft::new(Role::Assistant, answer)]);
     Ok(messages)
 }
 
-fn prompt_completion(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
+fn prompt_completion<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
     let mut messages = Vec::new();
     for (key, role) in [("prompt", Role::User), ("completion", Role::Assistant)] {
         match fields.take(key) {
             Some(Raw::Array(items)) => {
                 for (index, item) in items.into_iter().enumerate() {
-                    messages.push(Message::from_raw(item, At::item(key, index))?);
+                    messages.push(Draft::from_raw(item, At::item(key, index))?);
                 }
             }
-            other => messages.push(Message::new(role, text(other, key)?)),
+            other => messages.push(Draft::new(role, text(other, key)?)),
         }
     }
     Ok(messages)
 }
 
-fn whole_text(fields: &mut Fields<'_>) -> Result<Vec<Message>, Problem> {
+fn whole_text<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
     let text = required(fields, "text")?;
     if !super::walk::is_conversation(&text) {
         return Err(Problem::new("text", "a conversation in a model's markup", "plain text"));
     }
-    Ok(vec![Message::user(text)])
+    Ok(vec![Draft::new(Role::User, text)])
 }
 
-fn required(fields: &mut Fields<'_>, key: &str) -> Result<String, Problem> {
+/// The system's message, where a shape keeps it under a key of its own.
+fn system<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
+    let text = optional(fields, "system")?;
+    Ok(text.map(|text| Draft::new(Role::System, text)).into_iter().collect())
+}
+
+fn required<'a>(fields: &mut Fields<'a>, key: &str) -> Result<Cow<'a, str>, Problem> {
     text(fields.take(key), key)
 }
 
-fn text(field: Option<Raw<'_>>, key: &str) -> Result<String, Problem> {
+fn text<'a>(field: Option<Raw<'a>>, key: &str) -> Result<Cow<'a, str>, Problem> {
     match field {
-        Some(Raw::Text(text)) => Ok(text.into_owned()),
+        Some(Raw::Text(text)) => Ok(text),
         Some(other) => Err(Problem::value(key, "a text", &other.into())),
         None => Err(Problem::missing(key, "a text")),
     }
 }
 
 /// A text that may be absent, null or empty.
-fn optional(fields: &mut Fields<'_>, key: &str) -> Result<Option<String>, Problem> {
+fn optional<'a>(fields: &mut Fields<'a>, key: &str) -> Result<Option<Cow<'a, str>>, Problem> {
     match fields.take(key) {
         None | Some(Raw::Null) => Ok(None),
-        Some(Raw::Text(text)) => Ok(Some(text.into_owned()).filter(|text| !text.is_empty())),
+        Some(Raw::Text(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
         Some(other) => Err(Problem::value(key, "a text", &other.into())),
     }
 }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::report::{Event, Tally};
 use super::{Options, calls, place_reasoning};
+use crate::draft::{At, Draft};
 use crate::family::{self, Effect, FAMILIES, Found};
-use crate::message::At;
 use crate::problem::quote;
-use crate::{Message, Problem, Role, ToolCall};
+use crate::{Problem, Role, ToolCall};
 
 /// Whether `text` starts with a turn, tokens that open the text and white space aside.
 pub(super) fn is_conversation(text: &str) -> bool {
@@ -32,12 +32,12 @@ pub(super) fn is_conversation(text: &str) -> bool {
 }
 
 /// Takes a whole conversation apart and adds its messages.
-pub(super) fn conversation(
-    text: &str,
+pub(super) fn conversation<'t>(
+    text: &'t str,
     at: At<'_>,
     options: Options,
     notes: &mut Tally,
-    messages: &mut Vec<Message>,
+    messages: &mut Vec<Draft<'t>>,
 ) -> Result<(), Problem> {
     let mut walk = Walk { at, options, notes, family: None, turn: None, messages };
     let mut done = 0;
@@ -66,7 +66,7 @@ struct Walk<'a, 't> {
     /// Whose markup this is: that of the first turn. Turns of other families are words that imitate markup.
     family: Option<usize>,
     turn: Option<Turn<'t>>,
-    messages: &'a mut Vec<Message>,
+    messages: &'a mut Vec<Draft<'t>>,
 }
 
 impl<'t> Walk<'_, 't> {
@@ -75,7 +75,9 @@ impl<'t> Walk<'_, 't> {
             Some(turn) => turn.push(words),
             None if words.trim().is_empty() => {}
             // Before the first turn they are the system's.
-            None if self.family.is_none() => self.messages.push(Message::system(words.trim())),
+            None if self.family.is_none() => {
+                self.messages.push(Draft::new(Role::System, words.trim()))
+            }
             None => {
                 return Err(problem(self.at, "words inside turns only", quote(words.trim())));
             }
@@ -151,12 +153,13 @@ impl<'t> Walk<'_, 't> {
 }
 
 /// Cleans the content of one message whose role is known already.
-pub(super) fn single(
-    message: Message,
+pub(super) fn single<'t>(
+    message: &'t Draft<'_>,
     at: At<'_>,
     options: Options,
     notes: &mut Tally,
-) -> Result<Option<Message>, Problem> {
+) -> Result<Option<Draft<'t>>, Problem> {
+    let message = message.borrow();
     let marked = |text: &str| family::find(text).next().is_some();
     // Most messages hold no markup at all, and keep their white space.
     if !marked(&message.content) && !message.reasoning_content.as_deref().is_some_and(marked) {
@@ -164,9 +167,10 @@ pub(super) fn single(
         return Ok(words.then(|| place_reasoning(message, options)));
     }
     let mut turn = Turn::new(message.role);
-    turn.thought = message.reasoning_content.unwrap_or_default().into();
+    // Not cut out between control tokens like the words, so it may hold some.
+    turn.thought = Cow::Owned(message.reasoning_content.unwrap_or_default().into_owned());
     turn.calls = message.tool_calls;
-    let text = &message.content;
+    let Cow::Borrowed(text) = message.content else { return Ok(None) };
     let mut done = 0;
     for found in family::find(text) {
         turn.push(&text[done.min(found.start)..found.start]);
@@ -174,7 +178,7 @@ pub(super) fn single(
         done = found.end + turn.follow(&found, &text[found.end..], notes);
     }
     turn.push(&text[done..]);
-    Ok(turn.finish(at, options, notes)?.map(|cleaned| Message {
+    Ok(turn.finish(at, options, notes)?.map(|cleaned| Draft {
         name: message.name,
         tool_call_id: message.tool_call_id,
         train: message.train,
@@ -267,12 +271,16 @@ impl<'t> Turn<'t> {
     /// Whether a tool's result may stand here: behind an assistant's call (Gemma 4), or at the start of a turn (Qwen).
     /// Anywhere else the token is a stray, and what follows are words.
     fn may_be_answered(&self) -> bool {
-        if self.role == Role::Assistant { !self.calls.is_empty() } else { !self.has_text() }
+        match self.role {
+            Role::Assistant => !self.calls.is_empty() || self.into == Into::Call,
+            _ => !self.has_text(),
+        }
     }
 
     /// Acts on a control token inside the turn, and returns how much of the text after it to skip.
     fn follow(&mut self, found: &Found, after: &str, notes: &mut Tally) -> usize {
-        if self.outer.is_some() && found.mark.effect == Effect::Other {
+        // Part of the syntax of a tool's result; what is none loses it at the end.
+        if self.role == Role::Tool && found.mark.effect == Effect::Other {
             self.words.to_mut().push_str(found.mark.literal);
         }
         if self.role != Role::Assistant {
@@ -292,7 +300,13 @@ impl<'t> Turn<'t> {
                 }
                 self.into = Into::Words;
             }
-            Effect::Call => self.into = Into::Call,
+            Effect::Call => {
+                // Mistral's calls end where the next one begins.
+                if self.into == Into::Call {
+                    self.end_call();
+                }
+                self.into = Into::Call;
+            }
             Effect::EndCall => self.end_call(),
             // The quotes around a Gemma argument are part of the call's syntax.
             Effect::Other if self.into == Into::Call => {
@@ -307,7 +321,7 @@ impl<'t> Turn<'t> {
     fn end_call(&mut self) {
         let text = std::mem::take(&mut self.call);
         match calls::parse(&text) {
-            Some(call) => self.calls.push(call),
+            Some(calls) => self.calls.extend(calls),
             None => self.words.to_mut().push_str(&text),
         }
         self.into = Into::Words;
@@ -318,16 +332,18 @@ impl<'t> Turn<'t> {
         at: At<'_>,
         options: Options,
         notes: &mut Tally,
-    ) -> Result<Option<Message>, Problem> {
+    ) -> Result<Option<Draft<'t>>, Problem> {
         match self.into {
             Into::Words => {}
             Into::Thought => notes.note(Event::UnclosedReasoning),
             Into::Call => self.end_call(),
         }
-        let result = self.outer.and_then(|_| calls::result(self.words.trim()));
-        let (name, result) = result.unzip();
-        self.words = result.map_or(self.words, Cow::Owned);
-        let words = scrub(self.words, notes);
+        let result = match self.role {
+            Role::Tool => calls::result(self.words.trim()),
+            _ => None,
+        };
+        let calls::Answer { name, call_id, said } = result.unwrap_or_default();
+        let words = scrub(said.map_or(self.words, Cow::Owned), notes);
         let thought = scrub(self.thought, notes);
         if words.is_empty() && self.calls.is_empty() {
             if self.role == Role::Assistant && !self.resumed {
@@ -336,26 +352,31 @@ impl<'t> Turn<'t> {
             }
             return Ok(None);
         }
-        let mut message = Message::new(self.role, words);
+        let mut message = Draft::new(self.role, words);
         message.tool_calls = self.calls;
-        message.name = name;
+        message.name = name.map(Cow::Owned);
+        message.tool_call_id = call_id.map(Cow::Owned);
         message.reasoning_content = Some(thought);
         Ok(Some(place_reasoning(message, options)))
     }
 }
 
-/// Takes out control tokens that only formed when others between their parts were taken out. One pass: after each
-/// character the end of what is kept so far is looked at, so nesting of any depth costs nothing extra.
-fn scrub(text: Cow<'_, str>, notes: &mut Tally) -> String {
-    let text = match text {
+/// Trims a text and takes out control tokens that only formed when others between their parts were taken out.
+fn scrub<'t>(text: Cow<'t, str>, notes: &mut Tally) -> Cow<'t, str> {
+    match text {
         // Still a slice of what was read, so not put together from anything.
-        Cow::Borrowed(text) => return text.trim().to_owned(),
-        Cow::Owned(text) => text,
-    };
-    let text = text.trim();
-    if family::find(text).next().is_none() {
-        return text.to_owned();
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => {
+            let text = strip(&text, notes).unwrap_or(text);
+            Cow::Owned(text.trim().to_owned())
+        }
     }
+}
+
+/// The text without its control tokens, if it has any. One pass: after each character the end of what is kept so far is
+/// looked at, so nesting of any depth costs nothing extra.
+pub(super) fn strip(text: &str, notes: &mut Tally) -> Option<String> {
+    family::find(text).next()?;
     let mut kept = String::with_capacity(text.len());
     for c in text.chars() {
         kept.push(c);
@@ -364,5 +385,5 @@ fn scrub(text: Cow<'_, str>, notes: &mut Tally) -> String {
             notes.note(Event::Removed(mark.id));
         }
     }
-    kept.trim().to_owned()
+    Some(kept)
 }

@@ -1,0 +1,259 @@
+//! Conversations as they stand in their rows: texts are borrowed, other keys are kept in their order.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::raw::{Fields, Raw};
+use crate::{Conversation, Message, Problem, Role, ToolCall};
+
+pub(crate) const ROLES: &str = "one of system, user, assistant, tool";
+
+/// A [`Message`] whose texts are slices of its row where nothing had to be put together.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Draft<'a> {
+    pub(crate) role: Role,
+    pub(crate) content: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_content: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_call_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) train: Option<bool>,
+}
+
+impl<'a> Draft<'a> {
+    /// A message with words and nothing else.
+    pub(crate) fn new(role: Role, content: impl Into<Cow<'a, str>>) -> Self {
+        Draft {
+            role,
+            content: content.into(),
+            reasoning_content: None,
+            tool_calls: Vec::new(),
+            name: None,
+            tool_call_id: None,
+            train: None,
+        }
+    }
+
+    /// The same message, its texts borrowed from this one.
+    pub(crate) fn borrow(&'a self) -> Self {
+        let borrow = |text: &'a Option<Cow<'_, str>>| text.as_deref().map(Cow::Borrowed);
+        Draft {
+            role: self.role,
+            content: Cow::Borrowed(&self.content),
+            reasoning_content: borrow(&self.reasoning_content),
+            tool_calls: self.tool_calls.clone(),
+            name: borrow(&self.name),
+            tool_call_id: borrow(&self.tool_call_id),
+            train: self.train,
+        }
+    }
+
+    /// Reads a message; `at` is where it stands in its row, for the error.
+    pub(crate) fn from_raw(raw: Raw<'a>, at: At<'_>) -> Result<Self, Problem> {
+        let mut fields = match raw {
+            Raw::Object(fields) => fields,
+            other => {
+                let expected = "an object with `role` and `content`";
+                return Err(Problem::value(at.to_string(), expected, &other.into()));
+            }
+        };
+        let role = match fields.take("role") {
+            Some(Raw::Text(name)) => Role::parse(&name)
+                .ok_or_else(|| Problem::new(format!("{at}.role"), ROLES, format!("{name:?}")))?,
+            Some(other) => return Err(Problem::value(format!("{at}.role"), ROLES, &other.into())),
+            None => return Err(Problem::missing(format!("{at}.role"), ROLES)),
+        };
+        let tool_calls = tool_calls(fields.take("tool_calls"), at)?;
+        let content = match fields.take("content") {
+            Some(value) => content(value, at, !tool_calls.is_empty())?,
+            None if !tool_calls.is_empty() => Cow::default(),
+            None => return Err(Problem::missing(format!("{at}.content"), "a text")),
+        };
+        // `weight` is the same wish in OpenAI's fine-tuning files.
+        let train = match (fields.take("train"), fields.take("weight")) {
+            (None | Some(Raw::Null), None | Some(Raw::Null)) => None,
+            (Some(Raw::Bool(train)), _) => Some(train),
+            (None, Some(Raw::Number(weight))) => Some(weight.as_f64() != Some(0.0)),
+            (Some(other), _) | (None, Some(other)) => {
+                return Err(Problem::value(format!("{at}.train"), "true or false", &other.into()));
+            }
+        };
+        Ok(Draft {
+            role,
+            content,
+            reasoning_content: text(&mut fields, "reasoning_content", at)?,
+            tool_calls,
+            name: text(&mut fields, "name", at)?,
+            tool_call_id: text(&mut fields, "tool_call_id", at)?,
+            train,
+        })
+    }
+}
+
+impl From<Draft<'_>> for Message {
+    fn from(draft: Draft<'_>) -> Self {
+        Message {
+            role: draft.role,
+            content: draft.content.into_owned(),
+            reasoning_content: draft.reasoning_content.map(Cow::into_owned),
+            tool_calls: draft.tool_calls,
+            name: draft.name.map(Cow::into_owned),
+            tool_call_id: draft.tool_call_id.map(Cow::into_owned),
+            train: draft.train,
+        }
+    }
+}
+
+/// A [`Conversation`] as it stands in its row.
+#[derive(Debug)]
+pub(crate) struct Chat<'a> {
+    pub(crate) messages: Vec<Draft<'a>>,
+    pub(crate) tools: Vec<Raw<'a>>,
+    pub(crate) meta: Fields<'a>,
+}
+
+impl<'a> Chat<'a> {
+    pub(crate) fn from_fields(mut fields: Fields<'a>) -> Result<Self, Problem> {
+        let messages = match fields.take("messages") {
+            Some(Raw::Array(items)) => items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| Draft::from_raw(item, At::item("messages", index)))
+                .collect::<Result<Vec<_>, _>>()?,
+            Some(other) => {
+                return Err(Problem::value("messages", "an array of messages", &other.into()));
+            }
+            None => return Err(Problem::missing("messages", "an array of messages")),
+        };
+        if messages.is_empty() {
+            return Err(Problem::new("messages", "at least one message", "an empty array"));
+        }
+        let tools = match fields.take("tools") {
+            None | Some(Raw::Null) => Vec::new(),
+            Some(Raw::Array(tools)) => tools,
+            Some(other) => {
+                return Err(Problem::value("tools", "an array of declarations", &other.into()));
+            }
+        };
+        Ok(Chat { messages, tools, meta: fields })
+    }
+}
+
+impl From<Chat<'_>> for Conversation {
+    fn from(chat: Chat<'_>) -> Self {
+        Conversation {
+            messages: chat.messages.into_iter().map(Message::from).collect(),
+            tools: chat.tools.into_iter().map(Value::from).collect(),
+            meta: chat.meta.into(),
+        }
+    }
+}
+
+/// A place in a row, spelled out only where an error names it: `messages`, or one of its items.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    list: &'a str,
+    index: Option<usize>,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn list(list: &'a str) -> Self {
+        At { list, index: None }
+    }
+
+    pub(crate) fn item(list: &'a str, index: usize) -> Self {
+        At { list, index: Some(index) }
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "{}[{index}]", self.list),
+            None => f.write_str(self.list),
+        }
+    }
+}
+
+/// The words of a message: a text, or the list of text parts some programs write. `null` is common beside tool calls.
+fn content<'a>(raw: Raw<'a>, at: At<'_>, may_be_null: bool) -> Result<Cow<'a, str>, Problem> {
+    match raw {
+        Raw::Text(text) => Ok(text),
+        Raw::Null if may_be_null => Ok(Cow::default()),
+        Raw::Array(parts) => {
+            let mut text = String::new();
+            for (index, part) in parts.into_iter().enumerate() {
+                let part = Value::from(part);
+                match (part.get("type").and_then(Value::as_str), part.get("text")) {
+                    (Some("text"), Some(Value::String(words))) => text.push_str(words),
+                    _ => {
+                        let at = format!("{at}.content[{index}]");
+                        return Err(Problem::value(at, "a text part", &part));
+                    }
+                }
+            }
+            Ok(text.into())
+        }
+        other => Err(Problem::value(format!("{at}.content"), "a text", &other.into())),
+    }
+}
+
+fn text<'a>(
+    fields: &mut Fields<'a>,
+    key: &str,
+    at: At<'_>,
+) -> Result<Option<Cow<'a, str>>, Problem> {
+    match fields.take(key) {
+        None | Some(Raw::Null) => Ok(None),
+        Some(Raw::Text(text)) => Ok(Some(text)),
+        Some(other) => Err(Problem::value(format!("{at}.{key}"), "a text", &other.into())),
+    }
+}
+
+fn tool_calls(raw: Option<Raw<'_>>, at: At<'_>) -> Result<Vec<ToolCall>, Problem> {
+    match raw {
+        None | Some(Raw::Null) => Ok(Vec::new()),
+        Some(Raw::Array(calls)) => calls
+            .into_iter()
+            .enumerate()
+            .map(|(index, call)| tool_call(call.into(), &format!("{at}.tool_calls[{index}]")))
+            .collect(),
+        Some(other) => {
+            Err(Problem::value(format!("{at}.tool_calls"), "an array of calls", &other.into()))
+        }
+    }
+}
+
+/// Reads `{"id", "type", "function": {"name", "arguments"}}`, or the inner object alone. Llama 3 calls the arguments
+/// `parameters`.
+pub(crate) fn tool_call(mut value: Value, at: &str) -> Result<ToolCall, Problem> {
+    let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
+    if let Some(function) = value.get_mut("function") {
+        value = function.take();
+    }
+    let name = match value.get_mut("name").map(Value::take) {
+        Some(Value::String(name)) => name,
+        Some(other) => return Err(Problem::value(format!("{at}.name"), "a text", &other)),
+        None => return Err(Problem::missing(format!("{at}.name"), "the function's name")),
+    };
+    let key = if value.get("arguments").is_some() { "arguments" } else { "parameters" };
+    let arguments = match value.get_mut(key).map(Value::take) {
+        None | Some(Value::Null) => Value::Object(Map::new()),
+        Some(Value::String(text)) => arguments(text),
+        Some(arguments) => arguments,
+    };
+    Ok(ToolCall { id, name, arguments })
+}
+
+/// OpenAI writes the object of arguments as text; what is none stays text.
+pub(crate) fn arguments(text: String) -> Value {
+    serde_json::from_str(&text).map_or(Value::String(text), Value::Object)
+}

@@ -1,0 +1,155 @@
+//! Files that are not what they should be: refused with the place, nothing half-written, and by every reader alike.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use chat_format::clean::{self, Options, Strictness};
+use chat_format::jsonl;
+
+const GOOD: &str = r#"{"messages":[{"role":"user","content":"q"}]}"#;
+
+/// What the two readers say about a file.
+fn refusals(folder: &Path, bytes: &[u8]) -> [String; 2] {
+    let (input, output) = (folder.join("raw"), folder.join("clean.jsonl"));
+    fs::write(&input, bytes).unwrap();
+    let converted = clean::convert(&input, &output, Options::default(), Strictness::LeaveOut);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing half-written");
+    let read = jsonl::Reader::open(&input).and_then(|rows| rows.collect::<Result<Vec<_>, _>>());
+    [converted.unwrap_err().to_string(), read.unwrap_err().to_string()]
+}
+
+#[test]
+fn what_is_not_json_is_refused_with_line_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = "[".repeat(200);
+    let text = |inside: &[u8]| [b"{\"text\": \"", inside, b"\"}"].concat();
+    // The row, and the column behind what is wrong.
+    let cases: [(&[u8], u64, &str); 20] = [
+        (b"{", 1, "EOF"),
+        (b"{\"a\": 1,}", 9, "trailing comma"),
+        (b"{\"a\": 01}", 8, "invalid number"),
+        (b"{\"a\": 1e999}", 11, "number out of range"),
+        (b"{\"a\": -}", 8, "invalid number"),
+        (b"{\"a\": NaN}", 7, "expected value"),
+        (b"{\"a\" 1}", 6, "expected `:`"),
+        (b"{\"a\": 1 \"b\": 2}", 9, "expected `,`"),
+        (b"{'a': 1}", 2, "key must be a string"),
+        (b"{a: 1}", 2, "key must be a string"),
+        (b"{\"a\": tru}", 10, "expected ident"),
+        (b"{} x", 4, "trailing characters"),
+        (b"{\"a\": \"b", 8, "EOF while parsing a string"),
+        (&text(b"a\tb"), 12, "control character"),
+        (&text(b"\\x"), 12, "invalid escape"),
+        (&text(b"\\u12"), 16, "invalid escape"),
+        (&text(b"\\ud800"), 17, "unexpected end of hex escape"),
+        (&text(b"\\udc00 low"), 16, "surrogate"),
+        (&text(b"caf\xe9"), 14, "invalid unicode"),
+        (deep.as_bytes(), 128, "recursion limit"),
+    ];
+    let mut wrong = Vec::new();
+    for (row, column, reason) in cases {
+        let shown = String::from_utf8_lossy(row);
+        let file = [GOOD.as_bytes(), b"\n\n", row, b"\n", GOOD.as_bytes(), b"\n"].concat();
+        let place = format!("raw:3:{column}: expected JSON: ");
+        for refusal in refusals(folder.path(), &file) {
+            if !refusal.contains(&place) || !refusal.contains(reason) {
+                wrong.push(format!("{shown}: {refusal}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = GOOD.encode_utf16();
+    for utf16 in [
+        [&[0xff, 0xfe][..], &units.clone().flat_map(u16::to_le_bytes).collect::<Vec<_>>()].concat(),
+        [&[0xfe, 0xff][..], &units.clone().flat_map(u16::to_be_bytes).collect::<Vec<_>>()].concat(),
+    ] {
+        for refusal in refusals(folder.path(), &utf16) {
+            assert!(refusal.contains("raw:1:1: expected JSON: it is UTF-16"), "{refusal}");
+        }
+    }
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn zstd(text: &str) -> Vec<u8> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    compress_to_vec(text.as_bytes(), CompressionLevel::Fastest)
+}
+
+/// Rows that do not shrink to nothing.
+fn rows(count: u32) -> String {
+    let word = |n: u32| n.wrapping_mul(2_654_435_761) ^ (n << 7);
+    let row = |n| {
+        format!(
+            "{{\"messages\":[{{\"role\":\"user\",\"content\":\"{} {}\"}}]}}\n",
+            word(n),
+            word(n + 1)
+        )
+    };
+    (0..count).map(row).collect()
+}
+
+#[test]
+fn damaged_archives_say_how_far_they_could_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = rows(20_000);
+    for (format, whole) in [("gzip", gzip(&text)), ("zstd", zstd(&text))] {
+        let cut = whole[..whole.len() * 2 / 3].to_vec();
+        // The checksum at the end notices what decodes all the same.
+        let (mut flipped, last) = (whole.clone(), whole.len() - 2);
+        flipped[last] ^= 1;
+        let garbage = [&whole[..], b"and more"].concat();
+        for damaged in [cut, flipped, garbage] {
+            for refusal in refusals(folder.path(), &damaged) {
+                let (place, rest) =
+                    refusal.split_once(&format!(": damaged {format} after ")).expect(&refusal);
+                let line: u64 = place.rsplit(':').nth(1).unwrap().parse().unwrap();
+                let bytes: usize = rest.split_once(" bytes of text: ").unwrap().0.parse().unwrap();
+                assert!(bytes <= text.len(), "{refusal}");
+                let lines = text.as_bytes()[..bytes].iter().filter(|&&byte| byte == b'\n').count();
+                assert!(line <= lines as u64 + 1, "{refusal}");
+            }
+        }
+        fs::write(folder.path().join("raw"), &whole).unwrap();
+        let read = jsonl::Reader::open(folder.path().join("raw")).unwrap().count();
+        assert_eq!(read, 20_000, "{format}");
+    }
+}
+
+#[test]
+fn frames_that_only_note_sizes_are_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("raw");
+    let note = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+    let (first, second) = (zstd(&rows(2)), zstd(&rows(3)));
+    fs::write(&path, [&first[..], &note, &second, &note].concat()).unwrap();
+    assert_eq!(jsonl::Reader::open(&path).unwrap().map(Result::unwrap).count(), 5);
+}
+
+/// Rows longer than a block, line ends of either kind, blank lines anywhere, no line end at the end.
+#[test]
+fn rows_come_out_whole_whatever_their_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("raw"), folder.path().join("clean.jsonl"));
+    let lengths = [1, 5 << 20, 70_000, 3, 9 << 20, 12];
+    let row = |&length: &usize| {
+        format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{}\"}}]}}", "x".repeat(length))
+    };
+    let text = lengths.iter().map(row).collect::<Vec<_>>().join("\r\n \n\n");
+    fs::write(&input, format!("\u{feff}\n{text}")).unwrap();
+    let report = clean::convert(&input, &output, Options::default(), Strictness::Refuse).unwrap();
+    assert_eq!(report.rows, lengths.len() as u64);
+    let read = jsonl::Reader::open(&output).unwrap().conversations();
+    let found: Vec<usize> = read.map(|chat| chat.unwrap().messages[0].content.len()).collect();
+    assert_eq!(found, lengths);
+}
