@@ -16,7 +16,7 @@ pub const JOURNAL_VERSION: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Entry {
-    /// The night's first line.
+    /// The night's first line; again if, before its exam, another champion was chosen by hand.
     NightBegun {
         /// The night's id, which is also its folder's name.
         night: String,
@@ -69,8 +69,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, empty if there is none. A torn last line, which a crash in the
-    /// middle of a write leaves, is cut off; any other damage is an error.
+    /// Opens the journal at `path`, empty if there is none. A torn or broken last line, which a crash
+    /// in the middle of a write leaves, is cut off; any other damage is an error.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let bytes = match fs::read(&path) {
@@ -84,12 +84,23 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = torn.len(), "dropped a torn journal line");
             cut(&path, whole)?;
         }
-        let entries = lines
-            .split(|&byte| byte == b'\n')
-            .enumerate()
-            .filter(|(_, line)| !line.is_empty())
-            .map(|(index, line)| parse(&path, index + 1, line))
-            .collect::<Result<_>>()?;
+        let mut entries = Vec::new();
+        let mut read = 0;
+        for (index, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            match parse(&path, index + 1, line.trim_ascii_end()) {
+                _ if line == b"\n" => {}
+                Ok(entry) => entries.push(entry),
+                // What a power cut left of the last write. Whatever it was about is done again.
+                Err(Error::Record { expected: ENTRY, found, .. })
+                    if index > 0 && read + line.len() == lines.len() =>
+                {
+                    tracing::warn!(path = %path.display(), found, "dropped a broken journal line");
+                    cut(&path, read)?;
+                }
+                Err(error) => return Err(error),
+            }
+            read += line.len();
+        }
         Ok(Self { path, entries })
     }
 
@@ -122,6 +133,21 @@ impl Journal {
         self.entries.iter().any(|entry| matches!(entry, Entry::NightFinished))
     }
 
+    /// Whom the night's candidate has to beat, `Some(None)` being the base model; `None` before the
+    /// night began.
+    pub fn champion(&self) -> Option<Option<Digest>> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::NightBegun { champion, .. } => Some(*champion),
+            _ => None,
+        })
+    }
+
+    /// Whether `stage` ever finished.
+    pub fn has_finished(&self, stage: StageName) -> bool {
+        let is = |e: &Entry| matches!(e, Entry::StageFinished { stage: s, .. } if *s == stage);
+        self.entries.iter().any(is)
+    }
+
     /// Digest of the input that `stage` last began to work on.
     pub fn last_begun(&self, stage: StageName) -> Option<Digest> {
         self.entries.iter().rev().find_map(|entry| match entry {
@@ -148,6 +174,8 @@ impl Journal {
     }
 }
 
+const ENTRY: &str = "a journal entry";
+
 fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
     let refuse = |expected, found| Error::Record {
         path: path.to_path_buf(),
@@ -159,13 +187,11 @@ fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
     struct Version {
         v: u32,
     }
-    let Version { v } =
-        serde_json::from_slice(line).map_err(|e| refuse("a journal entry", e.to_string()))?;
+    let Version { v } = serde_json::from_slice(line).map_err(|e| refuse(ENTRY, e.to_string()))?;
     if v != JOURNAL_VERSION {
         return Err(refuse("a journal of version 1", format!("version {v}")));
     }
-    let line: Line =
-        serde_json::from_slice(line).map_err(|e| refuse("a journal entry", e.to_string()))?;
+    let line: Line = serde_json::from_slice(line).map_err(|e| refuse(ENTRY, e.to_string()))?;
     Ok(line.entry)
 }
 
@@ -240,6 +266,22 @@ mod tests {
         journal.append(begun("b")).unwrap();
         assert!(journal.finished(StageName::Train, key("a")).is_none());
         assert_eq!(journal.last_begun(StageName::Train), Some(key("b")));
+    }
+
+    #[test]
+    fn a_broken_last_line_is_cut_off_and_one_before_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        written(&path);
+        let whole = fs::read(&path).unwrap();
+        for tail in [&b"\0\0\0\0\n"[..], b"{\"v\":1}\n", b"\xff\xfe\n"] {
+            fs::write(&path, [&whole, tail].concat()).unwrap();
+            assert_eq!(Journal::open(&path).unwrap().entries().len(), 3);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+            fs::write(&path, [&whole, tail, &whole].concat()).unwrap();
+            let message = Journal::open(&path).unwrap_err().to_string();
+            assert!(message.contains("journal.jsonl:4"), "{message}");
+        }
     }
 
     #[test]

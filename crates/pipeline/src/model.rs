@@ -20,10 +20,7 @@ pub(crate) struct BaseModel {
 impl BaseModel {
     /// Finds the model, fetching the demo's if need be, and takes its digest.
     pub fn locate(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<Self> {
-        let path = match source {
-            ModelSource::Path(path) => path.clone(),
-            ModelSource::Demo => fetch::demo_model(&mut |p| on_fetch(p.bytes, p.total))?,
-        };
+        let path = path_of(source, on_fetch)?;
         let sha256 = match path.is_dir() {
             true => folder_digest(&path)?,
             false => durable::sha256_file(&path)?,
@@ -31,10 +28,24 @@ impl BaseModel {
         Ok(Self { sha256, path })
     }
 
+    /// Finds the model without reading it: its digest is that of its path, which is enough for a
+    /// rehearsal and for nothing else.
+    pub fn unread(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+        let path = path_of(source, on_fetch)?;
+        Ok(Self { sha256: durable::digest(path.as_os_str().as_encoded_bytes()), path })
+    }
+
     /// The model's name: that of its file or folder.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
     }
+}
+
+fn path_of(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<PathBuf> {
+    Ok(match source {
+        ModelSource::Path(path) => path.clone(),
+        ModelSource::Demo => fetch::demo_model(&mut |p| on_fetch(p.bytes, p.total))?,
+    })
 }
 
 /// Digest of the `sha256sum` listing of a folder's files, sub-folders left out.

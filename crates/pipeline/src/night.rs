@@ -78,19 +78,22 @@ impl Night {
         &self.dir
     }
 
-    /// Opens a night's journal, and writes its first line if it has none.
+    /// Opens a night's journal, and takes down whom its candidate has to beat: whoever serves when
+    /// the night begins, or who serves now if that changed by hand before anybody sat the exam.
     fn open(config: NightConfig, home: Home, night: NightId, lock: Lock) -> Result<Self> {
         let dir = night.dir(&home);
         private_dir(&dir)?;
         let mut journal = night.journal(&home)?;
         let resumed = !journal.is_empty();
-        if !resumed {
-            let champion = Registry::new(&home).state()?.champion;
-            journal.append(Entry::NightBegun { night: night.id.clone(), champion })?;
-        }
-        let champion = match journal.entries().first() {
-            Some(Entry::NightBegun { champion, .. }) => *champion,
-            _ => None,
+        let serving = Registry::new(&home).state()?.champion;
+        let champion = match journal.champion() {
+            Some(champion) if champion == serving || journal.has_finished(StageName::Exam) => {
+                champion
+            }
+            _ => {
+                journal.append(Entry::NightBegun { night: night.id.clone(), champion: serving })?;
+                serving
+            }
         };
         Ok(Self { config, home, id: night.id, dir, champion, resumed, journal, _lock: lock })
     }

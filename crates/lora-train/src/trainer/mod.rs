@@ -112,18 +112,12 @@ impl Trainer {
             Start::Resume => folder.newest()?,
         };
         let mut optimizer = Optimizer::new(&config);
-        let load = Load::new(
-            &data.train,
-            config.batch_size * config.grad_accumulation_steps,
-            data.valid.as_ref(),
-        );
-        let costs = Costs { model: &model, layout: &layout, optimizer: &optimizer, load };
         let identity = Identity {
             config: serde_json::to_value(&config).map_err(Error::Json)?,
             data: digest(&data),
             plan: match &saved {
                 Some((_, saved)) => saved.position.identity.plan.clone(),
-                None => Plan::new(&config, &costs)?,
+                None => plan(&model, &config, &data, &layout)?,
             },
         };
         let (factors, position) = match saved {
@@ -161,6 +155,15 @@ impl Trainer {
             factors,
             position,
         })
+    }
+
+    /// How a run would be done. No weights are read: a model opened as
+    /// [`Streamed`](models::WeightResidency::Streamed) may be larger than the memory.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the smallest `nightshift.memory_limit` that would do.
+    pub fn plan(model: &Model, config: &TrainConfig, data: &Data) -> Result<metrics::WorkPlan> {
+        Ok(plan(model, config, data, &Layout::new(config, model)?)?.summary())
     }
 
     /// Trains until the end, or until `observer`, the clock or the validation loss end it.
@@ -345,6 +348,13 @@ impl Trainer {
         numbers.dedup();
         numbers
     }
+}
+
+fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Result<Plan> {
+    let rows = config.batch_size * config.grad_accumulation_steps;
+    let load = Load::new(&data.train, rows, data.valid.as_ref());
+    let optimizer = Optimizer::new(config);
+    Plan::new(config, &Costs { model, layout, optimizer: &optimizer, load })
 }
 
 /// Break if either does.

@@ -56,7 +56,11 @@ impl Shelf {
     pub fn store(&self, dir: &Path, adapter: Digest) -> Result<()> {
         let place = self.folder(adapter);
         if place.exists() {
-            return self.intact(adapter).map(drop);
+            match self.intact(adapter) {
+                Ok(_) => return Ok(()),
+                Err(error) => tracing::warn!("replaced by a sound copy: {error}"),
+            }
+            self.delete(adapter)?;
         }
         let shelf = &self.root;
         let draft = shelf.join(format!(".tmp-{adapter}"));
@@ -93,6 +97,9 @@ impl Shelf {
     /// Deletes an adapter. It loses its name first, so that none is ever half there.
     pub fn delete(&self, adapter: Digest) -> Result<()> {
         let (place, waste) = (self.folder(adapter), self.root.join(format!(".tmp-{adapter}")));
+        if waste.exists() {
+            fs::remove_dir_all(&waste).map_err(io_error(&waste, "delete"))?;
+        }
         fs::rename(&place, &waste).map_err(io_error(&place, "delete"))?;
         fs::remove_dir_all(&waste).map_err(io_error(&waste, "delete"))
     }

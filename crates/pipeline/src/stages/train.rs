@@ -132,7 +132,7 @@ impl Stage for Train<'_> {
             _ if outcome.step == 0 => return Err(desk.out_of_time()),
             (Ending::TimeBudget | Ending::Stopped, ..) => TrainingEnd::Deadline,
         };
-        trained(desk, updates, end)
+        Trained::of(desk.night(), desk.dir(), updates, end)
     }
 
     fn artefacts(output: &Trained) -> Vec<&Artefact> {
@@ -159,6 +159,35 @@ impl Stage for Train<'_> {
 }
 
 impl Trained {
+    /// Takes down what a trainer left in `dir`, a folder of the night's.
+    pub fn of(night: &Path, dir: &Path, planned: u64, end: TrainingEnd) -> Result<Self> {
+        let names = ["adapter_config.json", "adapters.safetensors", "metrics.jsonl"];
+        let paths = names.map(|name| dir.join(name));
+        forget_paths(&paths[0])?;
+        let files =
+            paths.iter().map(|path| Artefact::of(night, path)).collect::<Result<Vec<_>>>()?;
+        let records = read_records(&paths[2])?;
+        let updates: Vec<&Update> = records.iter().filter_map(as_update).collect();
+        let sum = |of: fn(&Update) -> u64| updates.iter().map(|update| of(update)).sum();
+        let most = |of: fn(&Update) -> u64| updates.iter().map(|u| of(u)).max().unwrap_or_default();
+        let relative = |path: &Path| path.strip_prefix(night).unwrap_or(path).to_path_buf();
+        Ok(Self {
+            folder: relative(dir),
+            adapter: adapter_digest(dir)?,
+            files,
+            metrics: relative(&paths[2]),
+            losses: losses(&records),
+            updates: updates.len() as u64,
+            planned,
+            end,
+            processed_tokens: sum(|u| u.processed_tokens),
+            trained_tokens: sum(|u| u.trained_tokens),
+            seconds: updates.iter().map(|u| u.seconds).sum(),
+            peak_memory_bytes: most(|u| u.peak_memory_bytes),
+            rss_bytes: most(|u| u.rss_bytes),
+        })
+    }
+
     /// Tokens per second through the model, over the time of the updates.
     pub fn processed_per_second(&self) -> f64 {
         self.processed_tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
@@ -274,34 +303,6 @@ fn forget_paths(path: &Path) -> Result<()> {
         settings.shift_remove(key);
     }
     Ok(durable::write_json(path, &settings)?)
-}
-
-/// Takes down what the trainer left in the stage's folder.
-fn trained(desk: &Desk<'_>, planned: u64, end: TrainingEnd) -> Result<Trained> {
-    let names = ["adapter_config.json", "adapters.safetensors", "metrics.jsonl"];
-    let paths = names.map(|name| desk.dir().join(name));
-    forget_paths(&paths[0])?;
-    let files = paths.iter().map(|path| desk.artefact(path)).collect::<Result<Vec<_>>>()?;
-    let records = read_records(&paths[2])?;
-    let updates: Vec<&Update> = records.iter().filter_map(as_update).collect();
-    let sum = |of: fn(&Update) -> u64| updates.iter().map(|update| of(update)).sum();
-    let most = |of: fn(&Update) -> u64| updates.iter().map(|u| of(u)).max().unwrap_or_default();
-    let relative = |path: &Path| path.strip_prefix(desk.night()).unwrap_or(path).to_path_buf();
-    Ok(Trained {
-        folder: relative(desk.dir()),
-        adapter: adapter_digest(desk.dir())?,
-        files,
-        metrics: relative(&paths[2]),
-        losses: losses(&records),
-        updates: updates.len() as u64,
-        planned,
-        end,
-        processed_tokens: sum(|u| u.processed_tokens),
-        trained_tokens: sum(|u| u.trained_tokens),
-        seconds: updates.iter().map(|u| u.seconds).sum(),
-        peak_memory_bytes: most(|u| u.peak_memory_bytes),
-        rss_bytes: most(|u| u.rss_bytes),
-    })
 }
 
 fn losses(records: &[Record]) -> Losses {
