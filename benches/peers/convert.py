@@ -1,6 +1,7 @@
 """Turns a quantized Llama GGUF into a folder that mlx_lm opens, bit for bit the same weights.
 
     python convert.py model.gguf out/
+    python convert.py --dense model.gguf out/     dequantized to f32, as transformers reads it
 
 GGUF's Q4_1 and Q8_0 are MLX's affine quantization in groups of 32. Llama GGUFs have the rows of
 Q and K permuted for interleaved rotary embeddings, which mlx_lm calls `rope_traditional`.
@@ -50,7 +51,29 @@ def quantization_of(weights):
     return {"group_size": 32, "bits": common, **others}
 
 
-def convert(source, target):
+def dequantized(weights, config):
+    """Plain f32 matrices, rows of Q and K back in the order of the original checkpoint."""
+    dense = {}
+    for name, array in weights.items():
+        module, part = name.rsplit(".", 1)
+        if part != "weight":
+            continue
+        if f"{module}.scales" in weights:
+            scales, biases = weights[f"{module}.scales"], weights[f"{module}.biases"]
+            bits = array.shape[-1] // scales.shape[-1]  # 32-bit words of 32 weights
+            array = mx.dequantize(array, scales, biases, group_size=32, bits=bits)
+        for projection, heads in [
+            ("q_proj", config["num_attention_heads"]),
+            ("k_proj", config["num_key_value_heads"]),
+        ]:
+            if module.endswith(projection):
+                columns = array.shape[-1]
+                array = array.reshape(heads, -1, 2, columns).swapaxes(1, 2).reshape(-1, columns)
+        dense[name] = array.astype(mx.float32)
+    return dense
+
+
+def convert(source, target, dense=False):
     raw, meta = mx.load(str(source), return_metadata=True)
     weights = {renamed(name): array for name, array in raw.items() if name != "rope_freqs.weight"}
     number = lambda key: meta[f"llama.{key}"].item()
@@ -66,12 +89,17 @@ def convert(source, target):
         "rope_theta": number("rope.freq_base"),
         "rope_traditional": True,
         "tie_word_embeddings": "lm_head.weight" not in weights,
-        "quantization": quantization_of(weights),
     }
+    if dense:
+        weights = dequantized(weights, config)
+        config |= {"architectures": ["LlamaForCausalLM"], "rope_traditional": False}
+    else:
+        config["quantization"] = quantization_of(weights)
     target.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    *options, source, target = sys.argv[1:]
+    convert(Path(source), Path(target), dense=options == ["--dense"])

@@ -3,14 +3,20 @@
 #
 #   benches/peers/peers.sh parity              make the golden updates anew and compare ours
 #   benches/peers/peers.sh throughput MODEL    a table: ours beside mlx_lm.lora
+#   benches/peers/peers.sh peft MODEL          a table: ours beside torch and PEFT
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# An environment of this name with what these requirements ask for.
+environment() {
+  local folder="target/$1" wanted="benches/peers/$2"
+  if ! cmp -s "$wanted" "$folder/requirements.txt"; then
+    python3 -m venv --clear "$folder"
+    "$folder/bin/python" -m pip install --quiet --requirement "$wanted"
+    cp "$wanted" "$folder/requirements.txt"
+  fi
+}
 python=target/peers/bin/python
-if ! cmp -s benches/peers/requirements.txt target/peers/requirements.txt; then
-  python3 -m venv --clear target/peers
-  "$python" -m pip install --quiet --requirement benches/peers/requirements.txt
-  cp benches/peers/requirements.txt target/peers/
-fi
+environment peers requirements.txt
 case "${1:-}" in
   parity)
     "$python" fixtures/golden/mlx_lm/parity.py
@@ -19,8 +25,13 @@ case "${1:-}" in
   throughput)
     "$python" benches/peers/throughput.py --model "${2:?the path of a Llama .gguf}" "${@:3}"
     ;;
+  peft)
+    environment peers-torch requirements-torch.txt
+    "$python" benches/peers/throughput.py --model "${2:?the path of a Llama .gguf}" \
+      --torch-python target/peers-torch/bin/python "${@:3}"
+    ;;
   *)
-    sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,11 +1,14 @@
-"""Ours beside mlx_lm.lora on the same rows, the same 4-bit weights and the same machine.
+"""Ours beside a peer on the same rows, the same 4-bit weights and the same machine.
 
     python throughput.py --model SmolLM2-135M-Instruct.Q4_1.gguf
+    python throughput.py --model SmolLM2-135M-Instruct.Q4_1.gguf --torch-python PYTHON
 
 Run it in the environment that peers.sh makes. Rank 8 on every linear layer of every decoder layer,
-one row a micro-step, sixteen an update, Adam, the loss on answers only. Speeds are medians: of
-ours over updates, of mlx_lm's over micro-steps, so that its compilations do not count. Tokens are
-real ones; padding is not counted for it, nor held against it in the loss.
+sixteen rows an update, Adam, the loss on answers only. The peer is mlx_lm.lora, one row a
+micro-step; or, with the interpreter of an environment that has it, torch and PEFT on the
+dequantized weights in f32, in padded batches of four. Speeds are medians: over updates, and of
+mlx_lm's over micro-steps, so that its compilations do not count. Tokens are real ones; padding is
+not counted as work.
 """
 
 import argparse
@@ -92,16 +95,28 @@ def mlx_lm(model, work, iters):
     return json.loads(output) | {"peak_rss_bytes": rss}
 
 
+def peft(model, work, python, updates):
+    convert.convert(model, work / "dense", dense=True)
+    command = [python, HERE / "train_peft.py", "--model", work / "dense", "--rows", work / "tokens.jsonl"]
+    output, _ = measured([*map(str, command), "--updates", str(updates)])
+    return json.loads(output)
+
+
 def table(results):
     print("| | processed tokens/s | trained tokens/s | MLX peak | process peak | loss of the first rows |")
     print("|---|---|---|---|---|---|")
+    size = lambda bytes: f"{bytes / 1e9:.2f} GB" if bytes else "-"
     for name, r in results.items():
         print(
             f"| {name} | {r['processed_tokens_per_second']:.1f} | {r['trained_tokens_per_second']:.1f} "
-            f"| {r['peak_memory_bytes'] / 1e9:.2f} GB | {r['peak_rss_bytes'] / 1e9:.2f} GB | {r['loss']:.4f} |"
+            f"| {size(r['peak_memory_bytes'])} | {size(r['peak_rss_bytes'])} | {r['loss']:.4f} |"
         )
-    speeds = [r["processed_tokens_per_second"] for r in results.values()]
-    print(f"\nOurs is {speeds[0] / speeds[1]:.1f} times as fast.")
+    ours, theirs = results.values()
+    ratio = lambda key: ours[key] / theirs[key]
+    print(
+        f"\nOurs is {ratio('processed_tokens_per_second'):.2f} times as fast, "
+        f"in {100 * ratio('peak_rss_bytes'):.0f} % of its memory."
+    )
 
 
 def main():
@@ -109,16 +124,18 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=3, help="ours")
     parser.add_argument("--iters", type=int, default=ACCUMULATE, help="micro-steps of mlx_lm")
+    parser.add_argument("--torch-python", type=Path, help="compare with torch and PEFT instead")
     args = parser.parse_args()
+    model = args.model.resolve()
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
-        prepare(args.model.resolve(), work)
-        table(
-            {
-                "nightshift": ours(args.model.resolve(), work, args.updates),
-                "mlx_lm.lora": mlx_lm(args.model.resolve(), work, args.iters),
-            }
-        )
+        prepare(model, work)
+        results = {"nightshift": ours(model, work, args.updates)}
+        if args.torch_python:
+            results["torch + PEFT"] = peft(model, work, args.torch_python, args.updates)
+        else:
+            results["mlx_lm.lora"] = mlx_lm(model, work, args.iters)
+        table(results)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,12 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model
 
 
+def weighted_mean(losses, tokens, count):
+    """mlx_lm reports the mean over a row's tokens; an update's is the mean over all tokens."""
+    pairs = list(zip(losses, tokens))[:count]
+    return sum(loss * n for loss, n in pairs) / sum(n for _, n in pairs)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
@@ -87,7 +93,7 @@ def main():
                 "trained_tokens_per_second": statistics.median(t for _, t in speeds),
                 "peak_memory_bytes": mx.get_peak_memory(),
                 "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                "loss": statistics.mean(Losses.seen[: args.accumulate]),
+                "loss": weighted_mean(Losses.seen, [trained for *_, trained in spent], args.accumulate),
             }
         )
     )

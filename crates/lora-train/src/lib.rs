@@ -20,7 +20,7 @@ mod trainer;
 pub use config::{
     Adafactor, Adam, AdamW, Batches, Bytes, EarlyStop, FineTuneType, Lion, LoraParameters,
     LrSchedule, Muon, Nightshift, NumLayers, OnBadLoss, OptimizerConfigs, OptimizerName, Origin,
-    Place, Scaling, ScheduleName, ScheduleUnit, Sgd, TrainConfig,
+    Place, Scaling, ScheduleName, ScheduleUnit, Sgd, StateStorage, TrainConfig,
 };
 pub use dataset::{Dataset, Example, Row};
 pub use error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Named f32 tensors to and from the bytes of a safetensors file.
+//! Named tensors, of f32 or of packed words, to and from the bytes of a safetensors file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,13 +17,21 @@ pub(crate) fn encode<'a>(
     let mut parts = Vec::new();
     for (name, array) in tensors {
         let array = array.contiguous()?;
-        let bytes: Vec<u8> =
-            array.try_as_slice::<f32>()?.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let (dtype, bytes): (_, Vec<u8>) = match array.dtype() {
+            mlx_rs::Dtype::Uint32 => {
+                let words = array.try_as_slice::<u32>()?.iter();
+                (Dtype::U32, words.flat_map(|word| word.to_le_bytes()).collect())
+            }
+            _ => {
+                let values = array.try_as_slice::<f32>()?.iter();
+                (Dtype::F32, values.flat_map(|value| value.to_le_bytes()).collect())
+            }
+        };
         let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
-        parts.push((name, shape, bytes));
+        parts.push((name, dtype, shape, bytes));
     }
-    let views = parts.iter().map(|(name, shape, bytes)| {
-        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
     });
     let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(Error::Encode)?;
     serialize(views, Some(metadata)).map_err(Error::Encode)
@@ -39,8 +47,9 @@ pub(crate) fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
         SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter() {
-        let array = array(&view)
-            .ok_or_else(|| malformed(format!("`{name}`: expected F32, found {}", view.dtype())))?;
+        let array = array(&view).ok_or_else(|| {
+            malformed(format!("`{name}`: expected F32 or U32, found {}", view.dtype()))
+        })?;
         tensors.insert(name.to_owned(), array);
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
@@ -49,6 +58,10 @@ pub(crate) fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
 fn array(view: &TensorView<'_>) -> Option<Array> {
     let (words, []) = view.data().as_chunks::<4>() else { return None };
     let shape = view.shape().iter().map(|&n| i32::try_from(n).ok()).collect::<Option<Vec<_>>>()?;
-    let values = words.iter().map(|word| f32::from_le_bytes(*word));
-    (view.dtype() == Dtype::F32).then(|| Array::from_iter(values, &shape))
+    let words = words.iter();
+    match view.dtype() {
+        Dtype::F32 => Some(Array::from_iter(words.map(|&word| f32::from_le_bytes(word)), &shape)),
+        Dtype::U32 => Some(Array::from_iter(words.map(|&word| u32::from_le_bytes(word)), &shape)),
+        _ => None,
+    }
 }

@@ -169,8 +169,8 @@ fn refusals_name_the_place_the_key_and_what_is_wrong() {
             "night.yaml:3: `nightshift.epochs`: expected no `iters` beside it, found both",
         ),
         (
-            "fine_tune_type: dora",
-            "night.yaml:1: `fine_tune_type`: expected lora, the one type that is trained, found dora",
+            "fine_tune_type: full",
+            "night.yaml:1: `fine_tune_type`: expected lora or dora: weights stay frozen here, found full",
         ),
         (
             "hf_dataset: { path: someone/rows }",

@@ -130,9 +130,9 @@ fn a_state_that_does_not_fit_is_refused() {
     let mut reshaped = state.clone();
     reshaped.insert("lora_a.m".into(), Array::zeros::<f32>(&[3, 2]).unwrap());
     for (state, words) in [
-        (missing, "`lora_a.m`: expected f32 of shape [6, 2], found no such tensor"),
+        (missing, "`lora_a.m`: expected Float32 of shape [6, 2], found no such tensor"),
         (extra, "`other.m`: expected no such tensor, found one"),
-        (reshaped, "`lora_a.m`: expected f32 of shape [6, 2], found Float32 of shape [3, 2]"),
+        (reshaped, "`lora_a.m`: expected Float32 of shape [6, 2], found Float32 of shape [3, 2]"),
     ] {
         let error = adam.restore(1, state, &parameters).unwrap_err();
         assert!(matches!(error, Error::OptimizerState { .. }));
@@ -170,4 +170,66 @@ fn the_norm_is_over_all_gradients_together() {
     let mut gradients = three_four();
     clip_global_norm(&mut gradients, 6.0).unwrap();
     assert_eq!(largest_difference(&gradients, &three_four()), 0.0, "short enough: as it was");
+}
+
+/// A bowl that is a hundred times steeper in some directions than in others: with moments of 8 bits
+/// it has the same bottom, no step is longer for it, and the state is a good quarter of the size.
+#[test]
+fn moments_of_8_bits_find_the_same_minimum() {
+    const SIDE: i32 = 72;
+    let count = SIDE * SIDE;
+    let draw = |seed: u64| {
+        mlx_rs::random::normal::<f32>(
+            &[SIDE, SIDE],
+            None,
+            None,
+            &mlx_rs::random::key(seed).unwrap(),
+        )
+        .unwrap()
+    };
+    let steepness = Array::from_iter((0..count).map(|i| 10f32.powi(-(i % 3))), &[SIDE, SIDE]);
+    let goal = draw(1);
+    let descend = |storage: &str| {
+        let json = json!({ "optimizer": "adam", "nightshift": { "optimizer_state": storage } });
+        let mut optimizer = Optimizer::new(&serde_json::from_value(json).unwrap());
+        let mut parameters = Tensors::from([("w".to_owned(), draw(2))]);
+        let mut furthest = 0f32;
+        for update in 0..300 {
+            let before = parameters["w"].clone();
+            let apart = before.subtract(&goal).unwrap();
+            let gradient = apart.multiply(&steepness).unwrap();
+            let rate = 0.05 * (1.0 - f64::from(update) / 300.0);
+            optimizer
+                .update(&mut parameters, &Tensors::from([("w".to_owned(), gradient)]), rate)
+                .unwrap();
+            let step = parameters["w"].subtract(&before).unwrap().abs().unwrap();
+            furthest = furthest.max(step.max(None).unwrap().item_exact::<f32>() / rate as f32);
+        }
+        let apart = parameters["w"].subtract(&goal).unwrap().square().unwrap();
+        let bytes: usize = optimizer.state().values().map(Array::nbytes).sum();
+        (
+            apart.mean(None).unwrap().item_exact::<f32>().sqrt(),
+            furthest,
+            bytes,
+            optimizer,
+            parameters,
+        )
+    };
+    let (exact, longest, all, ..) = descend("f32");
+    let (rounded, longest_rounded, packed, optimizer, parameters) = descend("int8");
+    // The start is 1.4 away.
+    assert!(exact < 0.02 && rounded < 0.02, "{exact} and {rounded} away");
+    assert!(longest_rounded <= 1.05 * longest, "steps of {longest_rounded} rates, not {longest}");
+    assert!((packed as f32) < 0.3 * all as f32, "{packed} of {all} bytes");
+
+    let mut again = Optimizer::new(
+        &serde_json::from_value(json!({ "nightshift": { "optimizer_state": "int8" } })).unwrap(),
+    );
+    again.restore(optimizer.step(), optimizer.state().clone(), &parameters).unwrap();
+    let refused = Optimizer::new(&TrainConfig::default()).restore(
+        300,
+        optimizer.state().clone(),
+        &parameters,
+    );
+    assert!(matches!(refused, Err(Error::OptimizerState { .. })));
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use lora_train::metrics::Record;
-use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
+use lora_train::{
+    Data, Dataset, Ending, Example, FineTuneType, Progress, Start, TrainConfig, Trainer,
+};
 use mlx_rs::Array;
 use models::Model;
 use serde::Deserialize;
@@ -22,6 +24,8 @@ struct Case {
     /// The checkpoint's folder.
     #[serde(default = "only")]
     model: String,
+    #[serde(default)]
+    fine_tune_type: FineTuneType,
     num_layers: i64,
     lora_parameters: Value,
     offset: usize,
@@ -60,7 +64,7 @@ fn largest_difference(ours: &HashMap<String, Array>, theirs: &HashMap<String, Ar
 
 #[test]
 fn five_updates_end_where_mlx_lms_do() {
-    compare("mlx_lm", 2);
+    compare("mlx_lm", 3);
 }
 
 /// Windows, keys and values shared by several layers, inputs of each layer, experts.
@@ -86,6 +90,7 @@ fn compare(family: &str, cases: usize) {
         let config: TrainConfig = serde_json::from_value(json!({
             "adapter_path": folder.path(),
             "resume_adapter_file": start,
+            "fine_tune_type": case.fine_tune_type,
             "num_layers": case.num_layers,
             "lora_parameters": case.lora_parameters,
             "optimizer": case.optimizer,

@@ -66,9 +66,19 @@ fn losses(records: &[Record]) -> Vec<f64> {
 
 #[test]
 fn it_learns_a_few_rows_by_heart_and_the_file_holds_what_was_learned() {
+    for variant in [
+        "",
+        "fine_tune_type: dora\nnightshift: { rank_pattern: { mlp.down_proj: 12 } }",
+        "nightshift: { optimizer_state: int8, rank_pattern: { mlp.down_proj: 64 } }",
+    ] {
+        learns_by_heart(variant);
+    }
+}
+
+fn learns_by_heart(variant: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data = Data { train: dataset(examples()), valid: Some(dataset(examples())) };
-    let (records, ending) = train(config(folder.path(), "iters: 80"), data);
+    let (records, ending) = train(config(folder.path(), &format!("iters: 80\n{variant}")), data);
     assert_eq!(ending.unwrap(), Ending::Complete);
     let losses = losses(&records);
     // As far as factors of rank 8 can bend two frozen layers of random weights.
@@ -195,12 +205,17 @@ lora_parameters: {{ rank: 8, scale: 4.0, keys: [self_attn.q_proj, attention.wq] 
         folder.path().display()
     );
     let config = TrainConfig::from_yaml(&yaml, "run.yaml").unwrap();
-    let data = Data { train: dataset(examples()), valid: None };
-    let error = train(config, data).1.unwrap_err().to_string();
+    let data = || Data { train: dataset(examples()), valid: None };
+    let error = train(config, data()).1.unwrap_err().to_string();
     assert_eq!(
         error,
         "run.yaml:4: `lora_parameters.keys`: expected linear layers of the adapted layers \
          (self_attn.q_proj, self_attn.k_proj, self_attn.v_proj, self_attn.o_proj, mlp.gate_proj, \
          mlp.up_proj, mlp.down_proj), found attention.wq"
     );
+
+    let pattern = self::config(folder.path(), "nightshift: { rank_pattern: { mlp.dwn_proj: 4 } }");
+    let error = train(pattern, data()).1.unwrap_err().to_string();
+    assert!(error.contains("`nightshift.rank_pattern`: expected linear layers"), "{error}");
+    assert!(error.ends_with("found mlp.dwn_proj"), "{error}");
 }

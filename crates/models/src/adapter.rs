@@ -1,7 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use mlx_rs::{Array, Dtype, random, transforms};
+use mlx_rs::ops::addmm;
+use mlx_rs::{Array, Dtype, random, stop_gradient, transforms};
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,17 @@ use crate::{Error, Model, Result};
 
 const TENSORS: &str = "adapters.safetensors";
 const CONFIG: &str = "adapter_config.json";
+/// Names of `A` and `B` below the path they belong to.
+const FACTORS: [&str; 2] = ["lora_a", "lora_b"];
+const MAGNITUDE: &str = "m";
+/// Values of `fine_tune_type`.
+const LORA: &str = "lora";
+pub(crate) const DORA: &str = "dora";
 
-/// A low-rank update of one linear layer: `y = W x + scale * ((x A) B)`.
+/// A low-rank update of one linear layer: `y = W x + scale * ((x A) B)`, LoRA (arXiv:2106.09685).
+///
+/// With a magnitude it is DoRA (arXiv:2402.09353): each output is `m / |W + scale (A B)^T|` times
+/// that, the norm taken by row and held constant when gradients are.
 #[derive(Clone, Debug)]
 pub struct Lora {
     /// `A`: `[in, rank]`, f32; of stacked experts `[experts, rank, in]`.
@@ -23,6 +33,8 @@ pub struct Lora {
     pub b: Array,
     /// The strength, used as it is (not divided by the rank).
     pub scale: f32,
+    /// DoRA's `m`: `[out]`, f32, the length of each row of the adapted matrix.
+    pub magnitude: Option<Array>,
     /// What is left out of `x` before `A` in training; absent otherwise.
     pub dropout: Option<Dropout>,
 }
@@ -46,22 +58,66 @@ impl Dropout {
 }
 
 impl Lora {
-    /// `scale * ((x A) B)`, the scale applied where the array is smallest.
-    pub(crate) fn delta(&self, x: &Array) -> Result<Array> {
+    /// `y + scale * ((x A) B)`.
+    pub(crate) fn add_to(&self, y: &Array, x: &Array) -> Result<Array> {
         let low = self.dropped(x)?.matmul(&self.a)?;
-        let low = low.multiply(Array::from_f32(self.scale))?;
-        Ok(low.matmul(&self.b)?)
+        if y.dtype() == low.dtype() {
+            return Ok(addmm(y, &low, &self.b, self.scale, 1.0)?);
+        }
+        // The scale is applied where the array is smallest.
+        let update = low.multiply(Array::from_f32(self.scale))?.matmul(&self.b)?;
+        Ok(y.add(update.as_dtype(y.dtype())?)?)
     }
 
-    fn rank(&self) -> i32 {
+    /// The matrix `weight`, `[out, in]` in f32, with the update in it.
+    pub(crate) fn merged(&self, weight: &Array) -> Result<Array> {
+        let update = self.a.matmul(&self.b)?.multiply(Array::from_f32(self.scale))?;
+        let merged = weight.add(update.transpose()?)?;
+        match &self.magnitude {
+            Some(magnitude) => {
+                let factors = magnitude.divide(row_norms(&merged)?)?;
+                Ok(merged.multiply(factors.expand_dims(-1)?)?)
+            }
+            None => Ok(merged),
+        }
+    }
+
+    /// What DoRA multiplies each output by, where the plain weight is `weight`.
+    pub(crate) fn row_factors(
+        &self,
+        weight: impl FnOnce() -> Result<Array>,
+    ) -> Result<Option<Array>> {
+        let Some(magnitude) = &self.magnitude else { return Ok(None) };
+        let direction = Self { magnitude: None, ..self.clone() };
+        let norms = stop_gradient(row_norms(&direction.merged(&weight()?)?)?)?;
+        Ok(Some(magnitude.divide(norms)?))
+    }
+
+    pub(crate) fn rank(&self) -> usize {
         // The stacked factors of experts are the transposes of the others.
-        if self.a.ndim() == 3 { self.a.dim(1) } else { self.a.dim(-1) }
+        let rank = if self.a.ndim() == 3 { self.a.dim(1) } else { self.a.dim(-1) };
+        rank as usize
+    }
+
+    /// The arrays, by the last part of their names in a file.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, &Array)> {
+        let magnitude = self.magnitude.iter().map(|magnitude| (MAGNITUDE, magnitude));
+        [(FACTORS[0], &self.a), (FACTORS[1], &self.b)].into_iter().chain(magnitude)
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.magnitude.is_some() { DORA } else { LORA }
     }
 
     /// What is left of `x` after dropout, if there is any.
     pub(crate) fn dropped(&self, x: &Array) -> Result<Array> {
         self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(x))
     }
+}
+
+/// The length of each row of `[out, in]`.
+pub(crate) fn row_norms(matrix: &Array) -> Result<Array> {
+    Ok(matrix.square()?.sum_axis(-1, None)?.sqrt()?)
 }
 
 /// The updates of one layer, by the path of the linear layer they belong to (see
@@ -98,8 +154,8 @@ impl<P: Into<String>> FromIterator<(P, Lora)> for LayerAdapter {
 /// The updates of all layers.
 ///
 /// On disk it has mlx-lm's layout, and either program loads what the other wrote:
-/// `adapters.safetensors` with `model.layers.{i}.{path}.lora_a` and `.lora_b` in f32, beside
-/// `adapter_config.json`. Rows of `q_proj` and `k_proj` are in the original checkpoint's order,
+/// `adapters.safetensors` with `model.layers.{i}.{path}.lora_a` and `.lora_b` (and `.m` of DoRA) in
+/// f32, beside `adapter_config.json`. Rows of `q_proj` and `k_proj` are in the original checkpoint's order,
 /// also when the model was opened from a GGUF file, which permutes them.
 #[derive(Clone, Debug)]
 pub struct Adapter {
@@ -112,6 +168,10 @@ struct AdapterConfig {
     fine_tune_type: String,
     num_layers: i64,
     lora_parameters: LoraParameters,
+    /// Ours: by path, the ranks that differ from that of the parameters. mlx-lm takes the factors
+    /// as they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rank_pattern: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -166,7 +226,6 @@ impl Adapter {
     pub fn load(folder: impl AsRef<Path>, model: &Model) -> Result<Self> {
         let folder = folder.as_ref();
         let config = AdapterConfig::load(&folder.join(CONFIG))?;
-        let LoraParameters { rank, scale, .. } = config.lora_parameters;
         let path = folder.join(TENSORS);
         let mut store = Store::default();
         safetensors_files::list(&path, &mut store)?;
@@ -175,7 +234,7 @@ impl Adapter {
         let mut layers = Vec::with_capacity(model.layers().len());
         for (index, layer) in model.layers().iter().enumerate() {
             let prefix = model.config().layer_prefix(index);
-            let updates = take_layer(&mut arrays, &prefix, layer, rank, scale, &mut differences)?;
+            let updates = take_layer(&mut arrays, &prefix, layer, &config, &mut differences)?;
             layers.push(updates);
         }
         differences.unexpected = arrays.into_keys().collect();
@@ -189,7 +248,8 @@ impl Adapter {
     /// `adapter_config.json`, the run's settings for instance.
     ///
     /// # Errors
-    /// [`Error::Adapter`] when the updates differ in rank or strength, which the layout cannot say.
+    /// [`Error::Adapter`] when the updates differ in strength, only some have a magnitude, or those
+    /// of one path differ in rank from layer to layer: the layout cannot say that.
     pub fn save(
         &self,
         folder: impl AsRef<Path>,
@@ -203,8 +263,9 @@ impl Adapter {
         for (index, layer) in self.for_model(model)?.iter().enumerate() {
             let prefix = model.config().layer_prefix(index);
             for (linear, lora) in layer.iter() {
-                tensors.push((format!("{prefix}.{linear}.lora_a"), bytes(&lora.a)?));
-                tensors.push((format!("{prefix}.{linear}.lora_b"), bytes(&lora.b)?));
+                for (part, array) in lora.parts() {
+                    tensors.push((format!("{prefix}.{linear}.{part}"), bytes(array)?));
+                }
             }
         }
         let broken =
@@ -225,48 +286,60 @@ impl Adapter {
         Ok(durable::write(path, file)?)
     }
 
-    /// Rank and scale, the same for all updates.
-    pub(crate) fn strength(&self) -> Result<(usize, f32)> {
-        let updates = || self.layers.iter().flat_map(LayerAdapter::iter);
-        let Some((first_path, first)) = updates().next() else {
+    /// What the layout says once for all updates.
+    pub(crate) fn strength(&self) -> Result<Strength> {
+        let mut updates = self.layers.iter().flat_map(LayerAdapter::iter);
+        let Some((first_path, first)) = updates.next() else {
             return Err(Error::Adapter { reason: "it updates no layer at all".into() });
         };
-        let (rank, scale) = (first.rank(), first.scale);
-        if let Some((path, lora)) =
-            updates().find(|(_, lora)| lora.rank() != rank || lora.scale != scale)
-        {
-            let (other_rank, other_scale) = (lora.rank(), lora.scale);
-            return Err(Error::Adapter {
-                reason: format!(
-                    "one rank and scale expected, found {rank} and {scale} at {first_path}, \
-                     {other_rank} and {other_scale} at {path}"
-                ),
-            });
+        let mut strength = Strength {
+            rank: first.rank(),
+            ranks: BTreeMap::from([(first_path.to_owned(), first.rank())]),
+            scale: first.scale,
+            kind: first.kind(),
+        };
+        for (path, lora) in updates {
+            let rank = *strength.ranks.entry(path.to_owned()).or_insert(lora.rank());
+            let expected = (rank, strength.scale, strength.kind);
+            let found = (lora.rank(), lora.scale, lora.kind());
+            if found != expected {
+                let reason = format!(
+                    "{path}: expected rank, scale and type {expected:?}, as before, found {found:?}"
+                );
+                return Err(Error::Adapter { reason });
+            }
         }
-        Ok((rank as usize, scale))
+        Ok(strength)
     }
 
     /// What `adapter_config.json` has to say about these updates.
     fn config(&self) -> Result<AdapterConfig> {
-        let (rank, scale) = self.strength()?;
+        let Strength { rank, ranks, scale, kind } = self.strength()?;
         let untouched = self.layers.iter().take_while(|layer| layer.is_empty()).count();
-        let updates = self.layers.iter().flat_map(LayerAdapter::iter);
-        let keys: BTreeSet<String> = updates.map(|(path, _)| path.to_owned()).collect();
+        let keys = ranks.keys().cloned().collect();
         Ok(AdapterConfig {
-            fine_tune_type: "lora".into(),
+            fine_tune_type: kind.into(),
             num_layers: (self.layers.len() - untouched) as i64,
-            lora_parameters: LoraParameters {
-                rank,
-                scale,
-                dropout: 0.0,
-                keys: Some(keys.into_iter().collect()),
-            },
+            lora_parameters: LoraParameters { rank, scale, dropout: 0.0, keys: Some(keys) },
+            rank_pattern: ranks.into_iter().filter(|(_, other)| *other != rank).collect(),
         })
     }
 
     fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.layers.iter().flat_map(LayerAdapter::iter).flat_map(|(_, lora)| [&lora.a, &lora.b])
+        let updates = self.layers.iter().flat_map(LayerAdapter::iter);
+        updates.flat_map(|(_, lora)| lora.parts()).map(|(_, array)| array)
     }
+}
+
+/// What all updates of an adapter have in common.
+pub(crate) struct Strength {
+    /// Of the first update.
+    pub rank: usize,
+    /// By path.
+    pub ranks: BTreeMap<String, usize>,
+    pub scale: f32,
+    /// `fine_tune_type`.
+    pub kind: &'static str,
 }
 
 impl AdapterConfig {
@@ -275,11 +348,11 @@ impl AdapterConfig {
             .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
         let config: Self = serde_json::from_slice(&text)
             .map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
-        if config.fine_tune_type != "lora" {
+        if ![LORA, DORA].contains(&config.fine_tune_type.as_str()) {
             return Err(Error::Config {
                 path: path.to_path_buf(),
                 key: "fine_tune_type".into(),
-                expected: "lora".into(),
+                expected: format!("{LORA} or {DORA}"),
                 found: config.fine_tune_type,
             });
         }
@@ -292,34 +365,39 @@ fn take_layer(
     arrays: &mut BTreeMap<String, Array>,
     prefix: &str,
     layer: &Layer,
-    rank: usize,
-    scale: f32,
+    config: &AdapterConfig,
     differences: &mut Differences,
 ) -> Result<LayerAdapter> {
+    let LoraParameters { rank, scale, .. } = config.lora_parameters;
     let mut updates = Vec::new();
     for spec in layer.linears() {
-        let names = ["lora_a", "lora_b"].map(|part| format!("{prefix}.{}.{part}", spec.path));
-        let shapes = spec.factor_shapes(rank);
-        let found = names.each_ref().map(|name| arrays.remove(name));
-        for ((name, shape), found) in names.iter().zip(&shapes).zip(&found) {
-            match found {
-                Some(array) if *array.shape() == **shape => {}
-                Some(array) => differences.mismatched.push((
-                    name.clone(),
-                    format!("{shape:?}"),
-                    format!("{:?}", array.shape()),
-                )),
-                None => {}
-            }
+        let rank = config.rank_pattern.get(spec.path).copied().unwrap_or(rank);
+        let [a, b] = spec.factor_shapes(rank);
+        let mut parts = vec![(FACTORS[0], a), (FACTORS[1], b)];
+        if config.fine_tune_type == DORA {
+            parts.push((MAGNITUDE, vec![spec.out_features as i32]));
         }
-        match found {
-            [Some(a), Some(b)] => {
-                let (a, b) = (a.as_dtype(Dtype::Float32)?, b.as_dtype(Dtype::Float32)?);
-                updates.push((spec.path, Lora { a, b, scale, dropout: None }));
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        for (part, shape) in parts {
+            let name = format!("{prefix}.{}.{part}", spec.path);
+            let Some(array) = arrays.remove(&name) else {
+                missing.push(name);
+                continue;
+            };
+            if array.shape() != shape {
+                let (expected, found) = (format!("{shape:?}"), format!("{:?}", array.shape()));
+                differences.mismatched.push((name, expected, found));
             }
-            [None, None] => {}
-            [Some(_), None] => differences.missing.push(names[1].clone()),
-            [None, Some(_)] => differences.missing.push(names[0].clone()),
+            found.push(array.as_dtype(Dtype::Float32)?);
+        }
+        if !found.is_empty() {
+            differences.missing.extend(missing);
+        }
+        let mut found = found.into_iter();
+        if let (Some(a), Some(b)) = (found.next(), found.next()) {
+            let lora = Lora { a, b, scale, magnitude: found.next(), dropout: None };
+            updates.push((spec.path, lora));
         }
     }
     Ok(updates.into_iter().collect())

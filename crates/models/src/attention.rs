@@ -92,7 +92,7 @@ pub(crate) fn attend(
     attend: Attend<'_>,
 ) -> Result<Array> {
     match attend {
-        Attend::Rows => by_row(qkv, batch, look, &[], |_, _| Ok(())),
+        Attend::Rows => by_run(qkv, batch, look),
         Attend::Beginnings { kept } => by_row(qkv, batch, look, &[], |_, row| {
             if look.keys == Keys::Own {
                 kept.push(Beginning::Keys(row.clone()));
@@ -113,6 +113,79 @@ pub(crate) fn attend(
             step(qkv, &batch.core, look, cache.keys()?, column, mask)
         }
     }
+}
+
+/// A row this short costs more to ask for than to compute.
+const SHORT: usize = 128;
+
+/// Rows by themselves, as [`by_row`], but short ones of about one length side by side, so that their
+/// operations are asked for once. What fills them up comes after all that their tokens see.
+fn by_run(qkv: &Projections, batch: &Batch, look: Look) -> Result<Array> {
+    let runs = batch.rows.runs(SHORT);
+    let cuts = ends(runs.iter().map(|run| run.iter().sum()));
+    let split = |array: &Array| -> Result<Vec<Array>> {
+        Ok(if cuts.is_empty() { vec![array.clone()] } else { array.split_at_indices(&cuts, 1)? })
+    };
+    let (queries, keys, values) = (split(&qkv.queries)?, split(&qkv.keys)?, split(&qkv.values)?);
+    let mut outputs = Vec::with_capacity(runs.len());
+    for (((run, q), k), v) in runs.iter().zip(&queries).zip(&keys).zip(&values) {
+        let [q, k, v] = [side_by_side(q, run)?, side_by_side(k, run)?, side_by_side(v, run)?];
+        outputs.extend(end_to_end(&batch.core.row(&q, &k, &v, look)?, run)?);
+    }
+    match outputs.as_slice() {
+        [output] => Ok(output.clone()),
+        _ => Ok(ops::concatenate(&outputs, 1)?),
+    }
+}
+
+/// `[1, sum of lengths, heads, d]` as `[rows, heads, longest, d]`.
+fn side_by_side(array: &Array, lengths: &[usize]) -> Result<Array> {
+    let longest = lengths.iter().copied().max().unwrap_or_default();
+    let (heads, width) = (array.dim(2), array.dim(3));
+    let rows = lengths.len() as i32;
+    let filled = if longest * lengths.len() == array.dim(1) as usize {
+        array.clone()
+    } else {
+        let own = array.split_at_indices(&ends(lengths.iter().copied()), 1)?;
+        let mut parts = Vec::with_capacity(2 * own.len());
+        for (row, length) in own.into_iter().zip(lengths) {
+            parts.push(row);
+            if *length < longest {
+                let shape = [1, (longest - length) as i32, heads, width];
+                parts.push(ops::zeros_dtype(&shape, array.dtype())?);
+            }
+        }
+        ops::concatenate(&parts, 1)?
+    };
+    let rows = filled.reshape(&[rows, longest as i32, heads, width])?;
+    Ok(rows.transpose_axes(&[0, 2, 1, 3])?)
+}
+
+/// The reverse, heads joined: pieces `[1, length, heads * d]`.
+fn end_to_end(array: &Array, lengths: &[usize]) -> Result<Vec<Array>> {
+    let longest = array.dim(2) as usize;
+    let joined = array.transpose_axes(&[0, 2, 1, 3])?;
+    let joined = joined.reshape(&[1, -1, array.dim(1) * array.dim(3)])?;
+    if lengths.iter().all(|length| *length == longest) {
+        return Ok(vec![joined]);
+    }
+    let filling = lengths.iter().map(|length| longest - length);
+    let pieces: Vec<usize> =
+        lengths.iter().copied().zip(filling).flat_map(<[usize; 2]>::from).collect();
+    let own = joined.split_at_indices(&ends(pieces.into_iter()), 1)?;
+    Ok(own.into_iter().step_by(2).collect())
+}
+
+/// Where pieces of these lengths end, but for the last.
+fn ends(lengths: impl Iterator<Item = usize>) -> Vec<i32> {
+    let mut ends: Vec<i32> = lengths
+        .scan(0, |end, length| {
+            *end += length as i32;
+            Some(*end)
+        })
+        .collect();
+    ends.pop();
+    ends
 }
 
 /// Each row by itself: cost grows with the sum of the squares of the lengths, where one masked
@@ -223,7 +296,7 @@ impl Core {
         Ok(core)
     }
 
-    /// One row: queries `[1, heads, t, d]`, keys and values `[1, kv_heads, t, d]`.
+    /// Rows of one length: queries `[B, heads, t, d]`, keys and values `[B, kv_heads, t, d]`.
     fn row(&self, q: &Array, k: &Array, v: &Array, look: Look) -> Result<Array> {
         match (look.window, &self.band) {
             (Some(window), Some(band)) if (q.dim(2) as usize) > window => {
@@ -346,17 +419,17 @@ impl Core {
 /// Spelled out, as MLX would on a CPU too, but with our own softmax and one matrix product for all
 /// query heads that share a key head.
 fn grouped(q: &Array, k: &Array, v: &Array, scale: f32, mask: Option<&Array>) -> Result<Array> {
-    let (heads, length, width) = (q.dim(1), q.dim(2), q.dim(3));
+    let (rows, heads, length, width) = (q.dim(0), q.dim(1), q.dim(2), q.dim(3));
     let (kv_heads, seen) = (k.dim(1), k.dim(2));
     let group = heads / kv_heads;
-    let queries = q.reshape(&[1, kv_heads, group * length, width])?;
-    let scores = scores(&queries, k, scale)?.reshape(&[kv_heads, group, length, seen])?;
+    let queries = q.reshape(&[rows, kv_heads, group * length, width])?;
+    let scores = scores(&queries, k, scale)?.reshape(&[rows * kv_heads, group, length, seen])?;
     let scores = match mask {
         Some(mask) => scores.add(mask)?,
         None => scores,
     };
-    let weights = softmax(&scores)?.reshape(&[1, kv_heads, group * length, seen])?;
-    Ok(weights.matmul(v)?.reshape(&[1, heads, length, width])?)
+    let weights = softmax(&scores)?.reshape(&[rows, kv_heads, group * length, seen])?;
+    Ok(weights.matmul(v)?.reshape(&[rows, heads, length, width])?)
 }
 
 fn scores(queries: &Array, keys: &Array, scale: f32) -> Result<Array> {

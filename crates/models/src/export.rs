@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use mlx_rs::Array;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::adapter::Lora;
+use crate::adapter::{DORA, Lora, Strength};
 use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
 use crate::rope::RopeStyle;
 use crate::{Adapter, Config, Error, Model, Result};
@@ -15,23 +15,30 @@ use crate::{Adapter, Config, Error, Model, Result};
 /// and `adapter_model.safetensors`. `base` is what the configuration calls the model.
 ///
 /// # Errors
-/// An adapter that does not fit the model, that updates nothing, or has updates of several ranks
-/// or strengths.
+/// An adapter that does not fit the model, that updates nothing, or has updates of several
+/// strengths.
 pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) -> Result<()> {
     let updates = updates(adapter, model)?;
-    let (rank, scale) = adapter.strength()?;
+    let Strength { rank, ranks, scale, kind } = adapter.strength()?;
     let mut planned = Vec::new();
     let mut arrays = Vec::new();
     for Update { layer, path, lora } in &updates {
-        // PEFT's factors are the transposes of ours.
-        for (part, factor) in [("A", &lora.a), ("B", &lora.b)] {
-            let factor = factor.transpose()?;
-            let shape = factor.shape().iter().map(|&n| n as usize).collect();
-            let name = format!("base_model.model.model.layers.{layer}.{path}.lora_{part}.weight");
+        let magnitude = lora.magnitude.iter().map(|m| ("lora_magnitude_vector", m));
+        let factors = [("lora_A.weight", &lora.a), ("lora_B.weight", &lora.b)];
+        for (part, array) in factors.into_iter().chain(magnitude) {
+            // PEFT's factors are the transposes of ours, as a vector is of itself.
+            let array = array.transpose()?;
+            let shape = array.shape().iter().map(|&n| n as usize).collect();
+            let name = format!("base_model.model.model.layers.{layer}.{path}.{part}");
             planned.push(Planned { name, dtype: Dtype::F32, shape });
-            arrays.push(factor);
+            arrays.push(array);
         }
     }
+    // PEFT divides by each rank what it multiplies with.
+    let alpha = |rank: usize| f64::from(scale) * rank as f64;
+    let patterns = ranks.iter().filter(|(_, other)| **other != rank);
+    let rank_pattern: BTreeMap<_, _> = patterns.clone().collect();
+    let alpha_pattern: BTreeMap<_, _> = patterns.map(|(path, &rank)| (path, alpha(rank))).collect();
     let modules: BTreeSet<&str> =
         updates.iter().filter_map(|update| update.path.rsplit('.').next()).collect();
     let layers: BTreeSet<usize> = updates.iter().map(|update| update.layer).collect();
@@ -40,8 +47,11 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": rank,
-        "lora_alpha": f64::from(scale) * rank as f64,
+        "lora_alpha": alpha(rank),
+        "rank_pattern": rank_pattern,
+        "alpha_pattern": alpha_pattern,
         "use_rslora": false,
+        "use_dora": kind == DORA,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": false,
@@ -64,7 +74,7 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
 /// the model's own GGUF file.
 ///
 /// # Errors
-/// As [`export_peft`]; a model that is no Llama.
+/// As [`export_peft`]; a model that is no Llama; DoRA, which the format has no place for.
 pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> {
     let config = model.config();
     if config.architecture != "llama" {
@@ -74,7 +84,10 @@ pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> 
             supported: "llama".into(),
         });
     }
-    let (rank, scale) = adapter.strength()?;
+    let Strength { rank, scale, kind, .. } = adapter.strength()?;
+    if kind == DORA {
+        return Err(Error::Adapter { reason: "GGUF has no place for DoRA's magnitudes".into() });
+    }
     let mut file = GgufFile::default();
     file.string("general.type", "adapter");
     file.string("general.architecture", "llama");
@@ -84,7 +97,9 @@ pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> 
         let Some(stem) = gguf_module(module) else {
             return Err(Error::Adapter { reason: format!("GGUF has no name for {module}") });
         };
-        let b = gguf_rows(&lora.b.transpose()?, module, config)?;
+        // The format's strength is alpha over the rank of the tensor at hand.
+        let share = Array::from_f32(lora.rank() as f32 / rank as f32);
+        let b = gguf_rows(&lora.b.multiply(share)?.transpose()?, module, config)?;
         for (part, factor) in [("lora_a", lora.a.transpose()?), ("lora_b", b)] {
             file.tensor(&format!("blk.{layer}.{stem}.weight.{part}"), &factor)?;
         }

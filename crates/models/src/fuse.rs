@@ -96,7 +96,7 @@ impl Fusion<'_> {
             (Weight::Quantized { packed, scales, biases, group_size, bits }, update, weights) => {
                 let dtype = scales.dtype();
                 let weight = Weight::Quantized { packed, scales, biases, group_size, bits };
-                let weight = add(weight.dense(Dtype::Float32)?, update)?;
+                let weight = merged(weight.dense(Dtype::Float32)?, update)?;
                 match weights {
                     FusedWeights::Dense => vec![weight.as_dtype(dtype)?],
                     FusedWeights::AsBefore => {
@@ -108,7 +108,7 @@ impl Fusion<'_> {
             (Weight::Dense(weight), None, _) => vec![weight],
             (Weight::Dense(weight), update, _) => {
                 let dtype = weight.dtype();
-                vec![add(weight.as_dtype(Dtype::Float32)?, update)?.as_dtype(dtype)?]
+                vec![merged(weight.as_dtype(Dtype::Float32)?, update)?.as_dtype(dtype)?]
             }
             (Weight::OnDisk { .. }, ..) => Vec::new(),
         };
@@ -125,11 +125,8 @@ impl Fusion<'_> {
     }
 }
 
-/// `W + scale * (A B)^T`.
-fn add(weight: Array, update: Option<&Lora>) -> Result<Array> {
-    let Some(Lora { a, b, scale, .. }) = update else { return Ok(weight) };
-    let update = a.matmul(b)?.transpose()?.multiply(Array::from_f32(*scale))?;
-    Ok(weight.add(update)?)
+fn merged(weight: Array, update: Option<&Lora>) -> Result<Array> {
+    update.map_or_else(|| Ok(weight.clone()), |update| update.merged(&weight))
 }
 
 /// Copies the tokenizer, the template and whatever else lies beside the weights.

@@ -225,11 +225,13 @@ impl Linear {
         Self { weight, kernels }
     }
 
-    /// `W x`, plus the low-rank update where there is one: `W x + scale * ((x A) B)`.
+    /// `W x`, with the low-rank update where there is one: see [`Lora`].
     pub fn apply(&self, x: &Array, lora: Option<&Lora>) -> Result<Array> {
         let y = self.product(x)?;
-        match lora {
-            Some(lora) => Ok(y.add(lora.delta(x)?.as_dtype(y.dtype())?)?),
+        let Some(lora) = lora else { return Ok(y) };
+        let y = lora.add_to(&y, x)?;
+        match lora.row_factors(|| self.weight.dense(Dtype::Float32))? {
+            Some(factors) => Ok(y.multiply(factors.as_dtype(y.dtype())?)?),
             None => Ok(y),
         }
     }

@@ -1,9 +1,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mlx_rs::{Array, transforms};
+use mlx_rs::{Array, Dtype, transforms};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, row_norms};
 use crate::attention::{Attend, Core};
 use crate::cache::{Cache, Memory};
 use crate::checkpoint::{self, Checkpoint, Expected};
@@ -91,6 +91,13 @@ impl Model {
     /// Final norm and output matrix.
     pub fn head(&self) -> &Head {
         &self.ends.head
+    }
+
+    /// The length of each row of the matrix of a layer's linear at `path`, `[out]` in f32: what
+    /// DoRA's magnitudes begin with.
+    pub fn row_norms(&self, layer: usize, path: &str) -> Result<Array> {
+        let name = format!("{}.{path}", self.config.layer_prefix(layer));
+        row_norms(&self.checkpoint.read_module(&name)?.dense(Dtype::Float32)?)
     }
 
     /// Bytes that all weights take in memory.

@@ -62,6 +62,25 @@ impl Rows {
         self.starts().skip(1).map(|start| start as i32).collect()
     }
 
+    /// Runs of successive rows of at most `short` tokens which, filled up to their longest, grow
+    /// by a quarter at most; every other row is a run of its own.
+    pub(crate) fn runs(&self, short: usize) -> Vec<&[usize]> {
+        let mut runs = Vec::new();
+        let mut rest = self.lengths.as_slice();
+        while !rest.is_empty() {
+            let fits = |count: &usize| {
+                let run = &rest[..*count];
+                let longest = run.iter().copied().max().unwrap_or_default();
+                longest <= short && 4 * longest * count <= 5 * run.iter().sum::<usize>()
+            };
+            let count = (2..=rest.len()).take_while(fits).last().unwrap_or(1);
+            let (run, later) = rest.split_at(count);
+            runs.push(run);
+            rest = later;
+        }
+        runs
+    }
+
     /// The position of every token in its own row.
     pub(crate) fn positions(&self) -> Vec<usize> {
         self.lengths.iter().flat_map(|&length| 0..length).collect()

@@ -25,7 +25,7 @@ fn adapter(tiny: &mut Tiny, model: &Model) -> Adapter {
             tiny.merge(&format!("model.layers.{index}.{}", spec.path), &a, &b, RANK, SCALE);
             let a = Array::from_slice(&a, &[inputs as i32, RANK as i32]);
             let b = Array::from_slice(&b, &[RANK as i32, outputs as i32]);
-            (spec.path, Lora { a, b, scale: SCALE, dropout: None })
+            (spec.path, Lora { a, b, scale: SCALE, magnitude: None, dropout: None })
         });
         layers.push(updates.collect());
     }
@@ -123,9 +123,9 @@ fn broken_files_are_errors_that_name_them() {
         std::fs::write(&path, &whole[..cut]).unwrap();
         assert!(load().contains("broken safetensors file"), "{}", load());
     }
-    let dora = r#"{"fine_tune_type":"dora","num_layers":1,"lora_parameters":{"rank":4,"scale":1}}"#;
-    std::fs::write(folder.path().join("adapter_config.json"), dora).unwrap();
-    assert!(load().contains("fine_tune_type: expected lora, found dora"), "{}", load());
+    let full = r#"{"fine_tune_type":"full","num_layers":1,"lora_parameters":{"rank":4,"scale":1}}"#;
+    std::fs::write(folder.path().join("adapter_config.json"), full).unwrap();
+    assert!(load().contains("fine_tune_type: expected lora or dora, found full"), "{}", load());
 }
 
 #[test]
@@ -139,11 +139,50 @@ fn what_the_layout_cannot_say_is_not_written() {
         a: Array::zeros::<f32>(&[32, rank]).unwrap(),
         b: Array::zeros::<f32>(&[rank, 64]).unwrap(),
         scale: 1.0,
+        magnitude: None,
         dropout: None,
     };
-    let mut layers = vec![LayerAdapter::default(); 3];
-    layers[0] = [("mlp.up_proj", lora(4)), ("mlp.gate_proj", lora(8))].into_iter().collect();
-    assert!(save(&Adapter::new(layers)).to_string().contains("one rank and scale"));
+    let long = || Some(Array::ones::<f32>(&[64]).unwrap());
+    for other in [lora(8), Lora { scale: 2.0, ..lora(4) }, Lora { magnitude: long(), ..lora(4) }] {
+        let mut layers = vec![LayerAdapter::default(); 3];
+        layers[0] = [("mlp.up_proj", lora(4))].into_iter().collect();
+        layers[1] = [("mlp.up_proj", other)].into_iter().collect();
+        let refused = save(&Adapter::new(layers)).to_string();
+        assert!(refused.contains("mlp.up_proj: expected rank, scale and type"), "{refused}");
+    }
     assert!(matches!(save(&Adapter::new(Vec::new())), Error::Adapter { .. }));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing half-written");
+}
+
+#[test]
+fn each_path_may_have_a_rank_of_its_own_and_rows_a_length() {
+    let folder = tempfile::tempdir().unwrap();
+    Tiny::new(5).write(folder.path());
+    let model = Model::open(folder.path()).unwrap();
+    let layers = model.layers().iter().enumerate().map(|(index, layer)| {
+        let updates = layer.linears().into_iter().map(|spec| {
+            let rank = if spec.path == "mlp.down_proj" { 6 } else { RANK };
+            let [a, b] = spec.factor_shapes(rank);
+            let a = Array::full::<f32>(&a, Array::from_f32(0.02)).unwrap();
+            let b = Array::full::<f32>(&b, Array::from_f32(-0.1)).unwrap();
+            let norms = model.row_norms(index, spec.path).unwrap();
+            let magnitude = Some(norms.multiply(Array::from_f32(1.5)).unwrap());
+            (spec.path, Lora { a, b, scale: SCALE, magnitude, dropout: None })
+        });
+        updates.collect()
+    });
+    let adapter = Adapter::new(layers.collect());
+    adapter.save(folder.path(), &model, &serde_json::Map::new()).unwrap();
+    let config = std::fs::read_to_string(folder.path().join("adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["fine_tune_type"], "dora");
+    assert_eq!(config["lora_parameters"]["rank"], 6, "that of the first path");
+    let ranks = config["rank_pattern"].as_object().unwrap();
+    assert!(ranks.len() == 6 && ranks.values().all(|rank| rank == RANK), "{ranks:?}");
+
+    let tokens = tokens(6, 9, 60);
+    let expected = model.logits(&tokens, &adapter).unwrap();
+    let loaded = Adapter::load(folder.path(), &model).unwrap();
+    let again = model.logits(&tokens, &loaded).unwrap();
+    assert_eq!(again.as_slice::<f32>(), expected.as_slice::<f32>());
 }

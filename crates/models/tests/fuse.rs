@@ -34,6 +34,7 @@ fn adapter(model: &Model, folder: &Path) -> (Adapter, Factors) {
                 a: array(&a, spec.in_features),
                 b: array(&b, RANK),
                 scale: SCALE,
+                magnitude: None,
                 dropout: None,
             };
             factors.insert((index, spec.path.to_owned()), (a, b));

@@ -39,7 +39,16 @@ fn inputs(model: &Model, length: i32) -> Vec<Array> {
 fn forward(model: &Model, rows: &Rows, inputs: &[Array]) -> models::Result<Vec<Array>> {
     let (_, batch) = model.embed(&vec![0; rows.total()], rows)?;
     let updates = PATHS.iter().zip(inputs[1..].chunks(2)).map(|(&path, factors)| {
-        (path, Lora { a: factors[0].clone(), b: factors[1].clone(), scale: SCALE, dropout: None })
+        (
+            path,
+            Lora {
+                a: factors[0].clone(),
+                b: factors[1].clone(),
+                scale: SCALE,
+                magnitude: None,
+                dropout: None,
+            },
+        )
     });
     let adapter: LayerAdapter = updates.collect();
     let flow = model.layers()[0].forward(&Flow::new(inputs[0].clone()), &batch, &adapter)?;

@@ -143,6 +143,14 @@ impl TrainConfig {
             let key = "nightshift.early_stop.min_delta";
             self.require(key, sound, "a number of at least 0", delta)?;
         }
+        for (path, &rank) in &ours.rank_pattern {
+            self.require(
+                &format!("nightshift.rank_pattern.{path}"),
+                rank >= 1,
+                "at least 1",
+                rank,
+            )?;
+        }
         if let Some(layers) = &ours.layers {
             let mut sorted = layers.clone();
             sorted.sort_unstable();
@@ -173,9 +181,8 @@ impl TrainConfig {
             "an `lr_schedule` to warm up for",
             found,
         )?;
-        let low_rank = self.fine_tune_type == FineTuneType::Lora;
-        let found = format!("{:?}", self.fine_tune_type).to_lowercase();
-        self.require("fine_tune_type", low_rank, "lora, the one type that is trained", found)?;
+        let low_rank = self.fine_tune_type != FineTuneType::Full;
+        self.require("fine_tune_type", low_rank, "lora or dora: weights stay frozen here", "full")?;
         let local = self.hf_dataset.is_none();
         let expected = "rows in local files, named by `data`";
         self.require("hf_dataset", local, expected, "a data set on a hub")

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use lora::{LoraParameters, Scaling};
-pub use nightshift::{EarlyStop, Nightshift, OnBadLoss};
+pub use nightshift::{EarlyStop, Nightshift, OnBadLoss, StateStorage};
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, OptimizerConfigs, OptimizerName, Sgd};
 pub use schedule::{LrSchedule, ScheduleName, ScheduleUnit};
 pub use values::{Batches, Bytes, NumLayers};

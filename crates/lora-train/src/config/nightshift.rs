@@ -1,5 +1,6 @@
 //! `nightshift`: what mlx-lm has no key for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,11 @@ pub struct Nightshift {
     pub warmup_share: Option<f64>,
     /// How `lora_parameters.alpha` becomes a strength.
     pub scaling: Scaling,
+    /// How the optimizer's moments are kept.
+    pub optimizer_state: StateStorage,
+    /// Ranks of single linear layers, by path (`mlp.down_proj`), where they are to differ from
+    /// `lora_parameters.rank`. The strength is the same for all.
+    pub rank_pattern: BTreeMap<String, usize>,
     /// The adapted layers by index, instead of `num_layers`.
     pub layers: Option<Vec<usize>>,
     /// End with the adapter of the lowest validation loss, not the last one.
@@ -57,6 +63,8 @@ impl Default for Nightshift {
             schedule_unit: ScheduleUnit::Updates,
             warmup_share: None,
             scaling: Scaling::Standard,
+            optimizer_state: StateStorage::F32,
+            rank_pattern: BTreeMap::new(),
             layers: None,
             eval_best: false,
             early_stop: None,
@@ -75,6 +83,18 @@ pub enum OnBadLoss {
     Stop,
     /// Write the rows of the update to a file, leave the adapter as it was, go on.
     Skip,
+}
+
+/// How the optimizer's moments are kept from update to update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateStorage {
+    /// As they are.
+    #[default]
+    F32,
+    /// Roots of 4,096 values and more in groups of 64 at 8 bits each, a bit more than a quarter of
+    /// the memory. Not the same adapter: each update rounds.
+    Int8,
 }
 
 /// When to give up on a validation loss that no longer falls.

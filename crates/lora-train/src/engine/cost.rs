@@ -89,7 +89,7 @@ impl Costs<'_> {
     }
 
     fn moments(&self) -> u64 {
-        self.layout.shapes().map(|(_, shape)| self.optimizer.state_values(&shape) * F32).sum()
+        self.layout.shapes().map(|(_, shape)| self.optimizer.state_bytes(&shape)).sum()
     }
 
     fn weights(&self, plan: &Plan) -> u64 {
@@ -114,7 +114,12 @@ impl Costs<'_> {
         let layers = self.model.layers().iter().zip(&plan.layers);
         let layer = layers.map(|(layer, &residency)| {
             let left = self.left_by(layer, tokens, self.load.longest.min(tokens));
-            unpacked(self.model, layer, residency) + (left as f64 * BACKWARD) as u64
+            // DoRA needs each matrix with its update in it, for the lengths of its rows.
+            let merged = match self.layout.has_magnitudes() {
+                true => layer.weight_bytes(WeightResidency::Dequantized),
+                false => 0,
+            };
+            unpacked(self.model, layer, residency) + merged + (left as f64 * BACKWARD) as u64
         });
         layer.max().unwrap_or_default().max(self.head(plan, tokens))
     }

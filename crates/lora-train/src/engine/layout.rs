@@ -5,7 +5,7 @@ use models::{Adapter, Dropout, LayerAdapter, LinearSpec, Lora, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::TrainConfig;
+use crate::config::{FineTuneType, LoraParameters, TrainConfig};
 use crate::{Error, Result, Tensors};
 
 /// The adapted linear layers of a model.
@@ -13,7 +13,6 @@ use crate::{Error, Result, Tensors};
 pub(crate) struct Layout {
     /// By layer of the model; empty where nothing is adapted.
     layers: Vec<Vec<Site>>,
-    rank: usize,
     scale: f32,
     dropout: f32,
 }
@@ -42,39 +41,52 @@ impl Draw {
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     spec: LinearSpec,
-    /// Names of the two factors, as in mlx-lm's adapter files.
-    names: [String; 2],
+    rank: usize,
+    /// Names of what is trained, as in mlx-lm's adapter files: the two factors, and with DoRA the
+    /// magnitude.
+    names: Vec<String>,
+}
+
+impl Site {
+    fn shapes(&self) -> impl Iterator<Item = Vec<i32>> {
+        let magnitude = vec![self.spec.out_features as i32];
+        self.spec.factor_shapes(self.rank).into_iter().chain([magnitude])
+    }
 }
 
 impl Layout {
     /// What `config` asks to adapt in `model`.
     pub(crate) fn new(config: &TrainConfig, model: &Model) -> Result<Self> {
-        let adapted = config.adapted_layers(model.layers().len())?;
-        let keys = config.lora_parameters.keys.as_deref();
+        let LoraParameters { rank, keys, dropout, .. } = &config.lora_parameters;
+        let ranks = &config.nightshift.rank_pattern;
         let mut layers = vec![Vec::new(); model.layers().len()];
         let mut known = Vec::new();
-        for index in adapted {
+        for index in config.adapted_layers(model.layers().len())? {
             let Some(layer) = model.layers().get(index) else { continue };
             let prefix = model.config().layer_prefix(index);
             for spec in layer.linears() {
                 if !known.contains(&spec.path) {
                     known.push(spec.path);
                 }
-                if keys.is_some_and(|keys| !keys.iter().any(|key| key == spec.path)) {
+                if keys.as_ref().is_some_and(|keys| !keys.iter().any(|key| key == spec.path)) {
                     continue;
                 }
-                let names =
-                    ["lora_a", "lora_b"].map(|part| format!("{prefix}.{}.{part}", spec.path));
-                layers[index].push(Site { spec, names });
+                let rank = ranks.get(spec.path).copied().unwrap_or(*rank);
+                let parts = parts(config, &spec)?.iter();
+                let names = parts.map(|part| format!("{prefix}.{}.{part}", spec.path)).collect();
+                layers[index].push(Site { spec, rank, names });
             }
         }
-        if let Some(key) = keys.into_iter().flatten().find(|key| !known.contains(&key.as_str())) {
-            let expected = format!("linear layers of the adapted layers ({})", known.join(", "));
-            return Err(config.invalid("lora_parameters.keys", expected, key));
+        let wanted = keys.iter().flatten().map(|key| ("lora_parameters.keys", key));
+        let wanted = wanted.chain(ranks.keys().map(|key| ("nightshift.rank_pattern", key)));
+        for (setting, key) in wanted {
+            if !known.contains(&key.as_str()) {
+                let expected =
+                    format!("linear layers of the adapted layers ({})", known.join(", "));
+                return Err(config.invalid(setting, expected, key));
+            }
         }
-        let rank = config.lora_parameters.rank;
-        let dropout = config.lora_parameters.dropout as f32;
-        Ok(Self { layers, rank, scale: config.scale() as f32, dropout })
+        Ok(Self { layers, scale: config.scale() as f32, dropout: *dropout as f32 })
     }
 
     /// The lowest layer with an adapter; the number of layers when there is none.
@@ -85,6 +97,11 @@ impl Layout {
     /// How many layers have an adapter.
     pub(crate) fn adapted_layers(&self) -> usize {
         self.layers.iter().filter(|sites| !sites.is_empty()).count()
+    }
+
+    /// Whether the lengths of rows are trained too (DoRA).
+    pub(crate) fn has_magnitudes(&self) -> bool {
+        self.layers.iter().flatten().any(|site| site.names.len() > 2)
     }
 
     /// Names of the factors of one layer, in the order [`Self::layer`] takes them.
@@ -99,27 +116,31 @@ impl Layout {
 
     /// Name and shape of every factor.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, Vec<i32>)> {
-        self.layers.iter().flatten().flat_map(|site| {
-            site.names.iter().map(String::as_str).zip(site.spec.factor_shapes(self.rank))
-        })
+        let sites = self.layers.iter().flatten();
+        sites.flat_map(|site| site.names.iter().map(String::as_str).zip(site.shapes()))
     }
 
     /// An untrained adapter as mlx-lm starts one: `A` uniform within `1/sqrt(in)` of zero, `B` zero,
-    /// so that it changes nothing yet.
-    pub(crate) fn untrained(&self, seed: u64) -> Tensors {
+    /// magnitudes the lengths of the model's own rows, so that it changes nothing yet.
+    pub(crate) fn untrained(&self, seed: u64, model: &Model) -> Result<Tensors> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = Tensors::new();
-        for site in self.layers.iter().flatten() {
-            let bound = (site.spec.in_features as f32).sqrt().recip();
-            let [a_shape, b_shape] = site.spec.factor_shapes(self.rank);
-            let count = |shape: &[i32]| shape.iter().product::<i32>();
-            let a = (0..count(&a_shape)).map(|_| rng.random_range(-bound..=bound));
-            let b = (0..count(&b_shape)).map(|_| 0.0);
-            let [a_name, b_name] = site.names.clone();
-            tensors.insert(a_name, Array::from_iter::<_, f32>(a, &a_shape));
-            tensors.insert(b_name, Array::from_iter::<_, f32>(b, &b_shape));
+        for (layer, sites) in self.layers.iter().enumerate() {
+            for site in sites {
+                let bound = (site.spec.in_features as f32).sqrt().recip();
+                let [a_shape, b_shape] = site.spec.factor_shapes(site.rank);
+                let count = a_shape.iter().product::<i32>();
+                let a = (0..count).map(|_| rng.random_range(-bound..=bound));
+                let a = Array::from_iter::<_, f32>(a, &a_shape);
+                let mut start = vec![a, Array::zeros::<f32>(&b_shape)?];
+                if site.names.len() > start.len() {
+                    start.push(model.row_norms(layer, site.spec.path)?);
+                }
+                mlx_rs::transforms::eval(&start)?;
+                tensors.extend(site.names.iter().cloned().zip(start));
+            }
         }
-        tensors
+        Ok(tensors)
     }
 
     /// The factors of one layer out of all.
@@ -137,8 +158,9 @@ impl Layout {
         factors: &[Array],
         draw: Option<Draw>,
     ) -> Result<LayerAdapter> {
-        let sites = self.layers.get(layer).into_iter().flatten();
-        let loras = sites.zip(factors.chunks_exact(2)).enumerate().map(|(index, (site, pair))| {
+        let mut factors = factors.iter().cloned();
+        let sites = self.layers.get(layer).into_iter().flatten().enumerate();
+        let loras = sites.map(|(index, site)| {
             let dropout = match draw.filter(|_| self.dropout > 0.0) {
                 Some(draw) => {
                     let Draw(bits) = draw.then(layer as u64).then(index as u64);
@@ -146,8 +168,13 @@ impl Layout {
                 }
                 None => None,
             };
-            let lora = Lora { a: pair[0].clone(), b: pair[1].clone(), scale: self.scale, dropout };
-            Ok((site.spec.path, lora))
+            let own: Vec<Array> = factors.by_ref().take(site.names.len()).collect();
+            let (a, b, magnitude) = match own.as_slice() {
+                [a, b] => (a.clone(), b.clone(), None),
+                [a, b, magnitude] => (a.clone(), b.clone(), Some(magnitude.clone())),
+                _ => return Err(missing(site.spec.path)),
+            };
+            Ok((site.spec.path, Lora { a, b, scale: self.scale, magnitude, dropout }))
         });
         loras.collect()
     }
@@ -158,6 +185,18 @@ impl Layout {
             .map(|layer| self.layer(layer, &self.factors(layer, tensors)?, None))
             .collect::<Result<_>>()?;
         Ok(Adapter::new(layers))
+    }
+}
+
+/// What is trained of a linear layer, by the last part of its name.
+fn parts(config: &TrainConfig, spec: &LinearSpec) -> Result<&'static [&'static str]> {
+    match (config.fine_tune_type, spec.experts) {
+        (FineTuneType::Dora, None) => Ok(&["lora_a", "lora_b", "m"]),
+        (FineTuneType::Dora, Some(_)) => {
+            let expected = format!("lora, or `keys` without {}, which stacks experts", spec.path);
+            Err(config.invalid("fine_tune_type", expected, "dora"))
+        }
+        (FineTuneType::Lora | FineTuneType::Full, _) => Ok(&["lora_a", "lora_b"]),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn apply(
     let mut change = scaled.divide(excess)?.multiply(&rate)?;
     if let Some(beta) = rule.beta_1 {
         change = blend(beta, &slots.get("exp_avg", gradient.shape())?, 1.0 - beta, &change)?;
-        slots.set("exp_avg", &change);
+        slots.set("exp_avg", &change)?;
     }
     let kept = match rule.weight_decay {
         0.0 => parameter.clone(),
@@ -64,8 +64,8 @@ fn scale_by_moments(
     let new = (now.step as f64).powf(rule.decay_rate);
     let square = gradient.square()?.add(scalar(rule.eps.0))?;
     let mut moment = |slot, square: &Array| -> Result<Array> {
-        let moment = blend(1.0 - new, &slots.get(slot, square.shape())?, new, square)?;
-        slots.set(slot, &moment);
+        let moment = blend(1.0 - new, &slots.get_squares(slot, square.shape())?, new, square)?;
+        slots.set_squares(slot, &moment)?;
         Ok(moment)
     };
     let [_, _] = *gradient.shape() else {

@@ -33,9 +33,9 @@ impl Rule {
         let AdamW { betas: (beta1, beta2), eps, bias_correction, weight_decay } = self.0;
         let shape = gradient.shape();
         let m = blend(beta1, &slots.get("m", shape)?, 1.0 - beta1, gradient)?;
-        let v = blend(beta2, &slots.get("v", shape)?, 1.0 - beta2, &gradient.square()?)?;
-        slots.set("m", &m);
-        slots.set("v", &v);
+        let v = blend(beta2, &slots.get_squares("v", shape)?, 1.0 - beta2, &gradient.square()?)?;
+        slots.set("m", &m)?;
+        slots.set_squares("v", &v)?;
 
         let (mut rate, mut spread) = (learning_rate, v.sqrt()?);
         if bias_correction {

@@ -16,7 +16,7 @@ pub(super) fn apply(
     let (beta1, beta2) = rule.betas;
     let m = slots.get("m", gradient.shape())?;
     let direction = ops::sign(blend(beta1, &m, 1.0 - beta1, gradient)?)?;
-    slots.set("m", &blend(beta2, &m, 1.0 - beta2, gradient)?);
+    slots.set("m", &blend(beta2, &m, 1.0 - beta2, gradient)?)?;
     let kept = match rule.weight_decay {
         0.0 => parameter.clone(),
         decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,

@@ -10,14 +10,17 @@ mod clip;
 mod lion;
 mod muon;
 mod sgd;
+mod state;
 
 use std::collections::BTreeMap;
 
-use mlx_rs::{Array, Dtype};
+use mlx_rs::Array;
 
 pub use clip::{clip_global_norm, global_norm};
 
-use crate::config::{OptimizerName, TrainConfig};
+use state::{Slots, Stored};
+
+use crate::config::{OptimizerName, StateStorage, TrainConfig};
 use crate::{Error, Result};
 
 /// Tensors by name: an adapter, its gradients, or an optimizer's state.
@@ -42,6 +45,7 @@ pub type Tensors = BTreeMap<String, Array>;
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     rule: Rule,
+    storage: StateStorage,
     step: u64,
     state: Tensors,
 }
@@ -49,7 +53,8 @@ pub struct Optimizer {
 impl Optimizer {
     /// The optimizer that `config` names, at its first step.
     pub fn new(config: &TrainConfig) -> Self {
-        Self { rule: Rule::new(config), step: 0, state: Tensors::new() }
+        let storage = config.nightshift.optimizer_state;
+        Self { rule: Rule::new(config), storage, step: 0, state: Tensors::new() }
     }
 
     /// Updates made so far.
@@ -57,15 +62,23 @@ impl Optimizer {
         self.step
     }
 
-    /// What the rule remembers of earlier gradients, as `parameter.slot`.
+    /// What the rule remembers of earlier gradients, as `parameter.slot`; of what is packed into 8
+    /// bits, `parameter.slot.packed`, `.scales` and `.biases`.
     pub fn state(&self) -> &Tensors {
         &self.state
     }
 
-    /// How many numbers it remembers of a parameter of this shape.
-    pub(crate) fn state_values(&self, shape: &[i32]) -> u64 {
+    /// How many bytes it remembers of a parameter of this shape.
+    pub(crate) fn state_bytes(&self, shape: &[i32]) -> u64 {
+        let values = |shape: &[i32]| shape.iter().map(|&n| n as u64).product::<u64>();
+        // Every type that is stored takes four bytes.
+        self.stored(shape).map(|(_, shape, _)| values(&shape) * 4).sum()
+    }
+
+    /// What is stored of a parameter of this shape.
+    fn stored(&self, shape: &[i32]) -> impl Iterator<Item = Stored> {
         let slots = self.rule.slots(shape).into_iter();
-        slots.map(|(_, shape)| shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+        slots.flat_map(|(slot, shape)| state::stored(self.storage, slot, shape))
     }
 
     /// Goes on from a state that was written down after `step` updates of `parameters`.
@@ -73,16 +86,17 @@ impl Optimizer {
         let mut expected = BTreeMap::new();
         if step > 0 {
             for (name, parameter) in parameters {
-                let slots = self.rule.slots(parameter.shape());
-                expected.extend(slots.into_iter().map(|(slot, shape)| (key(name, slot), shape)));
+                let stored = self.stored(parameter.shape());
+                expected
+                    .extend(stored.map(|(slot, shape, dtype)| (key(name, &slot), (shape, dtype))));
             }
         }
-        for (name, shape) in &expected {
+        for (name, (shape, dtype)) in &expected {
             let found = state.get(name).map(|array| (array.shape(), array.dtype()));
-            if found != Some((shape.as_slice(), Dtype::Float32)) {
+            if found != Some((shape.as_slice(), *dtype)) {
                 return Err(Error::OptimizerState {
                     name: name.clone(),
-                    expected: format!("f32 of shape {shape:?}"),
+                    expected: format!("{dtype:?} of shape {shape:?}"),
                     found: found.map_or("no such tensor".to_owned(), |(shape, dtype)| {
                         format!("{dtype:?} of shape {shape:?}")
                     }),
@@ -111,11 +125,13 @@ impl Optimizer {
         let now = Now { step: self.step, learning_rate };
         for (name, parameter) in parameters.iter_mut() {
             let Some(gradient) = gradients.get(name) else { continue };
-            let mut slots = Slots { state: &mut self.state, parameter: name };
+            let storage = self.storage;
+            let mut slots = Slots { state: &mut self.state, parameter: name, storage };
             *parameter = self.rule.apply(now, parameter, gradient, &mut slots)?;
             // One by one, so that no more than one parameter and its state exist twice.
-            let state = self.rule.slots(parameter.shape()).into_iter();
-            let state = state.filter_map(|(slot, _)| self.state.get(&key(name, slot)));
+            let stored = self.stored(parameter.shape());
+            let names: Vec<_> = stored.map(|(slot, ..)| key(name, &slot)).collect();
+            let state = names.iter().filter_map(|name| self.state.get(name));
             mlx_rs::transforms::eval(state.chain([&*parameter]))?;
         }
         Ok(())
@@ -179,26 +195,6 @@ impl Rule {
             Self::Lion(_) => vec![("m", shape.to_vec())],
             Self::Adafactor(rule) => adafactor::slots(rule, shape),
         }
-    }
-}
-
-/// What is remembered of one parameter.
-struct Slots<'a> {
-    state: &'a mut Tensors,
-    parameter: &'a str,
-}
-
-impl Slots<'_> {
-    /// The slot's tensor, zeros at first.
-    fn get(&self, slot: &str, shape: &[i32]) -> Result<Array> {
-        match self.state.get(&key(self.parameter, slot)) {
-            Some(array) => Ok(array.clone()),
-            None => Ok(Array::zeros::<f32>(shape)?),
-        }
-    }
-
-    fn set(&mut self, slot: &str, array: &Array) {
-        self.state.insert(key(self.parameter, slot), array.clone());
     }
 }
 

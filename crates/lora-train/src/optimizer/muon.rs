@@ -20,7 +20,7 @@ pub(super) fn apply(
     };
     let old = slots.get("v", gradient.shape())?;
     let v = blend(momentum, &old, 1.0 - momentum, &gradient)?;
-    slots.set("v", &v);
+    slots.set("v", &v)?;
     let direction = if rule.nesterov { blend(momentum, &v, 1.0 - momentum, &gradient)? } else { v };
 
     let (direction, rate) = match *parameter.shape() {

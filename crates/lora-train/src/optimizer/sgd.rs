@@ -22,7 +22,7 @@ pub(super) fn apply(
         momentum => {
             let old = slots.get("v", gradient.shape())?;
             let v = blend(momentum, &old, 1.0 - rule.dampening, &gradient)?;
-            slots.set("v", &v);
+            slots.set("v", &v)?;
             if rule.nesterov { blend(momentum, &v, 1.0, &gradient)? } else { v }
         }
     };

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use models::Model;
+
 use super::Data;
 use crate::batch::Cursor;
 use crate::checkpoint::{Identity, Position};
@@ -25,9 +27,13 @@ impl Position {
 }
 
 /// The factors a new run starts from.
-pub(super) fn initial_factors(config: &TrainConfig, layout: &Layout) -> Result<Tensors> {
+pub(super) fn initial_factors(
+    config: &TrainConfig,
+    layout: &Layout,
+    model: &Model,
+) -> Result<Tensors> {
     let Some(path) = &config.resume_adapter_file else {
-        return Ok(layout.untrained(config.seed));
+        return layout.untrained(config.seed, model);
     };
     let (factors, _) = tensors::read(path)?;
     fits(layout, &factors, path)?;

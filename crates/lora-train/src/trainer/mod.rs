@@ -134,7 +134,7 @@ impl Trainer {
             }
             None => {
                 folder.clear()?;
-                (initial_factors(&config, &layout)?, Position::start(identity))
+                (initial_factors(&config, &layout, &model)?, Position::start(identity))
             }
         };
         let rows = data.train.rows().len();
