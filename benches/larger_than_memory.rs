@@ -1,41 +1,86 @@
-//! Trains a model that is larger than the memory it is given: an 8B Llama at 4 bits, rank 16 on all
-//! layers, 512 tokens an update, in 2.5 GB.
+//! Trains a model that is larger than the memory it is given.
 //!
 //! ```sh
-//! cargo run --release -p nightshift-benches --example larger-than-memory -- FOLDER [LIMIT]
+//! cargo run --release -p nightshift-benches --example larger-than-memory -- llama-8b FOLDER [LIMIT]
+//! cargo run --release -p nightshift-benches --example larger-than-memory -- gemma4-31b FOLDER [LIMIT]
 //! ```
 //!
-//! The checkpoint (4.5 GB of random weights) is written into FOLDER first, unless it is there.
+//! The checkpoint (random weights at 4 bits: 4.5 or 17.3 GB) is written into FOLDER first, unless it
+//! is there. Then one forward pass, and two updates: of the 8B Llama rank 16 on all layers and 512
+//! tokens in 2.5 GB, of Gemma 4 31B rank 64 on the last 16 layers and 256 tokens in 8 GB.
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Instant;
 
-use lora_train::metrics::{Event, Record};
+use lora_train::metrics::{Event, Record, peak_memory, reset_peak_memory, resident_memory};
 use lora_train::{Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
-use models::{Model, Storage, WeightResidency, synthesize};
+use models::{Adapter, Model, Rows, Storage, WeightResidency, synthesize};
 
-const SHAPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/configs/llama-8b.json");
-const TOKENS: u32 = 512;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// What is trained, and in how much memory.
+struct Case {
+    name: &'static str,
+    tokens: u32,
+    num_layers: i64,
+    rank: usize,
+    limit: &'static str,
+}
+
+const CASES: [Case; 2] = [
+    Case { name: "llama-8b", tokens: 512, num_layers: -1, rank: 16, limit: "2.5GB" },
+    Case { name: "gemma4-31b", tokens: 256, num_layers: 16, rank: 64, limit: "8GB" },
+];
+
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (folder, limit) = match arguments.as_slice() {
-        [folder] => (folder, "2.5GB"),
-        [folder, limit] => (folder, limit.as_str()),
-        _ => return Err("expected FOLDER [LIMIT]".into()),
+    let (name, folder, limit) = match arguments.as_slice() {
+        [name, folder] => (name, folder, None),
+        [name, folder, limit] => (name, folder, Some(limit.as_str())),
+        _ => return Err("expected SHAPE FOLDER [LIMIT]".into()),
+    };
+    let Some(case) = CASES.iter().find(|case| case.name == name) else {
+        let names: Vec<_> = CASES.iter().map(|case| case.name).collect();
+        return Err(format!("SHAPE: expected one of {}, found {name}", names.join(", ")).into());
     };
     let folder = Path::new(folder);
     if !folder.join("config.json").exists() {
+        let shape = format!("{}/../fixtures/configs/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let storage = Storage::Packed { bits: 4, group_size: 64 };
-        let made = synthesize(Path::new(SHAPE), folder, storage, 0, &mut |_, _| ())?;
+        let made = synthesize(Path::new(&shape), folder, storage, 0, &mut |_, _| ())?;
         println!("{} weights, {} on disk", made.weights, Bytes(made.bytes));
     }
+    let model = Model::open_with(folder, WeightResidency::Streamed)?;
+    forward(&model, case)?;
+    train(model, case, limit.unwrap_or(case.limit))
+}
+
+fn forward(model: &Model, case: &Case) -> Result<()> {
+    let begun = Instant::now();
+    reset_peak_memory()?;
+    let tokens = &case.row(model).tokens[..case.tokens as usize];
+    let hidden = model.hidden(tokens, &Rows::new([tokens.len()])?, &Adapter::none(model))?;
+    hidden.eval()?;
+    let (peak, resident) = (peak_memory()?, resident_memory().unwrap_or_default());
+    println!(
+        "forward: {} tokens, {:.1} s, {} at the peak, {} of the process",
+        tokens.len(),
+        begun.elapsed().as_secs_f64(),
+        Bytes(peak),
+        Bytes(resident),
+    );
+    Ok(())
+}
+
+fn train(model: Model, case: &Case, limit: &str) -> Result<()> {
     let run = tempfile::tempdir()?;
+    let Case { num_layers, rank, .. } = case;
     let yaml = format!(
         "
 adapter_path: {}
-num_layers: -1
-lora_parameters: {{ rank: 16, scale: 2.0 }}
+num_layers: {num_layers}
+lora_parameters: {{ rank: {rank}, scale: 2.0 }}
 batch_size: 1
 iters: 2
 nightshift: {{ memory_limit: {limit} }}
@@ -43,12 +88,7 @@ nightshift: {{ memory_limit: {limit} }}
         run.path().display()
     );
     let config = TrainConfig::from_yaml(&yaml, "larger-than-memory.yaml")?;
-    let row = Example {
-        tokens: (0..=TOKENS).map(|i| i * 1013 % 128_256).collect(),
-        trained: vec![1..TOKENS as usize + 1],
-    };
-    let data = Data { train: Dataset::new("train", [row], 2048)?, valid: None };
-    let model = Model::open_with(folder, WeightResidency::Streamed)?;
+    let data = Data { train: Dataset::new("train", [case.row(&model)], 2048)?, valid: None };
     let trainer = Trainer::new(model, config, data, Start::Afresh)?;
     let outcome = trainer.run(&mut |progress: Progress<'_>| {
         match progress {
@@ -69,4 +109,14 @@ nightshift: {{ memory_limit: {limit} }}
         [outcome.estimated_memory_bytes, outcome.peak_memory_bytes].map(|bytes| bytes as f64);
     println!("estimate / peak: {:.3}", expected / peak);
     Ok(())
+}
+
+impl Case {
+    fn row(&self, model: &Model) -> Example {
+        let vocabulary = model.config().vocab_size as u32;
+        Example {
+            tokens: (0..=self.tokens).map(|i| i * 1013 % vocabulary).collect(),
+            trained: vec![1..self.tokens as usize + 1],
+        }
+    }
 }
