@@ -64,6 +64,36 @@ pub enum Error {
         member: &'static str,
     },
 
+    /// A model of the hub is called by two names.
+    #[error("expected a model as OWNER/NAME, found {found:?}")]
+    HubName {
+        /// What was given.
+        found: String,
+    },
+
+    /// The hub could not be asked, refused, or sent another file than it has on record.
+    #[error(
+        "{what}: {reason}. Check the name and the network (HF_ENDPOINT and HTTPS_PROXY count); a \
+         gated model needs HF_TOKEN. What has arrived is kept, and the next try goes on from there"
+    )]
+    Hub {
+        /// Model, revision and file.
+        what: String,
+        /// The client's words.
+        reason: String,
+    },
+
+    /// Offline, only what was fetched before can be had.
+    #[error("{what} is not whole in {}: no {files}; fetch it once with a network", folder.display())]
+    NotCached {
+        /// Model and revision.
+        what: String,
+        /// What is not there.
+        files: String,
+        /// The hub's cache.
+        folder: PathBuf,
+    },
+
     /// A folder or file of the cache cannot be used: permissions, a full disk.
     #[error(
         "{}: cannot {action}: {source}; free some space or set NIGHTSHIFT_CACHE to a folder of yours",

@@ -1,0 +1,56 @@
+//! Fetches a model from the Hugging Face hub and prints where it is.
+//!
+//! ```sh
+//! cargo run --release --example fetch -- mlx-community/gemma-4-31b-it-4bit
+//! cargo run --release --example fetch -- OWNER/NAME --file model.Q4_1.gguf
+//! ```
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use fetch::{HubModel, Network, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_examples::finish;
+
+/// A model from the hub, into the cache that the hub's own tools use.
+///
+/// HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count. A download that broke off goes on where
+/// it stopped. The path of the folder (or the file) is printed on stdout, for `--model`.
+#[derive(Parser)]
+struct Args {
+    /// The model, as OWNER/NAME.
+    model: String,
+    /// A branch, a tag or a commit.
+    #[arg(long, default_value = "main")]
+    revision: String,
+    /// One file instead of the model's folder, a .gguf for instance.
+    #[arg(long)]
+    file: Option<String>,
+    /// Only look into the cache.
+    #[arg(long)]
+    offline: bool,
+}
+
+fn main() -> ExitCode {
+    finish(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let network = if args.offline { Network::Offline } else { Network::from_env() };
+    let model = HubModel::new(&args.model, &args.revision, network)?;
+    let style =
+        ProgressStyle::with_template("{msg} {bar:24} {bytes} of {total_bytes}, {eta} to go")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    let mut tell = |name: &str, Progress { bytes, total }: Progress| {
+        bar.set_message(name.to_owned());
+        bar.set_length(total);
+        bar.set_position(bytes);
+    };
+    let path = match &args.file {
+        Some(file) => model.file(file, &mut tell),
+        None => model.folder(&mut tell),
+    };
+    bar.finish_and_clear();
+    println!("{}", path?.display());
+    Ok(())
+}
