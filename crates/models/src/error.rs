@@ -113,6 +113,19 @@ pub enum Error {
         differences: Differences,
     },
 
+    /// A weight is infinite or not a number; with it, nothing that is computed would be one.
+    #[error("{path}: {tensor}: expected numbers, found {found} at position {position}")]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its place in what was read of the tensor.
+        position: usize,
+        /// What stands there.
+        found: f32,
+    },
+
     /// An adapter was made for another model, or its parts disagree.
     #[error("the adapter does not fit: {reason}")]
     Adapter {

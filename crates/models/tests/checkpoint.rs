@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use common::{Matrix, Tiny, tokens, worst, write_safetensors};
 use mlx_rs::Array;
 use mlx_rs::io::GgufFile;
-use models::{Adapter, Error, Model};
+use models::{Adapter, Error, Model, WeightResidency};
 
 /// Writes `tiny` as a GGUF file of the given architecture: names, permutation and metadata as
 /// llama.cpp's converter makes them.
@@ -231,4 +231,29 @@ fn shards_are_joined() {
     }
     let sharded = logits(Model::open(folder.path()).unwrap());
     assert_eq!(whole.as_slice::<f32>(), sharded.as_slice::<f32>());
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_refused_wherever_it_stands() {
+    for (name, value) in [
+        ("model.embed_tokens", f32::NAN),
+        ("model.layers.1.mlp.up_proj", f32::INFINITY),
+        ("model.layers.2.input_layernorm", f32::NEG_INFINITY),
+        ("model.norm", f32::NAN),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tiny = Tiny::new(3);
+        tiny.weights.get_mut(name).unwrap().values[5] = value;
+        tiny.write(folder.path());
+        let error = Model::open(folder.path()).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::NotFinite { position: 5, .. }), "{text}");
+        assert!(text.contains(name) && text.contains("model.safetensors"), "{text}");
+
+        // A layer that is read when it is needed tells it then.
+        if let Ok(model) = Model::open_with(folder.path(), WeightResidency::Streamed) {
+            let error = model.logits(&[1, 2, 5], &Adapter::none(&model)).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
 }

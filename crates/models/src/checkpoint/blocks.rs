@@ -4,7 +4,7 @@
 //! of each kind, and the older block types imply the bias: `-8 * scale` or `-128 * scale`.
 
 use half::f16;
-use mlx_rs::{Array, Dtype};
+use mlx_rs::Dtype;
 
 /// Weights in a block, and so MLX's group size.
 pub(crate) const GROUP: usize = 32;
@@ -36,27 +36,24 @@ impl Part {
             Self::Scales | Self::Biases => Dtype::Float16,
         }
     }
-
-    /// Takes this part out of whole blocks.
-    pub fn decode(self, block: Block, bytes: &[u8], shape: &[i32]) -> Array {
-        let blocks = bytes.chunks_exact(block.bytes());
-        match self {
-            Self::Packed => {
-                let words: Vec<u32> = blocks.flat_map(|bytes| block.words(bytes)).collect();
-                Array::from_slice(&words, shape)
-            }
-            Self::Scales => {
-                Array::from_slice(&blocks.map(|bytes| half(bytes, 0)).collect::<Vec<_>>(), shape)
-            }
-            Self::Biases => {
-                let biases: Vec<f16> = blocks.map(|bytes| block.bias(bytes)).collect();
-                Array::from_slice(&biases, shape)
-            }
-        }
-    }
 }
 
 impl Block {
+    /// The packed words of whole blocks.
+    pub fn packed(self, bytes: &[u8]) -> Vec<u32> {
+        bytes.chunks_exact(self.bytes()).flat_map(|bytes| self.words(bytes)).collect()
+    }
+
+    /// The scale of each of them.
+    pub fn scales(self, bytes: &[u8]) -> Vec<f16> {
+        bytes.chunks_exact(self.bytes()).map(|bytes| half(bytes, 0)).collect()
+    }
+
+    /// The bias of each of them.
+    pub fn biases(self, bytes: &[u8]) -> Vec<f16> {
+        bytes.chunks_exact(self.bytes()).map(|bytes| self.bias(bytes)).collect()
+    }
+
     /// Bits of a weight.
     pub fn bits(self) -> usize {
         match self {

@@ -167,7 +167,7 @@ impl Store {
         let entry = self.find(name)?;
         let rows = entry.shape.first().copied().unwrap_or(1);
         match &entry.order {
-            None => entry.read(&[0..rows]),
+            None => entry.read(name, &[0..rows]),
             Some(order) => {
                 // Neighbours are read together.
                 let runs = order.chunk_by(|&row, &next| row + 1 == next);
@@ -175,7 +175,7 @@ impl Store {
                     let first = run.first().map_or(0, |&row| row as usize);
                     first..first + run.len()
                 };
-                entry.read(&runs.map(range).collect::<Vec<_>>())
+                entry.read(name, &runs.map(range).collect::<Vec<_>>())
             }
         }
     }
@@ -187,7 +187,7 @@ impl Store {
 
     /// Reads some rows of a tensor, as the file orders them.
     pub fn read_rows(&self, name: &str, rows: &[Range<usize>]) -> Result<Array> {
-        self.find(name)?.read(rows)
+        self.find(name)?.read(name, rows)
     }
 
     fn find(&self, name: &str) -> Result<&Entry> {
@@ -200,47 +200,72 @@ impl Store {
 }
 
 impl Entry {
-    fn read(&self, rows: &[Range<usize>]) -> Result<Array> {
+    fn read(&self, name: &str, rows: &[Range<usize>]) -> Result<Array> {
         let count: usize = rows.iter().map(Range::len).sum();
         let mut shape: Vec<i32> = self.shape.iter().map(|&n| n as i32).collect();
         if let Some(first) = shape.first_mut() {
             *first = count as i32;
         }
-        let bytes = count * self.row_bytes;
-        let array = match &self.encoding {
+        let (bytes, failed) = (count * self.row_bytes, |source| self.failed(source));
+        let words = || self.bytes_of::<u32>(rows, bytes).map_err(failed);
+        Ok(match &self.encoding {
             Encoding::Plain(Dtype::Float32) => {
-                self.floats::<f32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+                Array::from_slice(&self.floats::<f32>(name, rows, bytes)?, &shape)
             }
             Encoding::Plain(Dtype::Float16) => {
-                self.floats::<f16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+                Array::from_slice(&self.floats::<f16>(name, rows, bytes)?, &shape)
             }
             Encoding::Plain(Dtype::Bfloat16) => {
-                self.floats::<bf16>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
+                Array::from_slice(&self.floats::<bf16>(name, rows, bytes)?, &shape)
             }
-            Encoding::Plain(Dtype::Uint32) => {
-                self.bytes_of::<u32>(rows, bytes).map(|values| Array::from_slice(&values, &shape))
-            }
+            Encoding::Plain(Dtype::Uint32) => Array::from_slice(&words()?, &shape),
             Encoding::Blocks(block, part) => {
-                self.bytes_of::<u8>(rows, bytes).map(|bytes| part.decode(*block, &bytes, &shape))
+                let bytes = self.bytes_of::<u8>(rows, bytes).map_err(failed)?;
+                match part {
+                    Part::Packed => Array::from_slice(&block.packed(&bytes), &shape),
+                    Part::Scales => {
+                        Array::from_slice(&self.checked(name, block.scales(&bytes))?, &shape)
+                    }
+                    Part::Biases => {
+                        Array::from_slice(&self.checked(name, block.biases(&bytes))?, &shape)
+                    }
+                }
             }
             // Refused when the tensors were compared with those expected.
             Encoding::Plain(_) | Encoding::Unknown(_) => {
-                Err(std::io::Error::other(format!("{} is not read here", self.describe())))
+                let reason = format!("{} is not read here", self.describe());
+                return Err(failed(std::io::Error::other(reason)));
             }
-        };
-        array.map_err(|source| Error::Read { path: self.file.to_path_buf(), source })
+        })
     }
 
-    /// As [`bytes_of`](Self::bytes_of), and adds the one that the file left out.
-    fn floats<T>(&self, rows: &[Range<usize>], bytes: usize) -> std::io::Result<Vec<T>>
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Read { path: self.file.to_path_buf(), source }
+    }
+
+    /// As [`bytes_of`](Self::bytes_of), checked, and with the one that the file left out.
+    fn floats<T>(&self, name: &str, rows: &[Range<usize>], bytes: usize) -> Result<Vec<T>>
     where
-        T: FromBytes + IntoBytes + Copy + Add<Output = T> + From<i8>,
+        T: Float + FromBytes + IntoBytes + Add<Output = T> + From<i8>,
     {
-        let mut values = self.bytes_of::<T>(rows, bytes)?;
+        let values = self.bytes_of::<T>(rows, bytes).map_err(|source| self.failed(source))?;
+        let mut values = self.checked(name, values)?;
         if self.less_one {
             values.iter_mut().for_each(|value| *value = *value + T::from(1));
         }
         Ok(values)
+    }
+
+    /// The values, if all of them are numbers: one that is not would make every output none.
+    fn checked<T: Float>(&self, name: &str, values: Vec<T>) -> Result<Vec<T>> {
+        // Without a branch for each value, so that it takes no longer than the reading.
+        if values.iter().fold(true, |finite, value| finite & value.is_finite()) {
+            return Ok(values);
+        }
+        let bad = values.iter().enumerate().find(|(_, value)| !value.is_finite());
+        let (position, found) = bad.map_or((0, f32::NAN), |(i, &value)| (i, value.into()));
+        let (path, tensor) = (self.file.to_path_buf(), name.to_owned());
+        Err(Error::NotFinite { path, tensor, position, found })
     }
 
     /// Rows of the file one after the other, `bytes` in all, straight into numbers.
@@ -259,5 +284,28 @@ impl Entry {
             rest = later;
         }
         Ok(values)
+    }
+}
+
+/// The types of numbers that can fail to be one.
+trait Float: Copy + Into<f32> {
+    fn is_finite(self) -> bool;
+}
+
+impl Float for f32 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+impl Float for f16 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+impl Float for bf16 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
     }
 }
