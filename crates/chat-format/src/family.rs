@@ -5,7 +5,9 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, FindIter, MatchKind};
+use aho_corasick::automaton::{Automaton, StateID};
+use aho_corasick::dfa::DFA;
+use aho_corasick::{Anchored, MatchKind, StartKind};
 
 use crate::Role;
 
@@ -212,7 +214,7 @@ pub(crate) struct Found {
 }
 
 struct Searcher {
-    automaton: Option<AhoCorasick>,
+    automaton: Option<(DFA, StateID)>,
     marks: Vec<Mark>,
 }
 
@@ -223,13 +225,35 @@ static SEARCHER: LazyLock<Searcher> = LazyLock::new(|| {
         .enumerate()
         .map(|(id, (family, &(literal, effect)))| Mark { id, literal, effect, family })
         .collect();
-    let automaton = AhoCorasick::builder()
+    let literals = marks.iter().map(|mark| mark.literal);
+    let automaton = DFA::builder()
         .match_kind(MatchKind::LeftmostLongest)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(marks.iter().map(|mark| mark.literal))
-        .ok();
+        .start_kind(StartKind::Anchored)
+        .build(literals)
+        .ok()
+        .and_then(|dfa| dfa.start_state(Anchored::Yes).ok().map(|start| (dfa, start)));
     Searcher { automaton, marks }
 });
+
+impl Searcher {
+    /// The longest control token that `text` begins with.
+    fn opening(&'static self, text: &[u8]) -> Option<(&'static Mark, usize)> {
+        let (dfa, mut state) = self.automaton.as_ref().map(|(dfa, start)| (dfa, *start))?;
+        let mut found = None;
+        for (index, &byte) in text.iter().enumerate() {
+            state = dfa.next_state(Anchored::Yes, state, byte);
+            if dfa.is_special(state) {
+                if dfa.is_match(state) {
+                    found = Some((dfa.match_pattern(state, 0), index + 1));
+                } else if dfa.is_dead(state) {
+                    break;
+                }
+            }
+        }
+        let (pattern, length) = found?;
+        Some((self.marks.get(pattern.as_usize())?, length))
+    }
+}
 
 /// The whole table.
 pub(crate) fn all() -> &'static [Mark] {
@@ -238,21 +262,30 @@ pub(crate) fn all() -> &'static [Mark] {
 
 /// All control tokens of all families in `text`, from left to right.
 pub(crate) fn find(text: &str) -> Marks<'_> {
-    Marks { found: SEARCHER.automaton.as_ref().map(|automaton| automaton.find_iter(text)) }
+    Marks { text: text.as_bytes(), at: 0 }
 }
 
 /// See [`find`].
 pub(crate) struct Marks<'t> {
-    found: Option<FindIter<'static, 't>>,
+    text: &'t [u8],
+    at: usize,
 }
 
 impl Iterator for Marks<'_> {
     type Item = Found;
 
     fn next(&mut self) -> Option<Found> {
-        let found = self.found.as_mut()?.next()?;
-        let mark = SEARCHER.marks.get(found.pattern().as_usize())?;
-        Some(Found { mark, start: found.start(), end: found.end() })
+        // Most texts hold neither of the characters that control tokens begin with; a test looks at the table.
+        while let Some(next) = memchr::memchr2(b'<', b'[', self.text.get(self.at..)?) {
+            let start = self.at + next;
+            self.at = start + 1;
+            if let Some((mark, length)) = SEARCHER.opening(&self.text[start..]) {
+                self.at = start + length;
+                return Some(Found { mark, start, end: self.at });
+            }
+        }
+        self.at = self.text.len();
+        None
     }
 }
 
@@ -274,6 +307,9 @@ mod tests {
         let searcher = &*SEARCHER;
         assert!(searcher.automaton.is_some());
         for (index, mark) in searcher.marks.iter().enumerate() {
+            assert!(mark.literal.starts_with(['<', '[']), "{} begins otherwise", mark.literal);
+            let found = find(mark.literal).next().map(|found| found.mark.id);
+            assert_eq!(found, Some(index), "{}", mark.literal);
             assert!(ending(mark.literal).is_some(), "{} has another last character", mark.literal);
             for other in &searcher.marks[index + 1..] {
                 let (a, b) = (mark.literal, other.literal);

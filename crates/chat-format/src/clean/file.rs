@@ -1,10 +1,9 @@
-use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::report::{Counts, Tally};
-use super::{Clean, Options, Report, shape};
+use super::{Clean, Options, Report, shape, short};
 use crate::jsonl::{Block, Reader, Writer};
 use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
@@ -37,12 +36,13 @@ pub fn convert(
     let mut report = Report::default();
     let (mut block, mut next) = (Block::default(), Block::default());
     reader.next_block(BLOCK, &mut block)?;
-    let mut done: Vec<Batch> = Vec::new();
+    // Both are filled in turn, so that no memory is asked for twice.
+    let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
     while !block.bytes.is_empty() {
         // While some threads clean, one writes what is clean already and reads on.
-        let (moved, mut batches) = rayon::join(
+        let (moved, ()) = rayon::join(
             || write(&mut writer, &done).and_then(|()| read(&mut reader, &mut next)),
-            || clean(&block, options, strictness),
+            || clean(&block, &mut batches, options, strictness),
         );
         moved?;
         for batch in &mut batches {
@@ -58,7 +58,7 @@ pub fn convert(
             batch.refused.iter().for_each(|(line, problem)| report.refuse(*line, problem));
             report.notes.add(std::mem::take(&mut batch.counts).into());
         }
-        done = batches;
+        std::mem::swap(&mut batches, &mut done);
         std::mem::swap(&mut block, &mut next);
     }
     write(&mut writer, &done)?;
@@ -76,10 +76,11 @@ fn write(writer: &mut Writer, batches: &[Batch]) -> Result<()> {
     batches.iter().try_for_each(|batch| writer.write_lines(&batch.lines))
 }
 
-fn clean(block: &Block, options: Options, strictness: Strictness) -> Vec<Batch> {
-    let batch = |rows: &[(u64, Range<usize>)]| {
-        let bytes = rows.iter().map(|(_, range)| range.len() + 64).sum();
-        let mut batch = Batch { lines: Vec::with_capacity(bytes), ..Batch::default() };
+fn clean(block: &Block, batches: &mut Vec<Batch>, options: Options, strictness: Strictness) {
+    batches.resize_with(block.rows.len().div_ceil(BATCH), Batch::default);
+    let rows = block.rows.par_chunks(BATCH);
+    batches.par_iter_mut().zip(rows).for_each(|(batch, rows)| {
+        batch.clear();
         for (line, range) in rows {
             let row = block.bytes.get(range.clone()).unwrap_or_default();
             if let Err(stop) = batch.add(*line, row, options, strictness) {
@@ -87,9 +88,7 @@ fn clean(block: &Block, options: Options, strictness: Strictness) -> Vec<Batch> 
                 break;
             }
         }
-        batch
-    };
-    block.rows.par_chunks(BATCH).map(batch).collect()
+    });
 }
 
 /// Rows that one thread has cleaned.
@@ -110,6 +109,12 @@ enum Stop {
 }
 
 impl Batch {
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.refused.clear();
+        self.rows = 0;
+    }
+
     fn add(
         &mut self,
         line: u64,
@@ -117,9 +122,14 @@ impl Batch {
         options: Options,
         strictness: Strictness,
     ) -> Result<(), Stop> {
-        let raw = parse(row).map_err(Stop::NotJson)?;
-        self.rows += 1;
         self.tally.clear();
+        if short::clean(row, options, &mut self.lines, &mut self.tally).is_some() {
+            self.rows += 1;
+            self.counts.add(&self.tally);
+            return Ok(());
+        }
+        let raw = serde_json::from_slice(row).map_err(Stop::NotJson)?;
+        self.rows += 1;
         match self.clean(raw, options) {
             Err(Stop::Refused(problem)) if strictness == Strictness::LeaveOut => {
                 self.refused.push((line, problem));
@@ -137,8 +147,4 @@ impl Batch {
         self.counts.add(&self.tally);
         Ok(())
     }
-}
-
-fn parse(row: &[u8]) -> Result<Raw<'_>, serde_json::Error> {
-    serde_json::from_slice(row)
 }

@@ -30,6 +30,7 @@ mod file;
 mod report;
 mod rest;
 mod shape;
+mod short;
 mod walk;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -70,7 +71,7 @@ pub enum Origin {
 pub const MARKUP: &str = "markup";
 
 /// How rows are cleaned.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// What becomes of reasoning.

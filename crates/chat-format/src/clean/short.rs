@@ -1,0 +1,339 @@
+//! The short way, for the commonest rows: nothing is decoded, and a clean row is put together from slices of the raw one.
+//!
+//! It is taken by rows whose messages have a role and a content and nothing else, in whole and tidy markup or in none. Whatever
+//! is out of the ordinary (a character by number, a tool's call, words between turns, a turn left open, a key twice) makes it
+//! give up, and the row goes the [long way](super::walk). That one alone decides what is refused, and why; tests hold this
+//! one's rows against its.
+
+use memchr::memchr2;
+
+use super::report::{Event, Tally};
+use super::{Options, Origin, Reasoning, Shape};
+use crate::Role;
+use crate::family::{self, Effect, FAMILIES, Found};
+
+/// Keys are compared one by one; rows with more are rare.
+const MOST_KEYS: usize = 16;
+
+/// Cleans a row and adds it to `out`; where it gives up, nothing is added.
+pub(super) fn clean(
+    row: &[u8],
+    options: Options,
+    out: &mut Vec<u8>,
+    tally: &mut Tally,
+) -> Option<()> {
+    let start = out.len();
+    let done = Row::new(row, out, tally).and_then(|row| row.clean(options));
+    if done.is_none() {
+        out.truncate(start);
+        tally.clear();
+    }
+    done
+}
+
+struct Row<'r, 'o> {
+    /// What is left to read.
+    rest: &'r str,
+    out: &'o mut Vec<u8>,
+    tally: &'o mut Tally,
+}
+
+impl<'r, 'o> Row<'r, 'o> {
+    fn new(row: &'r [u8], out: &'o mut Vec<u8>, tally: &'o mut Tally) -> Option<Self> {
+        let row = row.trim_ascii();
+        // JSON has no control characters inside texts; between them only the long way knows them.
+        let printable = row.iter().fold(true, |all, &byte| all & (byte >= b' '));
+        let rest = std::str::from_utf8(row).ok().filter(|_| printable)?;
+        Some(Row { rest, out, tally })
+    }
+
+    fn clean(mut self, options: Options) -> Option<()> {
+        if options != (Options { reasoning: Reasoning::Drop, origin: Origin::Forget }) {
+            return None;
+        }
+        self.eat("{")?;
+        (self.key()? == "messages").then_some(())?;
+        self.tally.note(Event::Shape(Shape::Messages));
+        self.out.extend_from_slice(b"{\"messages\": [");
+        self.messages()?;
+        self.out.push(b']');
+        let mut keys = ["messages"; MOST_KEYS];
+        for seen in 1.. {
+            if self.eat("}").is_some() {
+                break;
+            }
+            self.eat(",")?;
+            let key = self.key()?;
+            let known = keys.get(..seen)?.contains(&key) || key == "tools";
+            (!known).then_some(())?;
+            *keys.get_mut(seen)? = key;
+            let value = self.scalar()?;
+            self.write(&[", \"", key, "\": ", value]);
+        }
+        self.rest.trim_start_matches(' ').is_empty().then(|| self.out.extend_from_slice(b"}\n"))
+    }
+
+    fn messages(&mut self) -> Option<()> {
+        let start = self.out.len();
+        self.eat("[")?;
+        loop {
+            self.eat("{")?;
+            let (mut role, mut content) = (None, None);
+            for last in [false, true] {
+                match self.key()? {
+                    "role" if role.is_none() => role = Some(Role::parse(self.word()?)?),
+                    "content" if content.is_none() => content = Some(self.text()?),
+                    _ => return None,
+                }
+                self.eat(if last { "}" } else { "," })?;
+            }
+            self.message(role?, content?, start)?;
+            if self.eat("]").is_some() {
+                return (self.out.len() > start).then_some(());
+            }
+            self.eat(",")?;
+        }
+    }
+
+    /// Cleans one content, which is a message or a whole conversation.
+    fn message(&mut self, role: Role, content: &'r str, start: usize) -> Option<()> {
+        let mut marks = family::find(content);
+        let Some(first) = marks.next() else {
+            (!content.is_empty()).then_some(())?;
+            self.say(role, content, start);
+            return Some(());
+        };
+        let opens =
+            matches!(first.mark.effect, Effect::Turn(_) | Effect::Header(_) | Effect::Begin);
+        let marks = [first].into_iter().chain(marks);
+        if opens {
+            return self.conversation(content, marks, start);
+        }
+        let mut turn = Turn::new(role, 0);
+        for found in marks {
+            self.tally.note(Event::Removed(found.mark.id));
+            turn.follow(content, &found, self.tally)?;
+        }
+        let words = turn.words(content, content.len())?;
+        self.say(role, words, start);
+        Some(())
+    }
+
+    fn conversation(
+        &mut self,
+        text: &'r str,
+        marks: impl Iterator<Item = Found>,
+        start: usize,
+    ) -> Option<()> {
+        let mut family = None;
+        let mut turn: Option<Turn> = None;
+        let mut done = 0;
+        for found in marks {
+            // A header's own end has been passed already.
+            if found.start < done {
+                continue;
+            }
+            self.tally.note(Event::Removed(found.mark.id));
+            let ours = family.is_none_or(|family| family == found.mark.family);
+            match (found.mark.effect, &mut turn) {
+                (Effect::Begin, None) => blank(&text[done..found.start])?,
+                (Effect::Header(ends), None) if ours => {
+                    blank(&text[done..found.start])?;
+                    let (role, words) = header(text, found.end, ends)?;
+                    self.open(&mut family, &found);
+                    turn = Some(Turn::new(role, words));
+                }
+                (Effect::Turn(role), open) if ours => {
+                    match open.take() {
+                        Some(turn) => self.close(turn, text, found.start, start)?,
+                        None => blank(&text[done..found.start])?,
+                    }
+                    self.open(&mut family, &found);
+                    turn = Some(Turn::new(role, found.end));
+                }
+                (Effect::End, open @ Some(_)) if ours => {
+                    if let Some(turn) = open.take() {
+                        self.close(turn, text, found.start, start)?;
+                    }
+                }
+                (Effect::End, None) if family.is_some() => blank(&text[done..found.start])?,
+                (Effect::Think(_) | Effect::EndThink, Some(turn)) => {
+                    turn.follow(text, &found, self.tally)?;
+                }
+                _ => return None,
+            }
+            done = turn.as_ref().map_or(found.end, |turn| turn.from);
+        }
+        (family.is_some() && turn.is_none()).then_some(())?;
+        blank(&text[done..])
+    }
+
+    fn open(&mut self, family: &mut Option<usize>, found: &Found) {
+        if family.replace(found.mark.family).is_none() {
+            self.tally.note(Event::Family(FAMILIES[found.mark.family].name));
+        }
+    }
+
+    fn close(&mut self, turn: Turn, text: &str, end: usize, start: usize) -> Option<()> {
+        let role = turn.role;
+        match turn.words(text, end) {
+            Some(words) => self.say(role, words, start),
+            // An empty turn is dropped, but an answer has to say something.
+            None if role != Role::Assistant => {}
+            None => return None,
+        }
+        Some(())
+    }
+
+    /// Writes a message; the list it belongs to begins at `start`.
+    fn say(&mut self, role: Role, words: &str, start: usize) {
+        let comma = if self.out.len() > start { ", " } else { "" };
+        self.write(&[comma, "{\"role\": \"", role.as_str(), "\", \"content\": \"", words, "\"}"]);
+    }
+
+    fn write(&mut self, parts: &[&str]) {
+        parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
+    }
+
+    /// Reads a token of JSON, and the spaces before it.
+    fn eat(&mut self, token: &str) -> Option<()> {
+        self.rest = self.rest.trim_start_matches(' ').strip_prefix(token)?;
+        Some(())
+    }
+
+    /// Reads a key, and the colon behind it.
+    fn key(&mut self) -> Option<&'r str> {
+        let key = self.word()?;
+        self.eat(":")?;
+        Some(key)
+    }
+
+    /// Reads a short text that holds neither an escape nor what a control token could begin with.
+    fn word(&mut self) -> Option<&'r str> {
+        self.eat("\"")?;
+        let end = self.rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | b'<' | b'['))?;
+        let (word, rest) = self.rest.split_at_checked(end)?;
+        self.rest = rest.strip_prefix('"')?;
+        Some(word)
+    }
+
+    /// Reads a text, and leaves its escapes as they are: those of one letter are written as they are read.
+    fn text(&mut self) -> Option<&'r str> {
+        self.eat("\"")?;
+        let text = self.rest;
+        let mut end = 0;
+        loop {
+            end += memchr2(b'"', b'\\', text.as_bytes().get(end..)?)?;
+            if text.as_bytes()[end] == b'"' {
+                self.rest = &text[end + 1..];
+                return Some(&text[..end]);
+            }
+            match text.as_bytes().get(end + 1)? {
+                b'n' | b't' | b'r' | b'b' | b'f' | b'\\' => {}
+                // One control token holds a quote, and is not seen where that is escaped.
+                b'"' if !text[..end].ends_with("<|") => {}
+                _ => return None,
+            }
+            end += 2;
+        }
+    }
+
+    /// Reads a text with its quotes, a whole number or a word of JSON.
+    fn scalar(&mut self) -> Option<&'r str> {
+        self.rest = self.rest.trim_start_matches(' ');
+        let value = self.rest;
+        if value.starts_with('"') {
+            if self.word().is_none() {
+                self.rest = value;
+                let text = self.text()?;
+                family::find(text).next().is_none().then_some(())?;
+            }
+            return Some(&value[..value.len() - self.rest.len()]);
+        }
+        let (value, rest) = value.split_at(value.find([',', '}', ' '])?);
+        self.rest = rest;
+        let digits = value.strip_prefix('-').unwrap_or(value);
+        let number = digits.bytes().all(|byte| byte.is_ascii_digit())
+            && (1..19).contains(&digits.len())
+            && (!digits.starts_with('0') || value == "0");
+        (number || matches!(value, "true" | "false" | "null")).then_some(value)
+    }
+}
+
+/// A turn whose words are one slice.
+struct Turn {
+    role: Role,
+    /// Where its words, or at the moment its thoughts, begin.
+    from: usize,
+    thinks: bool,
+    /// Where its words end, if it has said so.
+    end: Option<usize>,
+}
+
+impl Turn {
+    fn new(role: Role, from: usize) -> Self {
+        Turn { role, from, thinks: false, end: None }
+    }
+
+    /// Acts on a control token: thoughts before the words are passed over, and a message of its own may end as a turn does.
+    fn follow(&mut self, text: &str, found: &Found, tally: &mut Tally) -> Option<()> {
+        match found.mark.effect {
+            Effect::Think(label) if self.role == Role::Assistant && !self.thinks => {
+                blank(text.get(self.from..found.start)?)?;
+                tally.note(Event::Reasoning);
+                let label = if text[found.end..].starts_with(label) { label.len() } else { 0 };
+                (self.from, self.thinks) = (found.end + label, true);
+                Some(())
+            }
+            Effect::EndThink if self.thinks => {
+                (self.from, self.thinks) = (found.end, false);
+                Some(())
+            }
+            Effect::End if !self.thinks => {
+                self.end = Some(found.start);
+                blank(&text[found.end..])
+            }
+            _ => None,
+        }
+    }
+
+    /// Its words, up to `end` if it has not ended before; none if there are none.
+    fn words(self, text: &str, end: usize) -> Option<&str> {
+        let words = text.get(self.from..self.end.unwrap_or(end)).filter(|_| !self.thinks)?;
+        Some(trim(words)).filter(|words| !words.is_empty())
+    }
+}
+
+/// The role that follows a header's token at `start`, and where the words begin.
+fn header(text: &str, start: usize, ends: &[&str]) -> Option<(Role, usize)> {
+    let opening = &text[start..];
+    let name = &opening[..opening.find(|c: char| !c.is_ascii_alphanumeric())?];
+    let escaped =
+        |end: &str| opening[name.len()..].strip_prefix(if end == "\n" { "\\n" } else { end });
+    let words = ends.iter().find_map(|end| escaped(end))?;
+    Some((Role::parse(name)?, text.len() - words.len()))
+}
+
+fn blank(text: &str) -> Option<()> {
+    trim(text).is_empty().then_some(())
+}
+
+/// Takes white space off both ends, escaped or not.
+fn trim(text: &str) -> &str {
+    const SPACE: [&str; 4] = ["\\n", "\\r", "\\t", "\\f"];
+    let mut text = text.trim();
+    while let Some(rest) = SPACE.iter().find_map(|space| text.strip_prefix(space)) {
+        text = rest.trim_start();
+    }
+    while let Some(rest) = SPACE.iter().find_map(|space| text.strip_suffix(space)) {
+        // Behind a backslash of its own the letter is no escape.
+        if rest.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 == 1 {
+            break;
+        }
+        text = rest.trim_end();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
