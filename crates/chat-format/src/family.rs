@@ -134,9 +134,9 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("<|finetune_right_pad_id|>", Other),
         ],
     },
-    // Llama 2 writes its system prompt inside the first user turn.
+    // Both write `[INST]`; Llama 2 writes its system prompt inside the first user turn.
     Family {
-        name: "Mistral",
+        name: "Llama 2 and Mistral",
         marks: &[
             ("[INST]", Turn(User)),
             ("[/INST]", Turn(Assistant)),

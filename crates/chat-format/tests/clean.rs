@@ -1,6 +1,6 @@
 //! Raw rows in, clean messages out.
 
-use chat_format::clean::{self, Options, Reasoning, Shape, Strictness};
+use chat_format::clean::{self, Options, Origin, Reasoning, Shape, Strictness};
 use std::io::Write;
 
 use chat_format::{Conversation, Role, jsonl};
@@ -156,10 +156,15 @@ fn tool_calls_are_read_from_any_notation() {
     for call in [
         "<|im_start|>assistant\nOn it.\n<tool_call>\n{\"name\": \"scan\", \"arguments\": {\"host\": \"nas\"}}\n</tool_call><|im_end|>",
         "<|turn>model\nOn it.<|tool_call>call:scan{host:<|\"|>nas<|\"|>}<tool_call|><turn|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\nOn it.<|python_tag|>{\"name\": \"scan\", \"parameters\": {\"host\": \"nas\"}}<|eom_id|>",
+        "<|assistant|>On it.<|tool_call|>[{\"name\": \"scan\", \"arguments\": {\"host\": \"nas\"}}]<|/tool_call|><|end|>",
+        "[INST]Hi[/INST]On it.[TOOL_CALLS][{\"name\": \"scan\", \"arguments\": {\"host\": \"nas\"}}]</s>",
+        "[INST]Hi[/INST]On it.[TOOL_CALLS]scan[ARGS]{\"host\": \"nas\"}</s>",
     ] {
         let chat = clean(content(call));
-        assert_eq!(chat.messages[0].content, "On it.", "{call}");
-        assert_eq!(json!(chat.messages[0].tool_calls), json!([expected]), "{call}");
+        let answer = chat.messages.last().unwrap();
+        assert_eq!(answer.content, "On it.", "{call}");
+        assert_eq!(json!(answer.tool_calls), json!([expected]), "{call}");
     }
     let openai = json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [
         {"id": "c1", "type": "function", "function": {"name": "scan", "arguments": "{\"host\": \"nas\"}"}}]},
@@ -312,4 +317,31 @@ fn a_file_with_bad_rows() {
     std::fs::write(&input, format!("{good}\n{{\"messages\": [}}\n")).unwrap();
     let error = convert(Strictness::LeaveOut).unwrap_err().to_string();
     assert!(error.contains("raw.jsonl:2:15: expected JSON"), "{error}");
+}
+
+#[test]
+fn a_file_may_mix_families_and_rows_may_keep_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("raw.jsonl"), folder.path().join("clean.jsonl"));
+    let rows = [
+        ("ChatML", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"),
+        ("Gemma 4", "<bos><|turn>user\nq<turn|>\n<|turn>model\na<turn|>\n"),
+        ("Gemma", "<start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\na<end_of_turn>"),
+        ("Llama 2 and Mistral", "<s>[INST] q [/INST] a</s>"),
+        ("ChatML", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"),
+    ];
+    let lines = rows.map(|(_, text)| content(text).to_string());
+    std::fs::write(&input, lines.join("\n")).unwrap();
+    for origin in [Origin::Forget, Origin::Keep] {
+        let options = Options::default().origin(origin);
+        let report = clean::convert(&input, &output, options, Strictness::Refuse).unwrap();
+        assert_eq!(report.notes.families["ChatML"], 2);
+        assert_eq!(report.notes.families.len(), 4);
+        let chats = jsonl::Reader::open(&output).unwrap().conversations().map(Result::unwrap);
+        for (chat, (family, _)) in chats.zip(rows) {
+            assert_eq!(turns(&chat), [(Role::User, "q"), (Role::Assistant, "a")]);
+            let kept = (origin == Origin::Keep).then_some(family);
+            assert_eq!(chat.meta.get("markup").and_then(Value::as_str), kept);
+        }
+    }
 }

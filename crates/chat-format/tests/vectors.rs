@@ -2,7 +2,7 @@
 
 mod common;
 
-use chat_format::{ChatTokenizer, TrainingRow};
+use chat_format::{ChatTokenizer, TrainingRow, clean};
 use common::vocabularies;
 
 #[test]
@@ -50,4 +50,24 @@ fn tokens_shown_one_by_one_make_up_the_text() {
         let shown: String = tokenizer.view(&row).unwrap().into_iter().map(|t| t.text).collect();
         assert_eq!(shown.trim_start(), "Scan the  network\n now, één", "{name}");
     }
+}
+
+/// What a real vocabulary holds as a control token, the table of families knows; names reserved for later ones aside.
+#[test]
+fn the_table_of_families_knows_every_control_token() {
+    let Some(folder) = vocabularies() else { return };
+    let known: Vec<&str> = clean::control_tokens().collect();
+    let reserved = ["unused", "reserved", "placeholder", "[multimodal]", "<unk>", "<s>", "</s>"];
+    let mut unknown = Vec::new();
+    for name in ["gemma-4", "qwen2", "qwen35", "llama-bpe", "llama-spm", "phi-3"] {
+        let tokenizer =
+            ChatTokenizer::open(folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
+        let ids = 0..tokenizer.vocab_size() as u32;
+        let controls = ids.filter(|&id| tokenizer.is_control(id)).map(|id| tokenizer.token(id));
+        let strange = |token: &String| {
+            !known.contains(&token.as_str()) && !reserved.iter().any(|word| token.contains(word))
+        };
+        unknown.extend(controls.filter(strange).map(|token| format!("{name}: {token}")));
+    }
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
