@@ -9,14 +9,24 @@ use models::{Model, Storage, WeightResidency, synthesize};
 
 const TOKENS: u32 = 128;
 
-/// A small stand-in for a model that is larger than the memory: 4 bits, eight layers that take
-/// 57 MB dequantized and 8 MB packed.
-fn model(folder: &Path) -> Model {
-    let shape = serde_json::json!({
-        "model_type": "llama", "hidden_size": 384, "intermediate_size": 1152,
+/// Small stand-ins for models that are larger than the memory: 4 bits, eight layers that take
+/// 57 MB (Llama) dequantized and 8 MB packed.
+fn model(folder: &Path, family: &str) -> Model {
+    let mut shape = serde_json::json!({
+        "model_type": family, "hidden_size": 384, "intermediate_size": 1152,
         "num_hidden_layers": 8, "num_attention_heads": 6, "num_key_value_heads": 2,
         "vocab_size": 4096, "rms_norm_eps": 1e-5, "tie_word_embeddings": false,
     });
+    if family == "qwen3_5" {
+        for (key, size) in [
+            ("linear_num_key_heads", 2),
+            ("linear_num_value_heads", 6),
+            ("linear_key_head_dim", 64),
+            ("linear_value_head_dim", 64),
+        ] {
+            shape[key] = size.into();
+        }
+    }
     let config = folder.join("shape.json");
     std::fs::write(&config, shape.to_string()).unwrap();
     let storage = Storage::Packed { bits: 4, group_size: 64 };
@@ -52,8 +62,13 @@ nightshift: {{ lanes: 1, max_tokens_per_step: {TOKENS}{limit} }}
 
 #[test]
 fn a_fifth_of_the_memory_gives_the_same_adapter() {
+    compare("llama");
+    compare("qwen3_5");
+}
+
+fn compare(family: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path());
+    let model = model(folder.path(), family);
     let (ample, expected) = train(&model, folder.path(), "").unwrap();
     let Error::Setting { expected: least, .. } =
         train(&model, folder.path(), ", memory_limit: 1MB").unwrap_err()
@@ -71,7 +86,7 @@ fn a_fifth_of_the_memory_gives_the_same_adapter() {
     assert!(frugal.peak_memory_bytes <= limit.0, "{frugal:?} {limit}");
     for outcome in [&ample, &frugal] {
         let ratio = outcome.estimated_memory_bytes as f64 / outcome.peak_memory_bytes as f64;
-        eprintln!("{ratio:.3}: {outcome:?}");
+        eprintln!("{family} {ratio:.3}: {outcome:?}");
         assert!((1.0 / 1.15..1.15).contains(&ratio), "{ratio}: {outcome:?}");
     }
 }

@@ -42,12 +42,18 @@ pub fn fuse(model: &Path, adapter: &Path, out: &Path, weights: FusedWeights) -> 
 
     let fusion = Fusion { model: &opened, adapter: &adapter, checkpoint: &checkpoint, weights };
     let modules = fusion.modules();
-    let planned: Vec<Planned> = modules.iter().flat_map(|module| fusion.planned(module)).collect();
+    let others: Vec<&str> = fusion.others().collect();
+    let plain = others.iter().filter_map(|name| fusion.plain(name));
+    let planned = modules.iter().flat_map(|module| fusion.planned(module)).chain(plain);
+    let planned: Vec<Planned> = planned.collect();
     let mut file = SafetensorsWriter::create(&out.join("model.safetensors"), &planned)?;
     for module in &modules {
         for array in fusion.arrays(module)? {
             file.write(&bytes_of(&array)?)?;
         }
+    }
+    for name in others {
+        file.write(&bytes_of(&checkpoint.read(name)?)?)?;
     }
     file.commit()?;
     copy_companions(model, out)?;
@@ -69,13 +75,21 @@ impl Fusion<'_> {
         names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect()
     }
 
+    /// Everything else: what belongs to no module.
+    fn others(&self) -> impl Iterator<Item = &str> {
+        const PARTS: [&str; 3] = [".weight", ".scales", ".biases"];
+        self.checkpoint.names().filter(|name| !PARTS.iter().any(|part| name.ends_with(part)))
+    }
+
+    /// A tensor that stays as it is.
+    fn plain(&self, name: &str) -> Option<Planned> {
+        let (dtype, shape) = self.checkpoint.form(name)?;
+        Some(Planned { name: name.to_owned(), dtype, shape })
+    }
+
     /// The tensors that a module will have, as [`arrays`](Self::arrays) gives them.
     fn planned(&self, module: &str) -> Vec<Planned> {
-        let part = |suffix: &str| {
-            let name = format!("{module}.{suffix}");
-            let (dtype, shape) = self.checkpoint.form(&name)?;
-            Some(Planned { name, dtype, shape })
-        };
+        let part = |suffix: &str| self.plain(&format!("{module}.{suffix}"));
         let (weight, scales) = (part("weight"), part("scales"));
         match (self.weights, self.checkpoint.matrix_shape(module), &scales) {
             (FusedWeights::Dense, Some(shape), Some(scales)) => {

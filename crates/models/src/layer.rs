@@ -226,8 +226,18 @@ impl Layer {
         }
     }
 
+    /// Numbers for each token that its backward pass needs beside inputs and outputs of the linear
+    /// layers, in rows of this length: scores of attention, or what the gated delta rule leaves.
+    pub fn values_between(&self, length: usize) -> usize {
+        let delta = match &self.config.family {
+            Family::Qwen35(shape) => shape.values_between(self.index),
+            Family::Llama | Family::Gemma4(_) => None,
+        };
+        delta.unwrap_or_else(|| 2 * self.config.num_heads * self.keys_seen(length))
+    }
+
     /// Keys that the scores of one query are computed with, on average over a row of this length.
-    pub fn keys_seen(&self, length: usize) -> usize {
+    fn keys_seen(&self, length: usize) -> usize {
         // By tiles, or by blocks of which each sees two.
         let all = length.min(length.div_ceil(2) + TILE as usize / 2);
         self.config.window_of(self.index).map_or(all, |window| all.min(2 * window))

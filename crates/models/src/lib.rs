@@ -37,7 +37,7 @@ pub use error::{Differences, Error, Result};
 pub use exp::exp;
 pub use export::{export_gguf, export_peft};
 pub use fuse::{FusedWeights, LogitError, fuse};
-pub use gated_delta::{GatedDelta, gated_delta};
+pub use gated_delta::{GatedDelta, gated_delta, gated_delta_in_chunks};
 pub use generate::{Completion, FinishReason, GenerateOptions, Generator};
 pub use head::Head;
 pub use layer::{Batch, Flow, Layer};

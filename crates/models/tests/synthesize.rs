@@ -39,6 +39,30 @@ fn a_model_of_any_storage_opens_and_keeps_its_size_of_numbers() {
 }
 
 #[test]
+fn a_qwen_3_5_of_any_storage_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("shape.json");
+    let text = fs::read_to_string("../../fixtures/golden/qwen35/untied/config.json").unwrap();
+    fs::write(&config, text).unwrap();
+    for (name, storage) in
+        [("bf16", Storage::Bf16), ("4", Storage::Packed { bits: 4, group_size: 32 })]
+    {
+        let out = folder.path().join(name);
+        let made = synthesize(&config, &out, storage, 7, &mut |_, _| ());
+        // Values of 16 numbers make no group of 32.
+        if name == "4" {
+            assert!(matches!(made.unwrap_err(), Error::Argument { .. }));
+            continue;
+        }
+        let model = Model::open(&out).unwrap();
+        assert_eq!(made.unwrap().weights, model.config().num_weights());
+        let logits = model.logits(&[1, 2, 3, 4], &Adapter::none(&model)).unwrap();
+        let mean_square = logits.square().unwrap().mean(None).unwrap().item_exact::<f32>();
+        assert!((0.2..5.0).contains(&mean_square), "{name}: {mean_square}");
+    }
+}
+
+#[test]
 fn a_seed_is_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());

@@ -82,6 +82,18 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
 }
 
 #[test]
+fn a_night_runs_on_a_qwen_3_5() {
+    let tiny = Tiny::qwen();
+    let mut events = vec![];
+    let summary = run(&tiny, &mut |event| events.push(event)).unwrap();
+    assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
+    for stage in StageName::ALL {
+        assert!(events.contains(&format!("{stage} finished")), "{stage}");
+    }
+    assert_eq!(findings(&tiny).1, 1);
+}
+
+#[test]
 fn killed_at_any_event_a_night_goes_on_and_promotes_once() {
     let whole = Tiny::new();
     let mut events = vec![];

@@ -74,7 +74,7 @@ impl Costs<'_> {
     }
 
     /// Values that a layer leaves for its backward pass, in bytes: the inputs and outputs of its
-    /// linears, what lies between them, and the attention's scores of rows up to `longest`.
+    /// linears and what lies between them, with the attention's scores of rows up to `longest`.
     pub(crate) fn left_by(&self, layer: &Layer, tokens: usize, longest: usize) -> u64 {
         left_by(self.model, layer, tokens, longest)
     }
@@ -150,8 +150,7 @@ impl Costs<'_> {
 pub(crate) fn left_by(model: &Model, layer: &Layer, tokens: usize, longest: usize) -> u64 {
     let linears = layer.linears().into_iter();
     let values: usize = linears.map(|linear| linear.in_features + 2 * linear.out_features).sum();
-    let scores = 2 * model.config().num_heads * layer.keys_seen(longest);
-    (tokens * (values + scores)) as u64 * value_bytes(model)
+    (tokens * (values + layer.values_between(longest))) as u64 * value_bytes(model)
 }
 
 /// Weights that exist only while their layer is at work: read from the file, the next layer's

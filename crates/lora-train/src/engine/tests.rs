@@ -181,12 +181,13 @@ fn split_and_unsplit_agree_whatever_the_plan() {
 }
 
 /// Keys that a layer hands on get gradients from every layer that shares them, through whatever
-/// cuts lie between; experts have factors of another shape.
+/// cuts lie between; experts have factors of another shape; the gated delta rule has a gradient of
+/// its own.
 #[test]
-fn split_and_unsplit_agree_for_gemma_4() {
+fn split_and_unsplit_agree_for_every_family() {
     let data = dataset_of(48);
-    for name in ["shared", "experts"] {
-        let path = Path::new("../../fixtures/golden/gemma4").join(name);
+    for name in ["gemma4/shared", "gemma4/experts", "qwen35/tied", "qwen35/unequal"] {
+        let path = Path::new("../../fixtures/golden").join(name);
         let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         for yaml in [ALL, SOME_OF_TWO] {
             let (layout, factors) = adapter(&model, yaml);
@@ -200,8 +201,8 @@ fn split_and_unsplit_agree_for_gemma_4() {
                     let found = engine.gradients(&factors, batches, (0, 0)).unwrap();
                     assert!((found.mean() - loss).abs() < 1e-5 * loss, "{name}");
                     let apart = distance(&found.gradients, &expected);
-                    // Sums in f32 in another order.
-                    assert!(apart < 2e-5, "{name}, {keep_bytes} bytes kept: {apart:e}");
+                    // Sums in f32 in another order; where states decay little, those of whole rows.
+                    assert!(apart < 1e-4, "{name}, {keep_bytes} bytes kept: {apart:e}");
                 }
             }
         }

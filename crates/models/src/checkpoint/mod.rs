@@ -188,6 +188,11 @@ impl Checkpoint {
         Some([self.rows(name), *self.widths.get(name)?])
     }
 
+    /// Reads the tensor of this name.
+    pub fn read(&self, name: &str) -> Result<Array> {
+        self.store.read(name)
+    }
+
     /// Reads `NAME.weight` and what belongs to it, as they are in the file.
     pub fn read_module(&self, name: &str) -> Result<Weight> {
         self.weight(name, |name| self.store.read(name))

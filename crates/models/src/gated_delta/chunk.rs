@@ -10,7 +10,7 @@
 //! S' = e^(c_C) S + (e^(c_C - c) delta)^T K
 //! ```
 
-use mlx_rs::Array;
+use mlx_rs::{Array, ops};
 
 use crate::Result;
 use crate::exp::exp;
@@ -106,8 +106,8 @@ impl Chunk {
         // A sum for each pair of tokens. Differences of running sums would lose what is small
         // beside all that came before.
         let spans = self.log_decay.multiply(&masks.strict)?.cumsum(-2, None, None)?;
-        let decay = exp(&spans)?.multiply(&masks.lower)?;
-        let since_start = exp(&self.log_decay.cumsum(-2, None, None)?)?;
+        let decay = decayed(&spans)?.multiply(&masks.lower)?;
+        let since_start = decayed(&self.log_decay.cumsum(-2, None, None)?)?;
         let until_end = transposed(&last(&decay)?)?;
         let whole = last(&since_start)?;
         let keys = transposed(&self.keys)?;
@@ -204,6 +204,15 @@ impl Chunk {
             .subtract(transposed(&early_values)?.matmul(keys)?)?;
         Ok(([to_queries, to_keys, to_values, to_log_decay, to_beta], to_state))
     }
+}
+
+/// `e^x` for the sum of log decays `x`. What is less than 1e-15 is nothing beside the token itself,
+/// but multiplied with its like it would be a number so small that a processor takes a hundred times
+/// as long for it.
+fn decayed(x: &Array) -> Result<Array> {
+    const LEAST: f32 = -34.5;
+    let lost = x.lt(Array::from_f32(LEAST))?;
+    Ok(ops::select(lost, Array::from_f32(0.0), exp(x)?)?)
 }
 
 fn transposed(x: &Array) -> Result<Array> {

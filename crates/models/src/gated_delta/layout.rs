@@ -4,11 +4,6 @@ use mlx_rs::{Array, ops};
 
 use crate::Result;
 
-/// Tokens of a chunk in long rows, a power of two. Products within a chunk grow with its length,
-/// those with the state are spread over it, and each chunk leaves a state in memory: measured, see
-/// the bench `gated_delta`.
-const CHUNK: usize = 32;
-
 /// Rows, longest first, cut into chunks; the chunks in the order of their number, so that the rows
 /// which have an `n`th chunk are the first few of those that had one before, and all of these are
 /// computed together. The last chunk of a row is filled up with tokens that are not looked at.
@@ -37,12 +32,10 @@ struct Moves {
 }
 
 impl Layout {
-    pub fn new(lengths: &[usize]) -> Self {
+    /// For rows of these lengths, in chunks of `chunk` tokens, or fewer where no row has as many.
+    pub fn new(lengths: &[usize], chunk: usize) -> Self {
         let longest = lengths.iter().copied().max().unwrap_or(1);
-        Self::with_chunk(lengths, CHUNK.min(longest.next_power_of_two()))
-    }
-
-    fn with_chunk(lengths: &[usize], chunk: usize) -> Self {
+        let chunk = chunk.min(longest.next_power_of_two());
         let starts: Vec<usize> = (lengths.iter())
             .scan(0, |next, length| Some(std::mem::replace(next, *next + length)))
             .collect();
@@ -169,7 +162,7 @@ mod tests {
     #[test]
     fn tokens_find_their_way_back() {
         for lengths in [vec![1], vec![4], vec![8], vec![3, 9, 1, 4], vec![2, 2], vec![5, 8]] {
-            let layout = Layout::with_chunk(&lengths, 4);
+            let layout = Layout::new(&lengths, 4);
             let total: usize = lengths.iter().sum();
             let shape = [1, total as i32, 2, 3];
             let tokens = Array::from_iter((0..total as i32 * 6).map(|i| i as f32 + 1.0), &shape);

@@ -25,6 +25,11 @@ use crate::{Error, Result, Rows};
 use chunk::{Chunk, Masks};
 use layout::Layout;
 
+/// Tokens of a chunk in long rows. Products within a chunk grow with its length; those with the state
+/// are spread over it, and each chunk leaves a state in memory: 32 is the fastest of 16, 32 and 64
+/// at the widths of the 27B (`cargo run --release -p nightshift-benches --example gated-delta`).
+pub(crate) const CHUNK: usize = 32;
+
 /// What the gated delta rule is applied to, for rows laid end to end.
 #[derive(Clone, Debug)]
 pub struct GatedDelta {
@@ -68,9 +73,27 @@ pub fn gated_delta(
     rows: &Rows,
     before: Option<&Array>,
 ) -> Result<(Array, Array)> {
+    gated_delta_in_chunks(inputs, rows, before, CHUNK)
+}
+
+/// [`gated_delta`] in chunks of at most this many tokens, a power of two: for measuring which is
+/// best.
+///
+/// # Errors
+/// A length that is no power of two.
+pub fn gated_delta_in_chunks(
+    inputs: &GatedDelta,
+    rows: &Rows,
+    before: Option<&Array>,
+    chunk: usize,
+) -> Result<(Array, Array)> {
+    if !chunk.is_power_of_two() {
+        let (expected, found) = ("a power of two".into(), chunk.to_string());
+        return Err(Error::Argument { name: "chunk", expected, found });
+    }
     let heads = Heads::of(inputs);
     let before = heads.before(rows, before)?;
-    let layout = Layout::new(rows.lengths());
+    let layout = Layout::new(rows.lengths(), chunk);
     let rule = Rule { masks: Masks::new(layout.chunk()), layout, heads };
     let GatedDelta { queries, keys, values, log_decay, beta } = inputs;
     let inputs = [queries, keys, values, log_decay, beta, &before];

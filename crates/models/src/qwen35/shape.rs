@@ -3,6 +3,7 @@
 use crate::cache::Memory;
 use crate::checkpoint::Expected;
 use crate::config::Config;
+use crate::gated_delta::CHUNK;
 use crate::linear::LinearSpec;
 use crate::mlp::{DOWN, GATE, UP};
 
@@ -83,6 +84,16 @@ impl Shape {
             },
         };
         self.layers.iter().map(memory).collect()
+    }
+
+    /// Numbers that a layer of the gated delta rule leaves for its backward pass, for each token:
+    /// what the convolution and the norms go through, the chunks' copies of it, and the states at
+    /// the boundaries. `None` for a layer of attention.
+    pub fn values_between(&self, layer: usize) -> Option<usize> {
+        let DeltaShape { value_heads, key_dim, value_dim, .. } = self.delta;
+        let states = value_heads * value_dim * key_dim / CHUNK;
+        let delta = self.layers.get(layer)? == &Kind::Delta;
+        delta.then_some(4 * self.delta.channels() + 2 * self.delta.values() + states)
     }
 
     /// The tensors of one layer, by their paths below it.

@@ -36,6 +36,33 @@ impl Tiny {
         tiny
     }
 
+    /// The same night on a Qwen3.5: states and attention, and a template that opens every answer with
+    /// an empty block of thoughts.
+    pub fn qwen() -> Self {
+        let tiny = Self::new();
+        let shape = json!({
+            "model_type": "qwen3_5",
+            "text_config": {
+                "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+                "vocab_size": 259, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+                "linear_key_head_dim": 8, "linear_value_head_dim": 8, "tie_word_embeddings": true,
+            },
+        });
+        tiny.write("shape.json", &shape.to_string());
+        let (shape, model) = (tiny.path("shape.json"), tiny.path("model"));
+        models::synthesize(&shape, &model, models::Storage::Bf16, 7, &mut |_, _| ()).unwrap();
+        const EMPTY: &str = "<think>\\n\\n</think>\\n\\n";
+        tiny.edit(
+            "model/tokenizer_config.json",
+            "{{ m.content }}",
+            &format!("{{% if m.role == 'assistant' %}}{EMPTY}{{% endif %}}{{{{ m.content }}}}"),
+        );
+        let prompt = "<|im_start|>assistant\\n";
+        tiny.edit("model/tokenizer_config.json", prompt, &format!("{prompt}{EMPTY}"));
+        tiny
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
