@@ -146,6 +146,8 @@ fn tell(summary: &Summary) {
         let (made, planned) = (summary.training.updates, summary.training.planned_updates);
         eprintln!("partial: time was up after {made} of {planned} updates\n");
     }
-    eprintln!("{}: {}", summary.outcome, summary.standing);
+    if let Some(standing) = &summary.standing {
+        eprintln!("{}: {standing}", summary.outcome);
+    }
     eprintln!("report: {}", summary.paths.report.display());
 }

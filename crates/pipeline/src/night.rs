@@ -22,7 +22,7 @@ use crate::observer::{Event, Observer};
 use crate::registry::Registry;
 use crate::report::{self, Report};
 use crate::runner::Runner;
-use crate::stage::{Stage, StageName};
+use crate::stage::StageName;
 use crate::stages::convert::Convert;
 use crate::stages::enrich::{Enrich, Splits};
 use crate::stages::exam::Exam;
@@ -115,6 +115,9 @@ impl Night {
             }
         };
         self.config.notify.send(&message);
+        if let Err(error) = report::write_index(&self.home) {
+            tracing::warn!("no index: {error}");
+        }
         result
     }
 
@@ -189,7 +192,7 @@ impl Night {
             training: (&trained).into(),
             scores: Scores::of(&exams, &self.dir)?,
             sample: best_sample(&exams, &self.dir)?,
-            standing: Promote::figures(&standing),
+            standing: standing.beside_the_verdict(),
             verdict: judged.verdict,
             paths: Paths::of(&self.home, &self.dir, &registry, &trained, &report.path)?,
         };
@@ -207,11 +210,9 @@ impl Night {
             false => Ok(()),
         };
         let kept = registry.prune(self.config.retention.adapters);
-        for (what, result) in [
-            ("checkpoints", removed),
-            ("retention", kept.map(drop).map_err(|e| e.to_string())),
-            ("index", report::write_index(&self.home).map_err(|e| e.to_string())),
-        ] {
+        for (what, result) in
+            [("checkpoints", removed), ("retention", kept.map(drop).map_err(|e| e.to_string()))]
+        {
             if let Err(error) = result {
                 tracing::warn!(what, error, "left undone");
             }

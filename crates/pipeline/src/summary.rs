@@ -68,8 +68,10 @@ pub struct Summary {
     pub scores: Scores,
     /// The gate's decision with every rule.
     pub verdict: eval::Verdict,
-    /// What came of it, in a few words.
-    pub standing: String,
+    /// What came of it, where that is not what the verdict says: the champion was pinned or replaced,
+    /// or the new one was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
     /// The case that gained most, before and after.
     pub sample: Option<Sample>,
     /// Where things are.

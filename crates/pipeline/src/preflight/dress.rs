@@ -24,9 +24,9 @@ use crate::stages::smoke::Smoke;
 use crate::stages::train::{Trained, TrainingEnd};
 
 /// Questions of either kind, held out or not.
-const QUESTIONS: usize = 3;
+const QUESTIONS: usize = 2;
 /// Tokens of an answer: it is asked whether there is one, not whether it is right.
-const TOKENS: usize = 16;
+const TOKENS: usize = 8;
 
 /// What the second half came to.
 #[derive(Debug)]

@@ -71,7 +71,13 @@ fn sentence(report: &Report<'_>) -> String {
     let reason = &report.verdict.reason;
     let mut letters = reason.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    first + letters.as_str()
+    let partial = match report.trained.partial() {
+        Some(planned) => {
+            format!(" Time was up after {} of {planned} updates.", report.trained.updates)
+        }
+        None => String::new(),
+    };
+    first + letters.as_str() + &partial
 }
 
 fn tiles(report: &Report<'_>, base: &Summary, candidate: &Summary) -> Vec<Tile> {

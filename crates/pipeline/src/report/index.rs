@@ -72,10 +72,7 @@ impl Line {
                 date,
                 outcome: summary.outcome.replace('_', " "),
                 partial: summary.partial,
-                note: match summary.standing.is_empty() {
-                    true => summary.verdict.reason.clone(),
-                    false => summary.standing.clone(),
-                },
+                note: summary.standing.clone().unwrap_or_else(|| summary.verdict.reason.clone()),
                 page: Some(format!("nights/{id}/report/report.html"))
                     .filter(|page| home.path().join(page).is_file()),
                 figures: Some(summary.figures()),
@@ -104,8 +101,7 @@ struct Summary {
     outcome: String,
     #[serde(default)]
     partial: bool,
-    #[serde(default)]
-    standing: String,
+    standing: Option<String>,
     seconds: f64,
     verdict: Verdict,
     scores: Scores,

@@ -45,6 +45,16 @@ pub(crate) enum Standing {
     RolledBack(String),
 }
 
+impl Standing {
+    /// What came of a verdict that was not simply carried out.
+    pub fn beside_the_verdict(&self) -> Option<String> {
+        match self {
+            Standing::Promoted | Standing::Refused => None,
+            other => Some(Promote::figures(other)),
+        }
+    }
+}
+
 impl Stage for Promote<'_> {
     const NAME: StageName = StageName::Promote;
     type Output = Standing;

@@ -1,0 +1,83 @@
+//! `preflight` as a person or a timer runs it.
+
+#[path = "../../crates/pipeline/tests/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::Tiny;
+
+fn preflight(tiny: &Tiny, arguments: &[&str]) -> Output {
+    let test = std::env::current_exe().unwrap();
+    let example = test.parent().and_then(Path::parent).unwrap().join("examples/preflight");
+    let mut command = Command::new(example);
+    command.arg("--config").arg(tiny.path("night.yaml")).args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn json_is_one_object_and_the_exit_code_says_whether_a_check_failed() {
+    let tiny = Tiny::new();
+    for (recipe, code) in [("iters: 12", 0), ("iters: 2", 1)] {
+        tiny.edit("lora.yaml", "iters: 12", recipe);
+        let output = preflight(&tiny, &["--json"]);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert_eq!(stderr(&output), "");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["ok"], &report["seed_checks"]), (&(code == 0).into(), &21.into()));
+        for check in report["checks"].as_array().unwrap() {
+            for key in ["suite", "check", "status", "detail"] {
+                assert!(check[key].is_string(), "{check}");
+            }
+        }
+        // The same is left in the home.
+        let left = fs::read(tiny.path("home/preflight.json")).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&left).unwrap()["line"], report["line"]);
+    }
+}
+
+#[test]
+fn people_read_a_table_of_80_columns_without_colour() {
+    let tiny = Tiny::new();
+    let output = preflight(&tiny, &[]);
+    let text = stderr(&output);
+    assert!(output.status.success() && output.stdout.is_empty(), "{text}");
+    for words in
+        ["Data Conversion", "Qwen token stripping", "peak memory < 60GB", "dress rehearsal"]
+    {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colour where stderr is no terminal");
+    let table = text.lines().take_while(|line| !line.starts_with("preflight "));
+    let widest = table.map(|line| line.chars().count()).max().unwrap();
+    assert!(widest <= 80, "{widest} columns:\n{text}");
+}
+
+#[test]
+fn a_failing_preflight_tells_whom_the_file_names() {
+    let tiny = Tiny::new();
+    let told = tiny.path("told");
+    let notify = format!("notify: {{ command: [sh, -c, 'cat > {}'] }}\ngate:", told.display());
+    tiny.edit("night.yaml", "gate:", &notify);
+    assert!(preflight(&tiny, &["--notify"]).status.success());
+    assert!(!told.exists(), "no news is good news");
+    tiny.edit("lora.yaml", "iters: 12", "iters: 2");
+    assert_eq!(preflight(&tiny, &["--notify"]).status.code(), Some(1));
+    let message: Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
+    assert!(message["line"].as_str().unwrap().contains("config lints"), "{message}");
+}
+
+#[test]
+fn a_file_that_is_none_is_code_2() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "gait:");
+    let output = preflight(&tiny, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("gait"), "{}", stderr(&output));
+}
