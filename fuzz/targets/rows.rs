@@ -1,4 +1,5 @@
-//! Any bytes as a file of rows, compressed or not: read to the end or refused with a line, and never a panic.
+//! Any bytes as a file of rows, compressed or not: read to the end or refused with a line, never a panic; and converting the
+//! whole file ends in the same rows as cleaning them one by one.
 
 #![no_main]
 
@@ -6,23 +7,39 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use chat_format::clean::{self, Options};
+use chat_format::clean::{self, Options, Strictness};
 use chat_format::{Error, jsonl};
 use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
 
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| std::env::temp_dir().join(format!("nightshift-fuzz-{}", std::process::id())));
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = std::env::temp_dir().join(format!("nightshift-fuzz-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a temporary folder");
+    folder
+});
 
 fuzz_target!(|bytes: &[u8]| {
-    fs::write(&*FILE, bytes).expect("a temporary file");
-    let Ok(rows) = jsonl::Reader::open(&*FILE) else { return };
+    let (input, output) = (FOLDER.join("raw"), FOLDER.join("clean"));
+    fs::write(&input, bytes).expect("a temporary file");
+    let converted = clean::convert(&input, &output, Options::default(), Strictness::LeaveOut);
+    let rows = jsonl::Reader::open(&input).and_then(|rows| rows.collect::<Result<Vec<_>, _>>());
     let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
     let compressed = bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    for row in rows.take(10_000) {
-        match row {
-            Ok(row) => drop(clean::row(row.value, Options::default())),
-            Err(Error::Json { line, .. }) => assert!(compressed || (1..=lines).contains(&line)),
-            Err(_) => {}
+    match (converted, rows) {
+        (Ok(_), Ok(rows)) => {
+            let clean = rows.into_iter().filter_map(|row| clean::row(row.value, Options::default()).ok());
+            let expected: Vec<Value> = clean.map(|(chat, _)| json!(chat)).collect();
+            let written = jsonl::Reader::open(&output).expect("the file just written");
+            let written: Vec<Value> = written.map(|row| row.expect("a row").value).collect();
+            assert_eq!(written, expected);
         }
+        (Err(first), Err(second)) => {
+            for error in [first, second] {
+                if let Error::Json { line, .. } | Error::Damaged { line, .. } = error {
+                    assert!(compressed || (1..=lines).contains(&line));
+                }
+            }
+        }
+        (converted, rows) => panic!("{converted:?} and {:?}", rows.map(|rows| rows.len())),
     }
 });

@@ -29,6 +29,18 @@ impl Formatter for Spaced {
     }
 }
 
+/// Whether JSON allows the byte between its tokens. ASCII knows more white space.
+pub(crate) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// A row without the white space around it.
+pub(crate) fn trim(row: &[u8]) -> &[u8] {
+    let start = row.iter().position(|&byte| !is_space(byte)).unwrap_or(row.len());
+    let end = row.iter().rposition(|&byte| !is_space(byte)).map_or(start, |last| last + 1);
+    row.get(start..end).unwrap_or_default()
+}
+
 /// Writes `value` on one line.
 pub(crate) fn write(out: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Spaced))

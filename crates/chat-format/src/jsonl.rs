@@ -112,7 +112,7 @@ impl Reader {
                 self.read_element(next)?;
             }
         }
-        Ok(Some((line, self.bytes.trim_ascii_end())))
+        Ok(Some((line, json::trim(&self.bytes))))
     }
 
     /// Reads whole rows, `wanted` bytes of them or a little more, and appends them to an empty block.
@@ -137,7 +137,7 @@ impl Reader {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &block.bytes).chain([block.bytes.len()]) {
             self.check_length(end - start)?;
-            if !block.bytes[start..end].trim_ascii().is_empty() {
+            if !json::trim(&block.bytes[start..end]).is_empty() {
                 block.rows.push((self.line, start..end));
             }
             if end < block.bytes.len() {
@@ -207,7 +207,7 @@ impl Reader {
     fn skip_space(&mut self) -> Result<Option<u8>> {
         loop {
             let buffer = self.buffer()?;
-            let space = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let space = buffer.iter().take_while(|&&byte| json::is_space(byte)).count();
             let lines = buffer[..space].iter().filter(|&&byte| byte == b'\n').count();
             let next = buffer.get(space).copied();
             self.line += lines as u64;

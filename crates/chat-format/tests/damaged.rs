@@ -25,7 +25,7 @@ fn what_is_not_json_is_refused_with_line_and_column() {
     let deep = "[".repeat(200);
     let text = |inside: &[u8]| [b"{\"text\": \"", inside, b"\"}"].concat();
     // The row, and the column behind what is wrong.
-    let cases: [(&[u8], u64, &str); 20] = [
+    let cases: [(&[u8], u64, &str); 21] = [
         (b"{", 1, "EOF"),
         (b"{\"a\": 1,}", 9, "trailing comma"),
         (b"{\"a\": 01}", 8, "invalid number"),
@@ -38,6 +38,7 @@ fn what_is_not_json_is_refused_with_line_and_column() {
         (b"{a: 1}", 2, "key must be a string"),
         (b"{\"a\": tru}", 10, "expected ident"),
         (b"{} x", 4, "trailing characters"),
+        (b"{}\x0c", 3, "trailing characters"),
         (b"{\"a\": \"b", 8, "EOF while parsing a string"),
         (&text(b"a\tb"), 12, "control character"),
         (&text(b"\\x"), 12, "invalid escape"),

@@ -9,8 +9,8 @@ use memchr::memchr2;
 
 use super::report::{Event, Tally};
 use super::{Options, Origin, Reasoning, Shape};
-use crate::Role;
 use crate::family::{self, Effect, FAMILIES, Found};
+use crate::{Role, json};
 
 /// Keys are compared one by one; rows with more are rare.
 const MOST_KEYS: usize = 16;
@@ -40,7 +40,7 @@ struct Row<'r, 'o> {
 
 impl<'r, 'o> Row<'r, 'o> {
     fn new(row: &'r [u8], out: &'o mut Vec<u8>, tally: &'o mut Tally) -> Option<Self> {
-        let row = row.trim_ascii();
+        let row = json::trim(row);
         // JSON has no control characters inside texts; between them only the long way knows them.
         let printable = row.iter().fold(true, |all, &byte| all & (byte >= b' '));
         let rest = std::str::from_utf8(row).ok().filter(|_| printable)?;
@@ -51,7 +51,7 @@ impl<'r, 'o> Row<'r, 'o> {
         if options != (Options { reasoning: Reasoning::Drop, origin: Origin::Forget }) {
             return None;
         }
-        self.eat("{")?;
+        self.eat(b'{')?;
         (self.key()? == "messages").then_some(())?;
         self.tally.note(Event::Shape(Shape::Messages));
         self.out.extend_from_slice(b"{\"messages\": [");
@@ -59,10 +59,10 @@ impl<'r, 'o> Row<'r, 'o> {
         self.out.push(b']');
         let mut keys = ["messages"; MOST_KEYS];
         for seen in 1.. {
-            if self.eat("}").is_some() {
+            if self.eat(b'}').is_some() {
                 break;
             }
-            self.eat(",")?;
+            self.eat(b',')?;
             let key = self.key()?;
             let known = keys.get(..seen)?.contains(&key) || key == "tools";
             (!known).then_some(())?;
@@ -70,14 +70,15 @@ impl<'r, 'o> Row<'r, 'o> {
             let value = self.scalar()?;
             self.write(&[", \"", key, "\": ", value]);
         }
-        self.rest.trim_start_matches(' ').is_empty().then(|| self.out.extend_from_slice(b"}\n"))
+        self.skip_spaces();
+        self.rest.is_empty().then(|| self.out.extend_from_slice(b"}\n"))
     }
 
     fn messages(&mut self) -> Option<()> {
         let start = self.out.len();
-        self.eat("[")?;
+        self.eat(b'[')?;
         loop {
-            self.eat("{")?;
+            self.eat(b'{')?;
             let (mut role, mut content) = (None, None);
             for last in [false, true] {
                 match self.key()? {
@@ -85,13 +86,13 @@ impl<'r, 'o> Row<'r, 'o> {
                     "content" if content.is_none() => content = Some(self.text()?),
                     _ => return None,
                 }
-                self.eat(if last { "}" } else { "," })?;
+                self.eat(if last { b'}' } else { b',' })?;
             }
             self.message(role?, content?, start)?;
-            if self.eat("]").is_some() {
+            if self.eat(b']').is_some() {
                 return (self.out.len() > start).then_some(());
             }
-            self.eat(",")?;
+            self.eat(b',')?;
         }
     }
 
@@ -196,21 +197,29 @@ impl<'r, 'o> Row<'r, 'o> {
     }
 
     /// Reads a token of JSON, and the spaces before it.
-    fn eat(&mut self, token: &str) -> Option<()> {
-        self.rest = self.rest.trim_start_matches(' ').strip_prefix(token)?;
+    fn eat(&mut self, token: u8) -> Option<()> {
+        self.skip_spaces();
+        (*self.rest.as_bytes().first()? == token).then_some(())?;
+        self.rest = self.rest.get(1..)?;
         Some(())
+    }
+
+    fn skip_spaces(&mut self) {
+        while let [b' ', ..] = self.rest.as_bytes() {
+            self.rest = &self.rest[1..];
+        }
     }
 
     /// Reads a key, and the colon behind it.
     fn key(&mut self) -> Option<&'r str> {
         let key = self.word()?;
-        self.eat(":")?;
+        self.eat(b':')?;
         Some(key)
     }
 
     /// Reads a short text that holds neither an escape nor what a control token could begin with.
     fn word(&mut self) -> Option<&'r str> {
-        self.eat("\"")?;
+        self.eat(b'"')?;
         let end = self.rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | b'<' | b'['))?;
         let (word, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest.strip_prefix('"')?;
@@ -219,7 +228,7 @@ impl<'r, 'o> Row<'r, 'o> {
 
     /// Reads a text, and leaves its escapes as they are: those of one letter are written as they are read.
     fn text(&mut self) -> Option<&'r str> {
-        self.eat("\"")?;
+        self.eat(b'"')?;
         let text = self.rest;
         let mut end = 0;
         loop {
@@ -240,7 +249,7 @@ impl<'r, 'o> Row<'r, 'o> {
 
     /// Reads a text with its quotes, a whole number or a word of JSON.
     fn scalar(&mut self) -> Option<&'r str> {
-        self.rest = self.rest.trim_start_matches(' ');
+        self.skip_spaces();
         let value = self.rest;
         if value.starts_with('"') {
             if self.word().is_none() {
@@ -307,7 +316,7 @@ impl Turn {
 /// The role that follows a header's token at `start`, and where the words begin.
 fn header(text: &str, start: usize, ends: &[&str]) -> Option<(Role, usize)> {
     let opening = &text[start..];
-    let name = &opening[..opening.find(|c: char| !c.is_ascii_alphanumeric())?];
+    let name = &opening[..opening.bytes().position(|byte| !byte.is_ascii_alphanumeric())?];
     let escaped =
         |end: &str| opening[name.len()..].strip_prefix(if end == "\n" { "\\n" } else { end });
     let words = ends.iter().find_map(|end| escaped(end))?;
@@ -320,17 +329,16 @@ fn blank(text: &str) -> Option<()> {
 
 /// Takes white space off both ends, escaped or not.
 fn trim(text: &str) -> &str {
-    const SPACE: [&str; 4] = ["\\n", "\\r", "\\t", "\\f"];
     let mut text = text.trim();
-    while let Some(rest) = SPACE.iter().find_map(|space| text.strip_prefix(space)) {
-        text = rest.trim_start();
+    while let [b'\\', b'n' | b'r' | b't' | b'f', ..] = text.as_bytes() {
+        text = text[2..].trim_start();
     }
-    while let Some(rest) = SPACE.iter().find_map(|space| text.strip_suffix(space)) {
+    while let [before @ .., b'\\', b'n' | b'r' | b't' | b'f'] = text.as_bytes() {
         // Behind a backslash of its own the letter is no escape.
-        if rest.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 == 1 {
+        if before.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1 {
             break;
         }
-        text = rest.trim_end();
+        text = text[..before.len()].trim_end();
     }
     text
 }

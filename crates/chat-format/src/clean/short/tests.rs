@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clean::report::Counts;
 use crate::clean::{Clean, Notes, shape};
-use crate::json;
 
 /// The clean line and what was noted, or nothing.
 fn short(row: &[u8]) -> Option<(String, Notes)> {
