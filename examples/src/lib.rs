@@ -49,9 +49,10 @@ pub fn fail(error: &dyn Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// A table that fits the terminal; where there is none, 80 columns, which are read everywhere.
+/// A table for stderr that fits the terminal; where there is none, 80 columns, which are read everywhere.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
+    table.use_stderr();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     if table.width().is_none() {

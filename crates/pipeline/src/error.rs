@@ -197,3 +197,25 @@ pub(crate) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Err
 fn at(line: Option<usize>) -> String {
     line.map(|line| format!(":{line}")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use mlx_rs::error::Exception;
+
+    use super::*;
+
+    #[test]
+    fn an_allocator_that_gives_up_is_known_by_its_words() {
+        for (words, is) in [
+            ("[malloc] Unable to allocate 68719476736 bytes.", true),
+            ("[metal::malloc] Attempting to allocate 1 bytes which is greater than 0", true),
+            ("cudaMallocAsync(&buf, size, stream) failed: out of memory", true),
+            ("[matmul] Last dimension of first input must match", false),
+        ] {
+            let error = Error::Train(lora_train::Error::Mlx(Exception::custom(words)));
+            assert_eq!(error.is_out_of_memory(), is, "{words}");
+        }
+        let spent = Error::BudgetSpent { stage: StageName::Train, budget: "6h".into() };
+        assert!(!spent.is_out_of_memory(), "a budget stop is never blamed on memory");
+    }
+}
