@@ -26,8 +26,8 @@ use chunk::{Chunk, Masks};
 use layout::Layout;
 
 /// Tokens of a chunk in long rows. Products within a chunk grow with its length; those with the state
-/// are spread over it, and each chunk leaves a state in memory: 32 is the fastest of 16, 32 and 64
-/// at the widths of the 27B (`cargo run --release -p nightshift-benches --example gated-delta`).
+/// are spread over it, and each chunk leaves a state in memory. At the widths of the 27B, 32 and 64
+/// take about as long, 16 longer; and 32 fills up less of short rows (`cargo run --release -p nightshift-benches --example gated-delta`).
 pub(crate) const CHUNK: usize = 32;
 
 /// What the gated delta rule is applied to, for rows laid end to end.
