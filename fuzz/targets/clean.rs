@@ -10,10 +10,16 @@ fuzz_target!(|text: &str| {
     for reasoning in [Reasoning::Drop, Reasoning::Keep] {
         let options = Options::default().reasoning(reasoning).origin(Origin::Keep);
         for role in ["system", "user", "assistant", "tool"] {
-            check(json!({"messages": [{"role": role, "content": text, "reasoning_content": text}]}), options);
+            check(
+                json!({"messages": [{"role": role, "content": text, "reasoning_content": text}]}),
+                options,
+            );
         }
         let call = json!({"function": {"name": text, "arguments": {(text): [text]}}});
-        check(json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [call]}]}), options);
+        check(
+            json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [call]}]}),
+            options,
+        );
         check(json!({"text": text}), options);
         check(json!({"text": format!("<|im_start|>assistant\n{text}")}), options);
         check(json!({"prompt": text, "completion": text, (text): {"further": text}}), options);

@@ -24,10 +24,12 @@ fuzz_target!(|bytes: &[u8]| {
     let converted = clean::convert(&input, &output, Options::default(), Strictness::LeaveOut);
     let rows = jsonl::Reader::open(&input).and_then(|rows| rows.collect::<Result<Vec<_>, _>>());
     let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
-    let compressed = bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    let compressed =
+        bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
     match (converted, rows) {
         (Ok(_), Ok(rows)) => {
-            let clean = rows.into_iter().filter_map(|row| clean::row(row.value, Options::default()).ok());
+            let clean =
+                rows.into_iter().filter_map(|row| clean::row(row.value, Options::default()).ok());
             let expected: Vec<Value> = clean.map(|(chat, _)| json!(chat)).collect();
             let written = jsonl::Reader::open(&output).expect("the file just written");
             let written: Vec<Value> = written.map(|row| row.expect("a row").value).collect();
