@@ -20,7 +20,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// The first byte says where the index ends and the weights begin; at nought there is no index.
+// The first byte says where the index ends and the weights begin; at nought there is no index.
 fuzz_target!(|bytes: &[u8]| {
     let [length, rest @ ..] = bytes else { return };
     let (index, weights) = rest.split_at(usize::from(*length).min(rest.len()));
