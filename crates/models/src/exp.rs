@@ -5,16 +5,18 @@
 //! products. A polynomial out of additions and multiplications takes 5 ns and is as exact as f32
 //! can tell. A GPU has an instruction for it, so there the native operations are used.
 //!
-//! MLX cannot differentiate the bit operations involved. [`with_slope`] gives the results their
-//! gradient.
+//! MLX cannot differentiate the bit operations involved, so what is made of them says itself what its
+//! gradient is.
 
 use std::f32::consts::LOG2_E;
 
+use mlx_rs::error::Exception;
 use mlx_rs::ops::{maximum, minimum, sigmoid as native_sigmoid, softmax_axis};
 use mlx_rs::{Array, Dtype, stop_gradient};
 
-use crate::Result;
+use crate::beyond::{self, Differentiable};
 use crate::linear::Kernels;
+use crate::{Error, Result};
 
 /// `e^x`, elementwise; the gradient does not pass through it.
 ///
@@ -37,18 +39,62 @@ pub fn exp(x: &Array) -> Result<Array> {
 
 /// `1 / (1 + e^-x)`.
 pub(crate) fn sigmoid(x: &Array) -> Result<Array> {
-    if !by_polynomial(x)? {
-        return Ok(native_sigmoid(x)?);
-    }
-    let one = Array::from_f32(1.0);
-    let y = exp(&x.negative()?)?.add(&one)?.reciprocal()?;
-    let slope = y.multiply(one.subtract(&y)?)?;
-    with_slope(&y, &slope, x)
+    applied(Sigmoid, x)
 }
 
 /// `x / (1 + e^-x)`.
 pub(crate) fn silu(x: &Array) -> Result<Array> {
-    Ok(x.multiply(sigmoid(x)?)?)
+    applied(Silu, x)
+}
+
+fn applied<F: Differentiable>(function: F, x: &Array) -> Result<Array> {
+    let y = beyond::apply(function, std::slice::from_ref(x))?.pop();
+    y.ok_or_else(|| Exception::custom("a function without a value").into())
+}
+
+/// [`sigmoid`], and of all its steps only the result kept for the gradient.
+struct Sigmoid;
+
+impl Differentiable for Sigmoid {
+    fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        inputs.iter().map(logistic).collect()
+    }
+
+    fn backward(&self, _: &[Array], to: &[Array], outputs: &[Array]) -> Result<Vec<Array>> {
+        let slope = |y: &Array| Ok::<_, Error>(y.multiply(rest(y)?)?);
+        outputs.iter().zip(to).map(|(y, to)| Ok(to.multiply(slope(y)?)?)).collect()
+    }
+}
+
+/// [`silu`], with argument and result kept for the gradient.
+struct Silu;
+
+impl Differentiable for Silu {
+    fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        inputs.iter().map(|x| Ok(x.multiply(logistic(x)?)?)).collect()
+    }
+
+    fn backward(&self, inputs: &[Array], to: &[Array], outputs: &[Array]) -> Result<Vec<Array>> {
+        let slope = |x: &Array, y: &Array| {
+            let share = logistic(x)?;
+            Ok::<_, Error>(y.multiply(rest(&share)?)?.add(share)?)
+        };
+        let pairs = inputs.iter().zip(outputs).zip(to);
+        pairs.map(|((x, y), to)| Ok(to.multiply(slope(x, y)?)?)).collect()
+    }
+}
+
+/// `1 / (1 + e^-x)`, of which no gradient is asked.
+fn logistic(x: &Array) -> Result<Array> {
+    if !by_polynomial(x)? {
+        return Ok(native_sigmoid(x)?);
+    }
+    Ok(exp(&x.negative()?)?.add(Array::from_f32(1.0))?.reciprocal()?)
+}
+
+/// `1 - y`.
+fn rest(y: &Array) -> Result<Array> {
+    Ok(Array::from_f32(1.0).as_dtype(y.dtype())?.subtract(y)?)
 }
 
 /// Softmax over the last axis.
@@ -62,11 +108,6 @@ pub(crate) fn softmax(x: &Array) -> Result<Array> {
     let change = x.subtract(stop_gradient(x)?)?;
     let mean = p.multiply(&change)?.sum_axis(-1, true)?;
     Ok(p.add(p.multiply(change.subtract(mean)?)?)?)
-}
-
-/// `y`, with the gradient `slope` with respect to `x`: a tangent whose value is zero.
-fn with_slope(y: &Array, slope: &Array, x: &Array) -> Result<Array> {
-    Ok(y.add(slope.multiply(x.subtract(stop_gradient(x)?)?)?)?)
 }
 
 fn by_polynomial(x: &Array) -> Result<bool> {

@@ -12,7 +12,7 @@ use crate::dataset::Dataset;
 const F32: u64 = size_of::<f32>() as u64;
 /// While a layer is differentiated, what its forward pass left and the gradients of that exist at
 /// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
-const BACKWARD: f64 = 1.85;
+const BACKWARD: f64 = 2.1;
 
 /// How much of the data a micro-batch may have to hold.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +149,8 @@ impl Costs<'_> {
 /// See [`Costs::left_by`].
 pub(crate) fn left_by(model: &Model, layer: &Layer, tokens: usize, longest: usize) -> u64 {
     let linears = layer.linears().into_iter();
-    let values: usize = linears.map(|linear| linear.in_features + 2 * linear.out_features).sum();
+    let values: usize =
+        linears.map(|linear| linear.in_features + linear.out_features * 3 / 2).sum();
     (tokens * (values + layer.values_between(longest))) as u64 * value_bytes(model)
 }
 

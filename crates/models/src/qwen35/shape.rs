@@ -93,7 +93,7 @@ impl Shape {
         let DeltaShape { value_heads, key_dim, value_dim, .. } = self.delta;
         let states = value_heads * value_dim * key_dim / CHUNK;
         let delta = self.layers.get(layer)? == &Kind::Delta;
-        delta.then_some(4 * self.delta.channels() + 2 * self.delta.values() + states)
+        delta.then_some(2 * self.delta.channels() + self.delta.values() + states)
     }
 
     /// The tensors of one layer, by their paths below it.
