@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use mlx_rs::{Array, Dtype, ops, transforms};
+use safetensors::tensor::Dtype as FileDtype;
 use serde_json::Value;
 
 use crate::adapter::Lora;
@@ -94,7 +95,11 @@ impl Fusion<'_> {
         match (self.weights, self.checkpoint.matrix_shape(module), &scales) {
             (FusedWeights::Dense, Some(shape), Some(scales)) => {
                 let name = format!("{module}.weight");
-                vec![Planned { name, dtype: scales.dtype, shape: shape.to_vec() }]
+                let dtype = match scales.dtype {
+                    FileDtype::U8 => FileDtype::BF16,
+                    dtype => dtype,
+                };
+                vec![Planned { name, dtype, shape: shape.to_vec() }]
             }
             _ => [weight, scales, part("biases")].into_iter().flatten().collect(),
         }
@@ -118,6 +123,19 @@ impl Fusion<'_> {
                         vec![packed, scales.as_dtype(dtype)?, biases.as_dtype(dtype)?]
                     }
                 }
+            }
+            (Weight::Floats { packed, scales, .. }, None, FusedWeights::AsBefore) => {
+                vec![packed, scales]
+            }
+            (Weight::Floats { .. }, Some(_), FusedWeights::AsBefore) => {
+                let reason = format!(
+                    "{module} is of small floats, which are not packed again here: fuse into plain \
+                     weights"
+                );
+                return Err(Error::Adapter { reason });
+            }
+            (floats @ Weight::Floats { .. }, update, FusedWeights::Dense) => {
+                vec![merged(floats.dense(Dtype::Float32)?, update)?.as_dtype(Dtype::Bfloat16)?]
             }
             (Weight::Dense(weight), None, _) => vec![weight],
             (Weight::Dense(weight), update, _) => {

@@ -29,6 +29,9 @@ impl Gathered {
                 group_size,
                 bits,
             },
+            Weight::Floats { packed, scales, format } => {
+                Weight::Floats { packed: stack(packed)?, scales: stack(scales)?, format }
+            }
             on_disk @ Weight::OnDisk { .. } => {
                 Weight::Dense(stack(on_disk.dense(kernels.dtype())?)?)
             }

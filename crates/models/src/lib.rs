@@ -10,6 +10,7 @@ mod decode;
 mod error;
 mod exp;
 mod export;
+mod floats;
 mod fuse;
 mod gated_delta;
 mod gathered;

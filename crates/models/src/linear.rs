@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::Lora;
 use crate::checkpoint::Checkpoint;
+use crate::floats::FloatFormat;
 use crate::{Error, Result};
 
 /// Whether quantized weights stay packed in memory.
@@ -125,6 +126,12 @@ pub(crate) enum Weight {
         group_size: i32,
         bits: i32,
     },
+    /// Small floating point numbers, with a scale per group.
+    Floats {
+        packed: Array,
+        scales: Array,
+        format: FloatFormat,
+    },
     /// In the checkpoint, from where it is read as it is needed.
     OnDisk {
         checkpoint: Arc<Checkpoint>,
@@ -143,6 +150,7 @@ impl Weight {
                 Self::Dense(weight.dense(kernels.dtype())?)
             }
             (weight, _, Kernels::Blas) => weight,
+            (floats @ Self::Floats { .. }, ..) => floats,
             (Self::Dense(array), _, Kernels::Native) => {
                 Self::Dense(array.as_dtype(kernels.dtype())?)
             }
@@ -162,6 +170,7 @@ impl Weight {
                 let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
                 ops::dequantize(packed, scales, &biases, *group_size, *bits)?
             }
+            Self::Floats { packed, scales, format } => format.dense(packed, scales, dtype)?,
             Self::OnDisk { checkpoint, name } => {
                 self.slice(&[0..checkpoint.rows(name)])?.dense(dtype)?
             }
@@ -198,6 +207,9 @@ impl Weight {
                 group_size: *group_size,
                 bits: *bits,
             },
+            Self::Floats { packed, scales, format } => {
+                Self::Floats { packed: pick(packed)?, scales: pick(scales)?, format: *format }
+            }
             Self::OnDisk { .. } => self.clone(),
         })
     }
@@ -207,6 +219,7 @@ impl Weight {
         match self {
             Self::Dense(array) => vec![array],
             Self::Quantized { packed, scales, biases, .. } => vec![packed, scales, biases],
+            Self::Floats { packed, scales, .. } => vec![packed, scales],
             Self::OnDisk { .. } => Vec::new(),
         }
     }

@@ -33,7 +33,7 @@ fn difference(model: &Model, name: &str, key: &str) -> f32 {
 }
 
 /// f32 in another order; weights in 4 and 8 bits are dequantized here and multiplied packed there.
-const VARIANTS: [(&str, f32); 8] = [
+const VARIANTS: [(&str, f32); 9] = [
     ("dense", 2e-4),
     ("separate", 2e-4),
     ("shared", 2e-4),
@@ -41,6 +41,7 @@ const VARIANTS: [(&str, f32); 8] = [
     ("dense-4bit", 1e-3),
     ("shared-4bit", 1e-3),
     ("experts-mixed", 1e-3),
+    ("dense-floats", 1e-3),
     ("dense-bf16", 2e-4),
 ];
 

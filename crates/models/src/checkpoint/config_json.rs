@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::config::{Config, Family, SUPPORTED_ARCHITECTURES, check_architecture};
+use crate::floats::FloatFormat;
 use crate::rope::{Frequencies, RopeStyle, Stretch};
 use crate::{Error, Result, gemma4, qwen35};
 
@@ -56,19 +57,22 @@ struct Named {
     quantization: serde_json::Value,
 }
 
-/// Refuses quantized weights that are not affine. How many bits and how large the groups are is read
-/// off the tensors: the entries of single modules need not be.
+/// Refuses weights that are quantized in an unknown way. Which way, how many bits and how large the
+/// groups are is read off the tensors: the entries of single modules need not be.
 fn check_quantization(path: &Path, quantization: &serde_json::Value) -> Result<()> {
     let modules = quantization.as_object().into_iter().flat_map(|object| object.iter());
     let nested = modules
         .filter_map(|(key, value)| Some((format!("quantization.{key}.mode"), value.get("mode")?)));
     let own = quantization.get("mode").map(|mode| ("quantization.mode".to_owned(), mode));
-    match nested.chain(own).find(|(_, mode)| mode.as_str().is_none_or(|mode| mode != "affine")) {
+    match nested
+        .chain(own)
+        .find(|(_, mode)| mode.as_str().is_none_or(|mode| !FloatFormat::MODES.contains(&mode)))
+    {
         None => Ok(()),
         Some((key, found)) => Err(Error::Config {
             path: path.to_path_buf(),
             key,
-            expected: "affine".into(),
+            expected: format!("one of {}", FloatFormat::MODES.join(", ")),
             found: found.to_string(),
         }),
     }

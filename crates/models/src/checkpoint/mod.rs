@@ -19,6 +19,7 @@ use safetensors::tensor::Dtype as FileDtype;
 
 use crate::config::Config;
 use crate::error::Differences;
+use crate::floats::FloatFormat;
 use crate::gathered::Gathered;
 use crate::linear::{Kernels, Linear, Weight, WeightResidency};
 use crate::{Error, Result};
@@ -31,7 +32,8 @@ pub(crate) enum Expected {
     Vector(usize),
     /// `NAME` itself, one-dimensional, floating point.
     Parameter(usize),
-    /// `NAME.weight`, floating point or packed; packed also `NAME.scales` and `NAME.biases`.
+    /// `NAME.weight`, floating point or packed; packed also `NAME.scales`, and `NAME.biases` unless
+    /// what is packed are floats.
     Matrix { rows: usize, columns: usize },
     /// `NAME.weight`, floating point, `[channels, taps, 1]`: each channel is convolved by itself.
     Convolution { channels: usize, taps: usize },
@@ -163,7 +165,11 @@ impl Checkpoint {
     pub fn float_type(&self, name: &str) -> Dtype {
         let entry = |part: &str| self.store.get(&format!("{name}.{part}"));
         let entry = entry("scales").or_else(|| entry("weight"));
-        entry.and_then(|entry| entry.encoding.dtype()).unwrap_or(Dtype::Float32)
+        match entry.and_then(|entry| entry.encoding.dtype()) {
+            // Scales that are no floats leave it open; MLX takes them for those of bf16.
+            Some(Dtype::Uint8) => Dtype::Bfloat16,
+            dtype => dtype.unwrap_or(Dtype::Float32),
+        }
     }
 
     /// The names of all tensors.
@@ -176,6 +182,7 @@ impl Checkpoint {
         let entry = self.store.get(name)?;
         let dtype = match entry.encoding.dtype()? {
             Dtype::Uint32 => FileDtype::U32,
+            Dtype::Uint8 => FileDtype::U8,
             Dtype::Float16 => FileDtype::F16,
             Dtype::Bfloat16 => FileDtype::BF16,
             _ => FileDtype::F32,
@@ -233,10 +240,16 @@ impl Checkpoint {
         if self.store.get(&scales).is_none() {
             return Ok(Weight::Dense(weight));
         }
-        let (scales, biases) = (read(&scales)?, read(&biases)?);
+        let scales = read(&scales)?;
         let width = self.widths.get(name).copied().unwrap_or_default() as i32;
         let group_size = width / scales.dim(-1).max(1);
         let bits = weight.dim(-1) * 32 / width.max(1);
+        if scales.dtype() == Dtype::Uint8
+            && let Some(format) = FloatFormat::of(bits as usize, group_size as usize)
+        {
+            return Ok(Weight::Floats { packed: weight, scales, format });
+        }
+        let biases = read(&biases)?;
         Ok(Weight::Quantized { packed: weight, scales, biases, group_size, bits })
     }
 }
@@ -300,32 +313,37 @@ impl Tensors {
     }
 }
 
-/// The shape of an affinely quantized matrix, read off its three arrays.
+/// The shape of a quantized matrix, read off its arrays: with biases it is affine, without them its
+/// numbers are floats.
 struct Packing {
     rows: usize,
     words: usize,
     groups: usize,
+    affine: bool,
 }
 
 impl Packing {
     fn of(packed: &Entry, parts: [Option<&Entry>; 2]) -> Option<Self> {
-        let [scales, biases] = [parts[0]?, parts[1]?];
+        let [scales, biases] = [parts[0]?, parts[1].unwrap_or(parts[0]?)];
+        let affine = parts[1].is_some();
         let &[rows, words] = packed.shape.as_slice() else { return None };
         let &[scale_rows, groups] = scales.shape.as_slice() else { return None };
         let same = scale_rows == rows && biases.shape == scales.shape;
         let dtype = |entry: &Entry| entry.encoding.dtype();
         let types = dtype(packed) == Some(Dtype::Uint32) && dtype(scales) == dtype(biases);
-        let sound = same && types && dtype(scales).is_some() && rows * words * groups > 0;
-        sound.then_some(Self { rows, words, groups })
+        let scaled = dtype(scales).is_some_and(|dtype| (dtype == Dtype::Uint8) != affine);
+        let sound = same && types && scaled && rows * words * groups > 0;
+        sound.then_some(Self { rows, words, groups, affine })
     }
 
     /// Whether rows of `columns` weights can be packed this way by MLX.
     fn fits(&self, columns: usize) -> bool {
         let group = columns / self.groups;
         let bits = self.words * 32 / columns.max(1);
-        matches!(group, 32 | 64 | 128)
-            && group * self.groups == columns
-            && matches!(bits, 2 | 3 | 4 | 5 | 6 | 8)
-            && bits * columns == self.words * 32
+        let known = match self.affine {
+            true => matches!(group, 32 | 64 | 128) && matches!(bits, 2 | 3 | 4 | 5 | 6 | 8),
+            false => FloatFormat::of(bits, group).is_some(),
+        };
+        known && group * self.groups == columns && bits * columns == self.words * 32
     }
 }

@@ -88,6 +88,7 @@ fn encoding(dtype: FileDtype) -> Encoding {
         FileDtype::F16 => Encoding::Plain(Dtype::Float16),
         FileDtype::BF16 => Encoding::Plain(Dtype::Bfloat16),
         FileDtype::U32 => Encoding::Plain(Dtype::Uint32),
+        FileDtype::U8 => Encoding::Plain(Dtype::Uint8),
         other => Encoding::Unknown(other.to_string()),
     }
 }

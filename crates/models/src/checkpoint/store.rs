@@ -74,6 +74,7 @@ impl Entry {
         let each = match self.encoding.dtype() {
             Some(Dtype::Float32 | Dtype::Uint32) => 4,
             Some(Dtype::Float16 | Dtype::Bfloat16) => 2,
+            Some(Dtype::Uint8) => 1,
             _ => 0,
         };
         self.shape.iter().product::<usize>() as u64 * each
@@ -219,6 +220,9 @@ impl Entry {
                 Array::from_slice(&self.floats::<bf16>(name, rows, bytes)?, &shape)
             }
             Encoding::Plain(Dtype::Uint32) => Array::from_slice(&words()?, &shape),
+            Encoding::Plain(Dtype::Uint8) => {
+                Array::from_slice(&self.bytes_of::<u8>(rows, bytes).map_err(failed)?, &shape)
+            }
             Encoding::Blocks(block, part) => {
                 let bytes = self.bytes_of::<u8>(rows, bytes).map_err(failed)?;
                 match part {
