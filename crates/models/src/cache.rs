@@ -8,31 +8,39 @@ use crate::{Error, Result};
 /// What a layer remembers of each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// Keys and values of every token.
-    Keys { kv_heads: usize, head_dim: usize },
+    /// Keys and values, of every token or of those that a window still lets be seen.
+    Keys { kv_heads: usize, head_dim: usize, window: Option<usize> },
     /// The last inputs `[n, channels]` of a convolution, and a state `[heads, Dv, Dk]`.
     State { inputs: [usize; 2], state: [usize; 3] },
 }
 
 impl Memory {
-    /// Numbers that one more token adds to it.
-    pub fn per_token(self) -> usize {
+    /// Bytes of a row of so many tokens, if numbers have so many.
+    pub fn bytes(self, tokens: usize, number: usize) -> usize {
         match self {
-            Self::Keys { kv_heads, head_dim } => 2 * kv_heads * head_dim,
-            Self::State { .. } => 0,
-        }
-    }
-
-    /// Bytes of a row of no length, if numbers have so many.
-    pub fn per_row(self, bytes: usize) -> usize {
-        match self {
-            Self::Keys { .. } => 0,
+            Self::Keys { kv_heads, head_dim, window } => {
+                2 * kv_heads * head_dim * held(tokens, window) * number
+            }
             Self::State { inputs, state } => {
-                inputs.iter().product::<usize>() * bytes
+                inputs.iter().product::<usize>() * number
                     + state.iter().product::<usize>() * size_of::<f32>()
             }
         }
     }
+}
+
+/// Columns that are held of so many: with a window, half as many again as it shows, so that they
+/// need not be moved at each step.
+fn held(columns: usize, window: Option<usize>) -> usize {
+    window.map_or(columns, |window| columns.min(window + window.div_ceil(2)))
+}
+
+/// The columns of a batch whose prompts end before column `width`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns {
+    pub width: usize,
+    /// All there may be.
+    pub total: usize,
 }
 
 /// What one layer remembers of a batch of rows.
@@ -43,11 +51,17 @@ pub(crate) enum Cache {
 }
 
 impl Cache {
-    /// An empty one for rows of so many columns.
-    pub fn new(memory: Memory, rows: usize, columns: usize, dtype: Dtype) -> Result<Self> {
+    /// An empty one for so many rows.
+    pub fn new(memory: Memory, rows: usize, columns: Columns, dtype: Dtype) -> Result<Self> {
         Ok(match memory {
-            Memory::Keys { kv_heads, head_dim } => {
-                Self::Keys(KvCache::new(CacheShape { rows, kv_heads, columns, head_dim, dtype })?)
+            Memory::Keys { kv_heads, head_dim, window } => {
+                let held = held(columns.total, window);
+                let first = match window {
+                    Some(window) if held < columns.total => columns.width.saturating_sub(window),
+                    _ => 0,
+                };
+                let shape = [rows, kv_heads, held, head_dim].map(|size| size as i32);
+                Self::Keys(KvCache::new(shape, first, dtype)?)
             }
             Memory::State { inputs, state } => Self::State(State::new(rows, inputs, state, dtype)?),
         })
@@ -149,44 +163,65 @@ impl State {
 /// The keys and values one layer remembers for a batch of rows: `[rows, kv_heads, columns, d]`.
 ///
 /// All rows end at the same column, so that a step of the whole batch writes one column. A prompt
-/// shorter than the longest leaves columns before it unused; the step's mask hides them.
+/// shorter than the longest leaves columns before it unused; the step's mask hides them. Where fewer
+/// columns are held than there are, they are the last ones.
 #[derive(Debug)]
 pub(crate) struct KvCache {
     keys: Array,
     values: Array,
-}
-
-/// The size of a [`KvCache`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CacheShape {
-    pub rows: usize,
-    pub kv_heads: usize,
-    pub columns: usize,
-    pub head_dim: usize,
-    pub dtype: Dtype,
+    /// The column that is held first.
+    first: usize,
 }
 
 impl KvCache {
-    /// An empty cache.
-    pub fn new(shape: CacheShape) -> Result<Self> {
-        let CacheShape { rows, kv_heads, columns, head_dim, dtype } = shape;
-        let dims = [rows as i32, kv_heads as i32, columns as i32, head_dim as i32];
-        Ok(Self { keys: ops::zeros_dtype(&dims, dtype)?, values: ops::zeros_dtype(&dims, dtype)? })
+    /// An empty cache of this shape, whose first column is `first`.
+    fn new(shape: [i32; 4], first: usize, dtype: Dtype) -> Result<Self> {
+        let empty = || ops::zeros_dtype(&shape, dtype);
+        Ok(Self { keys: empty()?, values: empty()?, first })
     }
 
-    /// Writes `[n, kv_heads, t, d]` at the given row and column. MLX does it in place, because no
-    /// one else holds the arrays.
+    /// Writes `[n, kv_heads, t, d]` at the given row and column, as far as it is held. MLX does it in
+    /// place, because no one else holds the arrays.
     pub fn write(&mut self, row: usize, column: usize, keys: &Array, values: &Array) -> Result<()> {
+        let end = column + keys.dim(2) as usize;
+        let beyond = end.saturating_sub(self.first + self.held());
+        if beyond > 0 {
+            // By a third of what is held, but no less than that.
+            self.forget(beyond.max(self.held() / 3))?;
+        }
+        let past = self.first.saturating_sub(column) as i32;
+        if past >= keys.dim(2) {
+            return Ok(());
+        }
         let rows = row as i32..row as i32 + keys.dim(0);
-        let columns = column as i32..column as i32 + keys.dim(2);
-        self.keys.try_index_mut((rows.clone(), .., columns.clone(), ..), keys)?;
-        self.values.try_index_mut((rows, .., columns, ..), values)?;
+        let from = column.saturating_sub(self.first) as i32;
+        let columns = from..(end - self.first) as i32;
+        let seen = (.., .., past.., ..);
+        let place = (rows, .., columns, ..);
+        self.keys.try_index_mut(place.clone(), keys.try_index(seen.clone())?)?;
+        self.values.try_index_mut(place, values.try_index(seen)?)?;
+        Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.keys.dim(2) as usize
+    }
+
+    /// Makes room for so many columns by forgetting as many of the oldest.
+    fn forget(&mut self, columns: usize) -> Result<()> {
+        let count = columns.min(self.held()) as i32;
+        for array in [&mut self.keys, &mut self.values] {
+            let (oldest, rest) = (array.try_index((.., .., ..count, ..))?, (.., .., count.., ..));
+            *array = ops::concatenate(&[array.try_index(rest)?, ops::zeros_like(oldest)?], 2)?;
+        }
+        self.first += count as usize;
         Ok(())
     }
 
     /// These columns of all rows.
     pub fn columns(&self, columns: Range<usize>) -> Result<(Array, Array)> {
-        let view = (.., .., columns.start as i32..columns.end as i32, ..);
+        let place = |column: usize| column.saturating_sub(self.first) as i32;
+        let view = (.., .., place(columns.start)..place(columns.end), ..);
         Ok((self.keys.try_index(view.clone())?, self.values.try_index(view)?))
     }
 

@@ -96,7 +96,9 @@ impl Config {
     pub(crate) fn memories(&self) -> Vec<Memory> {
         let Self { num_kv_heads: kv_heads, head_dim, .. } = *self;
         match &self.family {
-            Family::Llama => vec![Memory::Keys { kv_heads, head_dim }; self.num_layers],
+            Family::Llama => {
+                vec![Memory::Keys { kv_heads, head_dim, window: None }; self.num_layers]
+            }
             Family::Gemma4(shape) => shape.memories(),
             Family::Qwen35(shape) => shape.memories(self),
         }

@@ -6,7 +6,7 @@ use mlx_rs::{Array, transforms};
 
 use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Beginning, HIDDEN};
-use crate::cache::Cache;
+use crate::cache::{Cache, Columns};
 use crate::prefix::{Part, Split};
 use crate::sample::Sampler;
 use crate::{Adapter, Completion, Error, FinishReason, GenerateOptions, Model, Result, Rows};
@@ -58,7 +58,7 @@ impl<'a> Decoder<'a> {
             model,
             adapter: adapter.for_model(model)?,
             options,
-            caches: model.new_caches(prompts.len(), columns)?,
+            caches: model.new_caches(prompts.len(), Columns { width, total: columns })?,
             rows: prompts.iter().map(row).collect(),
             done: Vec::new(),
             width,

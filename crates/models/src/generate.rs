@@ -144,7 +144,7 @@ impl<'a> Generator<'a> {
     ) -> VecDeque<Vec<Numbered<'p>>> {
         let longest = prompts.first().map_or(0, |(_, prompt)| prompt.len());
         let tokens = longest + options.max_tokens;
-        let row = self.model.cache_bytes_per_token() * tokens + self.model.cache_bytes_per_row();
+        let row = self.model.cache_bytes(tokens);
         let rows = (options.cache_bytes / lanes / row.max(1)).max(1);
         let count = prompts.len().div_ceil(rows).next_multiple_of(lanes).max(1);
         let size = prompts.len().div_ceil(count).max(1);

@@ -5,7 +5,7 @@ use mlx_rs::{Array, Dtype, transforms};
 
 use crate::adapter::{Adapter, row_norms};
 use crate::attention::{Attend, Core};
-use crate::cache::{Cache, Memory};
+use crate::cache::{Cache, Columns};
 use crate::checkpoint::{self, Checkpoint, Expected};
 use crate::config::{Config, EMBEDDING, FINAL_NORM, Family, OUTPUT};
 use crate::gemma4::{self, Shape};
@@ -121,20 +121,15 @@ impl Model {
         self.config.expected_outside_layers().into_iter().map(bytes).sum()
     }
 
-    /// Bytes of keys and values that one token of one row leaves in the caches of all layers.
-    pub fn cache_bytes_per_token(&self) -> usize {
-        let values: usize = self.config.memories().into_iter().map(Memory::per_token).sum();
-        values * self.kernels.bytes_per_value()
-    }
-
-    /// Bytes that the caches of all layers have for a row besides: what does not grow with it.
-    pub fn cache_bytes_per_row(&self) -> usize {
-        let bytes = self.kernels.bytes_per_value();
-        self.config.memories().into_iter().map(|memory| memory.per_row(bytes)).sum()
+    /// Bytes that the caches of all layers have for a row of so many tokens. Of layers with a window
+    /// they do not grow beyond it.
+    pub fn cache_bytes(&self, tokens: usize) -> usize {
+        let number = self.kernels.bytes_per_value();
+        self.config.memories().into_iter().map(|memory| memory.bytes(tokens, number)).sum()
     }
 
     /// Empty caches, one for each layer with a memory of its own.
-    pub(crate) fn new_caches(&self, rows: usize, columns: usize) -> Result<Vec<Cache>> {
+    pub(crate) fn new_caches(&self, rows: usize, columns: Columns) -> Result<Vec<Cache>> {
         let dtype = self.kernels.dtype();
         let new = |memory| Cache::new(memory, rows, columns, dtype);
         self.config.memories().into_iter().map(new).collect()

@@ -125,7 +125,7 @@ proptest! {
             let options = GenerateOptions {
                 max_tokens,
                 prompt_tokens_per_step,
-                cache_bytes: cache_rows * 3 * WINDOW * model.cache_bytes_per_token(),
+                cache_bytes: cache_rows * model.cache_bytes(3 * WINDOW),
                 ..Default::default()
             };
             let generator = Generator::new(&model, &adapter).unwrap();
@@ -154,4 +154,12 @@ fn shared_beginnings_change_nothing() {
             assert_eq!(completion.tokens, from_scratch(&model, prompt, 5), "{name}: {prompt:?}");
         }
     }
+}
+
+/// Two of three layers look back through a window; the third has one head of 16 for keys and values.
+#[test]
+fn caches_of_layers_with_a_window_stop_growing() {
+    let model = open("dense");
+    let (short, long) = (model.cache_bytes(10 * WINDOW), model.cache_bytes(20 * WINDOW));
+    assert_eq!(long - short, 10 * WINDOW * 2 * 16 * size_of::<f32>());
 }

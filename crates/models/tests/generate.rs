@@ -48,7 +48,7 @@ proptest! {
             lengths.iter().zip(0..).map(|(&n, i)| tokens(seed + i, n, 96)).collect();
         let options = GenerateOptions {
             prompt_tokens_per_step,
-            cache_bytes: cache_rows * 20 * model.cache_bytes_per_token(),
+            cache_bytes: cache_rows * model.cache_bytes(20),
             ..greedy(max_tokens)
         };
         let generator = Generator::new(&model, &adapter).unwrap();
@@ -83,7 +83,7 @@ proptest! {
         let prompts: Vec<Vec<u32>> = (0..).zip(&prompts).map(prompt).collect();
         let options = GenerateOptions {
             prompt_tokens_per_step,
-            cache_bytes: cache_rows * 50 * model.cache_bytes_per_token(),
+            cache_bytes: cache_rows * model.cache_bytes(50),
             ..greedy(4)
         };
         let generator = Generator::new(&model, &adapter).unwrap();

@@ -109,7 +109,7 @@ proptest! {
             let options = GenerateOptions {
                 max_tokens,
                 prompt_tokens_per_step,
-                cache_bytes: cache_rows * model.cache_bytes_per_row(),
+                cache_bytes: cache_rows * model.cache_bytes(0),
                 ..Default::default()
             };
             let generator = Generator::new(&model, &adapter).unwrap();

@@ -95,8 +95,11 @@ impl Shape {
     /// What the layers remember that have keys of their own, which come first.
     pub fn memories(&self) -> Vec<Memory> {
         let own = self.layers.iter().filter(|layer| layer.owns_keys());
-        own.map(|&LayerShape { kv_heads, head_dim, .. }| Memory::Keys { kv_heads, head_dim })
-            .collect()
+        let keys = |&LayerShape { kv_heads, head_dim, kind, .. }: &LayerShape| {
+            let window = (kind == Kind::Sliding).then_some(self.window);
+            Memory::Keys { kv_heads, head_dim, window }
+        };
+        own.map(keys).collect()
     }
 
     /// Whose cache a layer reads.

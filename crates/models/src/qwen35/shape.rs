@@ -76,7 +76,8 @@ impl Shape {
         let DeltaShape { value_heads, key_dim, value_dim, taps, .. } = self.delta;
         let memory = |kind: &Kind| match kind {
             Kind::Attention => {
-                Memory::Keys { kv_heads: config.num_kv_heads, head_dim: config.head_dim }
+                let (kv_heads, head_dim) = (config.num_kv_heads, config.head_dim);
+                Memory::Keys { kv_heads, head_dim, window: None }
             }
             Kind::Delta => Memory::State {
                 inputs: [taps - 1, self.delta.channels()],
