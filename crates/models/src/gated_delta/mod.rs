@@ -325,3 +325,36 @@ fn arrays(found: &[Array]) -> Error {
     let (expected, found) = ("its own arrays".into(), format!("{} others", found.len()));
     Error::Argument { name: "gated delta rule", expected, found }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a kernel MLX goes token by token, to the same end.
+    #[test]
+    fn mlxs_own_rule_and_single_steps_agree_with_chunks() {
+        let noise = |seed: f32, shape: &[i32]| {
+            let count = shape.iter().product::<i32>();
+            let values = (0..count).map(|i| (seed + i as f32 * 1.7).sin() * 0.4);
+            Array::from_iter(values, shape)
+        };
+        let inputs = |tokens: i32| GatedDelta {
+            queries: noise(1.0, &[1, tokens, 2, 4]),
+            keys: noise(2.0, &[1, tokens, 2, 4]),
+            values: noise(3.0, &[1, tokens, 4, 3]),
+            log_decay: noise(4.0, &[1, tokens, 4]).abs().unwrap().negative().unwrap(),
+            beta: noise(5.0, &[1, tokens, 4]).abs().unwrap(),
+        };
+        let close = |a: &(Array, Array), b: &(Array, Array)| {
+            // Sums of a few numbers in f32 in another order.
+            let close = |a: &Array, b: &Array| a.all_close(b, 1e-5, 1e-6, None).unwrap();
+            assert!(close(&a.0, &b.0) && close(&a.1, &b.1));
+        };
+        let (rows, before) = (Rows::new([5, 1, 3]).unwrap(), noise(6.0, &[3, 4, 3, 4]));
+        let chunked = gated_delta(&inputs(9), &rows, Some(&before)).unwrap();
+        close(&chunked, &by_kernel(&inputs(9), &rows, Some(&before)).unwrap());
+        let (rows, inputs) = (Rows::new([1, 1, 1]).unwrap(), inputs(3));
+        let chunked = gated_delta(&inputs, &rows, Some(&before)).unwrap();
+        close(&chunked, &step(&inputs, &before).unwrap());
+    }
+}
