@@ -4,6 +4,7 @@
 #   benches/peers/peers.sh parity              make the golden updates anew and compare ours
 #   benches/peers/peers.sh throughput MODEL    a table: ours beside mlx_lm.lora
 #   benches/peers/peers.sh peft MODEL          a table: ours beside torch and PEFT
+#   benches/peers/peers.sh generate MODEL      prefill and decoding, ours and mlx_lm's
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # An environment of this name with what these requirements ask for.
@@ -30,8 +31,16 @@ case "${1:-}" in
     "$python" benches/peers/throughput.py --model "${2:?the path of a Llama .gguf}" \
       --torch-python target/peers-torch/bin/python "${@:3}"
     ;;
+  generate)
+    cargo build --release -p nightshift-benches --example generation
+    echo "nightshift:"
+    target/release/examples/generation "${2:?the path of a Llama .gguf}"
+    "$python" benches/peers/convert.py "$2" target/peers-model
+    echo "mlx_lm:"
+    "$python" benches/peers/generate_mlx_lm.py --model target/peers-model
+    ;;
   *)
-    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

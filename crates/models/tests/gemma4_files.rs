@@ -163,11 +163,11 @@ fn configurations_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn weights_that_are_not_affine_are_refused_by_name() {
+fn weights_packed_in_an_unknown_way_are_refused_by_name() {
     for (quantization, key) in [
-        (json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}), "quantization.mode"),
+        (json!({"group_size": 32, "bits": 4, "mode": "q4_k"}), "quantization.mode"),
         (
-            json!({"bits": 4, "a.b": {"group_size": 16, "bits": 4, "mode": "nvfp4"}}),
+            json!({"bits": 4, "a.b": {"group_size": 16, "bits": 4, "mode": "ternary"}}),
             "quantization.a.b.mode",
         ),
     ] {

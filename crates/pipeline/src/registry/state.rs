@@ -69,7 +69,7 @@ pub enum Action {
     Rollback,
 }
 
-/// What became of a call to [`Registry::promote`].
+/// What became of a call to [`Registry::promote`](crate::Registry::promote).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {

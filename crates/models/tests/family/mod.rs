@@ -1,0 +1,131 @@
+//! What every family's tiny checkpoints are asked: whether their logits are mlx-lm's, whether rows
+//! stay apart, whether generation with caches is what recomputing everything gives.
+
+use std::path::{Path, PathBuf};
+
+use mlx_rs::Array;
+use models::{Adapter, GenerateOptions, Generator, Model, Rows, WeightResidency};
+
+/// Tokens that the checkpoints know.
+const VOCABULARY: usize = 48;
+
+/// The golden files of a family.
+pub struct Family {
+    /// Their folder below `fixtures/golden`.
+    pub folder: &'static str,
+    /// The checkpoints in f32.
+    pub f32: &'static [&'static str],
+    /// The length at which the family's layers begin to work otherwise.
+    pub edge: usize,
+}
+
+impl Family {
+    fn fixture(&self, name: &str) -> PathBuf {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden");
+        golden.join(self.folder).join(name)
+    }
+
+    pub fn open(&self, name: &str) -> Model {
+        Model::open(self.fixture(name)).unwrap()
+    }
+
+    /// The largest difference from mlx-lm's logits of this variant, of the largest of them.
+    pub fn difference(&self, model: &Model, name: &str, key: &str) -> f32 {
+        let path = self.fixture(&format!("{name}.expected.safetensors"));
+        let expected = Array::load_safetensors(path).unwrap();
+        let tokens: Vec<u32> = expected["tokens"].to_vec_cast().unwrap();
+        assert!(tokens.len() > 2 * self.edge, "well beyond the edge");
+        let logits = model.logits(&tokens, &Adapter::none(model)).unwrap();
+        largest(&logits.subtract(&expected[key]).unwrap()) / largest(&expected[key])
+    }
+
+    /// Wherever the weights are.
+    pub fn logits_are_mlx_lms(&self, variants: &[(&str, f32)]) {
+        use WeightResidency::{Dequantized, Packed, Streamed};
+        for &(name, tolerance) in variants {
+            for residency in [Packed, Dequantized, Streamed] {
+                let model = Model::open_with(self.fixture(name), residency).unwrap();
+                let apart = self.difference(&model, name, "logits");
+                println!("{name} {residency:?}: {apart:.1e}");
+                assert!(apart <= tolerance, "{name} {residency:?}: {apart:e}");
+            }
+        }
+    }
+
+    pub fn rows_do_not_see_each_other(&self) {
+        let edge = self.edge;
+        for name in self.f32 {
+            let model = self.open(name);
+            let adapter = Adapter::none(&model);
+            let rows: Vec<Vec<u32>> =
+                [1, edge, 3, 4 * edge + 1, edge + 1].iter().map(|&n| tokens(n, n)).collect();
+            let layout = Rows::new(rows.iter().map(Vec::len).collect::<Vec<_>>()).unwrap();
+            let together = model.hidden(&rows.concat(), &layout, &adapter).unwrap();
+            let alone: Vec<Array> = (rows.iter())
+                .map(|row| model.hidden(row, &Rows::new([row.len()]).unwrap(), &adapter).unwrap())
+                .collect();
+            let alone = mlx_rs::ops::concatenate(&alone, 1).unwrap();
+            let apart = largest(&together.subtract(&alone).unwrap()) / largest(&alone);
+            // Products of other shapes round otherwise.
+            assert!(apart < 1e-5, "{name}: {apart:e}");
+        }
+    }
+
+    /// Prompts of these lengths, in batches of any composition: each gets what it gets alone without
+    /// a cache. `options` are made for each model.
+    pub fn batched_is_single(
+        &self,
+        lengths: &[usize],
+        number: usize,
+        options: impl Fn(&Model) -> GenerateOptions,
+    ) {
+        for name in self.f32 {
+            let prompts = lengths.iter().zip(number..).map(|(&n, number)| tokens(number, n));
+            let model = self.open(name);
+            check(&model, &prompts.collect::<Vec<_>>(), &options(&model), name);
+        }
+    }
+
+    /// Nine prompts of two agents, whose beginnings are longer than the edge and processed once.
+    pub fn shared_beginnings_change_nothing(&self) {
+        let beginnings = [tokens(1, self.edge + 3), tokens(2, 3 * self.edge)];
+        let prompt = |i: usize| [&beginnings[i % 2][..], &tokens(10 + i, 1 + 2 * i)].concat();
+        let prompts: Vec<Vec<u32>> = (0..9).map(prompt).collect();
+        let options = GenerateOptions { max_tokens: 5, ..Default::default() };
+        for name in self.f32 {
+            check(&self.open(name), &prompts, &options, name);
+        }
+    }
+}
+
+fn check(model: &Model, prompts: &[Vec<u32>], options: &GenerateOptions, name: &str) {
+    let adapter = Adapter::none(model);
+    let generator = Generator::new(model, &adapter).unwrap();
+    let completions = generator.generate(prompts, options).unwrap();
+    for (prompt, completion) in prompts.iter().zip(completions) {
+        let expected = from_scratch(model, prompt, options.max_tokens);
+        assert_eq!(completion.tokens, expected, "{name} after {prompt:?}");
+    }
+}
+
+/// Greedy continuation without any cache: the whole sequence again for each token.
+fn from_scratch(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
+    let adapter = Adapter::none(model);
+    let mut sequence = prompt.to_vec();
+    for _ in 0..count {
+        let logits = model.logits(&sequence, &adapter).unwrap();
+        let last = logits.as_slice::<f32>().chunks(VOCABULARY).next_back().unwrap();
+        let best = (0..VOCABULARY).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
+        sequence.push(best as u32);
+    }
+    sequence.split_off(prompt.len())
+}
+
+/// Some tokens, others for each number.
+fn tokens(number: usize, count: usize) -> Vec<u32> {
+    (0..count).map(|i| ((7 * i * i + 13 * number + 5 * i) % VOCABULARY) as u32).collect()
+}
+
+fn largest(array: &Array) -> f32 {
+    array.abs().unwrap().max(None).unwrap().item_exact()
+}
