@@ -175,7 +175,7 @@ fn array(values: &[f64], shape: &[i32]) -> Array {
 }
 
 fn numbers(array: &Array) -> Vec<f64> {
-    array.as_slice::<f32>().iter().map(|&x| f64::from(x)).collect()
+    array.contiguous().unwrap().as_slice::<f32>().iter().map(|&x| f64::from(x)).collect()
 }
 
 /// The largest difference, of the largest number.
