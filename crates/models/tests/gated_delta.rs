@@ -178,10 +178,11 @@ fn numbers(array: &Array) -> Vec<f64> {
     array.contiguous().unwrap().as_slice::<f32>().iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The largest difference, of the largest number.
+/// The largest difference, of the largest number. Of what has all but died away over the tokens, a
+/// chunk is left with the rounding of what it began with: values and cotangents of size one.
 fn apart(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(1e-30f64, |most, x| most.max(x.abs()));
+    let largest = expected.iter().fold(LEAST, |most, x| most.max(x.abs()));
     let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, |most: f64, x| if x > most || x.is_nan() { x } else { most }) / largest
 }
@@ -189,6 +190,8 @@ fn apart(found: &[f64], expected: &[f64]) -> f64 {
 const NAMES: [&str; 8] = ["output", "states", "dq", "dk", "dv", "dg", "dbeta", "dstates"];
 /// f32 against f64: what some thousand roundings of 6e-8 add up to.
 const TOLERANCE: f64 = 1e-5;
+/// Numbers smaller than this are compared as if they were as large.
+const LEAST: f64 = 0.1;
 
 fn check(case: &Case, seed: u64) -> Result<(), TestCaseError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
