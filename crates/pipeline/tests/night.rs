@@ -84,6 +84,8 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
 #[test]
 fn a_night_runs_on_a_qwen_3_5() {
     let tiny = Tiny::qwen();
+    // Its random layers bend less readily than those of the Llama.
+    tiny.edit("lora.yaml", "iters: 12", "iters: 60");
     let mut events = vec![];
     let summary = run(&tiny, &mut |event| events.push(event)).unwrap();
     assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
