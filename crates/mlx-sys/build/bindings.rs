@@ -19,6 +19,7 @@ pub fn generate(sources: &Path, platform: Platform, cache: &WheelCache, out: &Pa
         .rust_edition(bindgen::RustEdition::Edition2024)
         .header(sources.join("mlx/c/mlx.h").to_string_lossy())
         .header("shim/extra.h")
+        .header("shim/cpu_op.h")
         .clang_arg(format!("-I{}", sources.display()))
         .clang_args(compiler_headers())
         .allowlist_item("_?mlx_.*|MLX_.*")

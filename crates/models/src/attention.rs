@@ -5,7 +5,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
 use crate::cache::{Cache, KvCache, State};
-use crate::exp::softmax;
+use crate::fused::softmax;
 use crate::layer::Batch;
 use crate::linear::Kernels;
 use crate::{Result, Rows};
@@ -405,12 +405,8 @@ impl Core {
                 Ok(scaled_dot_product_attention(q, k, v, scale, mask.map(Mask::Array), None)?)
             }
             Kernels::Blas => {
-                let scores = scores(q, k, scale)?;
-                let scores = match mask {
-                    Some(mask) => scores.add(mask)?,
-                    None => scores,
-                };
-                Ok(softmax(&scores)?.matmul(v)?)
+                let scores = q.matmul(k.swap_axes(-1, -2)?)?;
+                Ok(softmax(&scores, scale, mask)?.matmul(v)?)
             }
         }
     }
@@ -423,21 +419,11 @@ fn grouped(q: &Array, k: &Array, v: &Array, scale: f32, mask: Option<&Array>) ->
     let (kv_heads, seen) = (k.dim(1), k.dim(2));
     let group = heads / kv_heads;
     let queries = q.reshape(&[rows, kv_heads, group * length, width])?;
-    let scores = scores(&queries, k, scale)?.reshape(&[rows * kv_heads, group, length, seen])?;
-    let scores = match mask {
-        Some(mask) => scores.add(mask)?,
-        None => scores,
-    };
-    let weights = softmax(&scores)?.reshape(&[rows, kv_heads, group * length, seen])?;
+    let scores = queries.matmul(k.swap_axes(-1, -2)?)?;
+    let scores = scores.reshape(&[rows * kv_heads, group, length, seen])?;
+    let weights = softmax(&scores, scale, mask)?;
+    let weights = weights.reshape(&[rows, kv_heads, group * length, seen])?;
     Ok(weights.matmul(v)?.reshape(&[rows, heads, length, width])?)
-}
-
-fn scores(queries: &Array, keys: &Array, scale: f32) -> Result<Array> {
-    let scaled = match scale {
-        1.0 => queries.clone(),
-        scale => queries.multiply(Array::from_f32(scale))?,
-    };
-    Ok(scaled.matmul(keys.swap_axes(-1, -2)?)?)
 }
 
 /// Zero where query `i` of `rows` sees key `j` of `columns`.

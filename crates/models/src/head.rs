@@ -1,10 +1,9 @@
 use std::ops::Range;
 
-use mlx_rs::fast::rms_norm;
-use mlx_rs::ops::tanh;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
+use crate::fused::{rms_norm, soft_cap};
 use crate::linear::Linear;
 
 /// From the last layer's hidden states to logits: final norm and output matrix.
@@ -45,7 +44,9 @@ impl Head {
     pub fn logits(&self, hidden: &Array) -> Result<Array> {
         let hidden = rms_norm(hidden, Some(&self.norm), self.norm_eps)?;
         let logits = self.output.apply(&hidden, None)?.as_dtype(Dtype::Float32)?;
-        let Some(cap) = self.soft_cap.map(Array::from_f32) else { return Ok(logits) };
-        Ok(tanh(logits.divide(&cap)?)?.multiply(cap)?)
+        match self.soft_cap {
+            Some(cap) => soft_cap(&logits, cap),
+            None => Ok(logits),
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! The Llama family: attention and gated MLP, each behind an RMS norm and a residual sum.
 
 use mlx_rs::Array;
-use mlx_rs::fast::rms_norm;
 
 use crate::Result;
 use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::{Expected, Tensors};
 use crate::config::Config;
-use crate::exp::silu;
+use crate::fused::{Activation, rms_norm};
 use crate::layer::{Batch, Flow};
 use crate::linear::{Linear, LinearSpec};
 use crate::mlp::{DOWN, GATE, Mlp, UP};
@@ -88,7 +87,7 @@ impl Block {
         };
         Ok(Self {
             attention,
-            mlp: Mlp::load(prefix, silu, tensors)?,
+            mlp: Mlp::load(prefix, Activation::Silu, tensors)?,
             input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
             post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
             norm_eps: config.norm_eps,

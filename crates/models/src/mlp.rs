@@ -5,6 +5,7 @@ use mlx_rs::Array;
 use crate::Result;
 use crate::adapter::LayerAdapter;
 use crate::checkpoint::Tensors;
+use crate::fused::{self, Activation};
 use crate::linear::Linear;
 
 pub(crate) const GATE: &str = "mlp.gate_proj";
@@ -17,24 +18,20 @@ pub(crate) struct Mlp {
     gate: Linear,
     up: Linear,
     down: Linear,
-    activation: fn(&Array) -> Result<Array>,
+    activation: Activation,
 }
 
 impl Mlp {
     /// Takes the three matrices below `prefix`.
-    pub fn load(
-        prefix: &str,
-        activation: fn(&Array) -> Result<Array>,
-        tensors: &mut Tensors,
-    ) -> Result<Self> {
+    pub fn load(prefix: &str, activation: Activation, tensors: &mut Tensors) -> Result<Self> {
         let mut linear = |path: &str| tensors.linear(&format!("{prefix}.{path}"));
         Ok(Self { gate: linear(GATE)?, up: linear(UP)?, down: linear(DOWN)?, activation })
     }
 
     pub fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
-        let gate = (self.activation)(&self.gate.apply(x, adapter.get(GATE))?)?;
+        let gate = self.gate.apply(x, adapter.get(GATE))?;
         let up = self.up.apply(x, adapter.get(UP))?;
-        self.down.apply(&gate.multiply(up)?, adapter.get(DOWN))
+        self.down.apply(&fused::gate(self.activation, &gate, &up)?, adapter.get(DOWN))
     }
 
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {

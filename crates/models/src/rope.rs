@@ -4,10 +4,14 @@
 //! `(a, b) -> (-b, a)` on all pairs of a head is a fixed signed permutation, so a head `x` becomes
 //! `x * cos + (x S) * sin` with one small constant matrix `S`: two products with tables shared by
 //! all layers, and a matrix product where a general rotation would slice, negate and concatenate.
+//! On a CPU it is one operation, see [`crate::fused`].
 
+use kernels::Pairs;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
+use crate::beyond::{Differentiable, cpu_op};
+use crate::fused::{applied, on_cpu};
 
 /// Which values of a head form the pairs that are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,7 @@ pub enum RopeStyle {
 #[derive(Clone, Debug)]
 pub(crate) struct Rope {
     swap: Array,
+    pairs: Pairs,
     /// Radians per position, for every value of a head.
     frequencies: Vec<f64>,
 }
@@ -45,7 +50,11 @@ impl Rope {
         }
         let swap = Array::from_slice(&swap, &[width as i32, width as i32]).as_dtype(dtype)?;
         swap.eval()?;
-        Ok(Self { swap, frequencies: per_value })
+        let pairs = match style {
+            RopeStyle::Halves => Pairs::Halves,
+            RopeStyle::Interleaved => Pairs::Neighbours,
+        };
+        Ok(Self { swap, pairs, frequencies: per_value })
     }
 
     /// The tables for tokens at `positions`. Angles are formed in f64: a position in the tens of
@@ -59,7 +68,8 @@ impl Rope {
             let values: Vec<f32> = angles.iter().map(|&angle| f(angle) as f32).collect();
             Array::from_slice(&values, &shape)
         };
-        Rotation { cos: table(f64::cos), sin: table(f64::sin), swap: self.swap.clone() }
+        let (swap, pairs) = (self.swap.clone(), self.pairs);
+        Rotation { cos: table(f64::cos), sin: table(f64::sin), swap, pairs }
     }
 }
 
@@ -69,13 +79,40 @@ pub(crate) struct Rotation {
     cos: Array,
     sin: Array,
     swap: Array,
+    pairs: Pairs,
 }
 
 impl Rotation {
     /// Rotates `[1, T, heads, d]`.
     pub fn apply(&self, x: &Array) -> Result<Array> {
+        if on_cpu(x)? {
+            return applied(self.clone(), &[x]);
+        }
         let turned = x.matmul(&self.swap)?.multiply(&self.sin)?;
         Ok(x.multiply(&self.cos)?.add(turned)?.as_dtype(x.dtype())?)
+    }
+
+    /// Forwards, or back.
+    fn turn(&self, x: &[Array], direction: f32) -> Result<Vec<Array>> {
+        let (pairs, width) = (self.pairs, self.cos.dim(-1) as usize);
+        let turned = x.iter().map(|x| {
+            let kernel = move |[x, cos, sin]: [&[f32]; 3], [y]: [&mut [f32]; 1]| {
+                kernels::rotate(kernels::Rotation { cos, sin, pairs, width, direction }, x, y);
+            };
+            let [y] = cpu_op([x, &self.cos, &self.sin], [x.shape()], kernel)?;
+            Ok(y)
+        });
+        turned.collect()
+    }
+}
+
+impl Differentiable for Rotation {
+    fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        self.turn(inputs, 1.0)
+    }
+
+    fn backward(&self, _: &[Array], to: &[Array], _: &[Array]) -> Result<Vec<Array>> {
+        self.turn(to, -1.0)
     }
 }
 

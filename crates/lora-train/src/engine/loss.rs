@@ -8,9 +8,9 @@
 use std::ops::Range;
 
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::ops::{concatenate, maximum, tanh};
+use mlx_rs::ops::{concatenate, maximum};
 use mlx_rs::{Array, transforms};
-use models::exp;
+use models::{exp, exponentials};
 
 use crate::Result;
 
@@ -194,9 +194,7 @@ impl Running {
     ) -> Result<Self> {
         let weights = output.weight(range.clone())?;
         let (logits, slope) = soft_cap(&normed.matmul(weights.transpose()?)?, output.soft_cap())?;
-        let peak = logits.max_axis(-1, true)?;
-        let mut e = exp(&logits.subtract(&peak)?)?;
-        let total = e.sum_axis(-1, true)?;
+        let [mut e, peak, total] = exponentials(&logits)?;
 
         let (local, inside) = within(targets, range);
         let target_rows = weights.take_axis(local, 0)?;
@@ -256,9 +254,9 @@ impl Running {
 /// `cap * tanh(z / cap)` and its slope; the identity, whose slope is left out, without a cap.
 fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
     let Some(cap) = cap else { return Ok((z.clone(), None)) };
-    let bent = tanh(z.divide(Array::from_f32(cap))?)?;
-    let slope = Array::from_f32(1.0).subtract(bent.square()?)?;
-    Ok((bent.multiply(Array::from_f32(cap))?, Some(slope)))
+    let bent = models::soft_cap(z, cap)?;
+    let slope = bent.square()?.multiply(Array::from_f32(-(cap * cap).recip()))?;
+    Ok((bent, Some(slope.add(Array::from_f32(1.0))?)))
 }
 
 /// Where in `range` each target lies (any place when it does not), and `[n, 1]` ones for those

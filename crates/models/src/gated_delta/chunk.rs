@@ -13,7 +13,7 @@
 use mlx_rs::{Array, ops};
 
 use crate::Result;
-use crate::exp::exp;
+use crate::fused::exp;
 
 /// Matrices `[C, C]` of ones and zeros.
 pub(super) struct Masks {

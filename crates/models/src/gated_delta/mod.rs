@@ -20,7 +20,7 @@ use std::slice;
 use mlx_rs::{Array, Dtype, ops};
 
 use crate::beyond::{self, Differentiable, after};
-use crate::exp::exp;
+use crate::fused::exp;
 use crate::{Error, Result, Rows};
 use chunk::{Chunk, Masks};
 use layout::Layout;

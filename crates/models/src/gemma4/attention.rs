@@ -2,13 +2,13 @@
 //! layers may share.
 
 use mlx_rs::Array;
-use mlx_rs::fast::rms_norm;
 
 use super::shape::{K, K_NORM, Kind, LayerShape, O, Q, Q_NORM, Shape, Source, V};
 use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::Tensors;
 use crate::config::Config;
+use crate::fused::rms_norm;
 use crate::layer::Batch;
 use crate::linear::Linear;
 use crate::{Error, Result};

@@ -1,17 +1,16 @@
 //! One decoder layer of a Gemma 4.
 
 use mlx_rs::Array;
-use mlx_rs::fast::rms_norm;
 
 use super::attention::Attention;
 use super::experts::Experts;
-use super::gelu;
 use super::per_layer::InputGate;
 use super::shape::{self, Shape};
 use crate::adapter::LayerAdapter;
 use crate::attention::Attend;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
+use crate::fused::{Activation, rms_norm};
 use crate::layer::{Batch, Flow};
 use crate::mlp::Mlp;
 use crate::{Error, Result};
@@ -49,7 +48,7 @@ impl Block {
         let path = |path: &str| format!("{prefix}.{path}");
         Ok(Self {
             attention: Attention::load(config, shape, index, layer, prefix, tensors)?,
-            mlp: Mlp::load(prefix, gelu, tensors)?,
+            mlp: Mlp::load(prefix, Activation::GeluTanh, tensors)?,
             experts: match shape.experts {
                 Some(experts) => Some(Experts::load(config, experts, prefix, tensors)?),
                 None => None,
@@ -93,7 +92,7 @@ impl Block {
     }
 
     fn norm(&self, x: &Array, weight: &Array) -> Result<Array> {
-        Ok(rms_norm(x, Some(weight), self.norm_eps)?)
+        rms_norm(x, Some(weight), self.norm_eps)
     }
 
     pub fn arrays(&self) -> Vec<&Array> {

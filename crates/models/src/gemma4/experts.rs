@@ -1,10 +1,8 @@
 //! Experts beside the MLP, and the router that chooses among them (26B-A4B).
 
-use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, stop_gradient};
 
-use super::gelu;
 use super::shape::{
     EXPERT_DOWN, EXPERT_GATE, EXPERT_SCALE, EXPERT_UP, ExpertShape, POST_DENSE_NORM,
     POST_EXPERTS_NORM, PRE_EXPERTS_NORM, ROUTER, ROUTER_SCALE,
@@ -13,7 +11,7 @@ use crate::Result;
 use crate::adapter::LayerAdapter;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
-use crate::exp::softmax;
+use crate::fused::{self, Activation, rms_norm, softmax};
 use crate::gathered::Gathered;
 use crate::linear::Linear;
 
@@ -81,9 +79,10 @@ impl Experts {
         let rows = normed.expand_dims(-2)?.expand_dims(-2)?;
         let apply =
             |linear: &Gathered, path: &str, x: &Array| linear.apply(x, &chosen, adapter.get(path));
-        let gate = gelu(&apply(&self.gate, EXPERT_GATE, &rows)?)?;
+        let gate = apply(&self.gate, EXPERT_GATE, &rows)?;
         let up = apply(&self.up, EXPERT_UP, &rows)?;
-        let outputs = apply(&self.down, EXPERT_DOWN, &gate.multiply(up)?)?.squeeze_axes(&[-2])?;
+        let gated = fused::gate(Activation::GeluTanh, &gate, &up)?;
+        let outputs = apply(&self.down, EXPERT_DOWN, &gated)?.squeeze_axes(&[-2])?;
         Ok(outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?)
     }
 
@@ -109,7 +108,7 @@ impl Router {
         let scores = self.projection.apply(&normed, adapter.get(ROUTER))?;
         let order = ops::argpartition_axis(stop_gradient(&scores)?, -self.chosen, -1)?;
         let chosen = order.try_index((.., .., -self.chosen..))?;
-        let weights = softmax(&scores.take_along_axis(&chosen, -1)?)?;
+        let weights = softmax(&scores.take_along_axis(&chosen, -1)?, 1.0, None)?;
         let weights = weights.multiply(self.expert_scale.take_axis(&chosen, 0)?)?;
         Ok((chosen, weights))
     }

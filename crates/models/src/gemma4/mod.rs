@@ -18,17 +18,3 @@ pub(crate) use config::read as read_config;
 pub(crate) use names::rename;
 pub(crate) use per_layer::PerLayer;
 pub(crate) use shape::{Kind, Shape};
-
-use mlx_rs::Array;
-
-use crate::Result;
-use crate::exp::sigmoid;
-
-/// The tanh approximation of GELU: `x / 2 * (1 + tanh(u))` is `x * sigmoid(2 u)`.
-fn gelu(x: &Array) -> Result<Array> {
-    const TWICE_ROOT: f32 = 1.595_769; // 2 * sqrt(2 / pi)
-    const CUBIC: f32 = 0.044_715;
-    let scalar = |value: f32| Array::from_f32(value).as_dtype(x.dtype());
-    let bent = x.square()?.multiply(scalar(CUBIC * TWICE_ROOT)?)?.add(scalar(TWICE_ROOT)?)?;
-    Ok(x.multiply(sigmoid(&x.multiply(bent)?)?)?)
-}

@@ -1,9 +1,7 @@
 //! Inputs that each layer gets beside the hidden states (E2B, E4B).
 
 use mlx_rs::Array;
-use mlx_rs::fast::rms_norm;
 
-use super::gelu;
 use super::shape::{
     INPUT_EMBEDDING, INPUT_GATE, INPUT_PROJECTION, MODEL_PROJECTION, MODEL_PROJECTION_NORM,
     POST_INPUT_NORM, PerLayerShape,
@@ -12,6 +10,7 @@ use crate::Result;
 use crate::adapter::LayerAdapter;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
+use crate::fused::{self, Activation, rms_norm};
 use crate::linear::Linear;
 
 /// What makes the inputs of all layers from the tokens. No adapter reaches this, so the inputs are
@@ -49,7 +48,7 @@ impl PerLayer {
         let rows = rows.multiply(scalar((self.width as f32).sqrt())?)?;
         let projected = self.projection.apply(hidden, None)?;
         let projected = projected.multiply(scalar((self.hidden_size as f32).sqrt().recip())?)?;
-        let projected = rms_norm(projected.reshape(&shape)?, Some(&self.norm), self.norm_eps)?;
+        let projected = rms_norm(&projected.reshape(&shape)?, Some(&self.norm), self.norm_eps)?;
         Ok(projected.add(rows)?.multiply(scalar(std::f32::consts::FRAC_1_SQRT_2)?)?)
     }
 
@@ -93,10 +92,10 @@ impl InputGate {
     pub fn forward(&self, x: &Array, inputs: &Array, adapter: &LayerAdapter) -> Result<Array> {
         let layer = Array::from_slice(&[self.layer], &[]);
         let input = inputs.take_axis(layer, 2)?;
-        let gate = gelu(&self.gate.apply(x, adapter.get(INPUT_GATE))?)?;
-        let gated = gate.multiply(input)?;
+        let gate = self.gate.apply(x, adapter.get(INPUT_GATE))?;
+        let gated = fused::gate(Activation::GeluTanh, &gate, &input)?;
         let added = self.projection.apply(&gated, adapter.get(INPUT_PROJECTION))?;
-        Ok(rms_norm(added, Some(&self.norm), self.norm_eps)?)
+        rms_norm(&added, Some(&self.norm), self.norm_eps)
     }
 
     pub fn arrays(&self) -> Vec<&Array> {

@@ -1,7 +1,6 @@
 //! Qwen3.5's attention: normed queries and keys of which some values rotate, and a gate on the
 //! output that comes with the queries.
 
-use mlx_rs::fast::rms_norm;
 use mlx_rs::{Array, ops};
 
 use super::shape::{K, K_NORM, O, Q, Q_NORM, V};
@@ -10,7 +9,7 @@ use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::Tensors;
 use crate::config::Config;
-use crate::exp::sigmoid;
+use crate::fused::{Activation, gate, rms_norm};
 use crate::layer::Batch;
 use crate::linear::Linear;
 
@@ -61,7 +60,7 @@ impl Attention {
         let both = heads(self.q.apply(x, adapter.get(Q))?, 2 * self.heads)?;
         let both = both.reshape(&[1, -1, self.heads, 2 * self.head_dim])?;
         let halves = both.split_at_indices(&[self.head_dim], -1)?;
-        let [queries, gate] = halves.as_slice() else { return Ok(both) };
+        let [queries, gates] = halves.as_slice() else { return Ok(both) };
         let keys = heads(self.k.apply(x, adapter.get(K))?, self.kv_heads)?;
         let qkv = Projections {
             queries: self.rotate(&rms_norm(queries, Some(&self.q_norm), self.norm_eps)?, batch)?,
@@ -71,8 +70,8 @@ impl Attention {
         let scale = (self.head_dim as f32).sqrt().recip();
         let look = Look { scale, window: None, keys: Keys::Own };
         let output = attend(&qkv, batch, look, mode)?;
-        let gate = sigmoid(&gate.reshape(output.shape())?)?;
-        self.o.apply(&output.multiply(gate)?, adapter.get(O))
+        let gated = gate(Activation::Sigmoid, &gates.reshape(output.shape())?, &output)?;
+        self.o.apply(&gated, adapter.get(O))
     }
 
     fn rotate(&self, x: &Array, batch: &Batch) -> Result<Array> {

@@ -1,7 +1,6 @@
 //! One decoder layer of a Qwen3.5.
 
 use mlx_rs::Array;
-use mlx_rs::fast::rms_norm;
 
 use super::attention::Attention;
 use super::delta_net::DeltaNet;
@@ -11,7 +10,7 @@ use crate::adapter::LayerAdapter;
 use crate::attention::Attend;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
-use crate::exp::silu;
+use crate::fused::{Activation, rms_norm};
 use crate::layer::{Batch, Flow};
 use crate::mlp::Mlp;
 
@@ -46,7 +45,7 @@ impl Block {
         };
         Ok(Self {
             mixer,
-            mlp: Mlp::load(prefix, silu, tensors)?,
+            mlp: Mlp::load(prefix, Activation::Silu, tensors)?,
             input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
             post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
             norm_eps: config.norm_eps,

@@ -1,6 +1,5 @@
 //! The layer of a Qwen3.5 that remembers by the gated delta rule.
 
-use mlx_rs::fast::rms_norm;
 use mlx_rs::{Array, Dtype, ops};
 
 use super::convolution::Convolution;
@@ -11,7 +10,7 @@ use crate::attention::{Attend, Beginning};
 use crate::cache::State;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
-use crate::exp::{sigmoid, silu};
+use crate::fused::{Activation, activate, gate, rms_norm};
 use crate::gated_delta::{self, GatedDelta, gated_delta};
 use crate::layer::Batch;
 use crate::linear::Linear;
@@ -100,15 +99,15 @@ impl DeltaNet {
         let DeltaShape { value_heads, value_dim, .. } = self.shape;
         let z = self.z.apply(x, adapter.get(Z))?;
         let z = z.reshape(&[1, -1, value_heads as i32, value_dim as i32])?;
-        let gate = silu(&z.as_dtype(Dtype::Float32)?)?;
         let normed = rms_norm(&output, Some(&self.norm), self.norm_eps)?;
-        let gated = normed.as_dtype(Dtype::Float32)?.multiply(gate)?.as_dtype(x.dtype())?;
+        let [z, normed] = [z, normed].map(|array| array.as_dtype(Dtype::Float32));
+        let gated = gate(Activation::Silu, &z?, &normed?)?.as_dtype(x.dtype())?;
         self.out.apply(&gated.flatten(2, -1)?, adapter.get(OUT))
     }
 
     /// Log decay and beta of each token and value head.
     fn gates(&self, x: &Array, adapter: &LayerAdapter) -> Result<[Array; 2]> {
-        let beta = sigmoid(&self.b.apply(x, adapter.get(B))?)?;
+        let beta = activate(Activation::Sigmoid, &self.b.apply(x, adapter.get(B))?)?;
         let a = self.a.apply(x, adapter.get(A))?.as_dtype(Dtype::Float32)?;
         // Softplus: log(e^0 + e^a).
         let softplus = ops::logaddexp(a.add(&self.dt_bias)?, Array::from_f32(0.0))?;
@@ -119,7 +118,7 @@ impl DeltaNet {
     fn inputs(&self, mixed: &Array, [log_decay, beta]: [Array; 2]) -> Result<GatedDelta> {
         let DeltaShape { key_heads, value_heads, key_dim, value_dim, .. } = self.shape;
         let keys = self.shape.keys() as i32;
-        let parts = silu(mixed)?.split_at_indices(&[keys, 2 * keys], -1)?;
+        let parts = activate(Activation::Silu, mixed)?.split_at_indices(&[keys, 2 * keys], -1)?;
         let heads = |part: usize, heads: usize, width: usize| {
             parts[part].reshape(&[1, -1, heads as i32, width as i32])
         };

@@ -1,5 +1,10 @@
-//! Functions of MLX that mlx-rs does not offer: custom gradients, order of evaluation, the gated
-//! delta rule's native kernel. The one place of this crate that talks to mlx-c itself.
+//! Functions of MLX that mlx-rs does not offer: custom gradients, operations of ours, order of
+//! evaluation, the gated delta rule's native kernel. The one place of this crate that talks to mlx-c
+//! itself.
+
+mod cpu_op;
+
+pub(crate) use cpu_op::cpu_op;
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

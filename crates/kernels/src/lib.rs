@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod activation;
+mod exp;
+mod norm;
+mod rotate;
+mod rows;
+mod softmax;
+
+pub use activation::{Activation, activate, activate_backward, gate, gate_backward, soft_cap};
+pub use exp::exp;
+pub use norm::{rms_norm, rms_norm_backward};
+pub use rotate::{Pairs, Rotation, rotate};
+pub use softmax::{Exponentials, Scores, exponentials, softmax, softmax_backward};

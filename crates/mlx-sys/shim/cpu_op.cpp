@@ -1,0 +1,93 @@
+#include "cpu_op.h"
+
+#include "mlx/allocator.h"
+#include "mlx/backend/cpu/encoder.h"
+#include "mlx/c/error.h"
+#include "mlx/c/private/mlx.h"
+#include "mlx/primitives.h"
+
+namespace {
+class CpuOp : public mlx::core::Primitive {
+ public:
+  CpuOp(mlx::core::Stream stream, mlx_cpu_kernel kernel, std::shared_ptr<void> payload)
+      : Primitive(stream), kernel_(kernel), payload_(std::move(payload)) {}
+
+  void eval_cpu(
+      const std::vector<mlx::core::array>& inputs,
+      std::vector<mlx::core::array>& outputs) override {
+    auto& encoder = mlx::core::cpu::get_command_encoder(stream());
+    std::vector<const float*> in;
+    std::vector<float*> out;
+    std::vector<size_t> in_sizes, out_sizes;
+    for (auto& input : inputs) {
+      encoder.set_input_array(input);
+      in.push_back(input.data<float>());
+      in_sizes.push_back(input.size());
+    }
+    for (auto& output : outputs) {
+      output.set_data(mlx::core::allocator::malloc(output.nbytes()));
+      encoder.set_output_array(output);
+      out.push_back(output.data<float>());
+      out_sizes.push_back(output.size());
+    }
+    // MLX keeps inputs and outputs until this has run.
+    encoder.dispatch([kernel = kernel_,
+                      payload = payload_,
+                      in = std::move(in),
+                      in_sizes = std::move(in_sizes),
+                      out = std::move(out),
+                      out_sizes = std::move(out_sizes)]() {
+      kernel(
+          in.data(), in_sizes.data(), in.size(), out.data(), out_sizes.data(), out.size(), payload.get());
+    });
+  }
+
+  void eval_gpu(const std::vector<mlx::core::array>&, std::vector<mlx::core::array>&) override {
+    throw std::runtime_error("a CPU operation on a GPU's stream");
+  }
+
+  const char* name() const override {
+    return "CpuOp";
+  }
+
+ private:
+  mlx_cpu_kernel kernel_;
+  std::shared_ptr<void> payload_;
+};
+} // namespace
+
+extern "C" int mlx_cpu_op(
+    mlx_vector_array* res,
+    const mlx_vector_array inputs,
+    const int* shapes,
+    const size_t* dims,
+    size_t output_count,
+    mlx_cpu_kernel kernel,
+    void* payload,
+    void (*release)(void*),
+    const mlx_stream s) {
+  try {
+    std::shared_ptr<void> owned(payload, release);
+    auto stream = mlx_stream_get_(s);
+    std::vector<mlx::core::array> dense;
+    for (auto& input : mlx_vector_array_get_(inputs)) {
+      if (input.dtype() != mlx::core::float32) {
+        throw std::invalid_argument("a CPU operation takes f32 only");
+      }
+      dense.push_back(mlx::core::contiguous(input, false, stream));
+    }
+    std::vector<mlx::core::Shape> out;
+    for (size_t i = 0; i < output_count; ++i) {
+      out.emplace_back(shapes, shapes + dims[i]);
+      shapes += dims[i];
+    }
+    std::vector<mlx::core::Dtype> dtypes(output_count, mlx::core::float32);
+    auto op = std::make_shared<CpuOp>(stream, kernel, std::move(owned));
+    mlx_vector_array_set_(
+        *res, mlx::core::array::make_arrays(std::move(out), dtypes, op, dense));
+  } catch (std::exception& e) {
+    mlx_error(e.what());
+    return 1;
+  }
+  return 0;
+}
