@@ -61,15 +61,19 @@ pub fn exponentials(x: &Array) -> Result<[Array; 3]> {
     })
 }
 
-/// `cap * tanh(x / cap)`, elementwise; the gradient does not pass through it.
+/// `cap * tanh(x / cap)`, elementwise.
 pub fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
-    let x = stop_gradient(x)?;
-    if !on_cpu(&x)? {
+    if !on_cpu(x)? {
         let cap = Array::from_f32(cap).as_dtype(x.dtype())?;
         return Ok(tanh(x.divide(&cap)?)?.multiply(cap)?);
     }
-    let [y] = cpu_op([&x], [x.shape()], move |[x], [y]| kernels::soft_cap(cap, x, y))?;
-    Ok(y)
+    applied(SoftCap(cap), &[x])
+}
+
+/// The slope of [`soft_cap`] where its value is `y`: `1 - (y / cap)^2`.
+pub fn soft_cap_slope(y: &Array, cap: f32) -> Result<Array> {
+    let scalar = |value: f32| Array::from_f32(value).as_dtype(y.dtype());
+    Ok(y.square()?.multiply(scalar(-(cap * cap).recip())?)?.add(scalar(1.0)?)?)
 }
 
 /// The activation, elementwise.
@@ -196,6 +200,21 @@ impl Differentiable for Gate {
     }
 }
 
+struct SoftCap(f32);
+
+impl Differentiable for SoftCap {
+    fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x] = inputs else { return Err(wrong_arrays()) };
+        let cap = self.0;
+        Ok(cpu_op([x], [x.shape()], move |[x], [y]| kernels::soft_cap(cap, x, y))?.into())
+    }
+
+    fn backward(&self, _: &[Array], to: &[Array], outputs: &[Array]) -> Result<Vec<Array>> {
+        let ([to], [y]) = (to, outputs) else { return Err(wrong_arrays()) };
+        Ok(vec![to.multiply(soft_cap_slope(y, self.0)?)?])
+    }
+}
+
 struct RmsNorm {
     weight: Array,
     eps: f32,
@@ -291,6 +310,10 @@ mod tests {
             let native = |x: &[Array]| Ok(native(activation, &x[0])?.multiply(&x[1])?);
             agree(&[x.clone(), up.clone()], &|x| gate(activation, &x[0], &x[1]), &native);
         }
+        let native = |x: &[Array]| {
+            Ok(tanh(x[0].divide(Array::from_f32(2.5))?)?.multiply(Array::from_f32(2.5))?)
+        };
+        agree(std::slice::from_ref(&x), &|x| soft_cap(&x[0], 2.5), &native);
         let weight = noise(3, &[37]);
         for weight in [None, Some(&weight)] {
             let ours = |x: &[Array]| rms_norm(&x[0], weight, 1e-5);

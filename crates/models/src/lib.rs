@@ -37,7 +37,7 @@ pub use config::{Config, SUPPORTED_ARCHITECTURES};
 pub use error::{Differences, Error, Result};
 pub use export::{export_gguf, export_peft};
 pub use fuse::{FusedWeights, LogitError, fuse};
-pub use fused::{exp, exponentials, soft_cap};
+pub use fused::{exp, exponentials, soft_cap, soft_cap_slope};
 pub use gated_delta::{GatedDelta, gated_delta, gated_delta_in_chunks};
 pub use generate::{Completion, FinishReason, GenerateOptions, Generator};
 pub use head::Head;

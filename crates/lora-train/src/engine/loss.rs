@@ -255,8 +255,8 @@ impl Running {
 fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
     let Some(cap) = cap else { return Ok((z.clone(), None)) };
     let bent = models::soft_cap(z, cap)?;
-    let slope = bent.square()?.multiply(Array::from_f32(-(cap * cap).recip()))?;
-    Ok((bent, Some(slope.add(Array::from_f32(1.0))?)))
+    let slope = models::soft_cap_slope(&bent, cap)?;
+    Ok((bent, Some(slope)))
 }
 
 /// Where in `range` each target lies (any place when it does not), and `[n, 1]` ones for those
