@@ -71,14 +71,13 @@ impl Lora {
 
     /// The matrix `weight`, `[out, in]` in f32, with the update in it.
     pub(crate) fn merged(&self, weight: &Array) -> Result<Array> {
-        let update = self.a.matmul(&self.b)?.multiply(Array::from_f32(self.scale))?;
-        let merged = weight.add(update.transpose()?)?;
+        let direction = self.direction(weight)?;
         match &self.magnitude {
             Some(magnitude) => {
-                let factors = magnitude.divide(row_norms(&merged)?)?;
-                Ok(merged.multiply(factors.expand_dims(-1)?)?)
+                let factors = row_factors(magnitude, &direction)?;
+                Ok(direction.multiply(factors.expand_dims(-1)?)?)
             }
-            None => Ok(merged),
+            None => Ok(direction),
         }
     }
 
@@ -88,9 +87,13 @@ impl Lora {
         weight: impl FnOnce() -> Result<Array>,
     ) -> Result<Option<Array>> {
         let Some(magnitude) = &self.magnitude else { return Ok(None) };
-        let direction = Self { magnitude: None, ..self.clone() };
-        let norms = stop_gradient(row_norms(&direction.merged(&weight()?)?)?)?;
-        Ok(Some(magnitude.divide(norms)?))
+        row_factors(magnitude, &self.direction(&weight()?)?).map(Some)
+    }
+
+    /// `W + scale (A B)^T`: the adapted matrix, but for the lengths of its rows.
+    fn direction(&self, weight: &Array) -> Result<Array> {
+        let update = self.a.matmul(&self.b)?.multiply(Array::from_f32(self.scale))?;
+        Ok(weight.add(update.transpose()?)?)
     }
 
     pub(crate) fn rank(&self) -> usize {
@@ -113,6 +116,11 @@ impl Lora {
     pub(crate) fn dropped(&self, x: &Array) -> Result<Array> {
         self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(x))
     }
+}
+
+/// What brings the rows of `direction` to these lengths; their own are constants to gradients.
+fn row_factors(magnitude: &Array, direction: &Array) -> Result<Array> {
+    Ok(magnitude.divide(stop_gradient(row_norms(direction)?)?)?)
 }
 
 /// The length of each row of `[out, in]`.
