@@ -6,6 +6,7 @@ use mlx_rs::{Array, Dtype, random, stop_gradient, transforms};
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::adapter_parts::AdapterKind;
 use crate::checkpoint::safetensors_files;
 use crate::checkpoint::store::Store;
 use crate::error::Differences;
@@ -14,12 +15,6 @@ use crate::{Error, Model, Result};
 
 const TENSORS: &str = "adapters.safetensors";
 const CONFIG: &str = "adapter_config.json";
-/// Names of `A` and `B` below the path they belong to.
-const FACTORS: [&str; 2] = ["lora_a", "lora_b"];
-const MAGNITUDE: &str = "m";
-/// Values of `fine_tune_type`.
-const LORA: &str = "lora";
-pub(crate) const DORA: &str = "dora";
 
 /// A low-rank update of one linear layer: `y = W x + scale * ((x A) B)`, LoRA (arXiv:2106.09685).
 ///
@@ -102,16 +97,6 @@ impl Lora {
         rank as usize
     }
 
-    /// The arrays, by the last part of their names in a file.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, &Array)> {
-        let magnitude = self.magnitude.iter().map(|magnitude| (MAGNITUDE, magnitude));
-        [(FACTORS[0], &self.a), (FACTORS[1], &self.b)].into_iter().chain(magnitude)
-    }
-
-    fn kind(&self) -> &'static str {
-        if self.magnitude.is_some() { DORA } else { LORA }
-    }
-
     /// What is left of `x` after dropout, if there is any.
     pub(crate) fn dropped(&self, x: &Array) -> Result<Array> {
         self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(x))
@@ -173,7 +158,7 @@ pub struct Adapter {
 /// The part of `adapter_config.json` that decides what the numbers mean.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct AdapterConfig {
-    fine_tune_type: String,
+    fine_tune_type: AdapterKind,
     num_layers: i64,
     lora_parameters: LoraParameters,
     /// Ours: by path, the ranks that differ from that of the parameters. mlx-lm takes the factors
@@ -326,7 +311,7 @@ impl Adapter {
         let untouched = self.layers.iter().take_while(|layer| layer.is_empty()).count();
         let keys = ranks.keys().cloned().collect();
         Ok(AdapterConfig {
-            fine_tune_type: kind.into(),
+            fine_tune_type: kind,
             num_layers: (self.layers.len() - untouched) as i64,
             lora_parameters: LoraParameters { rank, scale, dropout: 0.0, keys: Some(keys) },
             rank_pattern: ranks.into_iter().filter(|(_, other)| *other != rank).collect(),
@@ -346,25 +331,15 @@ pub(crate) struct Strength {
     /// By path.
     pub ranks: BTreeMap<String, usize>,
     pub scale: f32,
-    /// `fine_tune_type`.
-    pub kind: &'static str,
+    pub kind: AdapterKind,
 }
 
 impl AdapterConfig {
     fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read(path)
             .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-        let config: Self = serde_json::from_slice(&text)
-            .map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
-        if ![LORA, DORA].contains(&config.fine_tune_type.as_str()) {
-            return Err(Error::Config {
-                path: path.to_path_buf(),
-                key: "fine_tune_type".into(),
-                expected: format!("{LORA} or {DORA}"),
-                found: config.fine_tune_type,
-            });
-        }
-        Ok(config)
+        serde_json::from_slice(&text)
+            .map_err(|source| Error::Json { path: path.to_path_buf(), source })
     }
 }
 
@@ -380,14 +355,9 @@ fn take_layer(
     let mut updates = Vec::new();
     for spec in layer.linears() {
         let rank = config.rank_pattern.get(spec.path).copied().unwrap_or(rank);
-        let [a, b] = spec.factor_shapes(rank);
-        let mut parts = vec![(FACTORS[0], a), (FACTORS[1], b)];
-        if config.fine_tune_type == DORA {
-            parts.push((MAGNITUDE, vec![spec.out_features as i32]));
-        }
         let mut found = Vec::new();
         let mut missing = Vec::new();
-        for (part, shape) in parts {
+        for (part, shape) in spec.parts(config.fine_tune_type, rank) {
             let name = format!("{prefix}.{}.{part}", spec.path);
             let Some(array) = arrays.remove(&name) else {
                 missing.push(name);

@@ -6,7 +6,8 @@ use mlx_rs::Array;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::adapter::{DORA, Lora, Strength};
+use crate::adapter::{Lora, Strength};
+use crate::adapter_parts::AdapterKind;
 use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
 use crate::rope::RopeStyle;
 use crate::{Adapter, Config, Error, Model, Result};
@@ -51,7 +52,7 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
         "rank_pattern": rank_pattern,
         "alpha_pattern": alpha_pattern,
         "use_rslora": false,
-        "use_dora": kind == DORA,
+        "use_dora": kind == AdapterKind::Dora,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": false,
@@ -85,7 +86,7 @@ pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> 
         });
     }
     let Strength { rank, scale, kind, .. } = adapter.strength()?;
-    if kind == DORA {
+    if kind == AdapterKind::Dora {
         return Err(Error::Adapter { reason: "GGUF has no place for DoRA's magnitudes".into() });
     }
     let mut file = GgufFile::default();

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adapter;
+mod adapter_parts;
 mod attention;
 mod beyond;
 mod cache;
@@ -33,6 +34,7 @@ mod stream;
 mod synthesize;
 
 pub use adapter::{Adapter, Dropout, LayerAdapter, Lora};
+pub use adapter_parts::AdapterKind;
 pub use config::{Config, SUPPORTED_ARCHITECTURES};
 pub use error::{Differences, Error, Result};
 pub use export::{export_gguf, export_peft};

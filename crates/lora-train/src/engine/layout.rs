@@ -1,7 +1,7 @@
 //! Where an adapter sits in a model, and what its tensors are called.
 
 use mlx_rs::{Array, random};
-use models::{Adapter, Dropout, LayerAdapter, LinearSpec, Lora, Model};
+use models::{Adapter, AdapterKind, Dropout, LayerAdapter, LinearSpec, Lora, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -41,16 +41,15 @@ impl Draw {
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     spec: LinearSpec,
+    kind: AdapterKind,
     rank: usize,
-    /// Names of what is trained, as in mlx-lm's adapter files: the two factors, and with DoRA the
-    /// magnitude.
+    /// Names of what is trained, as in mlx-lm's adapter files.
     names: Vec<String>,
 }
 
 impl Site {
     fn shapes(&self) -> impl Iterator<Item = Vec<i32>> {
-        let magnitude = vec![self.spec.out_features as i32];
-        self.spec.factor_shapes(self.rank).into_iter().chain([magnitude])
+        self.spec.parts(self.kind, self.rank).into_iter().map(|(_, shape)| shape)
     }
 }
 
@@ -72,9 +71,10 @@ impl Layout {
                     continue;
                 }
                 let rank = ranks.get(spec.path).copied().unwrap_or(*rank);
-                let parts = parts(config, &spec)?.iter();
-                let names = parts.map(|part| format!("{prefix}.{}.{part}", spec.path)).collect();
-                layers[index].push(Site { spec, rank, names });
+                let kind = kind(config, &spec)?;
+                let parts = spec.parts(kind, rank).into_iter();
+                let names = parts.map(|(part, _)| format!("{prefix}.{}.{part}", spec.path));
+                layers[index].push(Site { spec, kind, rank, names: names.collect() });
             }
         }
         let wanted = keys.iter().flatten().map(|key| ("lora_parameters.keys", key));
@@ -101,7 +101,7 @@ impl Layout {
 
     /// Whether the lengths of rows are trained too (DoRA).
     pub(crate) fn has_magnitudes(&self) -> bool {
-        self.layers.iter().flatten().any(|site| site.names.len() > 2)
+        self.layers.iter().flatten().any(|site| site.kind == AdapterKind::Dora)
     }
 
     /// Names of the factors of one layer, in the order [`Self::layer`] takes them.
@@ -133,7 +133,7 @@ impl Layout {
                 let a = (0..count).map(|_| rng.random_range(-bound..=bound));
                 let a = Array::from_iter::<_, f32>(a, &a_shape);
                 let mut start = vec![a, Array::zeros::<f32>(&b_shape)?];
-                if site.names.len() > start.len() {
+                if site.kind == AdapterKind::Dora {
                     start.push(model.row_norms(layer, site.spec.path)?);
                 }
                 mlx_rs::transforms::eval(&start)?;
@@ -188,15 +188,15 @@ impl Layout {
     }
 }
 
-/// What is trained of a linear layer, by the last part of its name.
-fn parts(config: &TrainConfig, spec: &LinearSpec) -> Result<&'static [&'static str]> {
+/// What is trained of a linear layer.
+fn kind(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
     match (config.fine_tune_type, spec.experts) {
-        (FineTuneType::Dora, None) => Ok(&["lora_a", "lora_b", "m"]),
+        (FineTuneType::Dora, None) => Ok(AdapterKind::Dora),
         (FineTuneType::Dora, Some(_)) => {
             let expected = format!("lora, or `keys` without {}, which stacks experts", spec.path);
             Err(config.invalid("fine_tune_type", expected, "dora"))
         }
-        (FineTuneType::Lora | FineTuneType::Full, _) => Ok(&["lora_a", "lora_b"]),
+        (FineTuneType::Lora | FineTuneType::Full, _) => Ok(AdapterKind::Lora),
     }
 }
 
