@@ -233,7 +233,7 @@ impl Layer {
             Family::Qwen35(shape) => shape.values_between(self.index),
             Family::Llama | Family::Gemma4(_) => None,
         };
-        delta.unwrap_or_else(|| 2 * self.config.num_heads * self.keys_seen(length))
+        delta.unwrap_or_else(|| self.config.num_heads * self.keys_seen(length))
     }
 
     /// Keys that the scores of one query are computed with, on average over a row of this length.

@@ -22,6 +22,7 @@ mod lanes;
 mod layer;
 mod linear;
 mod llama;
+mod made;
 mod mlp;
 mod model;
 mod prefix;

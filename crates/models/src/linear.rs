@@ -249,6 +249,15 @@ impl Linear {
         }
     }
 
+    /// The same layer, its weight unpacked where products need that: several then do it once.
+    pub fn unpacked(&self) -> Result<Self> {
+        let weight = match (&self.weight, self.kernels) {
+            (Weight::Quantized { .. }, Kernels::Native) => self.weight.clone(),
+            (weight, kernels) => Weight::Dense(weight.dense(kernels.dtype())?),
+        };
+        Ok(Self { weight, kernels: self.kernels })
+    }
+
     fn product(&self, x: &Array) -> Result<Array> {
         match (&self.weight, self.kernels) {
             (Weight::Quantized { packed, scales, biases, group_size, bits }, Kernels::Native) => {

@@ -7,9 +7,10 @@ use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::{Expected, Tensors};
 use crate::config::Config;
-use crate::fused::{Activation, rms_norm};
+use crate::fused::Activation;
 use crate::layer::{Batch, Flow};
 use crate::linear::{Linear, LinearSpec};
+use crate::made::Made;
 use crate::mlp::{DOWN, GATE, Mlp, UP};
 
 const Q: &str = "self_attn.q_proj";
@@ -102,9 +103,9 @@ impl Block {
         attend: Attend<'_>,
     ) -> Result<Flow> {
         let x = &input.hidden;
-        let normed = rms_norm(x, Some(&self.input_norm), self.norm_eps)?;
+        let normed = Made::norm(x, &self.input_norm, self.norm_eps);
         let x = x.add(self.attention.forward(&normed, batch, adapter, attend)?)?;
-        let normed = rms_norm(&x, Some(&self.post_attention_norm), self.norm_eps)?;
+        let normed = Made::norm(&x, &self.post_attention_norm, self.norm_eps);
         let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
         Ok(Flow { hidden, carried: input.carried.clone() })
     }
@@ -121,18 +122,21 @@ impl Block {
 impl Attention {
     fn forward(
         &self,
-        x: &Array,
+        x: &Made,
         batch: &Batch,
         adapter: &LayerAdapter,
         mode: Attend<'_>,
     ) -> Result<Array> {
         let heads = |y: Array, count: i32| y.reshape(&[1, -1, count, self.head_dim]);
-        let queries = heads(self.q.apply(x, adapter.get(Q))?, self.heads)?;
-        let keys = heads(self.k.apply(x, adapter.get(K))?, self.kv_heads)?;
+        let [queries, keys, values] = x.through([
+            (&self.q, adapter.get(Q)),
+            (&self.k, adapter.get(K)),
+            (&self.v, adapter.get(V)),
+        ])?;
         let qkv = Projections {
-            queries: batch.rotate(0, &queries)?,
-            keys: batch.rotate(0, &keys)?,
-            values: heads(self.v.apply(x, adapter.get(V))?, self.kv_heads)?,
+            queries: batch.rotate(0, &heads(queries, self.heads)?)?,
+            keys: batch.rotate(0, &heads(keys, self.kv_heads)?)?,
+            values: heads(values, self.kv_heads)?,
         };
         let scale = (self.head_dim as f32).sqrt().recip();
         let look = Look { scale, window: None, keys: Keys::Own };

@@ -5,8 +5,9 @@ use mlx_rs::Array;
 use crate::Result;
 use crate::adapter::LayerAdapter;
 use crate::checkpoint::Tensors;
-use crate::fused::{self, Activation};
+use crate::fused::Activation;
 use crate::linear::Linear;
+use crate::made::Made;
 
 pub(crate) const GATE: &str = "mlp.gate_proj";
 pub(crate) const UP: &str = "mlp.up_proj";
@@ -28,10 +29,12 @@ impl Mlp {
         Ok(Self { gate: linear(GATE)?, up: linear(UP)?, down: linear(DOWN)?, activation })
     }
 
-    pub fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
-        let gate = self.gate.apply(x, adapter.get(GATE))?;
-        let up = self.up.apply(x, adapter.get(UP))?;
-        self.down.apply(&fused::gate(self.activation, &gate, &up)?, adapter.get(DOWN))
+    pub fn forward(&self, x: &Made, adapter: &LayerAdapter) -> Result<Array> {
+        let [gate, up] =
+            x.through([(&self.gate, adapter.get(GATE)), (&self.up, adapter.get(UP))])?;
+        let gated = Made::gate(self.activation, &gate, &up);
+        let [output] = gated.through([(&self.down, adapter.get(DOWN))])?;
+        Ok(output)
     }
 
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {

@@ -12,7 +12,7 @@ use crate::dataset::Dataset;
 const F32: u64 = size_of::<f32>() as u64;
 /// While a layer is differentiated, what its forward pass left and the gradients of that exist at
 /// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
-const BACKWARD: f64 = 2.1;
+const BACKWARD: f64 = 2.6;
 
 /// How much of the data a micro-batch may have to hold.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +73,9 @@ impl Costs<'_> {
         layers.map(|layer| self.left_by(layer, tokens, self.load.longest.min(tokens))).sum()
     }
 
-    /// Values that a layer leaves for its backward pass, in bytes: the inputs and outputs of its
-    /// linears and what lies between them, with the attention's scores of rows up to `longest`.
+    /// Values that a layer leaves for its backward pass, in bytes: the outputs of its linears, a
+    /// quarter of that for the few inputs that are not made again, and what lies between, with the
+    /// attention's scores of rows up to `longest`.
     pub(crate) fn left_by(&self, layer: &Layer, tokens: usize, longest: usize) -> u64 {
         left_by(self.model, layer, tokens, longest)
     }
@@ -149,8 +150,7 @@ impl Costs<'_> {
 /// See [`Costs::left_by`].
 pub(crate) fn left_by(model: &Model, layer: &Layer, tokens: usize, longest: usize) -> u64 {
     let linears = layer.linears().into_iter();
-    let values: usize =
-        linears.map(|linear| linear.in_features + linear.out_features * 3 / 2).sum();
+    let values: usize = linears.map(|linear| linear.out_features * 5 / 4).sum();
     (tokens * (values + layer.values_between(longest))) as u64 * value_bytes(model)
 }
 

@@ -10,7 +10,7 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mlx_rs::error::Exception;
-use mlx_rs::{Array, Stream};
+use mlx_rs::{Array, Stream, transforms};
 use mlx_sys::{mlx_array, mlx_closure, mlx_closure_custom, mlx_vector_array};
 
 use crate::{Error, Result};
@@ -61,13 +61,40 @@ pub(crate) fn apply<F: Differentiable>(function: F, inputs: &[Array]) -> Result<
     }
 }
 
+/// What `function` makes of `inputs`, of whose steps none is kept for the backward pass: there, what
+/// its gradient needs is computed again, and only that.
+pub(crate) fn computed_again<F>(function: F, inputs: &[Array]) -> Result<Vec<Array>>
+where
+    F: Fn(&[Array]) -> Result<Vec<Array>> + 'static,
+{
+    apply(Again(function), inputs)
+}
+
+struct Again<F>(F);
+
+impl<F: Fn(&[Array]) -> Result<Vec<Array>> + 'static> Differentiable for Again<F> {
+    fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        (self.0)(inputs)
+    }
+
+    fn backward(&self, inputs: &[Array], to: &[Array], _: &[Array]) -> Result<Vec<Array>> {
+        // Not before its turn has come: else it would be kept from then on.
+        let inputs = all_after(inputs, to)?;
+        let function = |inputs: &[Array]| Ok((self.0)(inputs)?);
+        Ok(transforms::fallible_vjp(function, &inputs, to)?.1)
+    }
+}
+
 /// `array`, not to be evaluated before `others`: bounds what must be in memory at once.
 pub(crate) fn after(array: &Array, others: &[Array]) -> Result<Array> {
-    let (inputs, others) = (Vector::of(std::slice::from_ref(array)), Vector::of(others));
-    // SAFETY: all handles are valid.
-    let mut arrays =
-        Vector::filled(|out| unsafe { mlx_sys::mlx_depends(out, inputs.0, others.0) })?;
+    let mut arrays = all_after(std::slice::from_ref(array), others)?;
     arrays.pop().ok_or_else(|| failed("an order of evaluation"))
+}
+
+fn all_after(arrays: &[Array], others: &[Array]) -> Result<Vec<Array>> {
+    let (arrays, others) = (Vector::of(arrays), Vector::of(others));
+    // SAFETY: all handles are valid.
+    Vector::filled(|out| unsafe { mlx_sys::mlx_depends(out, arrays.0, others.0) })
 }
 
 /// Whether this device has a kernel for [`gated_delta_update`]; elsewhere MLX goes token by token.

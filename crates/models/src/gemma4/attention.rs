@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::fused::rms_norm;
 use crate::layer::Batch;
 use crate::linear::Linear;
+use crate::made::Made;
 use crate::{Error, Result};
 
 #[derive(Clone)]
@@ -79,42 +80,41 @@ impl Attention {
     /// Attends. Puts keys and values that later layers share at the end of `carried`.
     pub fn forward(
         &self,
-        x: &Array,
+        x: &Made,
         carried: &mut Vec<Array>,
         batch: &Batch,
         adapter: &LayerAdapter,
         mode: Attend<'_>,
     ) -> Result<Array> {
         let kind = self.kind as usize;
-        let queries = self.split(self.q.apply(x, adapter.get(Q))?, self.heads)?;
-        let queries = rms_norm(&queries, Some(&self.q_norm), self.norm_eps)?;
-        let queries = batch.rotate(kind, &queries)?;
-        let (keys, values) = match &self.keys {
+        let q = (&self.q, adapter.get(Q));
+        let (queries, keys, values) = match &self.keys {
             KeySource::Own { k, v, k_norm, kv_heads, handed_on } => {
-                let raw = self.split(k.apply(x, adapter.get(K))?, *kv_heads)?;
-                let values = match v {
-                    Some(v) => self.split(v.apply(x, adapter.get(V))?, *kv_heads)?,
-                    None => raw.clone(),
+                let k = (k, adapter.get(K));
+                let (queries, keys, values) = match v {
+                    Some(v) => <_>::from(x.through([q, k, (v, adapter.get(V))])?),
+                    None => {
+                        let [queries, keys] = x.through([q, k])?;
+                        (queries, keys.clone(), keys)
+                    }
                 };
-                let keys = rms_norm(&raw, Some(k_norm), self.norm_eps)?;
+                let keys = rms_norm(&self.split(keys, *kv_heads)?, Some(k_norm), self.norm_eps)?;
                 let keys = batch.rotate(kind, &keys)?;
-                let values = rms_norm(&values, None, self.norm_eps)?;
+                let values = rms_norm(&self.split(values, *kv_heads)?, None, self.norm_eps)?;
                 if *handed_on {
                     carried.extend([keys.clone(), values.clone()]);
                 }
-                (keys, values)
+                (queries, keys, values)
             }
-            KeySource::Shared { place } => match carried.get(*place..place + 2) {
-                Some([keys, values]) => (keys.clone(), values.clone()),
-                _ => {
-                    return Err(Error::Argument {
-                        name: "flow",
-                        expected: "the keys and values that earlier layers share".into(),
-                        found: format!("{} carried arrays", carried.len()),
-                    });
-                }
-            },
+            KeySource::Shared { place } => {
+                let [queries] = x.through([q])?;
+                let [keys, values] = handed_on(carried, *place)?;
+                (queries, keys.clone(), values.clone())
+            }
         };
+        let queries = self.split(queries, self.heads)?;
+        let queries = rms_norm(&queries, Some(&self.q_norm), self.norm_eps)?;
+        let queries = batch.rotate(kind, &queries)?;
         let qkv = Projections { queries, keys, values };
         let output = attend(&qkv, batch, self.look(), mode)?;
         self.o.apply(&output, adapter.get(O))
@@ -144,4 +144,13 @@ impl Attention {
         }
         arrays
     }
+}
+
+/// The keys and values that an earlier layer handed on.
+fn handed_on(carried: &[Array], place: usize) -> Result<&[Array; 2]> {
+    carried.get(place..).and_then(<[Array]>::first_chunk).ok_or_else(|| Error::Argument {
+        name: "flow",
+        expected: "the keys and values that earlier layers share".into(),
+        found: format!("{} carried arrays", carried.len()),
+    })
 }

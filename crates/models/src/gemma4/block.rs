@@ -12,6 +12,7 @@ use crate::checkpoint::Tensors;
 use crate::config::Config;
 use crate::fused::{Activation, rms_norm};
 use crate::layer::{Batch, Flow};
+use crate::made::Made;
 use crate::mlp::Mlp;
 use crate::{Error, Result};
 
@@ -75,11 +76,12 @@ impl Block {
     ) -> Result<Flow> {
         let x = &input.hidden;
         let mut carried = input.carried.clone();
-        let normed = self.norm(x, &self.input_norm)?;
+        let normed = Made::norm(x, &self.input_norm, self.norm_eps);
         let attended = self.attention.forward(&normed, &mut carried, batch, adapter, attend)?;
         let x = x.add(self.norm(&attended, &self.post_attention_norm)?)?;
 
-        let inner = self.mlp.forward(&self.norm(&x, &self.pre_mlp_norm)?, adapter)?;
+        let normed = Made::norm(&x, &self.pre_mlp_norm, self.norm_eps);
+        let inner = self.mlp.forward(&normed, adapter)?;
         let inner = match &self.experts {
             Some(experts) => experts.join(&x, &inner, adapter)?,
             None => inner,

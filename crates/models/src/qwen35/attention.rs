@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::fused::{Activation, gate, rms_norm};
 use crate::layer::Batch;
 use crate::linear::Linear;
+use crate::made::Made;
 
 #[derive(Clone)]
 pub(super) struct Attention {
@@ -50,22 +51,26 @@ impl Attention {
 
     pub fn forward(
         &self,
-        x: &Array,
+        x: &Made,
         batch: &Batch,
         adapter: &LayerAdapter,
         mode: Attend<'_>,
     ) -> Result<Array> {
         let heads = |y: Array, count: i32| y.reshape(&[1, -1, count, self.head_dim]);
         // Of each head first the query, then the gate.
-        let both = heads(self.q.apply(x, adapter.get(Q))?, 2 * self.heads)?;
+        let [both, keys, values] = x.through([
+            (&self.q, adapter.get(Q)),
+            (&self.k, adapter.get(K)),
+            (&self.v, adapter.get(V)),
+        ])?;
         let both = both.reshape(&[1, -1, self.heads, 2 * self.head_dim])?;
         let halves = both.split_at_indices(&[self.head_dim], -1)?;
         let [queries, gates] = halves.as_slice() else { return Ok(both) };
-        let keys = heads(self.k.apply(x, adapter.get(K))?, self.kv_heads)?;
+        let keys = heads(keys, self.kv_heads)?;
         let qkv = Projections {
             queries: self.rotate(&rms_norm(queries, Some(&self.q_norm), self.norm_eps)?, batch)?,
             keys: self.rotate(&rms_norm(&keys, Some(&self.k_norm), self.norm_eps)?, batch)?,
-            values: heads(self.v.apply(x, adapter.get(V))?, self.kv_heads)?,
+            values: heads(values, self.kv_heads)?,
         };
         let scale = (self.head_dim as f32).sqrt().recip();
         let look = Look { scale, window: None, keys: Keys::Own };

@@ -10,8 +10,9 @@ use crate::adapter::LayerAdapter;
 use crate::attention::Attend;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
-use crate::fused::{Activation, rms_norm};
+use crate::fused::Activation;
 use crate::layer::{Batch, Flow};
+use crate::made::Made;
 use crate::mlp::Mlp;
 
 #[derive(Clone)]
@@ -60,13 +61,13 @@ impl Block {
         mode: Attend<'_>,
     ) -> Result<Flow> {
         let x = &input.hidden;
-        let normed = rms_norm(x, Some(&self.input_norm), self.norm_eps)?;
+        let normed = Made::norm(x, &self.input_norm, self.norm_eps);
         let mixed = match &self.mixer {
             Mixer::Attention(attention) => attention.forward(&normed, batch, adapter, mode)?,
             Mixer::Delta(delta) => delta.forward(&normed, batch, adapter, mode)?,
         };
         let x = x.add(mixed)?;
-        let normed = rms_norm(&x, Some(&self.post_attention_norm), self.norm_eps)?;
+        let normed = Made::norm(&x, &self.post_attention_norm, self.norm_eps);
         let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
         Ok(Flow { hidden, carried: input.carried.clone() })
     }

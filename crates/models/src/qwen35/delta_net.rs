@@ -14,6 +14,7 @@ use crate::fused::{Activation, activate, gate, rms_norm};
 use crate::gated_delta::{self, GatedDelta, gated_delta};
 use crate::layer::Batch;
 use crate::linear::Linear;
+use crate::made::Made;
 
 /// Added to the sum of squares where queries and keys are brought to length one.
 const LENGTH_EPS: f32 = 1e-6;
@@ -61,13 +62,18 @@ impl DeltaNet {
 
     pub fn forward(
         &self,
-        x: &Array,
+        x: &Made,
         batch: &Batch,
         adapter: &LayerAdapter,
         mode: Attend<'_>,
     ) -> Result<Array> {
-        let qkv = self.qkv.apply(x, adapter.get(QKV))?;
-        let gates = self.gates(x, adapter)?;
+        let [qkv, z, b, a] = x.through([
+            (&self.qkv, adapter.get(QKV)),
+            (&self.z, adapter.get(Z)),
+            (&self.b, adapter.get(B)),
+            (&self.a, adapter.get(A)),
+        ])?;
+        let gates = self.gates(&b, &a)?;
         let rows = batch.rows();
         let output = match mode {
             Attend::Step { cache, .. } => {
@@ -97,18 +103,17 @@ impl DeltaNet {
             }
         };
         let DeltaShape { value_heads, value_dim, .. } = self.shape;
-        let z = self.z.apply(x, adapter.get(Z))?;
         let z = z.reshape(&[1, -1, value_heads as i32, value_dim as i32])?;
         let normed = rms_norm(&output, Some(&self.norm), self.norm_eps)?;
         let [z, normed] = [z, normed].map(|array| array.as_dtype(Dtype::Float32));
-        let gated = gate(Activation::Silu, &z?, &normed?)?.as_dtype(x.dtype())?;
+        let gated = gate(Activation::Silu, &z?, &normed?)?.as_dtype(qkv.dtype())?;
         self.out.apply(&gated.flatten(2, -1)?, adapter.get(OUT))
     }
 
     /// Log decay and beta of each token and value head.
-    fn gates(&self, x: &Array, adapter: &LayerAdapter) -> Result<[Array; 2]> {
-        let beta = activate(Activation::Sigmoid, &self.b.apply(x, adapter.get(B))?)?;
-        let a = self.a.apply(x, adapter.get(A))?.as_dtype(Dtype::Float32)?;
+    fn gates(&self, b: &Array, a: &Array) -> Result<[Array; 2]> {
+        let beta = activate(Activation::Sigmoid, b)?;
+        let a = a.as_dtype(Dtype::Float32)?;
         // Softplus: log(e^0 + e^a).
         let softplus = ops::logaddexp(a.add(&self.dt_bias)?, Array::from_f32(0.0))?;
         Ok([softplus.multiply(&self.rate)?, beta])
