@@ -207,24 +207,20 @@ impl Entry {
         if let Some(first) = shape.first_mut() {
             *first = count as i32;
         }
-        let (bytes, failed) = (count * self.row_bytes, |source| self.failed(source));
-        let words = || self.bytes_of::<u32>(rows, bytes).map_err(failed);
         Ok(match &self.encoding {
             Encoding::Plain(Dtype::Float32) => {
-                Array::from_slice(&self.floats::<f32>(name, rows, bytes)?, &shape)
+                Array::from_slice(&self.floats::<f32>(name, rows)?, &shape)
             }
             Encoding::Plain(Dtype::Float16) => {
-                Array::from_slice(&self.floats::<f16>(name, rows, bytes)?, &shape)
+                Array::from_slice(&self.floats::<f16>(name, rows)?, &shape)
             }
             Encoding::Plain(Dtype::Bfloat16) => {
-                Array::from_slice(&self.floats::<bf16>(name, rows, bytes)?, &shape)
+                Array::from_slice(&self.floats::<bf16>(name, rows)?, &shape)
             }
-            Encoding::Plain(Dtype::Uint32) => Array::from_slice(&words()?, &shape),
-            Encoding::Plain(Dtype::Uint8) => {
-                Array::from_slice(&self.bytes_of::<u8>(rows, bytes).map_err(failed)?, &shape)
-            }
+            Encoding::Plain(Dtype::Uint32) => Array::from_slice(&self.values::<u32>(rows)?, &shape),
+            Encoding::Plain(Dtype::Uint8) => Array::from_slice(&self.values::<u8>(rows)?, &shape),
             Encoding::Blocks(block, part) => {
-                let bytes = self.bytes_of::<u8>(rows, bytes).map_err(failed)?;
+                let bytes = self.values::<u8>(rows)?;
                 match part {
                     Part::Packed => Array::from_slice(&block.packed(&bytes), &shape),
                     Part::Scales => {
@@ -238,7 +234,7 @@ impl Entry {
             // Refused when the tensors were compared with those expected.
             Encoding::Plain(_) | Encoding::Unknown(_) => {
                 let reason = format!("{} is not read here", self.describe());
-                return Err(failed(std::io::Error::other(reason)));
+                return Err(self.failed(std::io::Error::other(reason)));
             }
         })
     }
@@ -247,13 +243,12 @@ impl Entry {
         Error::Read { path: self.file.to_path_buf(), source }
     }
 
-    /// As [`bytes_of`](Self::bytes_of), checked, and with the one that the file left out.
-    fn floats<T>(&self, name: &str, rows: &[Range<usize>], bytes: usize) -> Result<Vec<T>>
+    /// As [`values`](Self::values), checked, and with the one that the file left out.
+    fn floats<T>(&self, name: &str, rows: &[Range<usize>]) -> Result<Vec<T>>
     where
         T: Float + FromBytes + IntoBytes + Add<Output = T> + From<i8>,
     {
-        let values = self.bytes_of::<T>(rows, bytes).map_err(|source| self.failed(source))?;
-        let mut values = self.checked(name, values)?;
+        let mut values = self.checked(name, self.values::<T>(rows)?)?;
         if self.less_one {
             values.iter_mut().for_each(|value| *value = *value + T::from(1));
         }
@@ -272,19 +267,21 @@ impl Entry {
         Err(Error::NotFinite { path, tensor, position, found })
     }
 
-    /// Rows of the file one after the other, `bytes` in all, straight into numbers.
-    fn bytes_of<T>(&self, rows: &[Range<usize>], bytes: usize) -> std::io::Result<Vec<T>>
+    /// Rows of the file one after the other, straight into numbers.
+    fn values<T>(&self, rows: &[Range<usize>]) -> Result<Vec<T>>
     where
         T: FromBytes + IntoBytes + Clone,
     {
+        let bytes = rows.iter().map(Range::len).sum::<usize>() * self.row_bytes;
         let mut values = vec![T::new_zeroed(); bytes / size_of::<T>()];
         let mut rest = values.as_mut_bytes();
-        let mut file = File::open(&self.file)?;
+        let mut file = File::open(&self.file).map_err(|source| self.failed(source))?;
         for range in rows {
             let length = (range.len() * self.row_bytes).min(rest.len());
             let (now, later) = rest.split_at_mut(length);
-            file.seek(SeekFrom::Start(self.start + (range.start * self.row_bytes) as u64))?;
-            file.read_exact(now)?;
+            let start = self.start + (range.start * self.row_bytes) as u64;
+            let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(now));
+            read.map_err(|source| self.failed(source))?;
             rest = later;
         }
         Ok(values)
