@@ -3,6 +3,7 @@ use std::path::Path;
 
 use crate::cache::Memory;
 use crate::checkpoint::Expected;
+use crate::config_file::ConfigFile;
 use crate::rope::RopeStyle;
 use crate::{Error, Result};
 use crate::{gemma4, llama, qwen35};
@@ -175,20 +176,16 @@ impl Config {
             ("head_dim", self.head_dim),
             ("vocab_size", self.vocab_size),
         ];
-        let wrong = |key: &str, expected: &str, found: String| {
-            let (key, expected) = (key.to_owned(), expected.to_owned());
-            Err(Error::Config { path: path.to_path_buf(), key, expected, found })
-        };
-        let fits = |size: usize| (1..=Self::MOST).contains(&size);
-        if let Some((key, size)) = sizes.into_iter().find(|&(_, size)| !fits(size)) {
-            return wrong(key, "a size from 1 to 16,777,216", size.to_string());
+        let file = ConfigFile { path, keys: &self };
+        for (key, size) in sizes {
+            file.size(key, size)?;
         }
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             let expected = format!("a divisor of the {} query heads", self.num_heads);
-            return wrong("num_key_value_heads", &expected, self.num_kv_heads.to_string());
+            return file.refuse("num_key_value_heads", &expected, self.num_kv_heads);
         }
         if !self.head_dim.is_multiple_of(2) {
-            return wrong("head_dim", "an even size", self.head_dim.to_string());
+            return file.refuse("head_dim", "an even size", self.head_dim);
         }
         Ok(self)
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::adapter::Lora;
 use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
 use crate::checkpoint::{self, Checkpoint};
+use crate::config_file::parse;
 use crate::linear::{Weight, WeightResidency};
 use crate::{Adapter, Error, Model, Result};
 
@@ -181,8 +182,7 @@ fn copy_companions(model: &Path, out: &Path) -> Result<()> {
 fn write_config(model: &Path, out: &Path, weights: FusedWeights) -> Result<()> {
     let path = model.join("config.json");
     let text = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let mut config: Value =
-        serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })?;
+    let mut config: Value = parse(&path, &text)?;
     if let (FusedWeights::Dense, Some(keys)) = (weights, config.as_object_mut()) {
         keys.retain(|key, _| key != "quantization" && key != "quantization_config");
     }

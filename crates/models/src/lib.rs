@@ -7,6 +7,7 @@ mod beyond;
 mod cache;
 mod checkpoint;
 mod config;
+mod config_file;
 mod decode;
 mod error;
 mod export;

@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 
 use crate::checkpoint::writer::{Planned, SafetensorsWriter};
 use crate::checkpoint::{Expected, config_json};
+use crate::config_file::parse;
 use crate::{Error, Result};
 
 /// How the matrices of a synthetic checkpoint are stored; its vectors are bf16.
@@ -54,8 +55,7 @@ pub fn synthesize(
     let shape = config_json::read(config)?;
     let text =
         fs::read(config).map_err(|source| Error::Read { path: config.to_path_buf(), source })?;
-    let mut keys: Value = serde_json::from_slice(&text)
-        .map_err(|source| Error::Json { path: config.to_path_buf(), source })?;
+    let mut keys: Value = parse(config, &text)?;
     if let Storage::Packed { bits, group_size } = storage {
         keys["quantization"] = json!({ "bits": bits, "group_size": group_size });
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::config::{Config, Family, SUPPORTED_ARCHITECTURES, check_architecture};
+use crate::config_file::{ConfigFile, parse};
 use crate::floats::FloatFormat;
 use crate::rope::{Frequencies, RopeStyle, Stretch};
 use crate::{Error, Result, gemma4, qwen35};
@@ -12,20 +13,21 @@ use crate::{Error, Result, gemma4, qwen35};
 pub(crate) fn read(path: &Path) -> Result<Config> {
     let text =
         std::fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-    let json = |source| Error::Json { path: path.to_path_buf(), source };
-    let Named { model_type, quantization } = serde_json::from_slice(&text).map_err(json)?;
-    check_architecture(path, &model_type, SUPPORTED_ARCHITECTURES)?;
-    check_quantization(path, &quantization)?;
+    let named: Named = parse(path, &text)?;
+    check_architecture(path, &named.model_type, SUPPORTED_ARCHITECTURES)?;
+    ConfigFile { path, keys: &named }.check_quantization()?;
+    let model_type = named.model_type;
     if model_type.starts_with("gemma4") {
         return gemma4::read_config(path, &model_type, &text);
     }
     if model_type.starts_with("qwen3_5") {
         return qwen35::read_config(path, &model_type, &text);
     }
-    let file: LlamaFile = serde_json::from_slice(&text).map_err(json)?;
-    file.check(path)?;
+    let file: LlamaFile = parse(path, &text)?;
+    let reader = ConfigFile { path, keys: &file };
+    reader.check()?;
     let head_dim = file.head_dim.unwrap_or(file.hidden_size / file.num_attention_heads.max(1));
-    let rope = file.rope(path)?;
+    let rope = reader.rope()?;
     Config {
         architecture: model_type,
         hidden_size: file.hidden_size,
@@ -57,24 +59,23 @@ struct Named {
     quantization: serde_json::Value,
 }
 
-/// Refuses weights that are quantized in an unknown way. Which way, how many bits and how large the
-/// groups are is read off the tensors: the entries of single modules need not be.
-fn check_quantization(path: &Path, quantization: &serde_json::Value) -> Result<()> {
-    let modules = quantization.as_object().into_iter().flat_map(|object| object.iter());
-    let nested = modules
-        .filter_map(|(key, value)| Some((format!("quantization.{key}.mode"), value.get("mode")?)));
-    let own = quantization.get("mode").map(|mode| ("quantization.mode".to_owned(), mode));
-    match nested
-        .chain(own)
-        .find(|(_, mode)| mode.as_str().is_none_or(|mode| !FloatFormat::MODES.contains(&mode)))
-    {
-        None => Ok(()),
-        Some((key, found)) => Err(Error::Config {
-            path: path.to_path_buf(),
-            key,
-            expected: format!("one of {}", FloatFormat::MODES.join(", ")),
-            found: found.to_string(),
-        }),
+impl ConfigFile<'_, Named> {
+    /// Refuses weights that are quantized in an unknown way. Which way, how many bits and how large
+    /// the groups are is read off the tensors: the entries of single modules need not be.
+    fn check_quantization(&self) -> Result<()> {
+        let quantization = &self.keys.quantization;
+        let modules = quantization.as_object().into_iter().flatten();
+        let nested = modules.filter_map(|(key, value)| {
+            Some((format!("quantization.{key}.mode"), value.get("mode")?))
+        });
+        let own = quantization.get("mode").map(|mode| ("quantization.mode".to_owned(), mode));
+        let known = |mode: &str| FloatFormat::MODES.contains(&mode);
+        match nested.chain(own).find(|(_, mode)| !mode.as_str().is_some_and(known)) {
+            None => Ok(()),
+            Some((key, found)) => {
+                self.refuse(&key, &format!("one of {}", FloatFormat::MODES.join(", ")), found)
+            }
+        }
     }
 }
 
@@ -109,7 +110,7 @@ fn yes() -> bool {
     true
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Deserialize)]
 struct Scaling {
     rope_theta: Option<f64>,
     #[serde(alias = "type")]
@@ -120,38 +121,32 @@ struct Scaling {
     original_max_position_embeddings: Option<f64>,
 }
 
-impl LlamaFile {
+impl ConfigFile<'_, LlamaFile> {
     /// Refuses what the layers here do not compute.
-    fn check(&self, path: &Path) -> Result<()> {
-        let act = self.hidden_act.as_deref().unwrap_or("silu");
+    fn check(&self) -> Result<()> {
+        let file = self.keys;
+        let act = file.hidden_act.as_deref().unwrap_or("silu");
         let cases = [
             ("hidden_act", "silu", act != "silu", act.to_owned()),
-            ("attention_bias", "false", self.attention_bias, "true".to_owned()),
-            ("mlp_bias", "false", self.mlp_bias, "true".to_owned()),
+            ("attention_bias", "false", file.attention_bias, "true".to_owned()),
+            ("mlp_bias", "false", file.mlp_bias, "true".to_owned()),
         ];
         match cases.into_iter().find(|&(_, _, refused, _)| refused) {
             None => Ok(()),
-            Some((key, expected, _, found)) => Err(Error::Config {
-                path: path.to_path_buf(),
-                key: key.into(),
-                expected: expected.into(),
-                found,
-            }),
+            Some((key, expected, _, found)) => self.refuse(key, expected, found),
         }
     }
 
-    fn rope(&self, path: &Path) -> Result<Frequencies> {
-        let scaling = self.rope_parameters.clone().or(self.rope_scaling.clone());
-        let nested = scaling.as_ref().and_then(|scaling| scaling.rope_theta);
-        let theta = nested.or(self.rope_theta).unwrap_or(10_000.0);
+    fn rope(&self) -> Result<Frequencies> {
+        let file = self.keys;
+        let scaling = file.rope_parameters.as_ref().or(file.rope_scaling.as_ref());
+        let nested = scaling.and_then(|scaling| scaling.rope_theta);
+        let theta = nested.or(file.rope_theta).unwrap_or(10_000.0);
         let Some(scaling) = scaling else { return Ok(Frequencies::plain(theta)) };
-        let missing = |key: &str| Error::Config {
-            path: path.to_path_buf(),
-            key: format!("rope_scaling.{key}"),
-            expected: "a number".into(),
-            found: "nothing".into(),
+        let number = |value: Option<f64>, key: &str| match value {
+            Some(number) => Ok(number),
+            None => self.refuse(&format!("rope_scaling.{key}"), "a number", "nothing"),
         };
-        let number = |value: Option<f64>, key: &str| value.ok_or_else(|| missing(key));
         let stretch = match scaling.rope_type.as_deref().unwrap_or("default") {
             "default" => Stretch::None,
             "linear" => Stretch::Linear(number(scaling.factor, "factor")?),
@@ -165,12 +160,8 @@ impl LlamaFile {
                 )?,
             },
             other => {
-                return Err(Error::Config {
-                    path: path.to_path_buf(),
-                    key: "rope_scaling.rope_type".into(),
-                    expected: "default, linear or llama3".into(),
-                    found: other.into(),
-                });
+                let expected = "default, linear or llama3";
+                return self.refuse("rope_scaling.rope_type", expected, other);
             }
         };
         Ok(Frequencies { theta, stretch })

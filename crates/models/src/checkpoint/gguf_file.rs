@@ -10,6 +10,7 @@ use super::Checkpoint;
 use super::blocks::{Block, GROUP, Part};
 use super::store::{Encoding, Entry, Store};
 use crate::config::{Config, Family, check_architecture};
+use crate::config_file::ConfigFile;
 use crate::error::Differences;
 use crate::rope::{Frequencies, RopeStyle};
 use crate::{Error, Result};
@@ -122,19 +123,14 @@ fn config(header: &Gguf) -> Result<Config> {
     let hidden_size = size("embedding_length")?;
     let num_heads = size("attention.head_count")?;
     let head_dim = optional("attention.key_length", hidden_size / num_heads.max(1))?;
-    let refused = |name: &str, expected: String, found: String| Error::Config {
-        path: path.to_path_buf(),
-        key: key(name),
-        expected,
-        found,
-    };
+    let file = ConfigFile { path, keys: metadata };
     let experts = optional("expert_count", 0)?;
     if experts > 0 {
-        return Err(refused("expert_count", "0".into(), experts.to_string()));
+        return file.refuse(&key("expert_count"), "0", experts);
     }
     let rotated = optional("rope.dimension_count", head_dim)?;
     if rotated != head_dim {
-        return Err(refused("rope.dimension_count", head_dim.to_string(), rotated.to_string()));
+        return file.refuse(&key("rope.dimension_count"), &head_dim.to_string(), rotated);
     }
     let theta = match metadata.has(&key("rope.freq_base")) {
         true => f64::from(metadata.f32(&key("rope.freq_base"))?),
@@ -143,7 +139,7 @@ fn config(header: &Gguf) -> Result<Config> {
     if metadata.has(&key("rope.scaling.type")) {
         let scaling = metadata.str(&key("rope.scaling.type"))?;
         if scaling != "none" {
-            return Err(refused("rope.scaling.type", "none".into(), scaling.into()));
+            return file.refuse(&key("rope.scaling.type"), "none", scaling);
         }
     }
     let rows = |name: &str| header.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::store::Store;
+use crate::config_file::parse;
 use crate::{Error, Result};
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -30,8 +31,7 @@ impl Index {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Read { path, source }),
         };
-        let IndexFile { weight_map } =
-            serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })?;
+        let IndexFile { weight_map } = parse(&path, &text)?;
         Ok(Some(Self { folder: folder.to_path_buf(), files: weight_map }))
     }
 

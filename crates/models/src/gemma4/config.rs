@@ -6,25 +6,24 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::shape::{ExpertShape, Kind, LayerShape, PerLayerShape, Shape, Source};
+use crate::Result;
 use crate::config::{Config, Family};
+use crate::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes, parse};
 use crate::rope::RopeStyle;
-use crate::{Error, Result};
 
-const SLIDING: &str = "sliding_attention";
-const FULL: &str = "full_attention";
+const SLIDING_ATTENTION: &str = "sliding_attention";
 
 /// Reads the configuration of a text model (`gemma4_text`), or the text part of a larger one.
 pub(crate) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
-    let json = |source| Error::Json { path: path.to_path_buf(), source };
-    let (file, root) = match architecture {
-        "gemma4_text" => (serde_json::from_slice(text).map_err(json)?, ""),
+    let (keys, root) = match architecture {
+        "gemma4_text" => (parse(path, text)?, ""),
         _ => {
-            let Outer { vocab_size, text_config } = serde_json::from_slice(text).map_err(json)?;
+            let Outer { vocab_size, text_config } = parse(path, text)?;
             let vocab_size = vocab_size.unwrap_or(text_config.vocab_size);
             (TextFile { vocab_size, ..text_config }, "language_model.")
         }
     };
-    Reader { path, file: &file }.config(architecture, root)
+    ConfigFile { path, keys: &keys }.config(architecture, root)
 }
 
 /// A model of more than text: its text part.
@@ -136,14 +135,9 @@ impl Rotary {
     }
 }
 
-struct Reader<'a> {
-    path: &'a Path,
-    file: &'a TextFile,
-}
-
-impl Reader<'_> {
+impl ConfigFile<'_, TextFile> {
     fn config(&self, architecture: &str, root: &'static str) -> Result<Config> {
-        let file = self.file;
+        let file = self.keys;
         let act = file.hidden_activation.as_deref().unwrap_or("gelu_pytorch_tanh");
         if act != "gelu_pytorch_tanh" {
             return self.refuse("hidden_activation", "gelu_pytorch_tanh", act);
@@ -179,8 +173,8 @@ impl Reader<'_> {
     }
 
     fn shape(&self) -> Result<Shape> {
-        let file = self.file;
-        self.size("sliding_window", Some(file.sliding_window))?;
+        let file = self.keys;
+        self.size("sliding_window", file.sliding_window)?;
         Ok(Shape {
             layers: self.layers()?,
             window: file.sliding_window,
@@ -190,7 +184,7 @@ impl Reader<'_> {
     }
 
     fn layers(&self) -> Result<Vec<LayerShape>> {
-        let file = self.file;
+        let file = self.keys;
         let kinds = self.kinds()?;
         let count = kinds.len();
         let Some(own) = count.checked_sub(file.num_kv_shared_layers).filter(|&own| own > 0) else {
@@ -213,7 +207,7 @@ impl Reader<'_> {
             let global = file.num_global_key_value_heads.filter(|_| one_projection);
             let kv_heads = global.unwrap_or(file.num_key_value_heads);
             let head_dim = self.head_dim(kind);
-            self.size("global_head_dim", Some(head_dim))?;
+            self.size("global_head_dim", head_dim)?;
             if kv_heads == 0 || !file.num_attention_heads.is_multiple_of(kv_heads) {
                 let expected = format!("a divisor of the {} query heads", file.num_attention_heads);
                 return self.refuse("num_global_key_value_heads", &expected, kv_heads);
@@ -229,39 +223,27 @@ impl Reader<'_> {
     }
 
     fn kinds(&self) -> Result<Vec<Kind>> {
-        let file = self.file;
-        let count = file.num_hidden_layers;
-        let Some(names) = &file.layer_types else {
-            let period = self.size("sliding_window_pattern", Some(file.sliding_window_pattern))?;
-            let kind = |index: usize| match (index + 1).is_multiple_of(period) {
-                true => Kind::Full,
-                false => Kind::Sliding,
-            };
-            return Ok((0..count).map(kind).collect());
-        };
-        if names.len() != count {
-            return self.refuse("layer_types", &format!("{count}, one a layer"), names.len());
-        }
-        let kind = |name: &String| match name.as_str() {
-            SLIDING => Ok(Kind::Sliding),
-            FULL => Ok(Kind::Full),
-            other => self.refuse("layer_types", &format!("{SLIDING} or {FULL}"), other),
-        };
-        names.iter().map(kind).collect()
+        let file = self.keys;
+        self.layer_kinds(&LayerTypes {
+            count: file.num_hidden_layers,
+            named: file.layer_types.as_deref(),
+            interval: ("sliding_window_pattern", file.sliding_window_pattern),
+            kinds: [(SLIDING_ATTENTION, Kind::Sliding), (FULL_ATTENTION, Kind::Full)],
+        })
     }
 
     fn head_dim(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Sliding => self.file.head_dim,
+            Kind::Sliding => self.keys.head_dim,
             Kind::Full => {
-                let global = self.file.global_head_dim.filter(|&size| size > 0);
-                global.unwrap_or(self.file.head_dim)
+                let global = self.keys.global_head_dim.filter(|&size| size > 0);
+                global.unwrap_or(self.keys.head_dim)
             }
         }
     }
 
     fn experts(&self) -> Result<Option<ExpertShape>> {
-        let file = self.file;
+        let file = self.keys;
         if !file.enable_moe_block {
             return Ok(None);
         }
@@ -275,24 +257,24 @@ impl Reader<'_> {
     }
 
     fn per_layer(&self) -> Result<Option<PerLayerShape>> {
-        let file = self.file;
+        let file = self.keys;
         let Some(width) = file.hidden_size_per_layer_input.filter(|&width| width > 0) else {
             return Ok(None);
         };
-        self.size("hidden_size_per_layer_input", Some(width))?;
+        self.size("hidden_size_per_layer_input", width)?;
         let vocab_size = file.vocab_size_per_layer_input;
         if vocab_size < file.vocab_size {
             let expected = format!("at least the {} tokens there are", file.vocab_size);
             return self.refuse("vocab_size_per_layer_input", &expected, vocab_size);
         }
-        self.size("vocab_size_per_layer_input", Some(vocab_size))?;
+        self.size("vocab_size_per_layer_input", vocab_size)?;
         Ok(Some(PerLayerShape { vocab_size, width }))
     }
 
     /// Radians per position of each pair of a head.
     fn frequencies(&self, kind: Kind, head_dim: usize) -> Result<Vec<f64>> {
-        let key = if kind == Kind::Sliding { SLIDING } else { FULL };
-        let rotary = match &self.file.rope_parameters {
+        let key = if kind == Kind::Sliding { SLIDING_ATTENTION } else { FULL_ATTENTION };
+        let rotary = match &self.keys.rope_parameters {
             Some(parameters) => parameters.get(key).cloned().unwrap_or_default(),
             None => Rotary::of_kind(kind),
         };
@@ -319,20 +301,6 @@ impl Reader<'_> {
                 self.refuse(&key, "default, proportional, or linear with a factor", other)
             }
         }
-    }
-
-    /// A size within reason.
-    fn size(&self, key: &str, value: Option<usize>) -> Result<usize> {
-        match value {
-            Some(size) if (1..=Config::MOST).contains(&size) => Ok(size),
-            Some(size) => self.refuse(key, "a size from 1 to 16,777,216", size),
-            None => self.refuse(key, "a size from 1 to 16,777,216", "nothing"),
-        }
-    }
-
-    fn refuse<T>(&self, key: &str, expected: &str, found: impl ToString) -> Result<T> {
-        let (key, expected, found) = (key.to_owned(), expected.to_owned(), found.to_string());
-        Err(Error::Config { path: self.path.to_path_buf(), key, expected, found })
     }
 }
 

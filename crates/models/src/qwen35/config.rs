@@ -5,23 +5,20 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::shape::{DeltaShape, Kind, Shape};
+use crate::Result;
 use crate::config::{Config, Family};
+use crate::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes, parse};
 use crate::rope::{Frequencies, RopeStyle};
-use crate::{Error, Result};
-
-const LINEAR: &str = "linear_attention";
-const FULL: &str = "full_attention";
 
 /// Reads the configuration of a text model (`qwen3_5_text`), or the text part of a larger one.
 pub(crate) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
-    let json = |source| Error::Json { path: path.to_path_buf(), source };
-    let outer: Outer = serde_json::from_slice(text).map_err(json)?;
-    let mut file = match outer.text_config {
-        Some(file) => file,
-        None => serde_json::from_slice(text).map_err(json)?,
+    let outer: Outer = parse(path, text)?;
+    let mut keys = match outer.text_config {
+        Some(keys) => keys,
+        None => parse(path, text)?,
     };
-    file.tie_word_embeddings = file.tie_word_embeddings.or(outer.tie_word_embeddings);
-    Reader { path, file: &file }.config(architecture)
+    keys.tie_word_embeddings = keys.tie_word_embeddings.or(outer.tie_word_embeddings);
+    ConfigFile { path, keys: &keys }.config(architecture)
 }
 
 /// A model of more than text: its text part.
@@ -104,14 +101,9 @@ impl Default for Rotary {
     }
 }
 
-struct Reader<'a> {
-    path: &'a Path,
-    file: &'a TextFile,
-}
-
-impl Reader<'_> {
+impl ConfigFile<'_, TextFile> {
     fn config(&self, architecture: &str) -> Result<Config> {
-        let file = self.file;
+        let file = self.keys;
         self.check()?;
         let config = Config {
             architecture: architecture.to_owned(),
@@ -139,7 +131,7 @@ impl Reader<'_> {
 
     /// Refuses what the layers here do not compute.
     fn check(&self) -> Result<()> {
-        let file = self.file;
+        let file = self.keys;
         let act = file.hidden_act.as_deref().unwrap_or("silu");
         if act != "silu" {
             return self.refuse("hidden_act", "silu", act);
@@ -157,29 +149,17 @@ impl Reader<'_> {
     }
 
     fn layers(&self) -> Result<Vec<Kind>> {
-        let file = self.file;
-        let count = file.num_hidden_layers;
-        let Some(names) = &file.layer_types else {
-            let period = self.size("full_attention_interval", file.full_attention_interval)?;
-            let kind = |index: usize| match (index + 1).is_multiple_of(period) {
-                true => Kind::Attention,
-                false => Kind::Delta,
-            };
-            return Ok((0..count).map(kind).collect());
-        };
-        if names.len() != count {
-            return self.refuse("layer_types", &format!("{count}, one a layer"), names.len());
-        }
-        let kind = |name: &String| match name.as_str() {
-            LINEAR => Ok(Kind::Delta),
-            FULL => Ok(Kind::Attention),
-            other => self.refuse("layer_types", &format!("{LINEAR} or {FULL}"), other),
-        };
-        names.iter().map(kind).collect()
+        let file = self.keys;
+        self.layer_kinds(&LayerTypes {
+            count: file.num_hidden_layers,
+            named: file.layer_types.as_deref(),
+            interval: ("full_attention_interval", file.full_attention_interval),
+            kinds: [("linear_attention", Kind::Delta), (FULL_ATTENTION, Kind::Attention)],
+        })
     }
 
     fn delta(&self) -> Result<DeltaShape> {
-        let file = self.file;
+        let file = self.keys;
         let delta = DeltaShape {
             key_heads: self.size("linear_num_key_heads", file.linear_num_key_heads)?,
             value_heads: self.size("linear_num_value_heads", file.linear_num_value_heads)?,
@@ -200,7 +180,7 @@ impl Reader<'_> {
     /// Radians per position of the pairs that rotate: the first values of each head.
     fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
         let Rotary { rope_theta, rope_type, partial_rotary_factor: share } =
-            &self.file.rope_parameters;
+            &self.keys.rope_parameters;
         if rope_type != "default" {
             return self.refuse("rope_parameters.rope_type", "default", rope_type);
         }
@@ -210,19 +190,6 @@ impl Reader<'_> {
             return self.refuse("rope_parameters.partial_rotary_factor", &expected, share);
         }
         Ok(Frequencies::plain(*rope_theta).of_pairs(rotated))
-    }
-
-    /// A size within reason.
-    fn size(&self, key: &str, size: usize) -> Result<usize> {
-        match (1..=Config::MOST).contains(&size) {
-            true => Ok(size),
-            false => self.refuse(key, "a size from 1 to 16,777,216", size),
-        }
-    }
-
-    fn refuse<T>(&self, key: &str, expected: &str, found: impl ToString) -> Result<T> {
-        let (key, expected, found) = (key.to_owned(), expected.to_owned(), found.to_string());
-        Err(Error::Config { path: self.path.to_path_buf(), key, expected, found })
     }
 }
 
