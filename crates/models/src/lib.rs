@@ -26,6 +26,7 @@ mod llama;
 mod made;
 mod mlp;
 mod model;
+mod names;
 mod prefix;
 mod qwen35;
 mod rope;

@@ -12,13 +12,7 @@ use crate::layer::{Batch, Flow};
 use crate::linear::{Linear, LinearSpec};
 use crate::made::Made;
 use crate::mlp::{DOWN, GATE, Mlp, UP};
-
-const Q: &str = "self_attn.q_proj";
-const K: &str = "self_attn.k_proj";
-const V: &str = "self_attn.v_proj";
-const O: &str = "self_attn.o_proj";
-const INPUT_NORM: &str = "input_layernorm";
-const POST_ATTENTION_NORM: &str = "post_attention_layernorm";
+use crate::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
 
 /// Every tensor of a layer, by its path below the layer.
 pub(crate) fn expected(config: &Config) -> Vec<(&'static str, Expected)> {

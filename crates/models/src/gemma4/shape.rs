@@ -7,15 +7,8 @@ use crate::checkpoint::Expected;
 use crate::config::Config;
 use crate::linear::LinearSpec;
 use crate::mlp::{DOWN, GATE, UP};
+pub(super) use crate::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 
-pub(super) const Q: &str = "self_attn.q_proj";
-pub(super) const K: &str = "self_attn.k_proj";
-pub(super) const V: &str = "self_attn.v_proj";
-pub(super) const O: &str = "self_attn.o_proj";
-pub(super) const Q_NORM: &str = "self_attn.q_norm";
-pub(super) const K_NORM: &str = "self_attn.k_norm";
-pub(super) const INPUT_NORM: &str = "input_layernorm";
-pub(super) const POST_ATTENTION_NORM: &str = "post_attention_layernorm";
 pub(super) const PRE_MLP_NORM: &str = "pre_feedforward_layernorm";
 pub(super) const POST_MLP_NORM: &str = "post_feedforward_layernorm";
 pub(super) const SCALAR: &str = "layer_scalar";

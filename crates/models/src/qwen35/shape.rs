@@ -6,15 +6,7 @@ use crate::config::Config;
 use crate::gated_delta::CHUNK;
 use crate::linear::LinearSpec;
 use crate::mlp::{DOWN, GATE, UP};
-
-pub(super) const Q: &str = "self_attn.q_proj";
-pub(super) const K: &str = "self_attn.k_proj";
-pub(super) const V: &str = "self_attn.v_proj";
-pub(super) const O: &str = "self_attn.o_proj";
-pub(super) const Q_NORM: &str = "self_attn.q_norm";
-pub(super) const K_NORM: &str = "self_attn.k_norm";
-pub(super) const INPUT_NORM: &str = "input_layernorm";
-pub(super) const POST_ATTENTION_NORM: &str = "post_attention_layernorm";
+pub(super) use crate::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 
 pub(super) const QKV: &str = "linear_attn.in_proj_qkv";
 pub(super) const Z: &str = "linear_attn.in_proj_z";
