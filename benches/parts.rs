@@ -30,7 +30,8 @@ fn llama(folder: &Path, layers: usize, hidden: usize, vocabulary: usize) -> Mode
 fn apply(model: &Model, length: usize) {
     let tokens: Vec<u32> = (0..length as u32).map(|i| i * 7 % 256).collect();
     let rows = Rows::new([length]).expect("a row");
-    let (flow, batch) = model.embed(&tokens, &rows).expect("hidden states");
+    let (flow, batch) =
+        model.embed(&tokens, &rows, &LayerAdapter::default()).expect("hidden states");
     let layer = &model.layers()[0];
     let flow = layer.forward(&flow, &batch, &LayerAdapter::default()).expect("hidden states");
     eval([&flow.hidden]).expect("hidden states");

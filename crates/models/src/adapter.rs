@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::adapter_parts::AdapterKind;
 use crate::checkpoint::safetensors_files;
 use crate::checkpoint::store::Store;
+use crate::ends::dora;
 use crate::error::Differences;
-use crate::layer::Layer;
-use crate::{Error, Model, Result};
+use crate::{Error, LinearSpec, Model, Result};
 
 const TENSORS: &str = "adapters.safetensors";
 const CONFIG: &str = "adapter_config.json";
@@ -98,7 +98,7 @@ impl Lora {
     }
 
     /// What is left of `x` after dropout, if there is any.
-    pub(crate) fn dropped(&self, x: &Array) -> Result<Array> {
+    pub fn dropped(&self, x: &Array) -> Result<Array> {
         self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(x))
     }
 }
@@ -113,8 +113,8 @@ pub(crate) fn row_norms(matrix: &Array) -> Result<Array> {
     Ok(matrix.square()?.sum_axis(-1, None)?.sqrt()?)
 }
 
-/// The updates of one layer, by the path of the linear layer they belong to (see
-/// [`LinearSpec`](crate::LinearSpec)).
+/// The updates of one layer, or of what stands before and behind the layers, by the path of the
+/// linear layer they belong to (see [`LinearSpec`](crate::LinearSpec)).
 #[derive(Clone, Debug, Default)]
 pub struct LayerAdapter {
     linears: BTreeMap<String, Lora>,
@@ -144,15 +144,16 @@ impl<P: Into<String>> FromIterator<(P, Lora)> for LayerAdapter {
     }
 }
 
-/// The updates of all layers.
+/// The updates of all layers, and of what stands before and behind them.
 ///
 /// On disk it has mlx-lm's layout, and either program loads what the other wrote:
 /// `adapters.safetensors` with `model.layers.{i}.{path}.lora_a` and `.lora_b` (and `.m` of DoRA) in
-/// f32, beside `adapter_config.json`. Rows of `q_proj` and `k_proj` are in the original checkpoint's order,
+/// f32, `model.embed_tokens.lora_a` and `lm_head.lora_a` likewise, beside `adapter_config.json`. Rows of `q_proj` and `k_proj` are in the original checkpoint's order,
 /// also when the model was opened from a GGUF file, which permutes them.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     layers: Vec<LayerAdapter>,
+    ends: LayerAdapter,
 }
 
 /// The part of `adapter_config.json` that decides what the numbers mean.
@@ -180,12 +181,23 @@ struct LoraParameters {
 impl Adapter {
     /// The adapter that changes nothing.
     pub fn none(model: &Model) -> Self {
-        Self { layers: vec![LayerAdapter::default(); model.layers().len()] }
+        Self::new(vec![LayerAdapter::default(); model.layers().len()])
     }
 
     /// An adapter of these layers, first to last, one for each layer of the model.
     pub fn new(layers: Vec<LayerAdapter>) -> Self {
-        Self { layers }
+        Self { layers, ends: LayerAdapter::default() }
+    }
+
+    /// The same with these updates of what stands before and behind the layers (see
+    /// [`Model::ends`]). That of the embedding is one of the output matrix too where they are tied.
+    pub fn with_ends(self, ends: LayerAdapter) -> Self {
+        Self { ends, ..self }
+    }
+
+    /// The updates of what stands before and behind the layers.
+    pub fn ends(&self) -> &LayerAdapter {
+        &self.ends
     }
 
     /// The updates by layer.
@@ -227,12 +239,20 @@ impl Adapter {
         let mut layers = Vec::with_capacity(model.layers().len());
         for (index, layer) in model.layers().iter().enumerate() {
             let prefix = model.config().layer_prefix(index);
-            let updates = take_layer(&mut arrays, &prefix, layer, &config, &mut differences)?;
-            layers.push(updates);
+            let specs = layer.linears();
+            layers.push(take(&mut arrays, Some(&prefix), &specs, &config, &mut differences)?);
         }
+        let ends = model.ends();
+        if config.fine_tune_type == AdapterKind::Dora {
+            let adapted = |path| arrays.keys().any(|name| name.starts_with(path));
+            ends.iter()
+                .find(|spec| adapted(spec.path))
+                .map_or(Ok(()), |spec| Err(dora(spec.path)))?;
+        }
+        let ends = take(&mut arrays, None, &ends, &config, &mut differences)?;
         differences.unexpected = arrays.into_keys().collect();
         differences.into_result(&path)?;
-        let adapter = Self { layers };
+        let adapter = Self { layers, ends };
         transforms::eval(adapter.arrays())?;
         Ok(adapter)
     }
@@ -252,13 +272,16 @@ impl Adapter {
         let folder = folder.as_ref();
         let path = folder.join(TENSORS);
         let config = self.config()?;
-        let mut tensors = Vec::new();
+        let mut updates = Vec::new();
         for (index, layer) in self.for_model(model)?.iter().enumerate() {
             let prefix = model.config().layer_prefix(index);
-            for (linear, lora) in layer.iter() {
-                for (part, array) in lora.parts() {
-                    tensors.push((format!("{prefix}.{linear}.{part}"), bytes(array)?));
-                }
+            updates.extend(layer.iter().map(|(path, lora)| (format!("{prefix}.{path}"), lora)));
+        }
+        updates.extend(self.ends.iter().map(|(path, lora)| (path.to_owned(), lora)));
+        let mut tensors = Vec::new();
+        for (module, lora) in updates {
+            for (part, array) in lora.parts() {
+                tensors.push((format!("{module}.{part}"), bytes(array)?));
             }
         }
         let broken =
@@ -281,7 +304,7 @@ impl Adapter {
 
     /// What the layout says once for all updates.
     pub(crate) fn strength(&self) -> Result<Strength> {
-        let mut updates = self.layers.iter().flat_map(LayerAdapter::iter);
+        let mut updates = self.updates();
         let Some((first_path, first)) = updates.next() else {
             return Err(Error::Adapter { reason: "it updates no layer at all".into() });
         };
@@ -318,9 +341,12 @@ impl Adapter {
         })
     }
 
+    fn updates(&self) -> impl Iterator<Item = (&str, &Lora)> {
+        self.layers.iter().chain([&self.ends]).flat_map(LayerAdapter::iter)
+    }
+
     fn arrays(&self) -> impl Iterator<Item = &Array> {
-        let updates = self.layers.iter().flat_map(LayerAdapter::iter);
-        updates.flat_map(|(_, lora)| lora.parts()).map(|(_, array)| array)
+        self.updates().flat_map(|(_, lora)| lora.parts()).map(|(_, array)| array)
     }
 }
 
@@ -343,22 +369,23 @@ impl AdapterConfig {
     }
 }
 
-/// Takes the updates of one layer out of `arrays`, noting what does not fit.
-fn take_layer(
+/// Takes the updates of these linear layers out of `arrays`, noting what does not fit.
+fn take(
     arrays: &mut BTreeMap<String, Array>,
-    prefix: &str,
-    layer: &Layer,
+    prefix: Option<&str>,
+    specs: &[LinearSpec],
     config: &AdapterConfig,
     differences: &mut Differences,
 ) -> Result<LayerAdapter> {
     let LoraParameters { rank, scale, .. } = config.lora_parameters;
     let mut updates = Vec::new();
-    for spec in layer.linears() {
+    for spec in specs {
         let rank = config.rank_pattern.get(spec.path).copied().unwrap_or(rank);
+        let module = prefix.map_or(spec.path.into(), |prefix| format!("{prefix}.{}", spec.path));
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for (part, shape) in spec.parts(config.fine_tune_type, rank) {
-            let name = format!("{prefix}.{}.{part}", spec.path);
+            let name = format!("{module}.{part}");
             let Some(array) = arrays.remove(&name) else {
                 missing.push(name);
                 continue;

@@ -73,6 +73,14 @@ impl Config {
         format!("{}{path}", self.root)
     }
 
+    /// The whole names of embedding and output matrix.
+    pub(crate) fn end_names(&self) -> [&'static str; 2] {
+        match self.root {
+            "" => [EMBEDDING, OUTPUT],
+            _ => ["language_model.model.embed_tokens", "language_model.lm_head"],
+        }
+    }
+
     /// How far a layer looks back; absent: at everything.
     pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
         match &self.family {

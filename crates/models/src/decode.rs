@@ -15,6 +15,7 @@ use crate::{Adapter, Completion, Error, FinishReason, GenerateOptions, Model, Re
 pub(crate) struct Decoder<'a> {
     model: &'a Model,
     adapter: &'a [LayerAdapter],
+    ends: &'a LayerAdapter,
     options: &'a GenerateOptions,
     /// By `Layer::cache`; row `i` belongs to `rows[i]`.
     caches: Vec<Cache>,
@@ -57,6 +58,7 @@ impl<'a> Decoder<'a> {
         let mut decoder = Self {
             model,
             adapter: adapter.for_model(model)?,
+            ends: adapter.ends(),
             options,
             caches: model.new_caches(prompts.len(), Columns { width, total: columns })?,
             rows: prompts.iter().map(row).collect(),
@@ -98,7 +100,8 @@ impl<'a> Decoder<'a> {
         for range in micro_batches(lengths, self.options.prompt_tokens_per_step) {
             let beginnings = beginnings.get(range).unwrap_or_default();
             let lengths: Vec<usize> = beginnings.iter().map(|tokens| tokens.len()).collect();
-            let (mut flow, batch) = self.model.embed(&beginnings.concat(), &Rows::new(lengths)?)?;
+            let (tokens, rows) = (beginnings.concat(), Rows::new(lengths)?);
+            let (mut flow, batch) = self.model.embed(&tokens, &rows, self.ends)?;
             for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
                 let Some(kept) = kept.get_mut(layer.cache()) else { continue };
                 let attend = Attend::Beginnings { kept: &mut *kept };
@@ -122,7 +125,8 @@ impl<'a> Decoder<'a> {
         let tokens: Vec<u32> = parts.iter().flat_map(|part| part.own).copied().collect();
         let places = parts.iter().flat_map(|part| part.before..part.before + part.own.len());
         let rows = Rows::new(lengths)?;
-        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &places.collect::<Vec<_>>())?;
+        let places: Vec<usize> = places.collect();
+        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &places, self.ends)?;
         for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
             let number = layer.cache();
             let (Some(cache), Some(kept)) = (self.caches.get_mut(number), kept.get(number)) else {
@@ -149,7 +153,7 @@ impl<'a> Decoder<'a> {
         let new = self.column - self.width;
         let positions: Vec<usize> = self.rows.iter().map(|row| row.prompt_length + new).collect();
         let rows = Rows::new(vec![1; tokens.len()])?;
-        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &positions)?;
+        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &positions, self.ends)?;
         let seen = self.column as i32 + 1;
         let mask = match &self.mask {
             Some(mask) => Some(mask.try_index((.., .., .., ..seen))?),
@@ -166,7 +170,7 @@ impl<'a> Decoder<'a> {
 
     /// `[1, n, H]` to `[n, vocabulary]`.
     fn logits(&self, hidden: &Array) -> Result<Array> {
-        Ok(self.model.head().logits(hidden)?.squeeze_axes(&[0])?)
+        Ok(self.model.head().logits(hidden, self.ends)?.squeeze_axes(&[0])?)
     }
 
     /// Chooses the next token of each of these rows.

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::adapter::{Lora, Strength};
 use crate::adapter_parts::AdapterKind;
 use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
+use crate::config::{EMBEDDING, OUTPUT};
 use crate::rope::RopeStyle;
 use crate::{Adapter, Config, Error, Model, Result};
 
@@ -19,30 +20,40 @@ use crate::{Adapter, Config, Error, Model, Result};
 /// An adapter that does not fit the model, that updates nothing, or has updates of several
 /// strengths.
 pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) -> Result<()> {
-    let updates = updates(adapter, model)?;
-    let Strength { rank, ranks, scale, kind } = adapter.strength()?;
+    let mut updates = updates(adapter, model)?;
+    if model.config().tied_embeddings
+        && let Some(lora) = model.head().update(adapter.ends())?
+    {
+        // Of a table and a matrix that are one, PEFT adapts each by itself.
+        updates.push(Update { layer: None, path: OUTPUT.into(), lora });
+    }
+    let Strength { rank, scale, kind, .. } = adapter.strength()?;
     let mut planned = Vec::new();
     let mut arrays = Vec::new();
-    for Update { layer, path, lora } in &updates {
+    for update in &updates {
+        let (module, lora) = (update.module(), &update.lora);
+        let factors = match update.path.as_str() {
+            EMBEDDING => [("lora_embedding_A", &lora.a), ("lora_embedding_B", &lora.b)],
+            _ => [("lora_A.weight", &lora.a), ("lora_B.weight", &lora.b)],
+        };
         let magnitude = lora.magnitude.iter().map(|m| ("lora_magnitude_vector", m));
-        let factors = [("lora_A.weight", &lora.a), ("lora_B.weight", &lora.b)];
         for (part, array) in factors.into_iter().chain(magnitude) {
             // PEFT's factors are the transposes of ours, as a vector is of itself.
             let array = array.transpose()?;
             let shape = array.shape().iter().map(|&n| n as usize).collect();
-            let name = format!("base_model.model.model.layers.{layer}.{path}.{part}");
+            let name = format!("base_model.model.{module}.{part}");
             planned.push(Planned { name, dtype: Dtype::F32, shape });
             arrays.push(array);
         }
     }
     // PEFT divides by each rank what it multiplies with.
     let alpha = |rank: usize| f64::from(scale) * rank as f64;
-    let patterns = ranks.iter().filter(|(_, other)| **other != rank);
-    let rank_pattern: BTreeMap<_, _> = patterns.clone().collect();
-    let alpha_pattern: BTreeMap<_, _> = patterns.map(|(path, &rank)| (path, alpha(rank))).collect();
-    let modules: BTreeSet<&str> =
-        updates.iter().filter_map(|update| update.path.rsplit('.').next()).collect();
-    let layers: BTreeSet<usize> = updates.iter().map(|update| update.layer).collect();
+    let ranks = updates.iter().map(|update| (update.path.as_str(), update.lora.rank()));
+    let rank_pattern: BTreeMap<_, _> = ranks.filter(|(_, other)| *other != rank).collect();
+    let alpha_pattern: BTreeMap<_, _> =
+        rank_pattern.iter().map(|(path, &rank)| (path, alpha(rank))).collect();
+    let modules: BTreeSet<&str> = updates.iter().filter_map(Update::target).collect();
+    let layers: BTreeSet<usize> = updates.iter().filter_map(|update| update.layer).collect();
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -75,7 +86,8 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
 /// the model's own GGUF file.
 ///
 /// # Errors
-/// As [`export_peft`]; a model that is no Llama; DoRA, which the format has no place for.
+/// As [`export_peft`]; a model that is no Llama; DoRA, which the format has no place for; an update
+/// of the embedding, which its readers take only in part.
 pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> {
     let config = model.config();
     if config.architecture != "llama" {
@@ -95,31 +107,56 @@ pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> 
     file.string("adapter.type", "lora");
     file.number("adapter.lora.alpha", scale * rank as f32);
     for Update { layer, path: module, lora } in updates(adapter, model)? {
-        let Some(stem) = gguf_module(module) else {
-            return Err(Error::Adapter { reason: format!("GGUF has no name for {module}") });
+        let Some(stem) = gguf_module(&module) else {
+            let reason =
+                format!("{module}: a GGUF adapter has no update of it that every reader applies");
+            return Err(Error::Adapter { reason });
         };
+        let stem = layer.map_or(stem.into(), |layer| format!("blk.{layer}.{stem}"));
         // The format's strength is alpha over the rank of the tensor at hand.
         let share = Array::from_f32(lora.rank() as f32 / rank as f32);
-        let b = gguf_rows(&lora.b.multiply(share)?.transpose()?, module, config)?;
+        let b = gguf_rows(&lora.b.multiply(share)?.transpose()?, &module, config)?;
         for (part, factor) in [("lora_a", lora.a.transpose()?), ("lora_b", b)] {
-            file.tensor(&format!("blk.{layer}.{stem}.weight.{part}"), &factor)?;
+            file.tensor(&format!("{stem}.weight.{part}"), &factor)?;
         }
     }
     Ok(durable::write(path, file.into_bytes())?)
 }
 
-struct Update<'a> {
-    layer: usize,
-    path: &'a str,
-    lora: &'a Lora,
+/// An update of a module of one layer, or of one outside the layers.
+struct Update {
+    layer: Option<usize>,
+    path: String,
+    lora: Lora,
 }
 
-fn updates<'a>(adapter: &'a Adapter, model: &Model) -> Result<Vec<Update<'a>>> {
+impl Update {
+    /// The module's whole name.
+    fn module(&self) -> String {
+        let path = &self.path;
+        self.layer.map_or(path.clone(), |layer| format!("model.layers.{layer}.{path}"))
+    }
+
+    /// What PEFT finds it by. Whole names it finds whatever `layers_to_transform` says.
+    fn target(&self) -> Option<&str> {
+        match self.layer {
+            Some(_) => self.path.rsplit('.').next(),
+            None => Some(&self.path),
+        }
+    }
+}
+
+fn updates(adapter: &Adapter, model: &Model) -> Result<Vec<Update>> {
+    let update =
+        |layer, path: &str, lora: &Lora| Update { layer, path: path.into(), lora: lora.clone() };
     let layers = adapter.for_model(model)?.iter().enumerate();
-    let updates = layers.flat_map(|(layer, updates)| {
-        updates.iter().map(move |(path, lora)| Update { layer, path, lora })
+    let layers = layers.flat_map(|(layer, updates)| {
+        updates.iter().map(move |(path, lora)| update(Some(layer), path, lora))
     });
-    Ok(updates.collect())
+    let root = model.config().root;
+    let ends = adapter.ends().iter();
+    let ends = ends.map(|(path, lora)| update(None, path.strip_prefix(root).unwrap_or(path), lora));
+    Ok(layers.chain(ends).collect())
 }
 
 fn gguf_module(path: &str) -> Option<&'static str> {
@@ -131,6 +168,7 @@ fn gguf_module(path: &str) -> Option<&'static str> {
         "mlp.gate_proj" => "ffn_gate",
         "mlp.up_proj" => "ffn_up",
         "mlp.down_proj" => "ffn_down",
+        OUTPUT => "output",
         _ => return None,
     })
 }

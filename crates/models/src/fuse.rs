@@ -108,7 +108,7 @@ impl Fusion<'_> {
 
     fn arrays(&self, module: &str) -> Result<Vec<Array>> {
         let weight = self.checkpoint.read_module(module)?;
-        let update = self.update(module);
+        let update = self.update(module)?;
         let arrays = match (weight, update, self.weights) {
             (Weight::Quantized { packed, scales, biases, .. }, None, FusedWeights::AsBefore) => {
                 vec![packed, scales, biases]
@@ -149,16 +149,22 @@ impl Fusion<'_> {
         Ok(arrays)
     }
 
-    /// What the adapter adds to a module.
-    fn update(&self, module: &str) -> Option<&Lora> {
-        self.adapter.layers().iter().enumerate().find_map(|(index, layer)| {
+    /// What the adapter adds to a module's matrix.
+    fn update(&self, module: &str) -> Result<Option<Lora>> {
+        let of_layer = self.adapter.layers().iter().enumerate().find_map(|(index, layer)| {
             let prefix = format!("{}.", self.model.config().layer_prefix(index));
             layer.get(module.strip_prefix(&prefix)?)
-        })
+        });
+        let [embedding, _] = self.model.config().end_names();
+        match of_layer.or_else(|| self.adapter.ends().get(module)) {
+            // Its rows are those of inputs, all others' those of outputs.
+            Some(update) if module == embedding => update.transposed().map(Some),
+            update => Ok(update.cloned()),
+        }
     }
 }
 
-fn merged(weight: Array, update: Option<&Lora>) -> Result<Array> {
+fn merged(weight: Array, update: Option<Lora>) -> Result<Array> {
     update.map_or_else(|| Ok(weight.clone()), |update| update.merged(&weight))
 }
 

@@ -63,6 +63,17 @@ impl Batch {
         &self.rows
     }
 
+    /// What layers get beside the hidden states, made from the tokens and their embeddings, where a
+    /// family has that: `[1, T, layers, d]`.
+    pub fn inputs(&self) -> Option<&Array> {
+        self.per_layer.as_ref()
+    }
+
+    /// The same with other such inputs, those that gradients are wanted of for instance.
+    pub fn with_inputs(&self, inputs: &Array) -> Self {
+        Self { per_layer: Some(inputs.clone()), ..self.clone() }
+    }
+
     /// Rotates queries or keys `[1, T, heads, d]` as layers of this kind do.
     pub(crate) fn rotate(&self, kind: usize, x: &Array) -> Result<Array> {
         match self.rotations.get(kind) {

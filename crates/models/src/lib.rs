@@ -9,6 +9,7 @@ mod checkpoint;
 mod config;
 mod config_file;
 mod decode;
+mod ends;
 mod error;
 mod export;
 mod floats;

@@ -3,15 +3,15 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype, transforms};
 
-use crate::adapter::{Adapter, row_norms};
+use crate::adapter::{Adapter, LayerAdapter, row_norms};
 use crate::attention::{Attend, Core};
 use crate::cache::{Cache, Columns};
 use crate::checkpoint::{self, Checkpoint, Expected};
-use crate::config::{Config, EMBEDDING, FINAL_NORM, Family, OUTPUT};
-use crate::gemma4::{self, Shape};
+use crate::config::Config;
+use crate::ends::Ends;
 use crate::head::Head;
 use crate::layer::{Batch, Flow, Layer};
-use crate::linear::{Kernels, Linear, WeightResidency};
+use crate::linear::{Kernels, LinearSpec, WeightResidency};
 use crate::rope::Rope;
 use crate::{Error, Result, Rows};
 
@@ -66,7 +66,7 @@ impl Model {
             _ => Layer::open(&self.config, index, &self.checkpoint, residency),
         });
         let layers = layers.collect::<Result<_>>()?;
-        let ends = match self.ends.residency {
+        let ends = match self.ends.residency() {
             same if same == ends => self.ends.clone(),
             _ => Ends::open(&self.config, &self.checkpoint, ends)?,
         };
@@ -83,6 +83,13 @@ impl Model {
         &self.layers
     }
 
+    /// The linear layers before and behind the decoder layers that an adapter can attach to: the
+    /// embedding, which is one of one-hot vectors, and the output matrix where that is another.
+    /// Their paths are whole names.
+    pub fn ends(&self) -> Vec<LinearSpec> {
+        self.config.ends()
+    }
+
     /// Whether quantized weights can be used as they are; else each use dequantizes them first.
     pub fn computes_packed(&self) -> bool {
         self.kernels == Kernels::Native
@@ -90,7 +97,7 @@ impl Model {
 
     /// Final norm and output matrix.
     pub fn head(&self) -> &Head {
-        &self.ends.head
+        self.ends.head()
     }
 
     /// The length of each row of the matrix of a layer's linear at `path`, `[out]` in f32: what
@@ -103,7 +110,7 @@ impl Model {
     /// Bytes that all weights take in memory.
     pub fn weight_bytes(&self) -> u64 {
         let layer = |layer: &Layer| layer.weight_bytes(layer.residency());
-        self.end_bytes(self.ends.residency) + self.layers.iter().map(layer).sum::<u64>()
+        self.end_bytes(self.ends.residency()) + self.layers.iter().map(layer).sum::<u64>()
     }
 
     /// Bytes that what stands before and behind the layers takes in memory, its matrices held like
@@ -141,12 +148,13 @@ impl Model {
     }
 
     /// The start of a forward pass over rows laid end to end: what enters the first layer, and what
-    /// all layers share.
+    /// all layers share. `ends` are the updates of what stands before and behind the layers (see
+    /// [`Adapter::ends`]), in whose arrays both are differentiable.
     ///
     /// # Errors
     /// When `rows` and `tokens` differ in length, or a token is not in the vocabulary.
-    pub fn embed(&self, tokens: &[u32], rows: &Rows) -> Result<(Flow, Batch)> {
-        self.embed_at(tokens, rows, &rows.positions())
+    pub fn embed(&self, tokens: &[u32], rows: &Rows, ends: &LayerAdapter) -> Result<(Flow, Batch)> {
+        self.embed_at(tokens, rows, &rows.positions(), ends)
     }
 
     /// Like [`embed`](Self::embed), with the tokens at other positions than those of whole rows.
@@ -155,6 +163,7 @@ impl Model {
         tokens: &[u32],
         rows: &Rows,
         positions: &[usize],
+        ends: &LayerAdapter,
     ) -> Result<(Flow, Batch)> {
         if rows.total() != tokens.len() {
             return Err(Error::Argument {
@@ -167,20 +176,12 @@ impl Model {
         if let Some(position) = tokens.iter().position(|&token| token as usize >= vocab_size) {
             return Err(Error::Token { token: tokens[position], position, vocab_size });
         }
-        let Ends { embedding, embedding_scale, per_layer, .. } = &self.ends;
-        let mut hidden = embedding.gather(tokens)?.expand_dims(0)?;
-        if let Some(scale) = embedding_scale {
-            hidden = hidden.multiply(scale)?;
-        }
-        let per_layer = match per_layer {
-            Some(per_layer) => Some(per_layer.inputs(tokens, &hidden)?),
-            None => None,
-        };
+        let hidden = self.ends.embed(tokens, ends)?;
         let batch = Batch {
             rows: rows.clone(),
             rotations: self.ropes.iter().map(|rope| rope.at(positions)).collect(),
             core: Core::new(self.kernels, rows, self.config.window())?,
-            per_layer,
+            per_layer: self.ends.per_layer(tokens, &hidden)?,
         };
         Ok((Flow::new(hidden), batch))
     }
@@ -189,8 +190,9 @@ impl Model {
     ///
     /// Evaluated layer by layer, so that of each layer only the output stays in memory.
     pub fn hidden(&self, tokens: &[u32], rows: &Rows, adapter: &Adapter) -> Result<Array> {
-        let (mut flow, batch) = self.embed(tokens, rows)?;
-        for (layer, adapter) in self.layers.iter().zip(adapter.for_model(self)?) {
+        let layers = adapter.for_model(self)?;
+        let (mut flow, batch) = self.embed(tokens, rows, adapter.ends())?;
+        for (layer, adapter) in self.layers.iter().zip(layers) {
             flow = layer.forward_with(&flow, &batch, adapter, Attend::Rows)?;
             transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
         }
@@ -209,59 +211,6 @@ impl Model {
     /// ```
     pub fn logits(&self, tokens: &[u32], adapter: &Adapter) -> Result<Array> {
         let hidden = self.hidden(tokens, &Rows::new([tokens.len()])?, adapter)?;
-        Ok(self.ends.head.logits(&hidden)?.squeeze_axes(&[0])?)
-    }
-}
-
-/// What stands before and behind the layers.
-#[derive(Clone, Debug)]
-struct Ends {
-    embedding: Linear,
-    /// What embeddings are multiplied by, where they are.
-    embedding_scale: Option<Array>,
-    per_layer: Option<gemma4::PerLayer>,
-    head: Head,
-    residency: WeightResidency,
-}
-
-impl Ends {
-    fn open(
-        config: &Config,
-        checkpoint: &Arc<Checkpoint>,
-        residency: WeightResidency,
-    ) -> Result<Self> {
-        let mut tensors = checkpoint.tensors(residency);
-        let embedding = tensors.linear(&config.name(EMBEDDING))?;
-        let output = match config.tied_embeddings {
-            true => embedding.clone(),
-            false => tensors.linear(&config.name(OUTPUT))?,
-        };
-        let head = Head {
-            norm: tensors.vector(&config.name(FINAL_NORM))?,
-            norm_eps: config.norm_eps,
-            output,
-            vocab_size: config.vocab_size,
-            soft_cap: config.soft_cap,
-        };
-        let dtype = checkpoint.kernels().dtype();
-        let embedding_scale = match config.embedding_scale() {
-            // Rounded as in training: the type of the weights was that of the scale too.
-            Some(scale) => {
-                let trained = checkpoint.float_type(&config.name(EMBEDDING));
-                Some(Array::from_f32(scale).as_dtype(trained)?.as_dtype(dtype)?)
-            }
-            None => None,
-        };
-        let per_layer = match &config.family {
-            Family::Gemma4(Shape { per_layer: Some(shape), .. }) => {
-                Some(gemma4::PerLayer::load(config, *shape, &mut tensors)?)
-            }
-            Family::Gemma4(_) | Family::Llama | Family::Qwen35(_) => None,
-        };
-        // Nothing may be left to compute: another thread has no part in this one's stream.
-        let arrays = embedding.arrays().into_iter().chain(head.output.arrays());
-        let arrays = arrays.chain(per_layer.iter().flat_map(gemma4::PerLayer::arrays));
-        transforms::eval(arrays.chain(&embedding_scale).chain([&head.norm]))?;
-        Ok(Self { embedding, embedding_scale, per_layer, head, residency })
+        Ok(self.ends.head().logits(&hidden, adapter.ends())?.squeeze_axes(&[0])?)
     }
 }

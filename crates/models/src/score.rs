@@ -103,7 +103,8 @@ fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<V
     for chunk in targets.chunks((LOGITS_AT_ONCE / vocabulary).max(1)) {
         let positions = chunk.iter().map(|target| target.position as u32);
         let positions = Array::from_iter(positions, &[chunk.len() as i32]);
-        let logits = model.head().logits(&hidden.take_axis(positions, 1)?)?;
+        let chosen = hidden.take_axis(positions, 1)?;
+        let logits = model.head().logits(&chosen, adapter.ends())?;
         let logits = logits
             .try_as_slice::<f32>()
             .map_err(|error| Error::Mlx(Exception::custom(error.to_string())))?;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Tiny, tokens, worst};
 use mlx_rs::ops::indexing::IndexOp;
-use models::{Adapter, Error, Model, Rows, WeightResidency};
+use models::{Adapter, Error, LayerAdapter, Model, Rows, WeightResidency};
 
 /// f32 rounding through three layers, relative to the largest logit.
 const F32: f64 = 2e-6;
@@ -58,7 +58,7 @@ fn rows_laid_end_to_end_do_not_see_each_other() {
         [5, 1, 9, 5].iter().zip(7..).map(|(&n, seed)| tokens(seed, n, tiny.vocab)).collect();
     let layout = Rows::new(rows.iter().map(Vec::len).collect::<Vec<_>>()).unwrap();
     let hidden = model.hidden(&rows.concat(), &layout, &adapter).unwrap();
-    let logits = model.head().logits(&hidden).unwrap().index(0);
+    let logits = model.head().logits(&hidden, adapter.ends()).unwrap().index(0);
     let expected: Vec<Vec<f64>> = rows.iter().flat_map(|row| tiny.logits(row)).collect();
     let worst = worst(&logits, &expected);
     assert!(worst < F32, "{worst:e}");
@@ -75,7 +75,7 @@ fn the_parts_of_the_head_make_the_whole() {
     let hidden = model.hidden(&tokens, &rows, &Adapter::none(&model)).unwrap();
     let head = model.head();
     let normalized = head.normalize(&hidden).unwrap();
-    let whole = head.logits(&hidden).unwrap();
+    let whole = head.logits(&hidden, &LayerAdapter::default()).unwrap();
     for range in [0..10, 10..96] {
         let chunk = normalized.matmul(head.weight(range.clone()).unwrap().t()).unwrap();
         let expected = whole.index((.., .., range.start as i32..range.end as i32));
@@ -92,7 +92,7 @@ fn tokens_and_rows_are_checked() {
     let error = model.logits(&[3, 96], &adapter).unwrap_err();
     assert!(matches!(error, Error::Token { token: 96, position: 1, vocab_size: 96 }), "{error}");
     assert!(model.logits(&[], &adapter).is_err());
-    assert!(model.embed(&[1, 2, 3], &Rows::new([1, 1]).unwrap()).is_err());
+    assert!(model.embed(&[1, 2, 3], &Rows::new([1, 1]).unwrap(), adapter.ends()).is_err());
     for lengths in [vec![], vec![3, 0], vec![usize::MAX, 2]] {
         assert!(Rows::new(lengths).is_err());
     }

@@ -37,7 +37,7 @@ fn inputs(model: &Model, length: i32) -> Vec<Array> {
 }
 
 fn forward(model: &Model, rows: &Rows, inputs: &[Array]) -> models::Result<Vec<Array>> {
-    let (_, batch) = model.embed(&vec![0; rows.total()], rows)?;
+    let (_, batch) = model.embed(&vec![0; rows.total()], rows, &LayerAdapter::default())?;
     let updates = PATHS.iter().zip(inputs[1..].chunks(2)).map(|(&path, factors)| {
         (
             path,

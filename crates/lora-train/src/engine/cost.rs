@@ -68,7 +68,7 @@ impl Costs<'_> {
 
     /// What keeping the intermediates of every adapted layer costs a lane.
     pub(crate) fn keep_all(&self, plan: &Plan) -> u64 {
-        let layers = self.model.layers().iter().skip(self.layout.lowest());
+        let layers = self.model.layers().iter().skip(self.layout.lowest_layer());
         let tokens = self.tokens(plan);
         layers.map(|layer| self.left_by(layer, tokens, self.load.longest.min(tokens))).sum()
     }
@@ -103,7 +103,7 @@ impl Costs<'_> {
     fn inputs(&self, plan: &Plan) -> u64 {
         let model = self.model;
         let layers = match plan.inputs {
-            InputPlace::Memory => model.layers().len() - self.layout.lowest(),
+            InputPlace::Memory => model.layers().len() - self.layout.lowest_layer(),
             InputPlace::File => 2,
         };
         (layers * self.tokens(plan) * model.config().hidden_size) as u64 * value_bytes(model)

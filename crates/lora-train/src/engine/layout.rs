@@ -13,8 +13,30 @@ use crate::{Error, Result, Tensors};
 pub(crate) struct Layout {
     /// By layer of the model; empty where nothing is adapted.
     layers: Vec<Vec<Site>>,
+    /// Before and behind the layers.
+    ends: Vec<Site>,
+    /// What is adapted first of all.
+    lowest: Lowest,
     scale: f32,
     dropout: f32,
+}
+
+/// A part of the model that has its own updates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// The decoder layer of this number.
+    Layer(usize),
+    /// What stands before and behind the layers.
+    Ends,
+}
+
+/// How far down gradients have to go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Lowest {
+    /// To the embedding, below all layers.
+    Embedding,
+    /// To the layer of this number; that of all layers, where only the head is adapted.
+    Layer(usize),
 }
 
 /// What the dropout of one micro-batch is drawn from.
@@ -48,6 +70,21 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Of the linear layer below `prefix`, if it does not say where it is by itself.
+    fn new(
+        config: &TrainConfig,
+        spec: LinearSpec,
+        kind: AdapterKind,
+        prefix: Option<&str>,
+    ) -> Self {
+        let ranks = &config.nightshift.rank_pattern;
+        let rank = ranks.get(spec.path).copied().unwrap_or(config.lora_parameters.rank);
+        let module = prefix.map_or(spec.path.into(), |prefix| format!("{prefix}.{}", spec.path));
+        let parts = spec.parts(kind, rank).into_iter();
+        let names = parts.map(|(part, _)| format!("{module}.{part}")).collect();
+        Self { spec, kind, rank, names }
+    }
+
     fn shapes(&self) -> impl Iterator<Item = Vec<i32>> {
         self.spec.parts(self.kind, self.rank).into_iter().map(|(_, shape)| shape)
     }
@@ -56,8 +93,7 @@ impl Site {
 impl Layout {
     /// What `config` asks to adapt in `model`.
     pub(crate) fn new(config: &TrainConfig, model: &Model) -> Result<Self> {
-        let LoraParameters { rank, keys, dropout, .. } = &config.lora_parameters;
-        let ranks = &config.nightshift.rank_pattern;
+        let LoraParameters { keys, dropout, .. } = &config.lora_parameters;
         let mut layers = vec![Vec::new(); model.layers().len()];
         let mut known = Vec::new();
         for index in config.adapted_layers(model.layers().len())? {
@@ -67,31 +103,54 @@ impl Layout {
                 if !known.contains(&spec.path) {
                     known.push(spec.path);
                 }
-                if keys.as_ref().is_some_and(|keys| !keys.iter().any(|key| key == spec.path)) {
-                    continue;
+                if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == spec.path)) {
+                    let kind = kind(config, &spec)?;
+                    layers[index].push(Site::new(config, spec, kind, Some(&prefix)));
                 }
-                let rank = ranks.get(spec.path).copied().unwrap_or(*rank);
-                let kind = kind(config, &spec)?;
-                let parts = spec.parts(kind, rank).into_iter();
-                let names = parts.map(|(part, _)| format!("{prefix}.{}.{part}", spec.path));
-                layers[index].push(Site { spec, kind, rank, names: names.collect() });
             }
         }
+        let mut ends = Vec::new();
+        for spec in model.ends() {
+            known.push(spec.path);
+            // Only by name: without `keys` all linear layers of the decoder layers are adapted.
+            if keys.iter().flatten().any(|key| key == spec.path) {
+                ends.push(Site::new(config, spec, kind_at_an_end(config, &spec)?, None));
+            }
+        }
+        let ranks = &config.nightshift.rank_pattern;
         let wanted = keys.iter().flatten().map(|key| ("lora_parameters.keys", key));
         let wanted = wanted.chain(ranks.keys().map(|key| ("nightshift.rank_pattern", key)));
         for (setting, key) in wanted {
             if !known.contains(&key.as_str()) {
-                let expected =
-                    format!("linear layers of the adapted layers ({})", known.join(", "));
+                let expected = format!(
+                    "linear layers of the adapted layers, embedding or output matrix ({})",
+                    known.join(", ")
+                );
                 return Err(config.invalid(setting, expected, key));
             }
         }
-        Ok(Self { layers, scale: config.scale() as f32, dropout: *dropout as f32 })
+        let embedding = model.ends().first().map(|spec| spec.path);
+        let lowest = match ends.iter().any(|site| Some(site.spec.path) == embedding) {
+            true => Lowest::Embedding,
+            false => {
+                let lowest = layers.iter().position(|sites| !sites.is_empty());
+                Lowest::Layer(lowest.unwrap_or(layers.len()))
+            }
+        };
+        Ok(Self { layers, ends, lowest, scale: config.scale() as f32, dropout: *dropout as f32 })
     }
 
-    /// The lowest layer with an adapter; the number of layers when there is none.
-    pub(crate) fn lowest(&self) -> usize {
-        self.layers.iter().position(|sites| !sites.is_empty()).unwrap_or(self.layers.len())
+    /// How far down gradients have to go.
+    pub(crate) fn lowest(&self) -> Lowest {
+        self.lowest
+    }
+
+    /// The lowest layer that is differentiated; the number of layers when none is.
+    pub(crate) fn lowest_layer(&self) -> usize {
+        match self.lowest {
+            Lowest::Embedding => 0,
+            Lowest::Layer(layer) => layer,
+        }
     }
 
     /// How many layers have an adapter.
@@ -104,19 +163,30 @@ impl Layout {
         self.layers.iter().flatten().any(|site| site.kind == AdapterKind::Dora)
     }
 
-    /// Names of the factors of one layer, in the order [`Self::layer`] takes them.
-    pub(crate) fn names(&self, layer: usize) -> impl Iterator<Item = &str> {
-        self.layers
-            .get(layer)
-            .into_iter()
-            .flatten()
-            .flat_map(|site| &site.names)
-            .map(String::as_str)
+    fn sites(&self, place: Place) -> &[Site] {
+        match place {
+            Place::Layer(layer) => self.layers.get(layer).map_or(&[], Vec::as_slice),
+            Place::Ends => &self.ends,
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        (0..self.layers.len()).map(Place::Layer).chain([Place::Ends])
+    }
+
+    /// Names of the factors at one place, in the order [`Self::updates`] takes them.
+    pub(crate) fn names(&self, place: Place) -> impl Iterator<Item = &str> {
+        self.sites(place).iter().flat_map(|site| &site.names).map(String::as_str)
     }
 
     /// Name and shape of every factor.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, Vec<i32>)> {
-        let sites = self.layers.iter().flatten();
+        self.places().flat_map(|place| self.shapes_at(place))
+    }
+
+    /// Name and shape of every factor at one place.
+    pub(crate) fn shapes_at(&self, place: Place) -> impl Iterator<Item = (&str, Vec<i32>)> {
+        let sites = self.sites(place).iter();
         sites.flat_map(|site| site.names.iter().map(String::as_str).zip(site.shapes()))
     }
 
@@ -125,15 +195,15 @@ impl Layout {
     pub(crate) fn untrained(&self, seed: u64, model: &Model) -> Result<Tensors> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = Tensors::new();
-        for (layer, sites) in self.layers.iter().enumerate() {
-            for site in sites {
+        for place in self.places() {
+            for site in self.sites(place) {
                 let bound = (site.spec.in_features as f32).sqrt().recip();
                 let [a_shape, b_shape] = site.spec.factor_shapes(site.rank);
                 let count = a_shape.iter().product::<i32>();
                 let a = (0..count).map(|_| rng.random_range(-bound..=bound));
                 let a = Array::from_iter::<_, f32>(a, &a_shape);
                 let mut start = vec![a, Array::zeros::<f32>(&b_shape)?];
-                if site.kind == AdapterKind::Dora {
+                if let (Place::Layer(layer), AdapterKind::Dora) = (place, site.kind) {
                     start.push(model.row_norms(layer, site.spec.path)?);
                 }
                 mlx_rs::transforms::eval(&start)?;
@@ -143,27 +213,30 @@ impl Layout {
         Ok(tensors)
     }
 
-    /// The factors of one layer out of all.
-    pub(crate) fn factors(&self, layer: usize, tensors: &Tensors) -> Result<Vec<Array>> {
-        self.names(layer)
+    /// The factors at one place out of all.
+    pub(crate) fn factors(&self, place: Place, tensors: &Tensors) -> Result<Vec<Array>> {
+        self.names(place)
             .map(|name| tensors.get(name).cloned().ok_or_else(|| missing(name)))
             .collect()
     }
 
-    /// The adapter of one layer from its factors; with dropout if there is something to `draw` it
+    /// The updates at one place from its factors; with dropout if there is something to `draw` it
     /// from.
-    pub(crate) fn layer(
+    pub(crate) fn updates(
         &self,
-        layer: usize,
+        place: Place,
         factors: &[Array],
         draw: Option<Draw>,
     ) -> Result<LayerAdapter> {
+        let draw = draw.filter(|_| self.dropout > 0.0).map(|draw| match place {
+            Place::Layer(layer) => draw.then(layer as u64),
+            Place::Ends => draw.then(u64::MAX),
+        });
         let mut factors = factors.iter().cloned();
-        let sites = self.layers.get(layer).into_iter().flatten().enumerate();
-        let loras = sites.map(|(index, site)| {
-            let dropout = match draw.filter(|_| self.dropout > 0.0) {
+        let loras = self.sites(place).iter().enumerate().map(|(index, site)| {
+            let dropout = match draw {
                 Some(draw) => {
-                    let Draw(bits) = draw.then(layer as u64).then(index as u64);
+                    let Draw(bits) = draw.then(index as u64);
                     Some(Dropout { rate: self.dropout, key: random::key(bits)? })
                 }
                 None => None,
@@ -181,10 +254,10 @@ impl Layout {
 
     /// The adapter of the whole model.
     pub(crate) fn adapter(&self, tensors: &Tensors) -> Result<Adapter> {
-        let layers = (0..self.layers.len())
-            .map(|layer| self.layer(layer, &self.factors(layer, tensors)?, None))
-            .collect::<Result<_>>()?;
-        Ok(Adapter::new(layers))
+        let updates = |place| self.updates(place, &self.factors(place, tensors)?, None);
+        let layers =
+            (0..self.layers.len()).map(Place::Layer).map(updates).collect::<Result<_>>()?;
+        Ok(Adapter::new(layers).with_ends(updates(Place::Ends)?))
     }
 }
 
@@ -197,6 +270,17 @@ fn kind(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
             Err(config.invalid("fine_tune_type", expected, "dora"))
         }
         (FineTuneType::Lora | FineTuneType::Full, _) => Ok(AdapterKind::Lora),
+    }
+}
+
+/// What is trained of embedding or output matrix.
+fn kind_at_an_end(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
+    match config.fine_tune_type {
+        FineTuneType::Lora | FineTuneType::Full => Ok(AdapterKind::Lora),
+        FineTuneType::Dora => {
+            let expected = format!("lora, or `keys` without {}", spec.path);
+            Err(config.invalid("fine_tune_type", expected, "dora"))
+        }
     }
 }
 

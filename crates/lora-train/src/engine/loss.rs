@@ -4,14 +4,18 @@
 //! are enough: the largest logit `m`, the sum `s` of `exp(z - m)`, and the sum of
 //! `exp(z - m) * dz/dh`, the latter two rescaled whenever `m` grows. At the end
 //! `loss = m + ln(s) - z_target`, and its gradient follows without a second pass over the weights.
+//!
+//! Only what is trained of the output itself takes one: for its gradient, each token's share of the
+//! probability at each position has to be known, hence the sum over the whole vocabulary.
 
 use std::ops::Range;
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, maximum};
-use mlx_rs::{Array, transforms};
+use mlx_rs::{Array, Dtype, transforms};
 use models::{exp, exponentials};
 
+use super::output::Output;
 use crate::Result;
 
 /// Logits that exist at one time in a lane, at most: 32 MiB in f32.
@@ -27,36 +31,6 @@ pub(crate) enum Want {
     /// Loss and gradient; the gradient is multiplied by this: one over the trained tokens of the
     /// update makes it that of the update's mean.
     Gradient(f32),
-}
-
-/// What turns hidden states into logits. A trait so that tests can bring an output of their own.
-pub(crate) trait Output {
-    /// Tokens in the vocabulary.
-    fn vocab_size(&self) -> usize;
-    /// The final norm of hidden states `[n, H]`, in f32.
-    fn normalize(&self, hidden: &Array) -> Result<Array>;
-    /// Rows of the output matrix, `[range, H]` in f32.
-    fn weight(&self, range: Range<usize>) -> Result<Array>;
-    /// Logits are `cap * tanh(z / cap)` of the products where this is set.
-    fn soft_cap(&self) -> Option<f32>;
-}
-
-impl Output for models::Head {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size()
-    }
-
-    fn normalize(&self, hidden: &Array) -> Result<Array> {
-        Ok(self.normalize(hidden)?)
-    }
-
-    fn weight(&self, range: Range<usize>) -> Result<Array> {
-        Ok(self.weight(range)?)
-    }
-
-    fn soft_cap(&self) -> Option<f32> {
-        self.soft_cap()
-    }
 }
 
 /// How many positions and how many tokens of the vocabulary are looked at together.
@@ -78,6 +52,11 @@ impl Chunks {
         (self.positions.min(positions), self.vocabulary)
     }
 
+    fn of_vocabulary(self, size: usize) -> impl Iterator<Item = Range<usize>> {
+        let step = self.vocabulary;
+        (0..size).step_by(step).map(move |start| start..(start + step).min(size))
+    }
+
     /// How often the weights are gone through for so many positions.
     pub(crate) fn rounds(self, positions: usize) -> usize {
         positions.div_ceil(self.positions)
@@ -88,11 +67,14 @@ impl Chunks {
 ///
 /// Everything is built before anything is evaluated, so that it can be part of a larger graph;
 /// evaluated stage by stage, no more than a chunk of logits exists at one time.
+#[derive(Default)]
 pub(crate) struct HeadLoss {
     stages: Vec<Vec<Array>>,
     losses: Vec<Array>,
     /// The gradient with respect to the hidden states, if wanted.
     pub(crate) gradient: Option<Array>,
+    /// And those of the update's `A` `[H, rank]` and `B` `[rank, vocabulary]`, if there is one.
+    pub(crate) update: Option<[Array; 2]>,
 }
 
 impl HeadLoss {
@@ -118,31 +100,97 @@ pub(crate) fn cross_entropy(
     want: Want,
     chunks: Chunks,
 ) -> Result<HeadLoss> {
-    let mut graph = HeadLoss { stages: Vec::new(), losses: Vec::new(), gradient: None };
-    let mut gradients = Vec::new();
-    let mut start = 0;
+    let mut graph = HeadLoss::default();
+    let features = output.features(hidden, output.inner())?;
+    let mut parts = Vec::new();
+    let mut pulls = Vec::new();
+    let mut end = 0;
     for targets in targets.chunks(chunks.positions.max(1)) {
-        let end = start + targets.len() as i32;
-        let part = hidden.try_index((start..end, ..))?;
-        let normed = output.normalize(&part)?;
-        let (losses, gradient) =
-            Running::over(output, &normed, targets, want, chunks, &mut graph.stages)?;
-        let mut last = vec![losses.clone()];
-        if let Some(gradient) = gradient {
-            // Back through the final norm.
-            let norm = |x: &[Array]| Ok(vec![output.normalize(&x[0])?]);
-            let (_, gradient) = transforms::fallible_vjp(norm, &[part], &[gradient])?;
-            last.extend(gradient.iter().cloned());
-            gradients.extend(gradient);
-        }
-        graph.stages.push(last);
+        let start = end;
+        end += targets.len() as i32;
+        let features = features.try_index((start..end, ..))?;
+        let Some(running) =
+            Running::over(output, &features, targets, want, chunks, &mut graph.stages)?
+        else {
+            // A model without a vocabulary predicts nothing.
+            continue;
+        };
+        let log_total = running.peak.add(running.total.log()?)?;
+        let losses = log_total.subtract(&running.target_logit)?;
+        let pull = running.pull(want)?;
+        graph.stages.push([&losses].into_iter().chain(&pull).cloned().collect());
         graph.losses.push(losses);
-        start = end;
+        pulls.extend(pull);
+        parts.push(Part { features, targets, log_total });
     }
-    if let Want::Gradient(_) = want {
-        graph.gradient = Some(concatenate(&gradients, 0)?);
+    if let Want::Gradient(factor) = want {
+        // Back through the update's `A` and the final norm.
+        let primals: Vec<Array> = [hidden].into_iter().chain(output.inner()).cloned().collect();
+        let function = |x: &[Array]| Ok(vec![output.features(&x[0], x.get(1))?]);
+        let pull = concatenate(&pulls, 0)?;
+        let (_, gradients) = transforms::fallible_vjp(function, &primals, &[pull])?;
+        graph.stages.push(gradients.clone());
+        let mut gradients = gradients.into_iter();
+        graph.gradient = gradients.next();
+        if let Some(inner) = gradients.next() {
+            let outer = of_trained_columns(output, &parts, factor, chunks, &mut graph.stages)?;
+            graph.update = Some([inner, outer]);
+        }
     }
     Ok(graph)
+}
+
+/// Some positions, after the vocabulary has been walked for them.
+struct Part<'a> {
+    features: Array,
+    targets: &'a [u32],
+    /// The logarithm of the sum of `exp(z)`, `[n, 1]`.
+    log_total: Array,
+}
+
+/// The gradient of the trained columns of the output's matrix, transposed: `[rank, vocabulary]`.
+fn of_trained_columns(
+    output: &impl Output,
+    parts: &[Part<'_>],
+    factor: f32,
+    chunks: Chunks,
+    stages: &mut Vec<Vec<Array>>,
+) -> Result<Array> {
+    let mut columns = Vec::new();
+    for range in chunks.of_vocabulary(output.vocab_size()) {
+        let weights = output.weight(range.clone())?;
+        let mut sum: Option<Array> = None;
+        for Part { features, targets, log_total } in parts {
+            let products = features.matmul(weights.transpose()?)?;
+            let (logits, slope) = soft_cap(&products, output.soft_cap())?;
+            let hits = hits(targets, range.clone())?;
+            let mut pull = exp(&logits.subtract(log_total)?)?.subtract(hits)?;
+            if let Some(slope) = slope {
+                pull = pull.multiply(slope)?;
+            }
+            let own = features.try_index((.., features.dim(-1) - output.rank()..))?;
+            let own = own.multiply(Array::from_f32(factor))?;
+            let gradient = own.transpose()?.matmul(pull)?;
+            let next = match sum {
+                Some(sum) => sum.add(gradient)?,
+                None => gradient,
+            };
+            stages.push(vec![next.clone()]);
+            sum = Some(next);
+        }
+        columns.extend(sum);
+    }
+    let all = concatenate(&columns, -1)?;
+    stages.push(vec![all.clone()]);
+    Ok(all)
+}
+
+/// One where a target is the token of the column, zero elsewhere: `[n, range]`.
+fn hits(targets: &[u32], range: Range<usize>) -> Result<Array> {
+    let targets = Array::from_slice(targets, &[targets.len() as i32, 1]);
+    let tokens =
+        Array::from_iter(range.clone().map(|token| token as u32), &[1, range.len() as i32]);
+    Ok(targets.eq(tokens)?.as_dtype(Dtype::Float32)?)
 }
 
 /// The running values of `n` positions.
@@ -153,24 +201,23 @@ struct Running {
     total: Array,
     /// `[n, 1]`.
     target_logit: Array,
-    /// The sum of `exp(z - m) * dz/dh` and the target's own `dz/dh`, both `[n, H]`.
+    /// The sum of `exp(z - m) * dz/dh` and the target's own `dz/dh`, both as wide as the features `h`.
     pulls: Option<(Array, Array)>,
 }
 
 impl Running {
-    /// Walks the vocabulary; returns the losses `[n, 1]` and the gradient with respect to `normed`.
+    /// Walks the vocabulary; `None` if there is none.
     fn over(
         output: &impl Output,
-        normed: &Array,
+        features: &Array,
         targets: &[u32],
         want: Want,
         chunks: Chunks,
         stages: &mut Vec<Vec<Array>>,
-    ) -> Result<(Array, Option<Array>)> {
+    ) -> Result<Option<Self>> {
         let mut running: Option<Self> = None;
-        for start in (0..output.vocab_size()).step_by(chunks.vocabulary) {
-            let range = start..(start + chunks.vocabulary).min(output.vocab_size());
-            let chunk = Self::of_chunk(output, normed, targets, range, want)?;
+        for range in chunks.of_vocabulary(output.vocab_size()) {
+            let chunk = Self::of_chunk(output, features, targets, range, want)?;
             let merged = match running {
                 Some(before) => before.merge(chunk)?,
                 None => chunk,
@@ -178,27 +225,23 @@ impl Running {
             stages.push(merged.arrays().cloned().collect());
             running = Some(merged);
         }
-        match running {
-            Some(running) => running.finish(want),
-            // A model without a vocabulary predicts nothing.
-            None => Ok((Array::from_f32(0.0), None)),
-        }
+        Ok(running)
     }
 
     fn of_chunk(
         output: &impl Output,
-        normed: &Array,
+        features: &Array,
         targets: &[u32],
         range: Range<usize>,
         want: Want,
     ) -> Result<Self> {
         let weights = output.weight(range.clone())?;
-        let (logits, slope) = soft_cap(&normed.matmul(weights.transpose()?)?, output.soft_cap())?;
+        let (logits, slope) = soft_cap(&features.matmul(weights.transpose()?)?, output.soft_cap())?;
         let [mut e, peak, total] = exponentials(&logits)?;
 
         let (local, inside) = within(targets, range);
         let target_rows = weights.take_axis(local, 0)?;
-        let raw = normed.multiply(&target_rows)?.sum_axis(-1, true)?;
+        let raw = features.multiply(&target_rows)?.sum_axis(-1, true)?;
         let (target_logit, target_slope) = soft_cap(&raw, output.soft_cap())?;
         let pulls = match want {
             Want::Loss => None,
@@ -233,16 +276,15 @@ impl Running {
         })
     }
 
-    fn finish(self, want: Want) -> Result<(Array, Option<Array>)> {
-        let losses = self.peak.add(self.total.log()?)?.subtract(&self.target_logit)?;
-        let gradient = match (self.pulls, want) {
+    /// The gradient with respect to the features, if wanted.
+    fn pull(&self, want: Want) -> Result<Option<Array>> {
+        Ok(match (&self.pulls, want) {
             (Some((pull, target_pull)), Want::Gradient(factor)) => {
                 let gradient = pull.divide(&self.total)?.subtract(target_pull)?;
                 Some(gradient.multiply(Array::from_f32(factor))?)
             }
             _ => None,
-        };
-        Ok((losses, gradient))
+        })
     }
 
     fn arrays(&self) -> impl Iterator<Item = &Array> {
@@ -284,10 +326,14 @@ mod tests {
     const COUNT: usize = 11;
     const FACTOR: f32 = 0.25;
 
+    const RANK: usize = 2;
+
     /// An output whose norm is a multiplication by two.
     struct Tiny {
         weight: Vec<f32>,
         cap: Option<f32>,
+        /// `A` `[H, rank]` and `B` `[rank, vocabulary]`.
+        update: Option<(Array, Array)>,
     }
 
     impl Output for Tiny {
@@ -295,13 +341,22 @@ mod tests {
             VOCABULARY
         }
 
-        fn normalize(&self, hidden: &Array) -> Result<Array> {
-            Ok(hidden.multiply(Array::from_f32(2.0))?)
+        fn inner(&self) -> Option<&Array> {
+            self.update.as_ref().map(|(a, _)| a)
+        }
+
+        fn features(&self, hidden: &Array, inner: Option<&Array>) -> Result<Array> {
+            let normed = hidden.multiply(Array::from_f32(2.0))?;
+            let Some(inner) = inner else { return Ok(normed) };
+            Ok(concatenate(&[&normed, &normed.matmul(inner)?], -1)?)
         }
 
         fn weight(&self, range: Range<usize>) -> Result<Array> {
             let values = &self.weight[range.start * WIDTH..range.end * WIDTH];
-            Ok(Array::from_slice(values, &[range.len() as i32, WIDTH as i32]))
+            let weight = Array::from_slice(values, &[range.len() as i32, WIDTH as i32]);
+            let Some((_, b)) = &self.update else { return Ok(weight) };
+            let columns = b.try_index((.., range.start as i32..range.end as i32))?;
+            Ok(concatenate(&[weight, columns.transpose()?], -1)?)
         }
 
         fn soft_cap(&self) -> Option<f32> {
@@ -338,7 +393,7 @@ mod tests {
         let hidden = draw(COUNT * WIDTH);
         let targets: Vec<u32> = (0..COUNT as u32).map(|i| i * 7 % VOCABULARY as u32).collect();
         for cap in [None, Some(3.0)] {
-            let output = Tiny { weight: weight.clone(), cap };
+            let output = Tiny { weight: weight.clone(), cap, update: None };
             for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
                 let chunks = Chunks { positions, vocabulary };
                 let states = Array::from_slice(&hidden, &[COUNT as i32, WIDTH as i32]);
@@ -355,6 +410,58 @@ mod tests {
                     for (ours, exact) in gradient[i * WIDTH..].iter().zip(slope) {
                         assert!((f64::from(*ours) - exact).abs() < 1e-5, "{ours} v {exact}");
                     }
+                }
+            }
+        }
+    }
+
+    /// The same loss with all logits at once, differentiated by MLX.
+    fn unsplit(output: &Tiny, primals: &[Array], targets: &[u32]) -> (f32, Vec<Array>) {
+        let [hidden, a, b] = primals else { panic!("{}", primals.len()) };
+        let loss = |x: &[Array]| {
+            let update = Some((x[1].clone(), x[2].clone()));
+            let output = Tiny { update, weight: output.weight.clone(), cap: output.cap };
+            let features = output.features(&x[0], output.inner())?;
+            let raw = features.matmul(output.weight(0..VOCABULARY)?.transpose()?)?;
+            let logits = output.cap.map_or(Ok(raw.clone()), |cap| models::soft_cap(&raw, cap))?;
+            let targets = Array::from_slice(targets, &[targets.len() as i32, 1]);
+            let wanted = logits.take_along_axis(targets, -1)?;
+            let losses = logits.logsumexp_axis(-1, true)?.subtract(wanted)?;
+            Ok(vec![losses.sum(None)?.multiply(Array::from_f32(FACTOR))?])
+        };
+        let primals = [hidden, a, b].map(Array::clone);
+        let one = Array::from_f32(1.0);
+        let (loss, gradients) = transforms::fallible_vjp(loss, &primals, &[one]).unwrap();
+        (loss[0].item_exact::<f32>(), gradients)
+    }
+
+    #[test]
+    fn an_update_of_the_output_has_the_gradients_of_all_logits_at_once() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+        let weight = draw(VOCABULARY * WIDTH);
+        let mut array = |rows: usize, columns: usize| {
+            Array::from_slice(&draw(rows * columns), &[rows as i32, columns as i32])
+        };
+        let primals = [array(COUNT, WIDTH), array(WIDTH, RANK), array(RANK, VOCABULARY)];
+        let [hidden, a, b] = &primals;
+        let targets: Vec<u32> = (0..COUNT as u32).map(|i| i * 7 % VOCABULARY as u32).collect();
+        for cap in [None, Some(3.0)] {
+            let update = Some((a.clone(), b.clone()));
+            let output = Tiny { weight: weight.clone(), cap, update };
+            let (loss, expected) = unsplit(&output, &primals, &targets);
+            for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
+                let chunks = Chunks { positions, vocabulary };
+                let want = Want::Gradient(FACTOR);
+                let mut graph = cross_entropy(&output, hidden, &targets, want, chunks).unwrap();
+                let [of_a, of_b] = graph.update.take().unwrap();
+                let found = [graph.gradient.take().unwrap(), of_a, of_b];
+                let losses = graph.evaluate().unwrap();
+                assert!((losses.iter().sum::<f32>() * FACTOR - loss).abs() < 1e-5 * loss);
+                for (found, expected) in found.iter().zip(&expected) {
+                    // A few roundings in f32 of gradients around 1.
+                    assert!(found.all_close(expected, 1e-5, 1e-5, None).unwrap(), "{found}");
+                    assert!(expected.abs().unwrap().max(None).unwrap().item_exact::<f32>() > 0.1);
                 }
             }
         }

@@ -6,6 +6,7 @@ mod lanes;
 mod layout;
 mod limit;
 mod loss;
+mod output;
 mod pass;
 mod plan;
 #[cfg(test)]

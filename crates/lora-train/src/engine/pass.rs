@@ -7,11 +7,12 @@ use std::sync::Arc;
 use mlx_rs::error::Exception;
 use mlx_rs::ops::{concatenate, zeros_dtype, zeros_like};
 use mlx_rs::{Array, Dtype, stop_gradient, transforms};
-use models::{Batch, Flow, Model, Rows};
+use models::{Batch, Flow, LayerAdapter, Model, Rows};
 
 use super::inputs::Inputs;
-use super::layout::{Draw, Layout};
+use super::layout::{Draw, Layout, Lowest, Place};
 use super::loss::{Chunks, HeadLoss, Want, cross_entropy};
+use super::output::AdaptedHead;
 use super::plan::Plan;
 use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
@@ -37,10 +38,12 @@ pub(crate) struct Pass {
 impl Pass {
     /// The loss at each target of `micro`.
     pub(crate) fn losses(&self, model: &Model, micro: &MicroBatch) -> Result<Vec<f32>> {
-        let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
+        let factors = self.layout.factors(Place::Ends, &self.factors)?;
+        let ends = self.layout.updates(Place::Ends, &factors, None)?;
+        let (flow, batch) = self.enter(model, micro, &ends)?;
         let trip = Trip { pass: self, model, batch: &batch, draw: None };
         let flow = trip.climb(flow, 0..model.layers().len(), |_| Ok(()))?;
-        self.head(model, micro, &flow.hidden, Want::Loss)?.evaluate()
+        self.head(model, &ends, micro, &flow.hidden, Want::Loss)?.evaluate()
     }
 
     /// The same, and adds the gradients of `factor` times their sum to `sums`.
@@ -51,11 +54,13 @@ impl Pass {
         factor: f32,
         sums: &mut Tensors,
     ) -> Result<Vec<f32>> {
-        let (flow, batch) = model.embed(&micro.tokens, &Rows::new(micro.lengths.as_slice())?)?;
-        let lowest = self.layout.lowest();
-        let keep_from = self.plan.keep_from(model, micro).max(lowest);
         let (seed, step) = self.moment;
         let draw = Some(Draw::new(seed, step, micro.rows.first().copied().unwrap_or_default()));
+        let factors = self.layout.factors(Place::Ends, &self.factors)?;
+        let ends = self.layout.updates(Place::Ends, &factors, draw)?;
+        let (flow, batch) = self.enter(model, micro, &ends)?;
+        let lowest = self.layout.lowest_layer();
+        let keep_from = self.plan.keep_from(model, micro).max(lowest);
         let trip = Trip { pass: self, model, batch: &batch, draw };
         // Below the lowest adapter there is nothing to differentiate, hence nothing to remember.
         let flow = trip.climb(flow, 0..lowest.min(keep_from), |_| Ok(()))?;
@@ -64,13 +69,73 @@ impl Pass {
 
         let want = Want::Gradient(factor);
         let top = trip.segment(keep_from..model.layers().len());
-        let (losses, mut cotangents) =
-            top.with_head(flow, sums, |hidden| self.head(model, micro, hidden, want))?;
+        let mut of_update = None;
+        let (losses, mut cotangents) = top.with_head(flow, sums, |hidden| {
+            let mut loss = self.head(model, &ends, micro, hidden, want)?;
+            of_update = loss.update.take();
+            Ok(loss)
+        })?;
         for layer in (lowest..keep_from).rev() {
             let Some(input) = inputs.pop()? else { break };
             cotangents = trip.segment(layer..layer + 1).pull_back(input, cotangents, sums)?;
         }
+        // Nobody needs those of what enters the layers but an adapted embedding.
+        cotangents.truncate(if self.reaches_embedding() { usize::MAX } else { 0 });
+        cotangents.extend(of_update.into_iter().flatten());
+        self.pull_back_to_ends(model, micro, draw, &cotangents, sums)?;
         Ok(losses)
+    }
+
+    fn reaches_embedding(&self) -> bool {
+        self.layout.lowest() == Lowest::Embedding
+    }
+
+    /// What enters the first layer. If the embedding is adapted, then so is what layers get beside the
+    /// hidden states: it travels with them, for its gradients to be added up.
+    fn enter(
+        &self,
+        model: &Model,
+        micro: &MicroBatch,
+        ends: &LayerAdapter,
+    ) -> Result<(Flow, Batch)> {
+        let rows = Rows::new(micro.lengths.as_slice())?;
+        let (mut flow, batch) = model.embed(&micro.tokens, &rows, ends)?;
+        if self.reaches_embedding() {
+            flow.carried.extend(batch.inputs().cloned());
+        }
+        Ok((flow, batch))
+    }
+
+    /// Takes the gradients of what enters the first layer, if the embedding is adapted, and of the
+    /// output matrix's update, if it is, back to the factors of both: they are the same ones where
+    /// the two matrices are one.
+    fn pull_back_to_ends(
+        &self,
+        model: &Model,
+        micro: &MicroBatch,
+        draw: Option<Draw>,
+        cotangents: &[Array],
+        sums: &mut Tensors,
+    ) -> Result<()> {
+        if cotangents.is_empty() {
+            return Ok(());
+        }
+        let factors = self.layout.factors(Place::Ends, &self.factors)?;
+        let function = |factors: &[Array]| {
+            let ends = self.layout.updates(Place::Ends, factors, draw)?;
+            let mut outputs = Vec::new();
+            if self.reaches_embedding() {
+                outputs.extend(self.enter(model, micro, &ends)?.0.into_arrays());
+            }
+            if let Some(update) = model.head().update(&ends)? {
+                outputs.extend([update.a, update.b]);
+            }
+            Ok(outputs)
+        };
+        let (_, gradients) = transforms::fallible_vjp(function, &factors, cotangents)?;
+        add(self.layout.names(Place::Ends), gradients, sums)?;
+        let touched = self.layout.names(Place::Ends).filter_map(|name| sums.get(name));
+        Ok(transforms::eval(touched)?)
     }
 
     /// The loss at the supervised positions, the only ones that go through the head, and (if
@@ -78,6 +143,7 @@ impl Pass {
     fn head(
         &self,
         model: &Model,
+        ends: &LayerAdapter,
         micro: &MicroBatch,
         hidden: &Array,
         want: Want,
@@ -86,7 +152,8 @@ impl Pass {
         let flat = hidden.reshape(&[-1, width])?;
         let count = micro.positions.len() as i32;
         let chosen = flat.take_axis(Array::from_slice(&micro.positions, &[count]), 0)?;
-        let mut loss = cross_entropy(model.head(), &chosen, &micro.targets, want, self.chunks)?;
+        let head = AdaptedHead::new(model.head(), ends)?;
+        let mut loss = cross_entropy(&head, &chosen, &micro.targets, want, self.chunks)?;
         if let Some(gradient) = loss.gradient.take() {
             // Back to where they came from: positions without a target take the row of zeros
             // behind the last gradient.
@@ -150,34 +217,50 @@ struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    fn places(&self) -> impl Iterator<Item = Place> {
+        self.layers.clone().map(Place::Layer)
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.layers.clone().flat_map(|layer| self.trip.pass.layout.names(layer))
+        self.places().flat_map(|place| self.trip.pass.layout.names(place))
     }
 
     fn factors(&self, tensors: &Tensors) -> Result<Vec<Array>> {
         let mut factors = Vec::new();
-        for layer in self.layers.clone() {
-            factors.extend(self.trip.pass.layout.factors(layer, tensors)?);
+        for place in self.places() {
+            factors.extend(self.trip.pass.layout.factors(place, tensors)?);
         }
         Ok(factors)
     }
 
     /// The segment as a function of its input and its factors.
     fn forward(&self, mut flow: Flow, mut factors: &[Array]) -> Result<Flow> {
+        let Trip { pass, batch, .. } = self.trip;
+        let inputs = match batch.inputs() {
+            Some(_) if pass.reaches_embedding() => flow.carried.pop(),
+            _ => None,
+        };
+        let own = inputs.as_ref().map(|inputs| batch.with_inputs(inputs));
+        let batch = own.as_ref().unwrap_or(batch);
         for index in self.layers.clone() {
-            let (own, rest) = factors.split_at(self.trip.pass.layout.names(index).count());
+            let (place, layout) = (Place::Layer(index), &pass.layout);
+            let (own, rest) = factors.split_at(layout.names(place).count());
             factors = rest;
-            let adapter = self.trip.pass.layout.layer(index, own, self.trip.draw)?;
+            let adapter = layout.updates(place, own, self.trip.draw)?;
             if let Some(layer) = self.trip.model.layers().get(index) {
-                flow = layer.forward(&flow, self.trip.batch, &adapter)?;
+                flow = layer.forward(&flow, batch, &adapter)?;
             }
         }
+        flow.carried.extend(inputs);
         Ok(flow)
     }
 
     /// Whether anyone below needs the gradient of the input.
     fn passes_on(&self) -> bool {
-        self.layers.start > self.trip.pass.layout.lowest()
+        match self.trip.pass.layout.lowest() {
+            Lowest::Embedding => true,
+            Lowest::Layer(lowest) => self.layers.start > lowest,
+        }
     }
 
     /// Computes the segment again and takes the gradient of its output back to its input and,
@@ -190,8 +273,8 @@ impl Segment<'_> {
     ) -> Result<Vec<Array>> {
         let gradients =
             self.differentiate(input, sums, &cotangents, |flow| Ok(flow.into_arrays()))?;
-        if self.passes_on() {
-            self.trip.read_ahead(self.layers.start - 1);
+        if let Some(below) = self.layers.start.checked_sub(1).filter(|_| self.passes_on()) {
+            self.trip.read_ahead(below);
         }
         self.evaluate(gradients, sums)
     }
@@ -206,7 +289,7 @@ impl Segment<'_> {
         &self,
         input: Flow,
         sums: &mut Tensors,
-        head: impl Fn(&Array) -> Result<HeadLoss>,
+        mut head: impl FnMut(&Array) -> Result<HeadLoss>,
     ) -> Result<(Vec<f32>, Vec<Array>)> {
         let nothing = || Exception::custom("the head gave no gradient");
         if self.layers.is_empty() {
@@ -250,13 +333,7 @@ impl Segment<'_> {
             Ok(end(self.forward(flow, factors)?)?)
         };
         let (_, mut gradients) = transforms::fallible_vjp(function, &primals, cotangents)?;
-        for (name, gradient) in self.names().zip(gradients.split_off(flowing)) {
-            let sum = match sums.get(name) {
-                Some(sum) => sum.add(gradient)?,
-                None => gradient,
-            };
-            sums.insert(name.to_owned(), sum);
-        }
+        add(self.names(), gradients.split_off(flowing), sums)?;
         Ok(gradients)
     }
 
@@ -266,4 +343,20 @@ impl Segment<'_> {
         transforms::eval(gradients.iter().chain(touched))?;
         Ok(gradients)
     }
+}
+
+/// Adds gradients to the sums of these names.
+fn add<'a>(
+    names: impl Iterator<Item = &'a str>,
+    gradients: Vec<Array>,
+    sums: &mut Tensors,
+) -> Result<()> {
+    for (name, gradient) in names.zip(gradients) {
+        let sum = match sums.get(name) {
+            Some(sum) => sum.add(gradient)?,
+            None => gradient,
+        };
+        sums.insert(name.to_owned(), sum);
+    }
+    Ok(())
 }

@@ -88,13 +88,20 @@ const ALL: &str = "{ num_layers: -1, lora_parameters: { rank: 4, scale: 2.0 } }"
 const SOME: &str = "{ num_layers: 1, lora_parameters: \
                     { rank: 3, scale: 1.5, keys: [self_attn.v_proj, mlp.down_proj] } }";
 
+/// The embedding alone, through layers without an adapter; which is the output matrix too.
+const EMBEDDING: &str = "{ num_layers: 1, lora_parameters: \
+                         { rank: 3, scale: 1.5, keys: [model.embed_tokens] } }";
+/// The same beside what stands between.
+const BOTH: &str = "{ num_layers: 1, lora_parameters: \
+                    { rank: 3, scale: 1.5, keys: [mlp.up_proj, model.embed_tokens] } }";
+
 const SOME_OF_TWO: &str = "{ num_layers: 2, lora_parameters: \
                            { rank: 3, scale: 1.5, keys: [self_attn.q_proj, mlp.down_proj] } }";
 
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let (model, data) = (model(), dataset());
-    for yaml in [ALL, SOME] {
+    for yaml in [ALL, SOME, EMBEDDING, BOTH] {
         let (layout, factors) = adapter(&model, yaml);
         let engine = start(&model, &layout, plan(1, 0));
         let gradients =
@@ -131,11 +138,12 @@ fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) ->
         let adapter = layout.adapter(&factors)?;
         let mut total = Array::from_f32(0.0);
         for row in data.rows() {
-            let (mut flow, batch) = model.embed(row.inputs(), &Rows::new([row.inputs().len()])?)?;
+            let (mut flow, batch) =
+                model.embed(row.inputs(), &Rows::new([row.inputs().len()])?, adapter.ends())?;
             for (layer, adapter) in model.layers().iter().zip(adapter.layers()) {
                 flow = layer.forward(&flow, &batch, adapter)?;
             }
-            let logits = model.head().logits(&flow.hidden)?.squeeze_axes(&[0])?;
+            let logits = model.head().logits(&flow.hidden, adapter.ends())?.squeeze_axes(&[0])?;
             let (positions, targets): (Vec<_>, Vec<_>) =
                 row.targets().map(|(position, token)| (position as u32, token)).unzip();
             let n = targets.len() as i32;
@@ -156,7 +164,7 @@ fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) ->
 #[test]
 fn split_and_unsplit_agree_whatever_the_plan() {
     let (model, data) = (model(), dataset());
-    for yaml in [ALL, SOME] {
+    for yaml in [ALL, SOME, EMBEDDING, BOTH] {
         let (layout, factors) = adapter(&model, yaml);
         let (loss, expected) = unsplit(&model, &layout, &factors, &data);
         for lanes in [1, 2] {
@@ -189,7 +197,17 @@ fn split_and_unsplit_agree_for_every_family() {
     for name in ["gemma4/shared", "gemma4/experts", "qwen35/tied", "qwen35/unequal"] {
         let path = Path::new("../../fixtures/golden").join(name);
         let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-        for yaml in [ALL, SOME_OF_TWO] {
+        let ends = model.ends().into_iter().map(|spec| spec.path).collect::<Vec<_>>();
+        let and = |others: &str, ends: &[&str]| {
+            let keys = ends.join(", ");
+            format!(
+                "{{ num_layers: 2, lora_parameters: {{ rank: 3, scale: 1.5, keys: [{others}{keys}] }} }}"
+            )
+        };
+        let both = and("mlp.down_proj, ", &ends);
+        let input = and("", &ends[..1]);
+        let output = and("", &ends[ends.len() - 1..]);
+        for yaml in [ALL, SOME_OF_TWO, &both, &input, &output] {
             let (layout, factors) = adapter(&model, yaml);
             let (loss, expected) = unsplit(&model, &layout, &factors, &data);
             for keep_bytes in [0, 100_000, u64::MAX] {
