@@ -211,7 +211,7 @@ lora_parameters: {{ rank: 8, scale: 4.0, keys: [self_attn.q_proj, attention.wq] 
         error,
         "run.yaml:4: `lora_parameters.keys`: expected linear layers of the adapted layers \
          (self_attn.q_proj, self_attn.k_proj, self_attn.v_proj, self_attn.o_proj, mlp.gate_proj, \
-         mlp.up_proj, mlp.down_proj), found attention.wq"
+         mlp.up_proj, mlp.down_proj) or model.embed_tokens, found attention.wq"
     );
 
     let pattern = self::config(folder.path(), "nightshift: { rank_pattern: { mlp.dwn_proj: 4 } }");

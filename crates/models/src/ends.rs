@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, random, transforms};
 
-use crate::adapter::{Dropout, LayerAdapter, Lora};
+use crate::adapter::LayerAdapter;
 use crate::adapter_parts::AdapterKind;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, FINAL_NORM, Family};
 use crate::gemma4::{self, Shape};
 use crate::head::Head;
 use crate::linear::{Linear, LinearSpec, WeightResidency};
+use crate::lora::{Dropout, Lora};
 use crate::{Error, Result};
 
 impl Config {

@@ -6,10 +6,11 @@ use mlx_rs::Array;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::adapter::{Lora, Strength};
+use crate::adapter::Strength;
 use crate::adapter_parts::AdapterKind;
 use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
 use crate::config::{EMBEDDING, OUTPUT};
+use crate::lora::Lora;
 use crate::rope::RopeStyle;
 use crate::{Adapter, Config, Error, Model, Result};
 

@@ -6,11 +6,11 @@ use mlx_rs::{Array, Dtype, ops, transforms};
 use safetensors::tensor::Dtype as FileDtype;
 use serde_json::Value;
 
-use crate::adapter::Lora;
 use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config_file::parse;
 use crate::linear::{Weight, WeightResidency};
+use crate::lora::Lora;
 use crate::{Adapter, Error, Model, Result};
 
 /// How the matrices of a fused model are stored.

@@ -3,8 +3,8 @@
 use mlx_rs::{Array, ops};
 
 use crate::Result;
-use crate::adapter::Lora;
 use crate::linear::{Kernels, Weight};
+use crate::lora::Lora;
 
 /// Frozen linear layers without bias, one for each expert.
 #[derive(Clone, Debug)]

@@ -3,9 +3,10 @@ use std::ops::Range;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::adapter::{LayerAdapter, Lora};
+use crate::adapter::LayerAdapter;
 use crate::fused::{rms_norm, soft_cap};
 use crate::linear::Linear;
+use crate::lora::Lora;
 
 /// From the last layer's hidden states to logits: final norm and output matrix.
 ///

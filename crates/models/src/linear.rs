@@ -12,9 +12,9 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Device, DeviceType, Dtype, ops};
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::Lora;
 use crate::checkpoint::Checkpoint;
 use crate::floats::FloatFormat;
+use crate::lora::Lora;
 use crate::{Error, Result};
 
 /// Whether quantized weights stay packed in memory.

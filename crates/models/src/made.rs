@@ -11,10 +11,10 @@ use mlx_rs::Array;
 use mlx_rs::error::Exception;
 
 use crate::Result;
-use crate::adapter::Lora;
 use crate::beyond;
 use crate::fused::{self, Activation};
 use crate::linear::Linear;
+use crate::lora::Lora;
 
 type Make = Rc<dyn Fn(&[Array]) -> Result<Array>>;
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype, transforms};
 
-use crate::adapter::{Adapter, LayerAdapter, row_norms};
+use crate::adapter::{Adapter, LayerAdapter};
 use crate::attention::{Attend, Core};
 use crate::cache::{Cache, Columns};
 use crate::checkpoint::{self, Checkpoint, Expected};
@@ -12,6 +12,7 @@ use crate::ends::Ends;
 use crate::head::Head;
 use crate::layer::{Batch, Flow, Layer};
 use crate::linear::{Kernels, LinearSpec, WeightResidency};
+use crate::lora::row_norms;
 use crate::rope::Rope;
 use crate::{Error, Result, Rows};
 

@@ -110,27 +110,25 @@ impl Layout {
             }
         }
         let mut ends = Vec::new();
-        for spec in model.ends() {
-            known.push(spec.path);
+        let specs = model.ends();
+        for spec in &specs {
             // Only by name: without `keys` all linear layers of the decoder layers are adapted.
             if keys.iter().flatten().any(|key| key == spec.path) {
-                ends.push(Site::new(config, spec, kind_at_an_end(config, &spec)?, None));
+                ends.push(Site::new(config, *spec, kind_at_an_end(config, spec)?, None));
             }
         }
+        let specs: Vec<&str> = specs.iter().map(|spec| spec.path).collect();
         let ranks = &config.nightshift.rank_pattern;
         let wanted = keys.iter().flatten().map(|key| ("lora_parameters.keys", key));
         let wanted = wanted.chain(ranks.keys().map(|key| ("nightshift.rank_pattern", key)));
         for (setting, key) in wanted {
-            if !known.contains(&key.as_str()) {
-                let expected = format!(
-                    "linear layers of the adapted layers, embedding or output matrix ({})",
-                    known.join(", ")
-                );
+            if !known.iter().chain(&specs).any(|path| path == key) {
+                let (layers, ends) = (known.join(", "), specs.join(" or "));
+                let expected = format!("linear layers of the adapted layers ({layers}) or {ends}");
                 return Err(config.invalid(setting, expected, key));
             }
         }
-        let embedding = model.ends().first().map(|spec| spec.path);
-        let lowest = match ends.iter().any(|site| Some(site.spec.path) == embedding) {
+        let lowest = match ends.iter().any(|site| Some(&site.spec.path) == specs.first()) {
             true => Lowest::Embedding,
             false => {
                 let lowest = layers.iter().position(|sites| !sites.is_empty());

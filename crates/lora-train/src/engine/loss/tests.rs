@@ -1,0 +1,155 @@
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+const WIDTH: usize = 6;
+const VOCABULARY: usize = 37;
+const COUNT: usize = 11;
+const FACTOR: f32 = 0.25;
+
+const RANK: usize = 2;
+
+/// An output whose norm is a multiplication by two.
+struct Tiny {
+    weight: Vec<f32>,
+    cap: Option<f32>,
+    /// `A` `[H, rank]` and `B` `[rank, vocabulary]`.
+    update: Option<(Array, Array)>,
+}
+
+impl Output for Tiny {
+    fn vocab_size(&self) -> usize {
+        VOCABULARY
+    }
+
+    fn inner(&self) -> Option<&Array> {
+        self.update.as_ref().map(|(a, _)| a)
+    }
+
+    fn features(&self, hidden: &Array, inner: Option<&Array>) -> Result<Array> {
+        let normed = hidden.multiply(Array::from_f32(2.0))?;
+        let Some(inner) = inner else { return Ok(normed) };
+        Ok(concatenate(&[&normed, &normed.matmul(inner)?], -1)?)
+    }
+
+    fn weight(&self, range: Range<usize>) -> Result<Array> {
+        let values = &self.weight[range.start * WIDTH..range.end * WIDTH];
+        let weight = Array::from_slice(values, &[range.len() as i32, WIDTH as i32]);
+        let Some((_, b)) = &self.update else { return Ok(weight) };
+        let columns = b.try_index((.., range.start as i32..range.end as i32))?;
+        Ok(concatenate(&[weight, columns.transpose()?], -1)?)
+    }
+
+    fn soft_cap(&self) -> Option<f32> {
+        self.cap
+    }
+}
+
+/// Loss and gradient of one position by the textbook, in f64.
+fn reference(output: &Tiny, hidden: &[f32], target: usize) -> (f64, Vec<f64>) {
+    let weight = |token: usize, i: usize| f64::from(output.weight[token * WIDTH + i]);
+    let raw =
+        |token| -> f64 { (0..WIDTH).map(|i| weight(token, i) * 2.0 * f64::from(hidden[i])).sum() };
+    let bend = |z: f64| output.cap.map_or(z, |cap| f64::from(cap) * (z / f64::from(cap)).tanh());
+    let slope = |z: f64| output.cap.map_or(1.0, |cap| 1.0 - (z / f64::from(cap)).tanh().powi(2));
+    let sum: f64 = (0..VOCABULARY).map(|token| bend(raw(token)).exp()).sum();
+    let mut gradient = vec![0.0; WIDTH];
+    for token in 0..VOCABULARY {
+        let share = bend(raw(token)).exp() / sum - f64::from(u8::from(token == target));
+        for (i, gradient) in gradient.iter_mut().enumerate() {
+            *gradient += f64::from(FACTOR) * 2.0 * share * slope(raw(token)) * weight(token, i);
+        }
+    }
+    (sum.ln() - bend(raw(target)), gradient)
+}
+
+#[test]
+fn agrees_with_the_textbook_however_it_is_cut() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-2.0..2.0)).collect::<Vec<f32>>();
+    let weight = draw(VOCABULARY * WIDTH);
+    let hidden = draw(COUNT * WIDTH);
+    let targets: Vec<u32> = (0..COUNT as u32).map(|i| i * 7 % VOCABULARY as u32).collect();
+    for cap in [None, Some(3.0)] {
+        let output = Tiny { weight: weight.clone(), cap, update: None };
+        for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
+            let chunks = Chunks { positions, vocabulary };
+            let states = Array::from_slice(&hidden, &[COUNT as i32, WIDTH as i32]);
+            let run = |want| cross_entropy(&output, &states, &targets, want, chunks).unwrap();
+            let graph = run(Want::Gradient(FACTOR));
+            let gradient = graph.gradient.clone().unwrap();
+            let losses = graph.evaluate().unwrap();
+            assert_eq!(losses, run(Want::Loss).evaluate().unwrap());
+            let gradient = gradient.as_slice::<f32>();
+            for (i, hidden) in hidden.chunks(WIDTH).enumerate() {
+                let (loss, slope) = reference(&output, hidden, targets[i] as usize);
+                // A few roundings in f32 of logits around 20.
+                assert!((f64::from(losses[i]) - loss).abs() < 1e-5, "{} v {loss}", losses[i]);
+                for (ours, exact) in gradient[i * WIDTH..].iter().zip(slope) {
+                    assert!((f64::from(*ours) - exact).abs() < 1e-5, "{ours} v {exact}");
+                }
+            }
+        }
+    }
+}
+
+/// The same loss with all logits at once, differentiated by MLX.
+fn unsplit(output: &Tiny, primals: &[Array], targets: &[u32]) -> (f32, Vec<Array>) {
+    let [hidden, a, b] = primals else { panic!("{}", primals.len()) };
+    let loss = |x: &[Array]| {
+        let update = Some((x[1].clone(), x[2].clone()));
+        let output = Tiny { update, weight: output.weight.clone(), cap: output.cap };
+        let features = output.features(&x[0], output.inner())?;
+        let raw = features.matmul(output.weight(0..VOCABULARY)?.transpose()?)?;
+        let logits = output.cap.map_or(Ok(raw.clone()), |cap| models::soft_cap(&raw, cap))?;
+        let targets = Array::from_slice(targets, &[targets.len() as i32, 1]);
+        let wanted = logits.take_along_axis(targets, -1)?;
+        let losses = logits.logsumexp_axis(-1, true)?.subtract(wanted)?;
+        Ok(vec![losses.sum(None)?.multiply(Array::from_f32(FACTOR))?])
+    };
+    let primals = [hidden, a, b].map(Array::clone);
+    let one = Array::from_f32(1.0);
+    let (loss, gradients) = transforms::fallible_vjp(loss, &primals, &[one]).unwrap();
+    (loss[0].item_exact::<f32>(), gradients)
+}
+
+#[test]
+fn an_update_of_the_output_has_the_gradients_of_all_logits_at_once() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+    let weight = draw(VOCABULARY * WIDTH);
+    let mut array = |rows: usize, columns: usize| {
+        Array::from_slice(&draw(rows * columns), &[rows as i32, columns as i32])
+    };
+    let primals = [array(COUNT, WIDTH), array(WIDTH, RANK), array(RANK, VOCABULARY)];
+    let [hidden, a, b] = &primals;
+    let targets: Vec<u32> = (0..COUNT as u32).map(|i| i * 7 % VOCABULARY as u32).collect();
+    for cap in [None, Some(3.0)] {
+        let update = Some((a.clone(), b.clone()));
+        let output = Tiny { weight: weight.clone(), cap, update };
+        let (loss, expected) = unsplit(&output, &primals, &targets);
+        for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
+            let chunks = Chunks { positions, vocabulary };
+            let want = Want::Gradient(FACTOR);
+            let mut graph = cross_entropy(&output, hidden, &targets, want, chunks).unwrap();
+            let [of_a, of_b] = graph.update.take().unwrap();
+            let found = [graph.gradient.take().unwrap(), of_a, of_b];
+            let losses = graph.evaluate().unwrap();
+            assert!((losses.iter().sum::<f32>() * FACTOR - loss).abs() < 1e-5 * loss);
+            for (found, expected) in found.iter().zip(&expected) {
+                // A few roundings in f32 of gradients around 1.
+                assert!(found.all_close(expected, 1e-5, 1e-5, None).unwrap(), "{found}");
+                assert!(expected.abs().unwrap().max(None).unwrap().item_exact::<f32>() > 0.1);
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_bound_the_logits() {
+    for vocabulary in [1, 49_152, 262_144, 100_000_000] {
+        let Chunks { positions, vocabulary: tokens } = Chunks::of(vocabulary);
+        assert!(positions * tokens <= LOGITS_AT_ONCE && tokens >= 1, "{vocabulary}");
+    }
+}
