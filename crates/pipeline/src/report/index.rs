@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use jiff::civil::Date;
-use minijinja::{AutoEscape, Environment};
 use serde::{Deserialize, Serialize};
 
+use super::html::{Template, render};
 use super::line::{Series, Style};
+use super::openmetrics;
 use super::page::Figure;
-use super::{openmetrics, words};
 use crate::error::Result;
 use crate::home::Home;
 use crate::nights::{self, NightId};
@@ -20,7 +20,7 @@ pub(crate) fn write_index(home: &Home) -> Result<()> {
     let nights = nights::list(home)?;
     let nights = nights.iter().map(|night| Line::of(night, home)).collect::<Result<Vec<_>>>()?;
     durable::write(home.path().join("metrics.txt"), openmetrics::text(&nights))?;
-    durable::write(home.index(), Index::new(home, nights)?.html()?)?;
+    durable::write(home.index(), render(Template::Index, &Index::new(home, nights)?)?)?;
     Ok(())
 }
 
@@ -202,16 +202,6 @@ impl Index {
             charts,
             preflight: preflight(&home.path().join("preflight.json")),
         })
-    }
-
-    fn html(&self) -> Result<String> {
-        let mut env = Environment::new();
-        env.set_auto_escape_callback(|_| AutoEscape::Html);
-        env.add_template("index", include_str!("index.html"))?;
-        env.add_filter("duration", words::duration);
-        let css = include_str!("page.css");
-        let page = minijinja::Value::from(minijinja::value::Serde(self));
-        Ok(env.get_template("index")?.render(minijinja::context! { page, css })?)
     }
 }
 

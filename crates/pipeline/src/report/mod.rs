@@ -2,6 +2,7 @@
 
 mod compose;
 mod dumbbell;
+mod html;
 mod index;
 mod line;
 mod openmetrics;

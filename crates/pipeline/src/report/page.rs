@@ -1,8 +1,8 @@
 //! What stands on the page, and how it becomes HTML.
 
-use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
+use super::html::{Template, render};
 use super::samples::Sample;
 use super::{dumbbell, line};
 use crate::error::Result;
@@ -98,12 +98,7 @@ pub(super) struct Step {
 impl Page {
     /// The page as one self-contained HTML file.
     pub fn html(&self) -> Result<String> {
-        let mut env = Environment::new();
-        env.set_auto_escape_callback(|_| AutoEscape::Html);
-        env.add_template("page", include_str!("page.html"))?;
-        let css = include_str!("page.css");
-        let page = minijinja::Value::from(minijinja::value::Serde(self));
-        Ok(env.get_template("page")?.render(minijinja::context! { page, css })?)
+        render(Template::Night, self)
     }
 }
 
