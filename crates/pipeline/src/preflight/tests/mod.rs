@@ -1,0 +1,121 @@
+//! One test per check: on a night where all is well it passes, and with its cause planted it fails,
+//! by name. Causes are planted in the files of the night where a file can be the cause, and in what
+//! a stage made of them where only a fault of ours could be.
+
+mod large;
+mod seed;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+mod tonight;
+
+use std::fs;
+
+use support::Tiny;
+
+use super::finding::{Finding, Status};
+use super::scene::{Scene, Tried};
+use super::{CHECKS, Preflight, PreflightReport};
+use crate::config::{Choice, NightFile};
+
+/// A tiny night among the household's own names.
+fn sanctum() -> Tiny {
+    let tiny = Tiny::new();
+    let models = "
+model: gemma4
+models:
+  tiny: { model: model, data: { raw: raw.jsonl }, train: lora.yaml }
+  gemma4:
+    model: models/gemma-4-31B-it-4bit
+    data: { raw: data/splits-gemma4 }
+    train: configs/lora-gemma4-31b.yaml
+  qwen:
+    model: models/Qwen3.5-27B-Claude-Opus-Distilled-v2-4bit
+    data: { raw: data/splits-carmack }
+    train: configs/lora-carmack-overnight.yaml
+";
+    tiny.edit("night.yaml", "\nmodel: model\ndata: { raw: raw.jsonl }\n", models);
+    tiny.edit("night.yaml", "train: lora.yaml\nexam", "exam");
+    tiny
+}
+
+fn choice() -> Choice {
+    Choice::Named { name: "tiny".into(), by: Choice::VARIABLE }
+}
+
+fn preflight(tiny: &Tiny) -> PreflightReport {
+    let file = NightFile::load(tiny.path("night.yaml")).unwrap();
+    Preflight::new(file, choice()).run(&mut |_| ()).unwrap()
+}
+
+/// What a check says about a scene that `plant` has spoiled.
+fn spoiled(name: &str, plant: impl FnOnce(&mut Scene<'_>)) -> Finding {
+    let tiny = sanctum();
+    let file = NightFile::load(tiny.path("night.yaml")).unwrap();
+    let choice = choice();
+    let timers = Tried::Done(None);
+    let mut scene = Scene::rehearse(&file, &choice, None, timers, &mut |_| ()).unwrap();
+    let check = CHECKS.iter().find(|check| check.name == name).unwrap();
+    let sound = (check.look)(&scene);
+    assert!(
+        matches!(sound.status, Status::Passed | Status::Warning | Status::Skipped),
+        "{sound:?}"
+    );
+    plant(&mut scene);
+    (check.look)(&scene)
+}
+
+/// Plants a cause in the night's files; the check must fail and name it.
+fn plant(name: &str, cause: impl FnOnce(&Tiny), words: &[&str]) {
+    let tiny = sanctum();
+    cause(&tiny);
+    let report = preflight(&tiny);
+    let check = report.checks.iter().find(|check| check.check == name).unwrap();
+    assert_eq!(check.status, Status::Failed, "{name}: {check:#?}");
+    for word in words {
+        assert!(check.detail.contains(word), "{name}: no {word:?} in {}", check.detail);
+    }
+    assert!(!report.ok && report.line.contains("failed"), "{}", report.line);
+}
+
+fn fails(finding: &Finding, words: &[&str]) {
+    assert_eq!(finding.status, Status::Failed, "{finding:?}");
+    for word in words {
+        assert!(finding.detail.contains(word), "no {word:?} in {}", finding.detail);
+    }
+}
+
+#[test]
+fn a_sound_night_passes_all_of_the_seeds_21_checks() {
+    let tiny = sanctum();
+    let report = preflight(&tiny);
+    assert_eq!((report.seed_passed, report.seed_checks), (21, 21), "{report:#?}");
+    assert!(report.ok, "{report:#?}");
+    // Nothing of the rehearsal is left, and nothing of the home was decided.
+    let mut left: Vec<_> = fs::read_dir(tiny.path("home"))
+        .unwrap()
+        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["adapters", "night.lock", "nights", "preflight.json"]);
+}
+
+#[test]
+fn the_seeds_suites_have_its_numbers_of_checks() {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for check in CHECKS.iter().filter(|check| check.suite.is_of_the_seed()) {
+        match counts.last_mut() {
+            Some((suite, count)) if *suite == check.suite.to_string() => *count += 1,
+            _ => counts.push((check.suite.to_string(), 1)),
+        }
+    }
+    let seed = [
+        ("Data Conversion", 3),
+        ("Enrichment", 3),
+        ("Training Config", 3),
+        ("Model Availability", 4),
+        ("Training Runs", 2),
+        ("Pipeline Config", 4),
+        ("Benchmark", 2),
+    ];
+    assert_eq!(counts, seed.map(|(suite, count)| (suite.to_owned(), count)));
+}

@@ -1,0 +1,155 @@
+//! The checks of this machine and of what tonight may meet.
+
+use std::fs;
+
+use super::super::finding::Status;
+use super::super::machine::{Timers, judge_clock};
+use super::super::scene::Tried;
+use super::{fails, plant, preflight, sanctum, spoiled};
+use crate::home::Home;
+use crate::journal::Entry;
+use crate::lock::Lock;
+use crate::registry::{Mandate, Registry};
+use crate::schedule::{LABEL, Loaded};
+use crate::stage::StageName;
+
+#[test]
+fn disk() {
+    plant(
+        "disk",
+        |tiny| tiny.edit("night.yaml", "gate:", "budgets: { disk: 1000000TB }\ngate:"),
+        &["free", "needed"],
+    );
+}
+
+#[test]
+fn memory() {
+    plant(
+        "memory",
+        |tiny| tiny.edit("night.yaml", "gate:", "budgets: { memory: 1000000TB }\ngate:"),
+        &["budgets.memory"],
+    );
+}
+
+#[test]
+fn lock() {
+    let tiny = sanctum();
+    let home = Home::open(tiny.path("home")).unwrap();
+    let _lock = Lock::acquire(&home.lock_file()).unwrap();
+    let report = preflight(&tiny);
+    let check = report.checks.iter().find(|check| check.check == "lock").unwrap();
+    assert_eq!(check.status, Status::Failed);
+    assert!(check.detail.contains(&std::process::id().to_string()), "{}", check.detail);
+}
+
+#[test]
+fn clock() {
+    let now = |text: &str| text.parse::<jiff::Zoned>().unwrap();
+    let evening = now("2026-04-08T22:00:00-04:00[America/Montreal]");
+    fails(&judge_clock(&evening, Some("2026-04-10".parse().unwrap())), &["2026-04-10"]);
+    assert_eq!(judge_clock(&evening, Some("2026-04-08".parse().unwrap())).status, Status::Passed);
+    for (evening, word) in [
+        ("2026-10-31T22:00:00-04:00[America/Montreal]", "twice"),
+        ("2026-03-28T22:00:00+00:00[Europe/London]", "skipped"),
+    ] {
+        let finding = judge_clock(&now(evening), None);
+        assert!(finding.detail.contains(word), "{evening}: {finding:?}");
+    }
+}
+
+#[test]
+fn schedule() {
+    let job = |suffix: &str, loaded| Loaded {
+        label: format!("{LABEL}{suffix}"),
+        loaded,
+        says: if loaded { "next Mon 01:00".into() } else { "inactive".into() },
+    };
+    let timers = |loaded, stale| Tried::Done(Some(Timers { loaded, stale }));
+    let finding = spoiled("schedule", |scene| {
+        scene.timers = timers(vec![job("", true), job(".failsafe", false)], vec![]);
+    });
+    fails(&finding, &["failsafe", "inactive"]);
+    let finding = spoiled("schedule", |scene| {
+        scene.timers = timers(vec![job("", true)], vec![format!("{LABEL}.plist")]);
+    });
+    fails(&finding, &["plist is not what was installed"]);
+    let finding = spoiled("schedule", |scene| scene.timers = timers(vec![job("", false)], vec![]));
+    assert_eq!(finding.status, Status::Warning, "starting by hand is a choice");
+}
+
+#[test]
+fn config_lints() {
+    plant(
+        "config lints",
+        |tiny| tiny.edit("lora.yaml", "iters: 12", "iters: 2"),
+        &["rows are seen"],
+    );
+}
+
+#[test]
+fn adapter_keys() {
+    plant(
+        "adapter keys",
+        |tiny| {
+            let trained = tiny.path("other");
+            fs::create_dir(&trained).unwrap();
+            let config = serde_json::json!({
+                "fine_tune_type": "lora", "num_layers": 1,
+                "lora_parameters": { "rank": 1, "scale": 1.0 },
+            });
+            fs::write(trained.join("adapter_config.json"), config.to_string()).unwrap();
+            let shape = vec![1];
+            let view =
+                safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &[0; 4]);
+            let tensors = [("model.layers.7.mlp.experts.lora_a", view.unwrap())];
+            let bytes = safetensors::serialize(tensors, None).unwrap();
+            fs::write(trained.join("adapters.safetensors"), bytes).unwrap();
+            let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+            let adapter = registry.nominate(&trained).unwrap();
+            registry.promote(adapter, Mandate::Hand, "of another model").unwrap();
+        },
+        &["champion", "model.layers.7.mlp.experts.lora_a"],
+    );
+}
+
+#[test]
+fn suite_check() {
+    plant("suite check", |tiny| tiny.edit("suite.json", "\"held_out\"", "\"gold\""), &["held-out"]);
+}
+
+#[test]
+fn contamination() {
+    let finding = spoiled("contamination", |scene| {
+        let Tried::Done(enriched) = &mut scene.enriched else { panic!() };
+        enriched.splits.contaminated = vec!["domain-0".into()];
+    });
+    fails(&finding, &["domain-0"]);
+}
+
+#[test]
+fn dress_rehearsal() {
+    plant(
+        "dress rehearsal",
+        |tiny| tiny.edit("suite.json", "\"held_out\"", "\"gold\""),
+        &["held-out"],
+    );
+}
+
+#[test]
+fn previous_night() {
+    let tiny = sanctum();
+    let home = Home::open(tiny.path("home")).unwrap();
+    let night = crate::nights::NightId::new(1, &jiff::Zoned::now());
+    fs::create_dir(night.dir(&home)).unwrap();
+    let mut journal = night.journal(&home).unwrap();
+    let failed =
+        Entry::StageFailed { stage: StageName::Train, message: "the loss is NaN".to_owned() };
+    journal.append(failed).unwrap();
+    let report = preflight(&tiny);
+    let check = report.checks.iter().find(|check| check.check == "previous night").unwrap();
+    assert_eq!(check.status, Status::Warning);
+    assert!(check.detail.contains("the loss is NaN"), "{}", check.detail);
+    fs::write(night.dir(&home).join("journal.jsonl"), "not json\n").unwrap();
+    let report = preflight(&tiny);
+    assert!(!report.ok && report.line.contains("previous night"), "{}", report.line);
+}
