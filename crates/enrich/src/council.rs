@@ -19,10 +19,6 @@ pub struct Agent {
     pub role: String,
     /// What it does, as a clause in the first person.
     pub work: String,
-    /// How it speaks.
-    pub tone: String,
-    /// Whether its matters may never leave the house.
-    pub local_only: bool,
     /// What it offers when it has to say no.
     pub offers: Vec<String>,
 }

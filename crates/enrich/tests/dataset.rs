@@ -225,7 +225,7 @@ fn the_smallest_council_still_gives_rows() {
         Some(path)
     };
     let mut config = config(&folder, &household(20), Recipe::Balanced);
-    let agent = "{id: solo, name: Solo, role: all, work: I do it, tone: dry, local_only: false, offers: [Else?]}";
+    let agent = "{id: solo, name: Solo, role: all, work: I do it, offers: [Else?]}";
     config.council = enrich::CouncilFiles {
         agents: file("agents.yaml", &format!("- {agent}")),
         techniques: file("techniques.yaml", "- {id: ask, frames: [\"{Request}.\"]}"),

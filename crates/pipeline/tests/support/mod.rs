@@ -114,8 +114,8 @@ split: { valid: 0.1, test: 0.0 }
 ";
 
 const AGENTS: &str = "
-- { id: yoda, name: Yoda, role: coordination, work: I decide, tone: calm, local_only: false, offers: [So?] }
-- { id: windu, name: Windu, role: security, work: I guard, tone: firm, local_only: false, offers: [So?] }
+- { id: yoda, name: Yoda, role: coordination, work: I decide, offers: [So?] }
+- { id: windu, name: Windu, role: security, work: I guard, offers: [So?] }
 ";
 
 fn rows() -> String {
