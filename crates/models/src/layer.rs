@@ -237,7 +237,7 @@ impl Layer {
         }
     }
 
-    /// Numbers for each token that its backward pass needs beside inputs and outputs of the linear
+    /// Numbers for each token that its backward pass needs beside the outputs of the linear
     /// layers, in rows of this length: scores of attention, or what the gated delta rule leaves.
     pub fn values_between(&self, length: usize) -> usize {
         let delta = match &self.config.family {

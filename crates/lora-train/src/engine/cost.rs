@@ -12,7 +12,7 @@ use crate::dataset::Dataset;
 const F32: u64 = size_of::<f32>() as u64;
 /// While a layer is differentiated, what its forward pass left and the gradients of that exist at
 /// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
-const BACKWARD: f64 = 2.6;
+const BACKWARD: f64 = 2.8;
 
 /// How much of the data a micro-batch may have to hold.
 #[derive(Clone, Copy, Debug)]
