@@ -1,5 +1,5 @@
-//! One update of a rank-8 adapter on every linear layer of SmolLM2-135M: tokens per second, and the
-//! most memory MLX holds meanwhile.
+//! One update of a rank-8 adapter on every linear layer of SmolLM2-135M, and of a model of each
+//! family: tokens per second, and the most memory MLX holds meanwhile.
 //!
 //! Criterion's "elements" are tokens that went through the model: `elem/s` reads as tokens/s. The
 //! second group measures bytes in place of time. The model is fetched on the first run.
@@ -14,7 +14,8 @@ use std::path::Path;
 use criterion::measurement::Measurement;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lora_train::{Data, Dataset, Example, NumLayers, Start, TrainConfig, Trainer};
-use models::Model;
+use models::{Model, Storage, WeightResidency};
+use nightshift_benches::{Family, random_model, run};
 use peak_memory::{PeakMemory, by_memory};
 
 const ROWS: u32 = 16;
@@ -78,6 +79,26 @@ fn memory(criterion: &mut Criterion<PeakMemory>) {
     group.finish();
 }
 
-criterion_group!(time, speed);
+/// Four rows of 256 tokens.
+fn families(criterion: &mut Criterion) {
+    const ROWS: usize = 4;
+    const LENGTH: usize = 256;
+    let mut group = criterion.benchmark_group("training update by family");
+    group.sample_size(10).throughput(Throughput::Elements((ROWS * LENGTH) as u64));
+    for family in Family::ALL {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dense = WeightResidency::Dequantized;
+        let model = random_model(folder.path(), &family.shape(), Storage::Bf16, dense);
+        let model = model.expect("a model");
+        let (config, data) = run(&model, folder.path(), ROWS, LENGTH).expect("a run");
+        let mut trainer = Trainer::new(model, config, data, Start::Afresh).expect("a run");
+        group.bench_function(family.name(), |bencher| {
+            bencher.iter(|| trainer.update().expect("an update"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(time, speed, families);
 criterion_group!(name = space; config = by_memory(); targets = memory);
 criterion_main!(time, space);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use mlx_rs::{Array, transforms};
 
 use crate::adapter::LayerAdapter;
-use crate::attention::{Attend, Core, TILE};
+use crate::attention::{Attend, Core, scores_at_once, scores_kept};
 use crate::checkpoint::{Checkpoint, Tensors};
 use crate::config::{Config, Family};
 use crate::linear::{LinearSpec, WeightResidency};
@@ -240,18 +240,27 @@ impl Layer {
     /// Numbers for each token that its backward pass needs beside the outputs of the linear
     /// layers, in rows of this length: scores of attention, or what the gated delta rule leaves.
     pub fn values_between(&self, length: usize) -> usize {
-        let delta = match &self.config.family {
-            Family::Qwen35(shape) => shape.values_between(self.index),
-            Family::Llama | Family::Gemma4(_) => None,
-        };
-        delta.unwrap_or_else(|| self.config.num_heads * self.keys_seen(length))
+        self.delta_values().unwrap_or_else(|| {
+            scores_kept(self.config.num_heads, length, self.config.window_of(self.index))
+        })
     }
 
-    /// Keys that the scores of one query are computed with, on average over a row of this length.
-    fn keys_seen(&self, length: usize) -> usize {
-        // By tiles, or by blocks of which each sees two.
-        let all = length.min(length.div_ceil(2) + TILE as usize / 2);
-        self.config.window_of(self.index).map_or(all, |window| all.min(2 * window))
+    /// Numbers that exist while a row of this length is computed, whatever the number of rows: the
+    /// scores of a tile of a long row.
+    pub fn values_at_once(&self, length: usize) -> usize {
+        match self.delta_values() {
+            Some(_) => 0,
+            None => {
+                scores_at_once(self.config.num_heads, length, self.config.window_of(self.index))
+            }
+        }
+    }
+
+    fn delta_values(&self) -> Option<usize> {
+        match &self.config.family {
+            Family::Qwen35(shape) => shape.values_between(self.index),
+            Family::Llama | Family::Gemma4(_) => None,
+        }
     }
 
     /// Bytes that its weights take in memory, held like this.

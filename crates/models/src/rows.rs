@@ -59,7 +59,7 @@ impl Rows {
 
     /// Where an array of all rows is cut to get the single rows.
     pub(crate) fn cuts(&self) -> Vec<i32> {
-        self.starts().skip(1).map(|start| start as i32).collect()
+        ends(self.lengths.iter().copied())
     }
 
     /// Runs of successive rows of at most `short` tokens which, filled up to their longest, grow
@@ -85,4 +85,16 @@ impl Rows {
     pub(crate) fn positions(&self) -> Vec<usize> {
         self.lengths.iter().flat_map(|&length| 0..length).collect()
     }
+}
+
+/// Where pieces of these lengths end, but for the last.
+pub(crate) fn ends(lengths: impl Iterator<Item = usize>) -> Vec<i32> {
+    let mut ends: Vec<i32> = lengths
+        .scan(0, |end, length| {
+            *end += length as i32;
+            Some(*end)
+        })
+        .collect();
+    ends.pop();
+    ends
 }

@@ -14,6 +14,9 @@ const F32: u64 = size_of::<f32>() as u64;
 /// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
 const BACKWARD: f64 = 2.8;
 
+/// Scores, their softmax and the gradients of both.
+const TILES: u64 = 4;
+
 /// How much of the data a micro-batch may have to hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
@@ -120,7 +123,10 @@ impl Costs<'_> {
                 true => layer.weight_bytes(WeightResidency::Dequantized),
                 false => 0,
             };
-            unpacked(self.model, layer, residency) + merged + (left as f64 * BACKWARD) as u64
+            let tile = layer.values_at_once(self.load.longest.min(tokens)) as u64;
+            let tile = TILES * tile * value_bytes(self.model);
+            let backward = (left as f64 * BACKWARD) as u64 + tile;
+            unpacked(self.model, layer, residency) + merged + backward
         });
         layer.max().unwrap_or_default().max(self.head(plan, tokens))
     }
