@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+mod dequantize;
 mod exp;
 mod norm;
 mod rotate;
@@ -8,6 +9,7 @@ mod rows;
 mod softmax;
 
 pub use activation::{Activation, activate, activate_backward, gate, gate_backward, soft_cap};
+pub use dequantize::{Quantized, dequantize};
 pub use exp::exp;
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotate::{Pairs, Rotation, rotate};

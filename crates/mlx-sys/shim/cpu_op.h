@@ -12,11 +12,11 @@ extern "C" {
 #endif
 
 /**
- * Fills `outputs` from `inputs`, all dense and in f32; the sizes are in values. Called on a thread of MLX's, any number
- * of times at once. Must not throw.
+ * Fills `outputs`, all in f32, from `inputs`, of the types they have; all dense, the sizes in values. Called on a thread
+ * of MLX's, any number of times at once. Must not throw.
  */
 typedef void (*mlx_cpu_kernel)(
-    const float* const* inputs,
+    const void* const* inputs,
     const size_t* input_sizes,
     size_t input_count,
     float* const* outputs,

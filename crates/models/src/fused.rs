@@ -6,12 +6,12 @@
 //! its gradient is, so that nothing but its inputs, or its outputs, waits for the backward pass. On a
 //! GPU, MLX's own operations are the right ones.
 
-use kernels::{Exponentials, Scores};
+use kernels::{Exponentials, Quantized, Scores};
 use mlx_rs::error::Exception;
 use mlx_rs::ops::{self, broadcast_to, softmax_axis, tanh};
 use mlx_rs::{Array, Dtype, fast, stop_gradient};
 
-use crate::beyond::{self, Differentiable, cpu_op};
+use crate::beyond::{self, Differentiable, cpu_op, cpu_op_of_words};
 use crate::linear::Kernels;
 use crate::{Error, Result};
 
@@ -123,6 +123,33 @@ pub(crate) fn softmax(scores: &Array, scale: f32, mask: Option<&Array>) -> Resul
         mask => mask.cloned(),
     };
     applied(Softmax { scale, mask }, &[scores])
+}
+
+/// The plain matrix of one in affine quantization, in the type of its scales.
+pub(crate) fn dequantize(
+    packed: &Array,
+    scales: &Array,
+    biases: &Array,
+    group_size: i32,
+    bits: i32,
+) -> Result<Array> {
+    if !on_cpu(scales)? {
+        return Ok(ops::dequantize(packed, scales, biases, group_size, bits)?);
+    }
+    let mut shape = packed.shape().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = *last * 32 / bits;
+    }
+    let (group_size, bits) = (group_size as usize, bits as usize);
+    let [matrix] = cpu_op_of_words(
+        [packed],
+        [scales, biases],
+        [&shape],
+        move |[packed], [scales, biases], [values]| {
+            kernels::dequantize(Quantized { packed, scales, biases, group_size, bits }, values);
+        },
+    )?;
+    Ok(matrix)
 }
 
 /// Whether these numbers are the `kernels` crate's to compute with.

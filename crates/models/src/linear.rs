@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::floats::FloatFormat;
+use crate::fused;
 use crate::lora::Lora;
 use crate::{Error, Result};
 
@@ -168,7 +169,7 @@ impl Weight {
             Self::Dense(array) => array.as_dtype(dtype)?,
             Self::Quantized { packed, scales, biases, group_size, bits } => {
                 let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
-                ops::dequantize(packed, scales, &biases, *group_size, *bits)?
+                fused::dequantize(packed, &scales, &biases, *group_size, *bits)?
             }
             Self::Floats { packed, scales, format } => format.dense(packed, scales, dtype)?,
             Self::OnDisk { checkpoint, name } => {

@@ -1,17 +1,15 @@
 //! Operations of MLX's graph that are functions of ours.
 
+use std::array::from_fn;
 use std::ffi::c_void;
 
-use mlx_rs::{Array, Stream};
+use mlx_rs::error::Exception;
+use mlx_rs::{Array, Dtype, Stream};
 
 use super::{Vector, failed};
 use crate::Result;
 
-/// The arrays of these `shapes` that `kernel` makes of `inputs` when MLX evaluates them: all in f32,
-/// passed as they lie in memory, row by row. Not differentiable by itself.
-///
-/// The kernel writes all of its outputs before it reads any of them, and does not panic: there is
-/// nobody to catch it, and the process would end.
+/// [`cpu_op_of_words`] without any.
 pub(crate) fn cpu_op<const I: usize, const O: usize, F>(
     inputs: [&Array; I],
     shapes: [&[i32]; O],
@@ -20,7 +18,28 @@ pub(crate) fn cpu_op<const I: usize, const O: usize, F>(
 where
     F: Fn([&[f32]; I], [&mut [f32]; O]) + Send + Sync + 'static,
 {
-    let inputs = inputs.map(Array::clone);
+    cpu_op_of_words([], inputs, shapes, move |[], inputs, outputs| kernel(inputs, outputs))
+}
+
+/// The arrays of these `shapes`, in f32, that `kernel` makes of `words`, in u32, and `inputs`, in f32,
+/// when MLX evaluates them: passed as they lie in memory, row by row. Not differentiable by itself.
+///
+/// The kernel writes all of its outputs before it reads any of them, and does not panic: there is
+/// nobody to catch it, and the process would end.
+pub(crate) fn cpu_op_of_words<const W: usize, const I: usize, const O: usize, F>(
+    words: [&Array; W],
+    inputs: [&Array; I],
+    shapes: [&[i32]; O],
+    kernel: F,
+) -> Result<[Array; O]>
+where
+    F: Fn([&[u32]; W], [&[f32]; I], [&mut [f32]; O]) + Send + Sync + 'static,
+{
+    let of = |dtype| move |array: &&Array| array.dtype() == dtype;
+    if !(words.iter().all(of(Dtype::Uint32)) && inputs.iter().all(of(Dtype::Float32))) {
+        return Err(Exception::custom("an operation of ours on another type of numbers").into());
+    }
+    let inputs: Vec<Array> = words.into_iter().chain(inputs).cloned().collect();
     let inputs = Vector::of(&inputs);
     let dims = shapes.map(<[i32]>::len);
     let shapes = shapes.concat();
@@ -35,7 +54,7 @@ where
             shapes.as_ptr(),
             dims.as_ptr(),
             O,
-            Some(run::<I, O, F>),
+            Some(run::<W, I, O, F>),
             payload,
             Some(release::<F>),
             stream.as_ref().as_ptr(),
@@ -44,8 +63,8 @@ where
     outputs.try_into().map_err(|_| failed("an operation of ours"))
 }
 
-unsafe extern "C" fn run<const I: usize, const O: usize, F>(
-    inputs: *const *const f32,
+unsafe extern "C" fn run<const W: usize, const I: usize, const O: usize, F>(
+    inputs: *const *const c_void,
     input_sizes: *const usize,
     input_count: usize,
     outputs: *const *mut f32,
@@ -53,22 +72,31 @@ unsafe extern "C" fn run<const I: usize, const O: usize, F>(
     output_count: usize,
     payload: *const c_void,
 ) where
-    F: Fn([&[f32]; I], [&mut [f32]; O]),
+    F: Fn([&[u32]; W], [&[f32]; I], [&mut [f32]; O]),
 {
-    debug_assert_eq!((input_count, output_count), (I, O));
-    // SAFETY: MLX passes as many arrays as the operation was made with, each valid and, the outputs,
-    // nobody else's. An output's memory is fresh, but any bits are a number; an empty array may have
+    debug_assert_eq!((input_count, output_count), (W + I, O));
+    // SAFETY: MLX passes as many arrays as the operation was made with, of the same types, each valid
+    // and, the outputs, nobody else's. An output's memory is fresh, but any bits are a number; an empty array may have
     // none at all. The payload is what the operation was made with.
     unsafe {
-        let input = |i: usize| match *input_sizes.add(i) {
-            0 => &[],
-            size => std::slice::from_raw_parts(*inputs.add(i), size),
-        };
+        let words = |i: usize| slice(*inputs.add(i), *input_sizes.add(i));
+        let input = |i: usize| slice(*inputs.add(W + i), *input_sizes.add(W + i));
         let output = |i: usize| match *output_sizes.add(i) {
             0 => &mut [],
             size => std::slice::from_raw_parts_mut(*outputs.add(i), size),
         };
-        (*payload.cast::<F>())(std::array::from_fn(input), std::array::from_fn(output));
+        let kernel = &*payload.cast::<F>();
+        kernel(from_fn(words), from_fn(input), from_fn(output));
+    }
+}
+
+/// # Safety
+/// So many values of this type must be there, unless there are none, and stay there.
+unsafe fn slice<'a, T>(values: *const c_void, size: usize) -> &'a [T] {
+    match size {
+        0 => &[],
+        // SAFETY: as promised by the caller.
+        size => unsafe { std::slice::from_raw_parts(values.cast(), size) },
     }
 }
 

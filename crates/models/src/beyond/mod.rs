@@ -4,7 +4,7 @@
 
 mod cpu_op;
 
-pub(crate) use cpu_op::cpu_op;
+pub(crate) use cpu_op::{cpu_op, cpu_op_of_words};
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
