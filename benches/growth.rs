@@ -70,7 +70,7 @@ fn main() -> Result<()> {
 /// Microseconds for each token of a row: one layer forward and backward, the best of some runs.
 fn both_ways(model: &Model, layer: usize, length: usize) -> Result<f64> {
     let tokens: Vec<u32> = (0..length as u32).map(|i| i * 7 % 256).collect();
-    let (flow, batch) = model.embed(&tokens, &Rows::new([length])?)?;
+    let (flow, batch) = model.embed(&tokens, &Rows::new([length])?, &LayerAdapter::default())?;
     let layer: &Layer = &model.layers()[layer];
     let inputs = flow.into_arrays();
     let forward = |arrays: &[Array]| {

@@ -34,7 +34,8 @@ fn model(family: Family, folder: &Path, change: serde_json::Value) -> Model {
 fn apply(model: &Model, layer: usize, length: usize) {
     let tokens: Vec<u32> = (0..length as u32).map(|i| i * 7 % 256).collect();
     let rows = Rows::new([length]).expect("a row");
-    let (flow, batch) = model.embed(&tokens, &rows).expect("hidden states");
+    let (flow, batch) =
+        model.embed(&tokens, &rows, &LayerAdapter::default()).expect("hidden states");
     let flow = model.layers()[layer].forward(&flow, &batch, &LayerAdapter::default());
     eval([&flow.expect("hidden states").hidden]).expect("hidden states");
 }
