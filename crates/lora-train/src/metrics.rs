@@ -20,6 +20,16 @@ pub enum Record {
     Update(Update),
 }
 
+impl Record {
+    /// The update, if it is one.
+    pub fn as_update(&self) -> Option<&Update> {
+        match self {
+            Self::Update(update) => Some(update),
+            Self::Event(_) => None,
+        }
+    }
+}
+
 /// One optimizer update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {

@@ -1,4 +1,4 @@
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result, io_error};
+use crate::files::read_if_there;
 use crate::stage::StageName;
 
 /// The journal's format; a journal of another version is refused rather than guessed at.
@@ -73,11 +74,7 @@ impl Journal {
     /// in the middle of a write leaves, is cut off; any other damage is an error.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(io_error(&path, "read")(e)),
-        };
+        let bytes = read_if_there(&path)?.unwrap_or_default();
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         let (lines, torn) = bytes.split_at(whole);
         if !torn.is_empty() {
@@ -202,6 +199,8 @@ fn cut(path: &Path, length: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn key(text: &str) -> Digest {

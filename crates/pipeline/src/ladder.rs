@@ -2,7 +2,6 @@
 //! too high.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use lora_train::{Bytes, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, io_error};
+use crate::files::read_if_there;
 use crate::home::Home;
 use crate::journal::{Entry, Journal};
 use crate::report::words;
@@ -43,17 +43,14 @@ impl Ladder {
     /// The ladder of a home.
     pub fn open(home: &Home) -> Result<Self> {
         let path = home.path().join("memory.json");
-        let rung = match fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|e| Error::Record {
-                path: path.clone(),
-                line: None,
-                expected: "a memory limit (remove the file to try the fastest plan again)",
-                found: e.to_string(),
-            })?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(io_error(&path, "read")(e)),
+        let refuse = |e: serde_json::Error| Error::Record {
+            path: path.clone(),
+            line: None,
+            expected: "a memory limit (remove the file to try the fastest plan again)",
+            found: e.to_string(),
         };
-        Ok(Self { path, rung })
+        let rung = read_if_there(&path)?.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+        Ok(Self { rung: rung.map_err(refuse)?, path })
     }
 
     /// The recipe, within the limit. How much memory a plan takes changes its speed, and nothing
@@ -93,10 +90,8 @@ impl Ladder {
         );
         let (Some(all), true) = (metrics::machine_memory(), died) else { return Ok(()) };
         let records = read_records(&dir.join("metrics.jsonl")).unwrap_or_default();
-        let used = records.iter().rev().find_map(|record| match record {
-            Record::Update(update) => Some(update.rss_bytes.max(update.peak_memory_bytes)),
-            Record::Event(_) => None,
-        });
+        let last = records.iter().rev().find_map(Record::as_update);
+        let used = last.map(|update| update.rss_bytes.max(update.peak_memory_bytes));
         match used {
             Some(used) if used >= all / FATAL.1 * FATAL.0 => {
                 let because = format!(

@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+mod files;
 mod guards;
 mod home;
 mod inputs;

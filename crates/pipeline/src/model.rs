@@ -1,11 +1,11 @@
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use serde::Serialize;
 
 use crate::config::ModelSource;
-use crate::error::{Result, io_error};
+use crate::error::Result;
+use crate::files;
 
 /// The base model of a night, known by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,15 +50,5 @@ fn path_of(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<P
 
 /// Digest of the `sha256sum` listing of a folder's files, sub-folders left out.
 fn folder_digest(dir: &Path) -> Result<Digest> {
-    let items = fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let mut paths: Vec<_> =
-        items.map_err(io_error(dir, "list"))?.iter().map(|i| i.path()).collect();
-    paths.retain(|path| path.is_file());
-    paths.sort();
-    let mut listing = String::new();
-    for path in &paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        listing += &format!("{}  {name}\n", durable::sha256_file(path)?);
-    }
-    Ok(durable::digest(listing))
+    files::listing_digest(files::list(dir)?.into_iter().filter(|path| path.is_file()))
 }

@@ -1,11 +1,11 @@
 //! The nights of a home, by number and day.
 
-use std::fs;
 use std::path::PathBuf;
 
 use jiff::Zoned;
 
-use crate::error::{Result, io_error};
+use crate::error::Result;
+use crate::files;
 use crate::home::Home;
 use crate::journal::{Entry, Journal};
 
@@ -42,13 +42,12 @@ impl NightId {
 
 /// All nights, first to last. Numbers, not dates, decide: clocks can go back.
 pub(crate) fn list(home: &Home) -> Result<Vec<NightId>> {
-    let dir = home.nights();
-    let mut nights = Vec::new();
-    for item in fs::read_dir(&dir).map_err(io_error(&dir, "list"))? {
-        let id = item.map_err(io_error(&dir, "list"))?.file_name().to_string_lossy().into_owned();
-        let number = id.split_once('-').and_then(|(number, _)| number.parse().ok());
-        nights.extend(number.map(|number| NightId { number, id }));
-    }
+    let of = |path: PathBuf| {
+        let id = path.file_name()?.to_string_lossy().into_owned();
+        let number = id.split_once('-')?.0.parse().ok()?;
+        Some(NightId { number, id })
+    };
+    let mut nights: Vec<_> = files::list(&home.nights())?.into_iter().filter_map(of).collect();
     nights.sort_by_key(|night| night.number);
     Ok(nights)
 }
@@ -81,6 +80,8 @@ pub(crate) fn stopped_by(journal: &Journal) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Place {

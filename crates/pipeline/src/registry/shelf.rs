@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use durable::Digest;
 
 use crate::error::{Error, Result, io_error};
+use crate::files::{list, listing_digest};
 use crate::home::private_dir;
 
 /// The files of an adapter, in mlx-lm's layout; sorted, since their listing is the identity.
@@ -41,12 +42,8 @@ impl Shelf {
 
     /// All digests that have a folder.
     pub fn adapters(&self) -> Result<Vec<Digest>> {
-        let dir = &self.root;
-        let mut found = vec![];
-        for item in fs::read_dir(dir).map_err(io_error(dir, "list"))? {
-            let name = item.map_err(io_error(dir, "list"))?.file_name();
-            found.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
-        }
+        let digest = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+        let mut found: Vec<_> = list(&self.root)?.into_iter().filter_map(digest).collect();
         found.sort();
         Ok(found)
     }
@@ -107,9 +104,5 @@ impl Shelf {
 
 /// The identity of an adapter folder: the digest of its `sha256sum` listing.
 pub fn adapter_digest(dir: &Path) -> Result<Digest> {
-    let mut listing = String::new();
-    for name in FILES {
-        listing += &format!("{}  {name}\n", durable::sha256_file(dir.join(name))?);
-    }
-    Ok(durable::digest(listing))
+    listing_digest(FILES.map(|name| dir.join(name)))
 }

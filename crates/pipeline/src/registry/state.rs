@@ -1,12 +1,11 @@
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use durable::Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, io_error};
+use crate::error::{Error, Result};
+use crate::files::read_if_there;
 
 const VERSION: u32 = 1;
 
@@ -125,11 +124,8 @@ impl State {
                        registry.last.json)",
             found,
         };
-        let state: State = match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-            Err(e) => return Err(io_error(path, "read")(e)),
-        };
+        let Some(bytes) = read_if_there(path)? else { return Ok(State::default()) };
+        let state: State = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
         match state.version {
             VERSION => Ok(state),
             other => Err(refuse(format!("version {other}"))),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, io_error};
+use crate::files::list;
 
 /// Writes the digest of a new checkpoint beside it, as `sha256sum` does, and takes away the digests
 /// of checkpoints that are gone.
@@ -12,7 +13,7 @@ pub(super) fn seal(checkpoint: &Path) -> Result<()> {
     let line = format!("{}  {name}\n", durable::sha256_file(checkpoint)?);
     durable::write(seal_of(checkpoint), line)?;
     let Some(folder) = checkpoint.parent() else { return Ok(()) };
-    for path in files(folder)? {
+    for path in list(folder)? {
         if path.extension().is_some_and(|e| e == "sha256") && !path.with_extension("").exists() {
             fs::remove_file(&path).map_err(io_error(&path, "remove"))?;
         }
@@ -26,7 +27,7 @@ pub(super) fn drop_damaged(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(vec![]);
     }
-    let mut damaged = files(folder)?;
+    let mut damaged = list(folder)?;
     damaged.retain(|path| path.extension().is_some_and(|e| e == "safetensors") && !is_sound(path));
     for path in &damaged {
         tracing::warn!(path = %path.display(), "dropped a damaged checkpoint");
@@ -46,11 +47,6 @@ fn seal_of(checkpoint: &Path) -> PathBuf {
     let mut name = checkpoint.as_os_str().to_owned();
     name.push(".sha256");
     name.into()
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let items = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    Ok(items.map_err(io_error(folder, "list"))?.iter().map(|item| item.path()).collect())
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Trained {
         let files =
             paths.iter().map(|path| Artefact::of(night, path)).collect::<Result<Vec<_>>>()?;
         let records = read_records(&paths[2])?;
-        let updates: Vec<&Update> = records.iter().filter_map(as_update).collect();
+        let updates: Vec<&Update> = records.iter().filter_map(Record::as_update).collect();
         let sum = |of: fn(&Update) -> u64| updates.iter().map(|update| of(update)).sum();
         let most = |of: fn(&Update) -> u64| updates.iter().map(|u| of(u)).max().unwrap_or_default();
         let relative = |path: &Path| path.strip_prefix(night).unwrap_or(path).to_path_buf();
@@ -251,10 +251,7 @@ fn start(model: models::Model, config: TrainConfig, data: Data) -> Result<Traine
 
 /// The most memory that an update is known to have taken.
 fn memory(record: &Record) -> u64 {
-    match record {
-        Record::Update(update) => update.rss_bytes.max(update.peak_memory_bytes),
-        Record::Event(_) => 0,
-    }
+    record.as_update().map_or(0, |update| update.rss_bytes.max(update.peak_memory_bytes))
 }
 
 /// The rows of a split as tokens, with the model's own template.
@@ -306,7 +303,7 @@ fn forget_paths(path: &Path) -> Result<()> {
 }
 
 fn losses(records: &[Record]) -> Losses {
-    let train: Vec<f64> = records.iter().filter_map(as_update).map(|u| u.loss).collect();
+    let train: Vec<f64> = records.iter().filter_map(Record::as_update).map(|u| u.loss).collect();
     let tenth = train.len().div_ceil(10);
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
     let valid = || {
@@ -320,13 +317,6 @@ fn losses(records: &[Record]) -> Losses {
         train_last: mean(train.get(train.len() - tenth..).unwrap_or_default()),
         valid_first: valid().next(),
         valid_last: valid().next_back(),
-    }
-}
-
-fn as_update(record: &Record) -> Option<&Update> {
-    match record {
-        Record::Update(update) => Some(update),
-        Record::Event(_) => None,
     }
 }
 

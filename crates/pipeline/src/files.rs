@@ -1,0 +1,36 @@
+//! Files and folders of a home, with errors that name them.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use durable::Digest;
+
+use crate::error::{Result, io_error};
+
+/// What a file holds; `None` if there is none.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error(path, "read")(e)),
+    }
+}
+
+/// What lies in a folder, in the order of the names.
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let items = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let items = items.map_err(io_error(folder, "list"))?;
+    let mut paths: Vec<_> = items.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// The digest of what `sha256sum` lists of these files, in their own folder.
+pub(crate) fn listing_digest(files: impl IntoIterator<Item = PathBuf>) -> Result<Digest> {
+    let mut listing = String::new();
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        listing += &format!("{}  {name}\n", durable::sha256_file(&path)?);
+    }
+    Ok(durable::digest(listing))
+}
