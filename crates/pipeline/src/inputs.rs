@@ -21,14 +21,10 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Reads them all; the first that is missing or wrong is the error.
     pub fn read(config: &NightConfig) -> Result<Self> {
-        let suite = Suite::load(&config.exam.suite)?;
         Ok(Self {
+            suite: config.read_suite()?,
             training: TrainConfig::load(&config.setup.train)?,
-            suite: match &config.exam.tag {
-                Some(tag) => suite.tagged(tag)?,
-                None => suite,
-            },
-            policy: config.gate.as_ref().map(Policy::load).transpose()?.unwrap_or_default(),
+            policy: config.read_policy()?,
             rows: RawRows::locate(&config.setup.data)?,
             enrichment: Recipe::load(config.enrich.as_deref())?,
         })
@@ -36,6 +32,20 @@ impl Inputs {
 }
 
 impl NightConfig {
+    /// The exam: the suite, or what of it is tagged for the night.
+    pub(crate) fn read_suite(&self) -> Result<Suite> {
+        let suite = Suite::load(&self.exam.suite)?;
+        Ok(match &self.exam.tag {
+            Some(tag) => suite.tagged(tag)?,
+            None => suite,
+        })
+    }
+
+    /// The gate's rules; without a file, the crate's own.
+    pub(crate) fn read_policy(&self) -> Result<Policy> {
+        Ok(self.gate.as_ref().map(Policy::load).transpose()?.unwrap_or_default())
+    }
+
     /// Reads every file that the night reads before it trains, except the model's weights: that
     /// they are there is all that is asked.
     pub fn check(&self) -> Result<()> {

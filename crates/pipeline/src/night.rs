@@ -2,7 +2,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
-use eval::{Check, CheckResult, SCORING_VERSION};
 use jiff::Zoned;
 use lora_train::TrainConfig;
 use serde_json::json;
@@ -20,17 +19,14 @@ use crate::nights::{self, NightId};
 use crate::notify::Message;
 use crate::observer::{Event, Observer};
 use crate::registry::Registry;
-use crate::report::{self, Report};
-use crate::runner::Runner;
+use crate::report::{self, pick};
+use crate::runner::{Runner, StageSummary};
 use crate::stage::StageName;
 use crate::stages::convert::Convert;
 use crate::stages::enrich::{Enrich, Splits};
-use crate::stages::exam::Exam;
-use crate::stages::gate::Gate;
-use crate::stages::promote::Promote;
-use crate::stages::smoke::Smoke;
+use crate::stages::second_half::{Decided, SecondHalf};
 use crate::stages::train::{Train, Trained};
-use crate::summary::{Outcome, Paths, Scores, Summary, best_sample};
+use crate::summary::{Outcome, Paths, Scores, Summary};
 
 /// A night in a home that this process holds the lock of.
 ///
@@ -149,57 +145,50 @@ impl Night {
             suite: &self.config.exam.suite,
         })?;
         let trained = train(&mut runner, &mut ladder, &model, &splits, &training)?;
-        let options = &self.config.exam.options;
-        let exams = runner.run(&Exam {
-            model: &model,
-            trained: &trained,
-            champion,
-            suite_digest: suite.digest(),
-            options,
-            scoring_version: SCORING_VERSION,
-            suite: &suite,
-            registry: &registry,
-        })?;
-        let checks = checks(&splits.contaminated);
-        let judged = runner.run(&Gate { exams: &exams, policy: &policy, checks: &checks })?;
-        let verdict = &judged.verdict;
-        let smoke = Smoke { model: &model, suite: &suite, options, exams: &exams };
-        let promote =
-            Promote { id, trained: &trained, champion, verdict, smoke, registry: &registry };
-        let standing = runner.run(&promote)?;
-        let stages = runner.done.clone();
-        let report = runner.run(&Report {
+        let decided = SecondHalf {
             id,
             model: &model,
-            model_name: model.name(),
             splits: &splits,
             trained: &trained,
             champion,
-            exams: &exams,
-            verdict,
-            standing: &standing,
-            stages: &stages,
-        })?;
+            suite: &suite,
+            options: &self.config.exam.options,
+            policy: &policy,
+            contaminated: &splits.contaminated,
+            registry: &registry,
+        }
+        .run(&mut runner)?;
         let stages = runner.done;
+        let summary = self.summary(stages, &trained, decided, &registry)?;
+        durable::write_json(self.dir.join("summary.json"), &summary)?;
+        self.journal.append(Entry::NightFinished)?;
+        self.tidy_up(&registry);
+        Ok(summary)
+    }
 
-        let summary = Summary {
+    fn summary(
+        &self,
+        stages: Vec<StageSummary>,
+        trained: &Trained,
+        decided: Decided,
+        registry: &Registry,
+    ) -> Result<Summary> {
+        let Decided { exams, judged, standing, report } = decided;
+        let runs = exams.load(&self.dir)?;
+        Ok(Summary {
             night: self.id.clone(),
             outcome: Outcome::from(&standing),
             partial: trained.partial().is_some(),
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
             losses: trained.losses,
-            training: (&trained).into(),
-            scores: Scores::of(&exams, &self.dir)?,
-            sample: best_sample(&exams, &self.dir)?,
+            training: trained.into(),
+            scores: Scores::of(&runs)?,
+            sample: pick(&runs.base, &runs.candidate, 1).into_iter().next(),
             standing: standing.beside_the_verdict(),
             verdict: judged.verdict,
-            paths: Paths::of(&self.home, &self.dir, &registry, &trained, &report.path)?,
-        };
-        durable::write_json(self.dir.join("summary.json"), &summary)?;
-        self.journal.append(Entry::NightFinished)?;
-        self.tidy_up(&registry);
-        Ok(summary)
+            paths: Paths::of(&self.home, &self.dir, registry, trained, &report.path)?,
+        })
     }
 
     /// What is nice to have once the night is over: none of it can undo it.
@@ -246,15 +235,6 @@ fn train(
             return Err(error);
         }
     }
-}
-
-/// The checks that earlier stages made for the gate. That the adapter fits the model is checked
-/// by loading it, which is strict about every name and shape, so here it is known to be so.
-fn checks(contaminated: &[String]) -> Vec<CheckResult> {
-    vec![
-        CheckResult { check: Check::Contamination, problems: contaminated.to_vec() },
-        CheckResult { check: Check::Adapter, problems: vec![] },
-    ]
 }
 
 /// The home of a configuration, and the right to work in it.

@@ -9,9 +9,9 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::home::Home;
 use crate::registry::Registry;
-use crate::report::{Sample, pick, words};
+use crate::report::{Sample, words};
 use crate::runner::StageSummary;
-use crate::stages::exam::Exams;
+use crate::stages::exam::Runs;
 use crate::stages::promote::Standing;
 use crate::stages::train::{Losses, Trained};
 
@@ -159,15 +159,11 @@ impl Summary {
 }
 
 impl Scores {
-    pub(crate) fn of(exams: &Exams, night: &Path) -> Result<Self> {
-        let champion = match &exams.champion {
-            Some(run) => Some(run.load(night)?.summary()?),
-            None => None,
-        };
+    pub(crate) fn of(runs: &Runs) -> Result<Self> {
         Ok(Scores {
-            base: exams.base.load(night)?.summary()?,
-            candidate: exams.candidate.load(night)?.summary()?,
-            champion,
+            base: runs.base.summary()?,
+            candidate: runs.candidate.summary()?,
+            champion: runs.champion.as_ref().map(|run| run.summary()).transpose()?,
         })
     }
 }
@@ -189,10 +185,4 @@ impl Paths {
             champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
         })
     }
-}
-
-/// The case that gained most.
-pub(crate) fn best_sample(exams: &Exams, night: &Path) -> Result<Option<Sample>> {
-    let (base, candidate) = (exams.base.load(night)?, exams.candidate.load(night)?);
-    Ok(pick(&base, &candidate, 1).into_iter().next())
 }

@@ -2,25 +2,18 @@
 
 use std::fs;
 
-use eval::{Check, CheckResult, ExamOptions, SCORING_VERSION, Sampling, Suite, Tier};
-use lora_train::Bytes;
+use eval::{ExamOptions, Sampling, Suite, Tier};
 
-use super::scene::{Scene, Tried};
+use super::scene::{Scene, Tried, rehearse};
 use super::two_steps::{SMALL, Taken};
-use crate::config::Budgets;
 use crate::error::Result;
-use crate::guards::Guards;
 use crate::home::Home;
-use crate::journal::Journal;
-use crate::observer::Event;
 use crate::registry::{Mandate, Registry};
-use crate::report::Report;
-use crate::runner::Runner;
 use crate::stage::Stage;
 use crate::stages::exam::Exam;
 use crate::stages::gate::Gate;
 use crate::stages::promote::Promote;
-use crate::stages::smoke::Smoke;
+use crate::stages::second_half::{Decided, SecondHalf};
 use crate::stages::train::{Trained, TrainingEnd};
 
 /// Questions of either kind, held out or not.
@@ -59,53 +52,21 @@ impl Dress {
         };
         let trained = Trained::of(night, &taken.adapter, 2, TrainingEnd::Complete)?;
         let (suite, options) = (few(suite), quick(&scene.config.exam.options));
-        let guards = Guards::new(&Budgets { disk: Bytes(0), ..Budgets::default() }, night);
-        let mut journal = Journal::open(night.join("journal.jsonl"))?;
-        let mut runner = Runner {
-            night,
-            journal: &mut journal,
-            observer: &mut |_: Event<'_>| (),
-            guards: &guards,
-            done: Vec::new(),
-        };
-        let model = &opened.base;
-        let exams = runner.run(&Exam {
-            model,
-            trained: &trained,
-            champion: None,
-            suite_digest: suite.digest(),
-            options: &options,
-            scoring_version: SCORING_VERSION,
-            suite: &suite,
-            registry: &registry,
-        })?;
         let policy = scene.policy.done().cloned().unwrap_or_default();
-        let clean = [Check::Contamination, Check::Adapter]
-            .map(|check| CheckResult { check, problems: vec![] });
-        let judged = runner.run(&Gate { exams: &exams, policy: &policy, checks: &clean })?;
-        let smoke = Smoke { model, suite: &suite, options: &options, exams: &exams };
-        let promote = Promote {
-            id: "rehearsal",
-            trained: &trained,
-            champion: None,
-            verdict: &judged.verdict,
-            smoke,
-            registry: &registry,
-        };
-        let standing = runner.run(&promote)?;
-        let stages = runner.done.clone();
-        runner.run(&Report {
+        let half = SecondHalf {
             id: "0000-rehearsal",
-            model,
-            model_name: model.name(),
+            model: &opened.base,
             splits: &enriched.splits,
             trained: &trained,
             champion: None,
-            exams: &exams,
-            verdict: &judged.verdict,
-            standing: &standing,
-            stages: &stages,
-        })?;
+            suite: &suite,
+            options: &options,
+            policy: &policy,
+            // A finding of its own says whether there is any.
+            contaminated: &[],
+            registry: &registry,
+        };
+        let Decided { exams, judged, standing, .. } = rehearse(night, |runner| half.run(runner))?;
         // The way there and back, whatever the verdict was.
         registry.promote(trained.adapter, Mandate::Hand, "rehearsal")?;
         let served = registry.verified(trained.adapter)?.join("adapters.safetensors");

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use eval::{Answer, Answerer, Exam, ExamOptions, ExamRun, Finish, Outcome, Question, Sampling};
+use eval::{
+    Answer, Answerer, Case, Exam, ExamOptions, ExamRun, Finish, Outcome, Question, Sampling,
+};
 use eval::{Subject, Suite};
 
 use super::finding::Finding;
@@ -137,12 +139,12 @@ pub(super) fn score_fix(scene: &Scene<'_>) -> Finding {
         let mut suite = suite.clone();
         suite.cases.truncate(ANSWERS);
         let suite = &suite;
-        let right = Key { suite, right: true };
-        let wrong = Key { suite, right: false };
-        let scores = [(right, "right", 1.0), (wrong, "wrong", 0.0)];
-        let problems: Vec<_> = scores
+        let right = Key { suite, name: "right", text: |case| &case.pass };
+        let wrong = Key { suite, name: "wrong", text: |case| &case.fail };
+        let problems: Vec<_> = [(right, 1.0), (wrong, 0.0)]
             .into_iter()
-            .filter_map(|(key, name, expected)| {
+            .filter_map(|(key, expected)| {
+                let name = key.name;
                 match score(key, suite, &scene.night.join("score-fix").join(name)) {
                     Ok(found) if found == expected => None,
                     Ok(found) => Some(format!(
@@ -171,13 +173,15 @@ fn score(mut key: Key<'_>, suite: &Suite, folder: &Path) -> eval::Result<f64> {
 /// Answers as the suite's own samples do.
 struct Key<'a> {
     suite: &'a Suite,
-    right: bool,
+    name: &'static str,
+    /// A sample of a case.
+    text: fn(&Case) -> &String,
 }
 
 impl Answerer for Key<'_> {
     fn subject(&self) -> Subject {
-        let model = if self.right { "right answers" } else { "wrong answers" };
-        Subject { model: model.into(), model_digest: None, adapter: None, adapter_digest: None }
+        let model = format!("{} answers", self.name);
+        Subject { model, model_digest: None, adapter: None, adapter_digest: None }
     }
 
     fn answer(
@@ -187,11 +191,10 @@ impl Answerer for Key<'_> {
     ) -> Result<Vec<Answer>, Box<dyn std::error::Error + Send + Sync>> {
         let answer = |question: &Question<'_>| {
             let asked =
-                |case: &&eval::Case| case.turns == question.turns && case.system == question.system;
+                |case: &&Case| case.turns == question.turns && case.system == question.system;
             let case = self.suite.cases.iter().find(asked).ok_or("a question of no case")?;
-            let text = if self.right { &case.pass } else { &case.fail };
             Ok(Answer {
-                text: text.clone(),
+                text: (self.text)(case).clone(),
                 finish: Finish::Stop,
                 prompt_tokens: 0,
                 tokens: 0,

@@ -1,11 +1,11 @@
 //! A small night in a scratch folder, with the real stages: what the checks look at.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chat_format::{ChatTokenizer, Conversation, jsonl};
 use eval::{Policy, Suite};
 use jiff::Zoned;
-use lora_train::TrainConfig;
+use lora_train::{Bytes, TrainConfig};
 use models::{Model, WeightResidency};
 
 use super::dress::Dress;
@@ -139,16 +139,8 @@ impl<'a> Scene<'a> {
             home,
             timers,
             training: Tried::from(TrainConfig::load(&config.setup.train).map_err(Error::from)),
-            suite: Tried::from(suite(&config)),
-            policy: Tried::from(
-                config
-                    .gate
-                    .as_ref()
-                    .map(Policy::load)
-                    .transpose()
-                    .map(Option::unwrap_or_default)
-                    .map_err(Error::from),
-            ),
+            suite: Tried::from(config.read_suite()),
+            policy: Tried::from(config.read_policy()),
             clean: Tried::Missed("the raw rows"),
             enriched: Tried::Missed("the clean rows"),
             opened: Tried::Missed("the model"),
@@ -172,32 +164,8 @@ impl<'a> Scene<'a> {
 
     /// The rows, by the stages that make them.
     fn prepare(&mut self) -> Result<()> {
-        let budgets = Budgets { disk: lora_train::Bytes(0), ..Budgets::default() };
-        let mut journal = Journal::open(self.night.join("journal.jsonl"))?;
-        let mut runner = Runner {
-            night: &self.night,
-            journal: &mut journal,
-            observer: &mut |_: Event<'_>| (),
-            guards: &Guards::new(&budgets, &self.night),
-            done: Vec::new(),
-        };
-        let rows = RawRows::locate(&self.config.setup.data);
-        let clean = rows.and_then(|rows| {
-            let stage = runner.run(&Convert { rows: &rows })?;
-            let rows = read(&stage.file.verified(&self.night)?)?;
-            Ok(Cleaned { stage, rows })
-        });
-        self.clean = Tried::from(clean);
-        let Tried::Done(Cleaned { stage: clean, .. }) = &self.clean else { return Ok(()) };
-        let recipe = Recipe::load(self.config.enrich.as_deref());
-        let enriched = recipe.and_then(|recipe| {
-            let suite = &self.config.exam.suite;
-            let suite_digest = durable::sha256_file(suite)?;
-            let splits = runner.run(&Enrich { clean, recipe: &recipe, suite_digest, suite })?;
-            let rows = read(&splits.train.verified(&self.night)?)?;
-            Ok(Enriched { splits, rows })
-        });
-        self.enriched = Tried::from(enriched);
+        let Self { night, config, .. } = self;
+        (self.clean, self.enriched) = rehearse(night, |runner| Ok(rows(night, config, runner)))?;
         Ok(())
     }
 
@@ -219,14 +187,46 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn suite(config: &NightConfig) -> Result<Suite> {
-    let suite = Suite::load(&config.exam.suite)?;
-    Ok(match &config.exam.tag {
-        Some(tag) => suite.tagged(tag)?,
-        None => suite,
+/// Runs stages of a rehearsal in `night`, unseen, whatever the disk has to keep free.
+pub(super) fn rehearse<T>(
+    night: &Path,
+    work: impl FnOnce(&mut Runner<'_>) -> Result<T>,
+) -> Result<T> {
+    let budgets = Budgets { disk: Bytes(0), ..Budgets::default() };
+    work(&mut Runner {
+        night,
+        journal: &mut Journal::open(night.join("journal.jsonl"))?,
+        observer: &mut |_: Event<'_>| (),
+        guards: &Guards::new(&budgets, night),
+        done: Vec::new(),
     })
 }
 
-fn read(path: &std::path::Path) -> Result<Vec<Conversation>> {
+/// The clean rows, and the training set made of them.
+fn rows(
+    night: &Path,
+    config: &NightConfig,
+    runner: &mut Runner<'_>,
+) -> (Tried<Cleaned>, Tried<Enriched>) {
+    let clean = RawRows::locate(&config.setup.data).and_then(|rows| {
+        let stage = runner.run(&Convert { rows: &rows })?;
+        let rows = read(&stage.file.verified(night)?)?;
+        Ok(Cleaned { stage, rows })
+    });
+    let clean = Tried::from(clean);
+    let Tried::Done(Cleaned { stage, .. }) = &clean else {
+        return (clean, Tried::Missed("the clean rows"));
+    };
+    let enriched = Recipe::load(config.enrich.as_deref()).and_then(|recipe| {
+        let suite = &config.exam.suite;
+        let suite_digest = durable::sha256_file(suite)?;
+        let splits = runner.run(&Enrich { clean: stage, recipe: &recipe, suite_digest, suite })?;
+        let rows = read(&splits.train.verified(night)?)?;
+        Ok(Enriched { splits, rows })
+    });
+    (clean, Tried::from(enriched))
+}
+
+fn read(path: &Path) -> Result<Vec<Conversation>> {
     Ok(jsonl::Reader::open(path)?.conversations().collect::<chat_format::Result<_>>()?)
 }

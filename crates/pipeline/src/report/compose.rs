@@ -19,9 +19,9 @@ const SAMPLES: usize = 4;
 
 /// The page of a night.
 pub(super) fn page(report: &Report<'_>, sources: &Sources) -> Result<Page> {
-    let base = sources.base.summary()?;
-    let candidate = sources.candidate.summary()?;
-    let champion = sources.champion.as_ref().map(|run| run.summary()).transpose()?;
+    let base = sources.runs.base.summary()?;
+    let candidate = sources.runs.candidate.summary()?;
+    let champion = sources.runs.champion.as_ref().map(|run| run.summary()).transpose()?;
     let (number, date) = number_and_date(report.id);
     Ok(Page {
         night: report.id.to_owned(),
@@ -37,7 +37,7 @@ pub(super) fn page(report: &Report<'_>, sources: &Sources) -> Result<Page> {
         rules: rules(report),
         scores: scores(&base, &candidate, champion.as_ref()),
         has_champion: champion.is_some(),
-        samples: samples::pick(&sources.base, &sources.candidate, SAMPLES),
+        samples: samples::pick(&sources.runs.base, &sources.runs.candidate, SAMPLES),
         training: training(&sources.metrics),
         mix: mix(report),
         warnings: report.splits.warnings.clone(),
@@ -169,12 +169,7 @@ fn rows(base: Named, candidate: &Named, champion: Option<&Named>) -> Vec<Row> {
 }
 
 fn training(metrics: &[Record]) -> Vec<Figure> {
-    let updates = || {
-        metrics.iter().filter_map(|record| match record {
-            Record::Update(update) => Some(update),
-            Record::Event(_) => None,
-        })
-    };
+    let updates = || metrics.iter().filter_map(Record::as_update);
     let curve = |of: fn(&Update) -> f64| -> Vec<(f64, f64)> {
         updates().map(|update| (update.step as f64, of(update))).collect()
     };
@@ -233,7 +228,7 @@ fn mix(report: &Report<'_>) -> Vec<Part> {
 
 fn facts(report: &Report<'_>, sources: &Sources) -> Vec<(String, String)> {
     let trained = report.trained;
-    let manifest = &sources.candidate.manifest;
+    let manifest = &sources.runs.candidate.manifest;
     let host = &manifest.host;
     let champion =
         report.champion.map_or("none: the base model served".to_owned(), |d| d.to_string());

@@ -12,7 +12,7 @@ mod svg;
 pub mod words;
 
 use durable::Digest;
-use eval::{ExamRun, Verdict};
+use eval::Verdict;
 use lora_train::metrics::Record;
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use crate::model::BaseModel;
 use crate::runner::StageSummary;
 use crate::stage::{Artefact, Desk, Stage, StageName};
 use crate::stages::enrich::Splits;
-use crate::stages::exam::Exams;
+use crate::stages::exam::{Exams, Runs};
 use crate::stages::promote::Standing;
 use crate::stages::train::Trained;
 
@@ -58,9 +58,7 @@ pub(crate) struct Report<'a> {
 
 /// The files behind the page.
 pub(crate) struct Sources {
-    base: ExamRun,
-    candidate: ExamRun,
-    champion: Option<ExamRun>,
+    runs: Runs,
     metrics: Vec<Record>,
 }
 
@@ -70,12 +68,8 @@ impl Stage for Report<'_> {
 
     fn run(&self, desk: &mut Desk<'_>) -> Result<Artefact> {
         let night = desk.night();
-        let sources = Sources {
-            base: self.exams.base.load(night)?,
-            candidate: self.exams.candidate.load(night)?,
-            champion: self.exams.champion.as_ref().map(|run| run.load(night)).transpose()?,
-            metrics: self.trained.records(night)?,
-        };
+        let sources =
+            Sources { runs: self.exams.load(night)?, metrics: self.trained.records(night)? };
         let path = desk.dir().join("report.html");
         durable::write(&path, compose::page(self, &sources)?.html()?)?;
         desk.artefact(&path)

@@ -50,6 +50,24 @@ pub(crate) struct Exams {
     cases: usize,
 }
 
+/// The same, read back.
+pub(crate) struct Runs {
+    pub base: ExamRun,
+    pub candidate: ExamRun,
+    pub champion: Option<ExamRun>,
+}
+
+impl Exams {
+    /// Reads all runs back.
+    pub fn load(&self, night: &Path) -> Result<Runs> {
+        Ok(Runs {
+            base: self.base.load(night)?,
+            candidate: self.candidate.load(night)?,
+            champion: self.champion.as_ref().map(|run| run.load(night)).transpose()?,
+        })
+    }
+}
+
 /// One run on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RunFiles {

@@ -6,5 +6,6 @@ pub(crate) mod enrich;
 pub(crate) mod exam;
 pub(crate) mod gate;
 pub(crate) mod promote;
-pub(crate) mod smoke;
+pub(crate) mod second_half;
+mod smoke;
 pub(crate) mod train;
