@@ -265,6 +265,11 @@ pub(crate) fn find(text: &str) -> Marks<'_> {
     Marks { text: text.as_bytes(), at: 0 }
 }
 
+/// Whether `text` holds a control token of any family.
+pub(crate) fn is_in(text: &str) -> bool {
+    find(text).next().is_some()
+}
+
 /// See [`find`].
 pub(crate) struct Marks<'t> {
     text: &'t [u8],

@@ -89,15 +89,7 @@ pub struct Message {
 impl Message {
     /// A message with words and nothing else.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Message {
-            role,
-            content: content.into(),
-            reasoning_content: None,
-            tool_calls: Vec::new(),
-            name: None,
-            tool_call_id: None,
-            train: None,
-        }
+        Draft::new(role, content.into()).into()
     }
 
     /// Instructions.

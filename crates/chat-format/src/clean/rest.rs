@@ -14,13 +14,13 @@ use crate::raw::Raw;
 pub(super) fn strip(chat: &mut Chat<'_>, notes: &mut Tally) {
     // They hold none, as a rule; then nothing is built anew.
     for tool in &mut chat.tools {
-        if tool.any(&marked) {
+        if tool.any(&family::is_in) {
             let mut value = Value::from(std::mem::take(tool));
             strip_value(&mut value, notes);
             *tool = Raw::from(value);
         }
     }
-    if chat.meta.any(&marked) {
+    if chat.meta.any(&family::is_in) {
         let mut map: Map<String, Value> = std::mem::take(&mut chat.meta).into();
         strip_map(&mut map, notes);
         // What is left of a key may not pass for the row itself.
@@ -45,10 +45,6 @@ pub(super) fn strip_message(message: &mut Draft<'_>, notes: &mut Tally) {
             call.arguments = draft::arguments(std::mem::take(text));
         }
     }
-}
-
-fn marked(text: &str) -> bool {
-    family::find(text).next().is_some()
 }
 
 fn strip_text(text: &mut String, notes: &mut Tally) {

@@ -255,7 +255,7 @@ impl<'r, 'o> Row<'r, 'o> {
             if self.word().is_none() {
                 self.rest = value;
                 let text = self.text()?;
-                family::find(text).next().is_none().then_some(())?;
+                (!family::is_in(text)).then_some(())?;
             }
             return Some(&value[..value.len() - self.rest.len()]);
         }

@@ -160,9 +160,9 @@ pub(super) fn single<'t>(
     notes: &mut Tally,
 ) -> Result<Option<Draft<'t>>, Problem> {
     let message = message.borrow();
-    let marked = |text: &str| family::find(text).next().is_some();
+    let thought = message.reasoning_content.as_deref();
     // Most messages hold no markup at all, and keep their white space.
-    if !marked(&message.content) && !message.reasoning_content.as_deref().is_some_and(marked) {
+    if !family::is_in(&message.content) && !thought.is_some_and(family::is_in) {
         let words = !message.content.is_empty() || !message.tool_calls.is_empty();
         return Ok(words.then(|| place_reasoning(message, options)));
     }
@@ -192,7 +192,7 @@ enum Header<'a> {
     None,
 }
 
-fn problem(at: At<'_>, expected: &str, found: impl std::convert::Into<String>) -> Problem {
+fn problem(at: At<'_>, expected: &str, found: impl Into<String>) -> Problem {
     Problem::new(format!("{at}.content"), expected, found)
 }
 
@@ -220,7 +220,7 @@ fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
 
 /// Where the text of a turn goes at the moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Into {
+enum Part {
     Words,
     Thought,
     Call,
@@ -233,7 +233,7 @@ struct Turn<'t> {
     outer: Option<Role>,
     /// Whether it goes on after a tool's result; then there need not be any words.
     resumed: bool,
-    into: Into,
+    part: Part,
     words: Cow<'t, str>,
     thought: Cow<'t, str>,
     call: Cow<'t, str>,
@@ -246,7 +246,7 @@ impl<'t> Turn<'t> {
             role,
             outer: None,
             resumed: false,
-            into: Into::Words,
+            part: Part::Words,
             words: Cow::default(),
             thought: Cow::default(),
             call: Cow::default(),
@@ -256,10 +256,10 @@ impl<'t> Turn<'t> {
 
     fn push(&mut self, text: &'t str) {
         // Borrowed text is added to nothing without being copied.
-        match self.into {
-            Into::Words => self.words += text,
-            Into::Thought => self.thought += text,
-            Into::Call => self.call += text,
+        match self.part {
+            Part::Words => self.words += text,
+            Part::Thought => self.thought += text,
+            Part::Call => self.call += text,
         }
     }
 
@@ -272,7 +272,7 @@ impl<'t> Turn<'t> {
     /// Anywhere else the token is a stray, and what follows are words.
     fn may_be_answered(&self) -> bool {
         match self.role {
-            Role::Assistant => !self.calls.is_empty() || self.into == Into::Call,
+            Role::Assistant => !self.calls.is_empty() || self.part == Part::Call,
             _ => !self.has_text(),
         }
     }
@@ -289,27 +289,27 @@ impl<'t> Turn<'t> {
         match found.mark.effect {
             Effect::Think(label) => {
                 notes.note(Event::Reasoning);
-                self.into = Into::Thought;
+                self.part = Part::Thought;
                 return if after.starts_with(label) { label.len() } else { 0 };
             }
             Effect::EndThink => {
-                if self.into != Into::Thought {
+                if self.part != Part::Thought {
                     notes.note(Event::UnopenedReasoning);
                     let words = std::mem::take(&mut self.words);
                     self.thought.to_mut().push_str(&words);
                 }
-                self.into = Into::Words;
+                self.part = Part::Words;
             }
             Effect::Call => {
                 // Mistral's calls end where the next one begins.
-                if self.into == Into::Call {
+                if self.part == Part::Call {
                     self.end_call();
                 }
-                self.into = Into::Call;
+                self.part = Part::Call;
             }
             Effect::EndCall => self.end_call(),
             // The quotes around a Gemma argument are part of the call's syntax.
-            Effect::Other if self.into == Into::Call => {
+            Effect::Other if self.part == Part::Call => {
                 self.call.to_mut().push_str(found.mark.literal);
             }
             _ => {}
@@ -324,7 +324,7 @@ impl<'t> Turn<'t> {
             Some(calls) => self.calls.extend(calls),
             None => self.words.to_mut().push_str(&text),
         }
-        self.into = Into::Words;
+        self.part = Part::Words;
     }
 
     fn finish(
@@ -333,10 +333,10 @@ impl<'t> Turn<'t> {
         options: Options,
         notes: &mut Tally,
     ) -> Result<Option<Draft<'t>>, Problem> {
-        match self.into {
-            Into::Words => {}
-            Into::Thought => notes.note(Event::UnclosedReasoning),
-            Into::Call => self.end_call(),
+        match self.part {
+            Part::Words => {}
+            Part::Thought => notes.note(Event::UnclosedReasoning),
+            Part::Call => self.end_call(),
         }
         let result = match self.role {
             Role::Tool => calls::result(self.words.trim()),
