@@ -113,6 +113,20 @@ impl EnrichConfig {
         }
     }
 
+    /// Takes the recipe's own paths, not those of inputs and suites, as relative to `folder`.
+    pub fn relative_to(mut self, folder: &Path) -> Self {
+        let sources = self.sources.iter_mut().map(|source| &mut source.path);
+        for path in self.council.given_mut().chain(sources).chain(&mut self.system_prompts) {
+            *path = folder.join(&path);
+        }
+        self
+    }
+
+    /// The recipe's own files, on which the rows depend that it makes.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.council.given().cloned().chain(self.sources.iter().map(PromptSource::file))
+    }
+
     /// Reads a YAML file. Paths in it are taken as they stand: relative to where the program runs.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

@@ -134,6 +134,17 @@ pub struct CouncilFiles {
 }
 
 impl CouncilFiles {
+    /// The files that are given.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &PathBuf> {
+        let Self { agents, techniques, requests, identity, routing, refusals } = self;
+        [agents, techniques, requests, identity, routing, refusals].into_iter().flatten()
+    }
+
+    pub(crate) fn given_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let Self { agents, techniques, requests, identity, routing, refusals } = self;
+        [agents, techniques, requests, identity, routing, refusals].into_iter().flatten()
+    }
+
     /// Those that are given, for the manifest; `council` was read from them.
     pub(crate) fn sources(&self, council: &Council) -> Result<Vec<Source>> {
         let files = [

@@ -17,36 +17,23 @@ use crate::stage::{Artefact, Desk, Stage, StageName};
 #[derive(Debug, Serialize)]
 pub(crate) struct Recipe {
     config: EnrichConfig,
-    /// Digests of the files that replace the built-in council.
-    council: Vec<Digest>,
+    /// Digests of the files that it reads.
+    files: Vec<Digest>,
 }
 
 impl Recipe {
     /// Reads a recipe; without a file, the crate's own.
     pub fn load(path: Option<&Path>) -> Result<Self> {
-        let mut config = match path {
-            Some(path) => EnrichConfig::load(path)?,
+        let config = match path {
+            // As everywhere in a night's configuration, relative to the file that names them.
+            Some(path) => {
+                EnrichConfig::load(path)?.relative_to(path.parent().unwrap_or(Path::new("")))
+            }
             None => EnrichConfig::new(Vec::new()),
         };
-        (config.inputs, config.suites) = (Vec::new(), Vec::new());
-        let files = &mut config.council;
-        let mut council = Vec::new();
-        for file in [
-            &mut files.agents,
-            &mut files.techniques,
-            &mut files.requests,
-            &mut files.identity,
-            &mut files.routing,
-            &mut files.refusals,
-        ]
-        .into_iter()
-        .flatten()
-        {
-            // As everywhere in a night's configuration, relative to the file that names it.
-            *file = path.and_then(Path::parent).unwrap_or(Path::new("")).join(&file);
-            council.push(durable::sha256_file(file)?);
-        }
-        Ok(Self { config, council })
+        let config = EnrichConfig { inputs: Vec::new(), suites: Vec::new(), ..config };
+        let files = config.files().map(durable::sha256_file).collect::<durable::Result<_>>()?;
+        Ok(Self { config, files })
     }
 }
 
@@ -150,4 +137,29 @@ fn output(desk: &Desk<'_>, manifest: &Manifest, name: &str) -> Result<(Artefact,
         return Err(Error::Record { path, line: None, expected, found });
     };
     Ok((desk.artefact(&path)?, source.entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_recipe_is_its_files_too_and_they_lie_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("enrich.yaml");
+        fs::write(&path, "sources: [{ form: strong_reject, path: asks.csv }]").unwrap();
+        let source = dir.path().join("asks.csv");
+        let mut keys = Vec::new();
+        for text in ["category,source,forbidden_prompt\n", "other"] {
+            fs::write(&source, text).unwrap();
+            let recipe = Recipe::load(Some(&path)).unwrap();
+            assert_eq!(recipe.config.sources[0].path, source);
+            keys.push(serde_json::to_value(&recipe).unwrap());
+        }
+        assert_ne!(keys[0], keys[1]);
+        fs::remove_file(&source).unwrap();
+        assert!(Recipe::load(Some(&path)).unwrap_err().to_string().contains("asks.csv"));
+    }
 }
