@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The checkpoint (random weights at 4 bits: 4.5 or 17.3 GB) is written into FOLDER first, unless it
-//! is there. Then one forward pass, and two updates: of the 8B Llama rank 16 on all layers and 512
+//! is there. Then the plan for a row of 2,048 tokens, one forward pass, and two updates: of the 8B Llama rank 16 on all layers and 512
 //! tokens in 2.5 GB, of Gemma 4 31B rank 64 on the last 16 layers and 256 tokens in 8 GB.
 
 use std::ops::ControlFlow;
@@ -16,8 +16,7 @@ use std::time::Instant;
 use lora_train::metrics::{Event, Record, peak_memory, reset_peak_memory, resident_memory};
 use lora_train::{Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
 use models::{Adapter, Model, Rows, Storage, WeightResidency, synthesize};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use nightshift_benches::Result;
 
 /// What is trained, and in how much memory.
 struct Case {
@@ -32,6 +31,9 @@ const CASES: [Case; 2] = [
     Case { name: "llama-8b", tokens: 512, num_layers: -1, rank: 16, limit: "2.5GB" },
     Case { name: "gemma4-31b", tokens: 256, num_layers: 16, rank: 64, limit: "8GB" },
 ];
+
+/// Tokens of a row that is planned for, but not trained.
+const LONG: u32 = 2048;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,14 +54,22 @@ fn main() -> Result<()> {
         println!("{} weights, {} on disk", made.weights, Bytes(made.bytes));
     }
     let model = Model::open_with(folder, WeightResidency::Streamed)?;
+    let run = tempfile::tempdir()?;
+    let config = case.config(run.path(), limit.unwrap_or(case.limit))?;
+    let planned = Trainer::plan(&model, &config, &data(&model, LONG)?);
+    println!(
+        "planned for {LONG} tokens: {}",
+        planned.map_or_else(|e| e.to_string(), |p| p.to_string())
+    );
     forward(&model, case)?;
-    train(model, case, limit.unwrap_or(case.limit))
+    let data = data(&model, case.tokens)?;
+    train(Trainer::new(model, config, data, Start::Afresh)?)
 }
 
 fn forward(model: &Model, case: &Case) -> Result<()> {
     let begun = Instant::now();
     reset_peak_memory()?;
-    let tokens = &case.row(model).tokens[..case.tokens as usize];
+    let tokens = &row(model, case.tokens).tokens[..case.tokens as usize];
     let hidden = model.hidden(tokens, &Rows::new([tokens.len()])?, &Adapter::none(model))?;
     hidden.eval()?;
     let (peak, resident) = (peak_memory()?, resident_memory().unwrap_or_default());
@@ -73,23 +83,7 @@ fn forward(model: &Model, case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn train(model: Model, case: &Case, limit: &str) -> Result<()> {
-    let run = tempfile::tempdir()?;
-    let Case { num_layers, rank, .. } = case;
-    let yaml = format!(
-        "
-adapter_path: {}
-num_layers: {num_layers}
-lora_parameters: {{ rank: {rank}, scale: 2.0 }}
-batch_size: 1
-iters: 2
-nightshift: {{ memory_limit: {limit} }}
-",
-        run.path().display()
-    );
-    let config = TrainConfig::from_yaml(&yaml, "larger-than-memory.yaml")?;
-    let data = Data { train: Dataset::new("train", [case.row(&model)], 2048)?, valid: None };
-    let trainer = Trainer::new(model, config, data, Start::Afresh)?;
+fn train(trainer: Trainer) -> Result<()> {
     let outcome = trainer.run(&mut |progress: Progress<'_>| {
         match progress {
             Progress::Recorded(Record::Event(Event::Plan { work, .. })) => println!("{work}"),
@@ -112,11 +106,33 @@ nightshift: {{ memory_limit: {limit} }}
 }
 
 impl Case {
-    fn row(&self, model: &Model) -> Example {
-        let vocabulary = model.config().vocab_size as u32;
-        Example {
-            tokens: (0..=self.tokens).map(|i| i * 1013 % vocabulary).collect(),
-            trained: vec![1..self.tokens as usize + 1],
-        }
+    fn config(&self, run: &Path, limit: &str) -> Result<TrainConfig> {
+        let (Self { num_layers, rank, .. }, run) = (self, run.display());
+        let yaml = format!(
+            "
+adapter_path: {run}
+num_layers: {num_layers}
+lora_parameters: {{ rank: {rank}, scale: 2.0 }}
+batch_size: 1
+iters: 2
+max_seq_length: {}
+nightshift: {{ memory_limit: {limit} }}
+",
+            LONG + 1
+        );
+        Ok(TrainConfig::from_yaml(&yaml, "larger-than-memory.yaml")?)
+    }
+}
+
+fn data(model: &Model, tokens: u32) -> Result<Data> {
+    let train = Dataset::new("train", [row(model, tokens)], LONG as usize + 1)?;
+    Ok(Data { train, valid: None })
+}
+
+fn row(model: &Model, tokens: u32) -> Example {
+    let vocabulary = model.config().vocab_size as u32;
+    Example {
+        tokens: (0..=tokens).map(|i| i * 1013 % vocabulary).collect(),
+        trained: vec![1..tokens as usize + 1],
     }
 }

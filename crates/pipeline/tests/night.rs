@@ -66,6 +66,7 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
     assert!(sample.score_after > sample.score_before);
     let page = fs::read_to_string(&first.paths.report).unwrap();
     assert!(page.contains("Promoted") && page.contains("<svg") && !page.contains("http:"));
+    assert!(page.contains("Markup the chats came in"));
 
     // The same recipe on the same rows gives the same adapter: no better than the champion.
     let second = run(&tiny, &mut |_| ()).unwrap();

@@ -226,6 +226,12 @@ fn mix(report: &Report<'_>) -> Vec<Part> {
     mix.iter().map(part).collect()
 }
 
+fn families(families: &[(String, usize)]) -> String {
+    let part =
+        |(family, rows): &(String, usize)| format!("{family} {}", words::count(*rows as u64));
+    families.iter().map(part).collect::<Vec<_>>().join(", ")
+}
+
 fn facts(report: &Report<'_>, sources: &Sources) -> Vec<(String, String)> {
     let trained = report.trained;
     let manifest = &sources.runs.candidate.manifest;
@@ -245,6 +251,7 @@ fn facts(report: &Report<'_>, sources: &Sources) -> Vec<(String, String)> {
                 words::count(report.splits.valid_rows as u64)
             ),
         ),
+        ("Markup the chats came in", families(&report.splits.families)),
         (
             "Training",
             format!(

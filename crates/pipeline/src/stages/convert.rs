@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chat_format::clean::{self, Options, Strictness};
+use chat_format::clean::{self, Options, Origin, Strictness};
 use durable::Digest;
 use enrich::household::{Phrasings, write_raw};
 use enrich::{Council, Household};
@@ -71,7 +71,9 @@ impl Stage for Convert<'_> {
     fn run(&self, desk: &mut Desk<'_>) -> Result<Clean> {
         let raw = self.rows.file(desk)?;
         let path = desk.dir().join("clean.jsonl");
-        let report = clean::convert(&raw, &path, Options::default(), Strictness::Refuse)?;
+        // So that the mix can say which families the rows came from.
+        let options = Options::default().origin(Origin::Keep);
+        let report = clean::convert(&raw, &path, options, Strictness::Refuse)?;
         if report.written == 0 {
             let (expected, found) = ("at least one row", "none".to_owned());
             return Err(Error::Record { path: raw, line: None, expected, found });

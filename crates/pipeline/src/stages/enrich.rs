@@ -1,5 +1,6 @@
 //! Clean conversations to a training set.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use chat_format::jsonl;
@@ -68,6 +69,9 @@ pub(crate) struct Splits {
     pub left_out: usize,
     /// Rows by kind, most frequent first.
     pub mix: Vec<(String, usize)>,
+    /// Rows by the family whose markup they came in, most frequent first.
+    #[serde(default)]
+    pub families: Vec<(String, usize)>,
     /// What about the mix should worry somebody.
     pub warnings: Vec<String>,
     /// Cases of the exam that the training rows come near to.
@@ -87,9 +91,6 @@ impl Stage for Enrich<'_> {
         let dataset = Dataset::build(&config)?;
         let manifest = dataset.write(desk.dir(), &config)?;
         let report = &dataset.report;
-        let mut mix: Vec<(String, usize)> =
-            report.mix.by_kind.iter().map(|(kind, rows)| (kind.clone(), *rows)).collect();
-        mix.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         let (train, train_rows) = output(desk, &manifest, "train.jsonl")?;
         let (valid, valid_rows) = output(desk, &manifest, "valid.jsonl")?;
         Ok(Splits {
@@ -100,7 +101,8 @@ impl Stage for Enrich<'_> {
             valid_rows,
             made: report.made,
             left_out: report.duplicates.len() + report.leaks.len(),
-            mix,
+            mix: by_frequency(&report.mix.by_kind),
+            families: by_frequency(&report.mix.by_family),
             warnings: report.mix.warnings.iter().map(ToString::to_string).collect(),
         })
     }
@@ -137,6 +139,12 @@ fn output(desk: &Desk<'_>, manifest: &Manifest, name: &str) -> Result<(Artefact,
         return Err(Error::Record { path, line: None, expected, found });
     };
     Ok((desk.artefact(&path)?, source.entries))
+}
+
+fn by_frequency(counts: &BTreeMap<String, usize>) -> Vec<(String, usize)> {
+    let mut counts: Vec<_> = counts.iter().map(|(name, rows)| (name.clone(), *rows)).collect();
+    counts.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+    counts
 }
 
 #[cfg(test)]
