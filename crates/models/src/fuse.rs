@@ -93,17 +93,36 @@ impl Fusion<'_> {
     fn planned(&self, module: &str) -> Vec<Planned> {
         let part = |suffix: &str| self.plain(&format!("{module}.{suffix}"));
         let (weight, scales) = (part("weight"), part("scales"));
-        match (self.weights, self.checkpoint.matrix_shape(module), &scales) {
-            (FusedWeights::Dense, Some(shape), Some(scales)) => {
-                let name = format!("{module}.weight");
-                let dtype = match scales.dtype {
-                    FileDtype::U8 => FileDtype::BF16,
-                    dtype => dtype,
-                };
-                vec![Planned { name, dtype, shape: shape.to_vec() }]
+        let mut planned: Vec<_> =
+            match (self.weights, self.checkpoint.matrix_shape(module), &scales) {
+                (FusedWeights::Dense, Some(shape), Some(scales)) => {
+                    let name = format!("{module}.weight");
+                    let dtype = match scales.dtype {
+                        FileDtype::U8 => FileDtype::BF16,
+                        dtype => dtype,
+                    };
+                    vec![Planned { name, dtype, shape: shape.to_vec() }]
+                }
+                _ => [weight, scales, part("biases")].into_iter().flatten().collect(),
+            };
+        if let Some(experts) = self.experts(module) {
+            // Read as one matrix; other programs know them only as a stack.
+            for tensor in &mut planned {
+                if let &[rows, columns] = tensor.shape.as_slice() {
+                    tensor.shape = vec![experts, rows / experts, columns];
+                }
             }
-            _ => [weight, scales, part("biases")].into_iter().flatten().collect(),
         }
+        planned
+    }
+
+    /// How many experts are stacked in a module.
+    fn experts(&self, module: &str) -> Option<usize> {
+        self.model.layers().iter().enumerate().find_map(|(index, layer)| {
+            let prefix = format!("{}.", self.model.config().layer_prefix(index));
+            let path = module.strip_prefix(&prefix)?;
+            layer.linears().into_iter().find(|spec| spec.path == path)?.experts
+        })
     }
 
     fn arrays(&self, module: &str) -> Result<Vec<Array>> {

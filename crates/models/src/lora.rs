@@ -74,8 +74,12 @@ impl Lora {
 
     /// `W + scale (A B)^T`: the adapted matrix, but for the lengths of its rows.
     fn direction(&self, weight: &Array) -> Result<Array> {
-        let update = self.a.matmul(&self.b)?.multiply(Array::from_f32(self.scale))?;
-        Ok(weight.add(update.transpose()?)?)
+        let update = match self.a.ndim() {
+            // Of experts, whose matrices lie one below the other in `weight`.
+            3 => self.b.matmul(&self.a)?.reshape(weight.shape())?,
+            _ => self.a.matmul(&self.b)?.transpose()?,
+        };
+        Ok(weight.add(update.multiply(Array::from_f32(self.scale))?)?)
     }
 
     pub(crate) fn rank(&self) -> usize {

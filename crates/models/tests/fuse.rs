@@ -26,13 +26,11 @@ fn adapter(model: &Model, folder: &Path) -> (Adapter, Factors) {
     let mut factors = Factors::new();
     let layers = model.layers().iter().enumerate().map(|(index, layer)| {
         let updates = layer.linears().into_iter().map(|spec| {
-            let (a, b) = (draw(spec.in_features * RANK), draw(RANK * spec.out_features));
-            let array = |v: &[f32], rows: usize| {
-                Array::from_slice(v, &[rows as i32, (v.len() / rows) as i32])
-            };
+            let shapes = spec.factor_shapes(RANK);
+            let [a, b] = shapes.each_ref().map(|s| draw(s.iter().product::<i32>() as usize));
             let lora = Lora {
-                a: array(&a, spec.in_features),
-                b: array(&b, RANK),
+                a: Array::from_slice(&a, &shapes[0]),
+                b: Array::from_slice(&b, &shapes[1]),
                 scale: SCALE,
                 magnitude: None,
                 dropout: None,
@@ -55,12 +53,23 @@ fn folders() -> (tempfile::TempDir, [std::path::PathBuf; 3]) {
     (folder, paths)
 }
 
+fn shapes(folder: &Path) -> BTreeMap<String, Vec<usize>> {
+    let file = fs::read(folder.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
+}
+
 /// Scalars of layers, convolutions, norms that a file holds less one: all of it comes along.
 #[test]
 fn every_family_is_fused_whole() {
-    for name in
-        ["gemma4/dense", "gemma4/shared", "qwen35/untied-hf", "qwen35/tied", "qwen35/unequal"]
-    {
+    for name in [
+        "gemma4/dense",
+        "gemma4/shared",
+        "gemma4/experts",
+        "qwen35/untied-hf",
+        "qwen35/tied",
+        "qwen35/unequal",
+    ] {
         let model_path = Path::new("../../fixtures/golden").join(name);
         let (_folder, [_, adapter_path, out]) = folders();
         let model = Model::open(&model_path).unwrap();
@@ -68,6 +77,10 @@ fn every_family_is_fused_whole() {
         fuse(&model_path, &adapter_path, &out, FusedWeights::AsBefore).unwrap();
         let fused = Model::open(&out).unwrap();
         let error = LogitError::measure(&fused, &model, &adapter, &tokens(4, 40, 48)).unwrap();
+        // Every tensor has the shape it had, stacks of experts too.
+        if !name.ends_with("hf") {
+            assert_eq!(shapes(&out), shapes(&model_path), "{name}");
+        }
         // The one in bf16 rounds each weight to three digits; a norm off by one would cost all.
         let most = if name.ends_with("hf") { 0.2 } else { 1e-4 };
         assert!(error.share_of_effect < most, "{name}: {error:?}");
