@@ -19,7 +19,7 @@ use crate::{Adapter, Config, Error, Model, Result};
 ///
 /// # Errors
 /// An adapter that does not fit the model, that updates nothing, or has updates of several
-/// strengths.
+/// strengths, or of stacked experts.
 pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) -> Result<()> {
     let mut updates = updates(adapter, model)?;
     if model.config().tied_embeddings
@@ -33,6 +33,10 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
     let mut arrays = Vec::new();
     for update in &updates {
         let (module, lora) = (update.module(), &update.lora);
+        if lora.a.ndim() > 2 {
+            let reason = format!("{module}: PEFT has no layer of that name for stacked experts");
+            return Err(Error::Adapter { reason });
+        }
         let factors = match update.path.as_str() {
             EMBEDDING => [("lora_embedding_A", &lora.a), ("lora_embedding_B", &lora.b)],
             _ => [("lora_A.weight", &lora.a), ("lora_B.weight", &lora.b)],

@@ -138,7 +138,7 @@ fn a_quantized_model_loses_no_more_than_its_rounding() {
 }
 
 #[test]
-fn what_cannot_be_fused_is_refused() {
+fn what_cannot_be_fused_or_exported_is_refused() {
     let (_folder, [model_path, adapter_path, out]) = folders();
     let tiny = Tiny::new(3);
     tiny.write(&model_path);
@@ -148,6 +148,11 @@ fn what_cannot_be_fused_is_refused() {
     assert!(matches!(fuse(&model_path.join("x.gguf"), &out), Err(Error::NotAFolder { .. })));
     let error = fuse(&model_path, &model_path).unwrap_err().to_string();
     assert!(error.contains("exists"), "{error}");
+
+    let experts = Model::open("../../fixtures/golden/gemma4/experts").unwrap();
+    let (adapter, _) = self::adapter(&experts, &adapter_path);
+    let error = export_peft(&adapter, &experts, &out, "base").unwrap_err().to_string();
+    assert!(error.contains("experts.switch_glu.") && !out.exists(), "{error}");
 }
 
 /// Reads a PEFT adapter by PEFT's own formula: `W + alpha / r * B A`.
