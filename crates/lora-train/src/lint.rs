@@ -82,6 +82,8 @@ pub enum LintCode {
     LearningRateUnused,
     /// The key is read for compatibility and does nothing.
     NoEffect,
+    /// The embedding is adapted, so that gradients go through layers which are not.
+    WholeBackwardPass,
 }
 
 /// Everything worth saying about a run, the worst first.
@@ -92,6 +94,7 @@ pub fn lint(config: &TrainConfig, facts: Facts) -> Result<Vec<Lint>> {
     strength(config, &mut lints);
     defaults(config, facts, &mut lints)?;
     without_effect(config, &mut lints);
+    ends(config, facts, &mut lints)?;
     lints.0.sort_by_key(|lint| std::cmp::Reverse(lint.severity));
     Ok(lints.0)
 }
@@ -257,6 +260,24 @@ fn without_effect(config: &TrainConfig, lints: &mut Lints) {
             lints.note(LintCode::NoEffect, format!("`{key}` has no effect: {instead}"));
         }
     }
+}
+
+/// `keys` beyond the layers.
+fn ends(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()> {
+    let lowest = config.adapted_layers(facts.model_layers)?.first().copied();
+    let below = lowest.unwrap_or(facts.model_layers);
+    let mut keys = config.lora_parameters.keys.iter().flatten();
+    if let Some(key) = keys.find(|key| key.ends_with("embed_tokens")).filter(|_| below > 0) {
+        lints.note(
+            LintCode::WholeBackwardPass,
+            format!(
+                "`{key}` is among the keys: gradients go down to it through all {} layers, of which \
+                 the first {below} have no adapter",
+                facts.model_layers,
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// A count with its thousands apart: `2,008`.

@@ -117,3 +117,20 @@ fn the_worst_comes_first_and_serializes() {
     assert_eq!(json["severity"], "warning");
     assert_eq!(json["code"], "rows_unseen");
 }
+
+#[test]
+fn an_adapted_embedding_needs_the_whole_backward_pass() {
+    let yaml = |layers| {
+        format!(
+            "{{ num_layers: {layers}, lora_parameters: \
+             {{ keys: [self_attn.q_proj, language_model.model.embed_tokens] }} }}"
+        )
+    };
+    let found = lints(&yaml(8), COUNCIL);
+    assert_eq!(
+        message(&found, LintCode::WholeBackwardPass),
+        "`language_model.model.embed_tokens` is among the keys: gradients go down to it through all \
+         60 layers, of which the first 52 have no adapter",
+    );
+    assert_eq!(message(&lints(&yaml(-1), COUNCIL), LintCode::WholeBackwardPass), "");
+}

@@ -105,6 +105,29 @@ fn stopped_after_any_update_it_ends_with_the_same_bytes() {
     }
 }
 
+/// What is dropped is drawn anew for each update, of the embedding and the head it is tied to alike.
+#[test]
+fn an_adapted_embedding_resumes_with_its_dropout() {
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |folder: &Path, start, last| {
+        let mut config = config(folder, "");
+        let keys = ["self_attn.q_proj", "model.embed_tokens"].map(String::from);
+        config.lora_parameters.keys = Some(keys.into());
+        config.lora_parameters.dropout = 0.25;
+        let mut watch = |progress: Progress<'_>| match progress {
+            Progress::Recorded(Record::Update(update)) if update.step == last => {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        };
+        trainer(config, start).unwrap().run(&mut watch).unwrap().ending
+    };
+    assert_eq!(run(whole.path(), Start::Afresh, u64::MAX), Ending::Complete);
+    assert_eq!(run(folder.path(), Start::Afresh, 3), Ending::Stopped);
+    assert_eq!(run(folder.path(), Start::Resume, u64::MAX), Ending::Complete);
+    assert_eq!(result(folder.path()), result(whole.path()));
+}
+
 #[test]
 fn a_finished_run_resumed_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -20,8 +20,13 @@ pub struct LoraParameters {
     /// Strength of the adapter; see [`strength`](Self::strength) for when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// Paths of the adapted linear layers, relative to a decoder layer (`self_attn.q_proj`).
-    /// Absent: every linear layer.
+    /// Paths of the adapted linear layers, relative to a decoder layer (`self_attn.q_proj`). Absent:
+    /// every linear layer of the decoder layers.
+    ///
+    /// Embedding and output matrix are adapted if their whole names are among these, as mlx-lm has
+    /// them: `model.embed_tokens` and `lm_head` of a Llama, with `language_model.` before them of a
+    /// Gemma 4 or Qwen3.5. Where the two are one matrix it is the embedding, and the head has the
+    /// update too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<String>>,
 }

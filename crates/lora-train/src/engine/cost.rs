@@ -3,7 +3,7 @@
 use models::{Layer, Model, WeightResidency};
 
 use super::inputs::InputPlace;
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use super::loss::Chunks;
 use super::plan::Plan;
 use crate::Optimizer;
@@ -61,10 +61,13 @@ impl Costs<'_> {
     /// The most that MLX will hold under `plan`.
     pub(crate) fn of(&self, plan: &Plan) -> u64 {
         let lanes = plan.lanes as u64;
-        let factors = self.factors();
+        let factors = bytes(self.layout.shapes());
         let held = self.weights(plan) + factors + self.moments();
-        let inputs = self.inputs(plan);
-        let at_work = held + lanes * (factors + inputs + self.work(plan) + plan.keep_bytes);
+        // The gradients of the output matrix's update are put together from parts, and wait until
+        // those of the embedding are there.
+        let ends = bytes(self.layout.shapes_at(Place::Ends));
+        let work = self.work(plan).max(ends) + 2 * self.output_update();
+        let at_work = held + lanes * (factors + self.inputs(plan) + work + plan.keep_bytes);
         // Afterwards the lanes' gradients are added up.
         at_work.max(held + (lanes + 1) * factors)
     }
@@ -87,9 +90,9 @@ impl Costs<'_> {
         self.load.micro_batch(plan.tokens, plan.lanes)
     }
 
-    fn factors(&self) -> u64 {
-        let values = |shape: &[i32]| shape.iter().map(|&n| n as u64).product::<u64>();
-        self.layout.shapes().map(|(_, shape)| values(&shape) * F32).sum()
+    fn output_update(&self) -> u64 {
+        let config = self.model.config();
+        (self.layout.output_rank() * (config.hidden_size + config.vocab_size)) as u64 * F32
     }
 
     fn moments(&self) -> u64 {
@@ -132,25 +135,35 @@ impl Costs<'_> {
     }
 
     /// A chunk of logits, what they are made from and what is made from them. Of a matrix that is on
-    /// disk all chunks are read before the first is used.
+    /// disk all chunks are read before the first is used. An update of the matrix is put beside each
+    /// chunk of it, and its gradient takes one more round.
     fn head(&self, plan: &Plan, tokens: usize) -> u64 {
         let config = self.model.config();
         let chunks = Chunks::of(config.vocab_size);
         let (positions, vocabulary) = chunks.sizes(tokens);
+        let rank = self.layout.output_rank();
+        let adapted = usize::from(rank > 0);
         let unpacked = match plan.ends {
             WeightResidency::Dequantized => 0,
             _ => vocabulary * config.hidden_size,
         };
+        let beside = adapted * vocabulary * (config.hidden_size + rank);
         let read = match plan.ends {
             WeightResidency::Streamed => {
                 let matrices = if config.tied_embeddings { 1 } else { 2 };
                 let packed = self.model.end_bytes(WeightResidency::Packed) / matrices;
-                packed * chunks.rounds(tokens) as u64
+                packed * (chunks.rounds(tokens) + adapted) as u64
             }
             _ => 0,
         };
-        read + (unpacked + 3 * positions * vocabulary) as u64 * F32
+        read + (unpacked + beside + 3 * positions * vocabulary) as u64 * F32
     }
+}
+
+/// What factors of these shapes take.
+fn bytes<'a>(shapes: impl Iterator<Item = (&'a str, Vec<i32>)>) -> u64 {
+    let values = |shape: &[i32]| shape.iter().map(|&n| n as u64).product::<u64>();
+    shapes.map(|(_, shape)| values(&shape) * F32).sum()
 }
 
 /// See [`Costs::left_by`].

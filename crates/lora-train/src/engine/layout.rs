@@ -17,6 +17,8 @@ pub(crate) struct Layout {
     ends: Vec<Site>,
     /// What is adapted first of all.
     lowest: Lowest,
+    /// The rank of the output matrix's update; zero without one.
+    output_rank: usize,
     scale: f32,
     dropout: f32,
 }
@@ -135,7 +137,17 @@ impl Layout {
                 Lowest::Layer(lowest.unwrap_or(layers.len()))
             }
         };
-        Ok(Self { layers, ends, lowest, scale: config.scale() as f32, dropout: *dropout as f32 })
+        // The output matrix is the last of the ends, be it the embedding too or not.
+        let output = ends.iter().find(|site| Some(&site.spec.path) == specs.last());
+        let output_rank = output.map_or(0, |site| site.rank);
+        Ok(Self {
+            layers,
+            ends,
+            lowest,
+            output_rank,
+            scale: config.scale() as f32,
+            dropout: *dropout as f32,
+        })
     }
 
     /// How far down gradients have to go.
@@ -149,6 +161,11 @@ impl Layout {
             Lowest::Embedding => 0,
             Lowest::Layer(layer) => layer,
         }
+    }
+
+    /// The rank of the output matrix's update; zero without one.
+    pub(crate) fn output_rank(&self) -> usize {
+        self.output_rank
     }
 
     /// How many layers have an adapter.

@@ -14,8 +14,8 @@ mod tests;
 use std::ops::Range;
 
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::ops::{concatenate, maximum};
-use mlx_rs::{Array, Dtype, transforms};
+use mlx_rs::ops::{concatenate, maximum, zeros_dtype};
+use mlx_rs::{Array, transforms};
 use models::{exp, exponentials};
 
 use super::output::Output;
@@ -124,7 +124,8 @@ pub(crate) fn cross_entropy(
         graph.stages.push([&losses].into_iter().chain(&pull).cloned().collect());
         graph.losses.push(losses);
         pulls.extend(pull);
-        parts.push(Part { features, targets, log_total });
+        let target_logit = running.target_logit;
+        parts.push(Part { features, targets, log_total, target_logit });
     }
     if let Want::Gradient(factor) = want {
         // Back through the update's `A` and the final norm.
@@ -149,6 +150,30 @@ struct Part<'a> {
     targets: &'a [u32],
     /// The logarithm of the sum of `exp(z)`, `[n, 1]`.
     log_total: Array,
+    /// `[n, 1]`.
+    target_logit: Array,
+}
+
+impl Part<'_> {
+    /// What the trained columns are multiplied by, `[n, rank]`.
+    fn own(&self, output: &impl Output) -> Result<Array> {
+        Ok(self.features.try_index((.., self.features.dim(-1) - output.rank()..))?)
+    }
+
+    /// What the gradient has for the rows of the targets themselves: `[vocabulary, rank]`, zero
+    /// everywhere else.
+    fn of_targets(&self, output: &impl Output) -> Result<Array> {
+        let mut own = self.own(output)?;
+        if let Some(cap) = output.soft_cap() {
+            own = own.multiply(models::soft_cap_slope(&self.target_logit, cap)?)?;
+        }
+        // Adding up by index is what the gradient of choosing by index does.
+        let targets = Array::from_slice(self.targets, &[self.targets.len() as i32]);
+        let rows = zeros_dtype(&[output.vocab_size() as i32, output.rank()], own.dtype())?;
+        let choose = |rows: &[Array]| Ok(vec![rows[0].take_axis(&targets, 0)?]);
+        let (_, mut sums) = transforms::fallible_vjp(choose, &[rows], &[own])?;
+        Ok(sums.remove(0))
+    }
 }
 
 /// The gradient of the trained columns of the output's matrix, transposed: `[rank, vocabulary]`.
@@ -161,39 +186,39 @@ fn of_trained_columns(
 ) -> Result<Array> {
     let mut columns = Vec::new();
     for range in chunks.of_vocabulary(output.vocab_size()) {
-        let weights = output.weight(range.clone())?;
+        let weights = output.weight(range)?;
         let mut sum: Option<Array> = None;
-        for Part { features, targets, log_total } in parts {
-            let products = features.matmul(weights.transpose()?)?;
+        for part in parts {
+            let products = part.features.matmul(weights.transpose()?)?;
             let (logits, slope) = soft_cap(&products, output.soft_cap())?;
-            let hits = hits(targets, range.clone())?;
-            let mut pull = exp(&logits.subtract(log_total)?)?.subtract(hits)?;
+            let mut shares = exp(&logits.subtract(&part.log_total)?)?;
             if let Some(slope) = slope {
-                pull = pull.multiply(slope)?;
+                shares = shares.multiply(slope)?;
             }
-            let own = features.try_index((.., features.dim(-1) - output.rank()..))?;
-            let own = own.multiply(Array::from_f32(factor))?;
-            let gradient = own.transpose()?.matmul(pull)?;
-            let next = match sum {
-                Some(sum) => sum.add(gradient)?,
-                None => gradient,
-            };
+            let next = plus(sum, part.own(output)?.transpose()?.matmul(shares)?)?;
             stages.push(vec![next.clone()]);
             sum = Some(next);
         }
         columns.extend(sum);
     }
-    let all = concatenate(&columns, -1)?;
+    let mut of_targets: Option<Array> = None;
+    for part in parts {
+        of_targets = Some(plus(of_targets, part.of_targets(output)?)?);
+    }
+    let mut all = concatenate(&columns, -1)?;
+    if let Some(of_targets) = of_targets {
+        all = all.subtract(of_targets.transpose()?)?;
+    }
+    let all = all.multiply(Array::from_f32(factor))?;
     stages.push(vec![all.clone()]);
     Ok(all)
 }
 
-/// One where a target is the token of the column, zero elsewhere: `[n, range]`.
-fn hits(targets: &[u32], range: Range<usize>) -> Result<Array> {
-    let targets = Array::from_slice(targets, &[targets.len() as i32, 1]);
-    let tokens =
-        Array::from_iter(range.clone().map(|token| token as u32), &[1, range.len() as i32]);
-    Ok(targets.eq(tokens)?.as_dtype(Dtype::Float32)?)
+fn plus(sum: Option<Array>, next: Array) -> Result<Array> {
+    match sum {
+        Some(sum) => Ok(sum.add(next)?),
+        None => Ok(next),
+    }
 }
 
 /// The running values of `n` positions.
