@@ -260,7 +260,7 @@ fn what_does_not_fit_is_refused_by_name() {
                 (format!("{path}.lora_a"), vec![rows, RANK], a[..rows * RANK].to_vec()),
                 (format!("{path}.lora_b"), vec![RANK, tiny.hidden], b.clone()),
             ];
-            common::write_safetensors(&saved.join("adapters.safetensors"), tensors.into_iter());
+            common::write_safetensors(&saved.join("adapters.safetensors"), tensors);
             Adapter::load(&saved, &model)
         };
         let text = write("lora", tiny.vocab - 1).unwrap_err().to_string();
