@@ -78,11 +78,12 @@ impl Differentiable for Tiled {
         let to = to.split_at_indices(&cuts, 2)?;
         let mut sums = [vec![None; k.len()], vec![None; v.len()]];
         let mut queries: Vec<Array> = Vec::with_capacity(q.len());
+        // All that the tile before came to: of what it was made from nothing must wait.
+        let mut done: Vec<Array> = Vec::new();
         for (index, tile) in self.tiles.iter().enumerate() {
             let seen = self.first(index)..index + 1;
             let count = seen.len();
-            let mut primals =
-                vec![after(&q[index], queries.last().map_or(&[], std::slice::from_ref))?];
+            let mut primals = vec![after(&q[index], &done)?];
             primals.extend(k[seen.clone()].iter().chain(&v[seen.clone()]).cloned());
             let function = |arrays: &[Array]| {
                 let (q, rest) = arrays.split_first().ok_or_else(wrong_arrays)?;
@@ -93,12 +94,14 @@ impl Differentiable for Tiled {
                 transforms::fallible_vjp(function, &primals, std::slice::from_ref(&to[index]))?;
             let mut gradients = gradients.into_iter();
             queries.extend(gradients.next());
+            done = queries.last().cloned().into_iter().collect();
             for sums in &mut sums {
                 for (sum, gradient) in sums[seen.clone()].iter_mut().zip(gradients.by_ref()) {
                     *sum = Some(match sum.take() {
                         Some(sum) => add(&sum, gradient)?,
                         None => gradient,
                     });
+                    done.extend(sum.clone());
                 }
             }
         }
