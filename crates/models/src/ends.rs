@@ -19,12 +19,7 @@ impl Config {
     pub(crate) fn ends(&self) -> Vec<LinearSpec> {
         let (vocabulary, hidden) = (self.vocab_size, self.hidden_size);
         let [embedding, output] = self.end_names();
-        let linear = |path, in_features, out_features| LinearSpec {
-            path,
-            in_features,
-            out_features,
-            experts: None,
-        };
+        let linear = LinearSpec::new;
         let mut ends = vec![linear(embedding, vocabulary, hidden)];
         if !self.tied_embeddings {
             ends.push(linear(output, hidden, vocabulary));

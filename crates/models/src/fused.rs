@@ -7,13 +7,12 @@
 //! GPU, MLX's own operations are the right ones.
 
 use kernels::{Exponentials, Quantized, Scores};
-use mlx_rs::error::Exception;
 use mlx_rs::ops::{self, broadcast_to, softmax_axis, tanh};
 use mlx_rs::{Array, Dtype, fast, stop_gradient};
 
-use crate::beyond::{self, Differentiable, cpu_op, cpu_op_of_words};
+use crate::Result;
+use crate::beyond::{Differentiable, applied, cpu_op, cpu_op_of_words, wrong_arrays};
 use crate::linear::Kernels;
-use crate::{Error, Result};
 
 pub(crate) use kernels::Activation;
 
@@ -155,15 +154,6 @@ pub(crate) fn dequantize(
 /// Whether these numbers are the `kernels` crate's to compute with.
 pub(crate) fn on_cpu(x: &Array) -> Result<bool> {
     Ok(x.dtype() == Dtype::Float32 && Kernels::of_default_device()? == Kernels::Blas)
-}
-
-pub(crate) fn applied<F: Differentiable>(function: F, inputs: &[&Array]) -> Result<Array> {
-    let inputs: Vec<Array> = inputs.iter().copied().cloned().collect();
-    beyond::apply(function, &inputs)?.pop().ok_or_else(wrong_arrays)
-}
-
-fn wrong_arrays() -> Error {
-    Exception::custom("a function with other arrays than its own").into()
 }
 
 /// Out of MLX's operations.

@@ -114,7 +114,7 @@ impl Block {
     fn load(config: &Config, index: usize, tensors: &mut Tensors) -> Result<Self> {
         let prefix = config.layer_prefix(index);
         Ok(match &config.family {
-            Family::Llama => Self::Llama(Box::new(llama::Block::load(config, &prefix, tensors)?)),
+            Family::Llama => Self::Llama(Box::new(llama::load(config, &prefix, tensors)?)),
             Family::Gemma4(shape) => {
                 let block = gemma4::Block::load(config, shape, index, &prefix, tensors)?;
                 Self::Gemma4(Box::new(block))
@@ -127,7 +127,7 @@ impl Block {
                         found: index.to_string(),
                     });
                 };
-                let block = qwen35::Block::load(config, shape, kind, &prefix, tensors)?;
+                let block = qwen35::load(config, shape, kind, &prefix, tensors)?;
                 Self::Qwen35(Box::new(block))
             }
         })

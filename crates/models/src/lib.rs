@@ -29,6 +29,7 @@ mod made;
 mod mlp;
 mod model;
 mod names;
+mod pre_norm;
 mod prefix;
 mod qwen35;
 mod rope;

@@ -99,6 +99,11 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
+    /// A plain one, not of experts.
+    pub(crate) fn new(path: &'static str, in_features: usize, out_features: usize) -> Self {
+        Self { path, in_features, out_features, experts: None }
+    }
+
     /// How many weights it has.
     pub fn weights(&self) -> usize {
         self.experts.unwrap_or(1) * self.in_features * self.out_features

@@ -7,12 +7,12 @@ use crate::adapter::LayerAdapter;
 use crate::attention::{Attend, Keys, Look, Projections, attend};
 use crate::checkpoint::{Expected, Tensors};
 use crate::config::Config;
-use crate::fused::Activation;
-use crate::layer::{Batch, Flow};
+use crate::layer::Batch;
 use crate::linear::{Linear, LinearSpec};
 use crate::made::Made;
-use crate::mlp::{DOWN, GATE, Mlp, UP};
+use crate::mlp::{DOWN, GATE, UP};
 use crate::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
+use crate::pre_norm::{Mixer, PreNorm};
 
 /// Every tensor of a layer, by its path below the layer.
 pub(crate) fn expected(config: &Config) -> Vec<(&'static str, Expected)> {
@@ -29,35 +29,23 @@ pub(crate) fn linears(config: &Config) -> [LinearSpec; 7] {
     let hidden = config.hidden_size;
     let queries = config.num_heads * config.head_dim;
     let keys = config.num_kv_heads * config.head_dim;
-    let spec = |path, in_features, out_features| LinearSpec {
-        path,
-        in_features,
-        out_features,
-        experts: None,
-    };
     [
-        spec(Q, hidden, queries),
-        spec(K, hidden, keys),
-        spec(V, hidden, keys),
-        spec(O, queries, hidden),
-        spec(GATE, hidden, config.intermediate_size),
-        spec(UP, hidden, config.intermediate_size),
-        spec(DOWN, config.intermediate_size, hidden),
+        LinearSpec::new(Q, hidden, queries),
+        LinearSpec::new(K, hidden, keys),
+        LinearSpec::new(V, hidden, keys),
+        LinearSpec::new(O, queries, hidden),
+        LinearSpec::new(GATE, hidden, config.intermediate_size),
+        LinearSpec::new(UP, hidden, config.intermediate_size),
+        LinearSpec::new(DOWN, config.intermediate_size, hidden),
     ]
 }
 
 /// One decoder layer.
-#[derive(Clone)]
-pub(crate) struct Block {
-    attention: Attention,
-    mlp: Mlp,
-    input_norm: Array,
-    post_attention_norm: Array,
-    norm_eps: f32,
-}
+pub(crate) type Block = PreNorm<Attention>;
 
+/// Every query sees all keys before it.
 #[derive(Clone)]
-struct Attention {
+pub(crate) struct Attention {
     q: Linear,
     k: Linear,
     v: Linear,
@@ -67,53 +55,22 @@ struct Attention {
     head_dim: i32,
 }
 
-impl Block {
-    /// Takes the layer's tensors, all below `prefix`.
-    pub fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Self> {
-        let mut linear = |path: &str| tensors.linear(&format!("{prefix}.{path}"));
-        let attention = Attention {
-            q: linear(Q)?,
-            k: linear(K)?,
-            v: linear(V)?,
-            o: linear(O)?,
-            heads: config.num_heads as i32,
-            kv_heads: config.num_kv_heads as i32,
-            head_dim: config.head_dim as i32,
-        };
-        Ok(Self {
-            attention,
-            mlp: Mlp::load(prefix, Activation::Silu, tensors)?,
-            input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
-            post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
-            norm_eps: config.norm_eps,
-        })
-    }
-
-    pub fn forward(
-        &self,
-        input: &Flow,
-        batch: &Batch,
-        adapter: &LayerAdapter,
-        attend: Attend<'_>,
-    ) -> Result<Flow> {
-        let x = &input.hidden;
-        let normed = Made::norm(x, &self.input_norm, self.norm_eps);
-        let x = x.add(self.attention.forward(&normed, batch, adapter, attend)?)?;
-        let normed = Made::norm(&x, &self.post_attention_norm, self.norm_eps);
-        let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
-        Ok(Flow { hidden, carried: input.carried.clone() })
-    }
-
-    pub fn arrays(&self) -> Vec<&Array> {
-        let Attention { q, k, v, o, .. } = &self.attention;
-        let mut arrays = vec![&self.input_norm, &self.post_attention_norm];
-        arrays.extend([q, k, v, o].into_iter().flat_map(Linear::arrays));
-        arrays.extend(self.mlp.arrays());
-        arrays
-    }
+/// Takes the tensors of a layer, all below `prefix`.
+pub(crate) fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Block> {
+    let mut linear = |path: &str| tensors.linear(&format!("{prefix}.{path}"));
+    let attention = Attention {
+        q: linear(Q)?,
+        k: linear(K)?,
+        v: linear(V)?,
+        o: linear(O)?,
+        heads: config.num_heads as i32,
+        kv_heads: config.num_kv_heads as i32,
+        head_dim: config.head_dim as i32,
+    };
+    PreNorm::load(attention, config, prefix, tensors)
 }
 
-impl Attention {
+impl Mixer for Attention {
     fn forward(
         &self,
         x: &Made,
@@ -136,5 +93,10 @@ impl Attention {
         let look = Look { scale, window: None, keys: Keys::Own };
         let output = attend(&qkv, batch, look, mode)?;
         self.o.apply(&output, adapter.get(O))
+    }
+
+    fn arrays(&self) -> Vec<&Array> {
+        let Self { q, k, v, o, .. } = self;
+        [q, k, v, o].into_iter().flat_map(Linear::arrays).collect()
     }
 }

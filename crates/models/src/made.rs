@@ -8,10 +8,9 @@
 use std::rc::Rc;
 
 use mlx_rs::Array;
-use mlx_rs::error::Exception;
 
 use crate::Result;
-use crate::beyond;
+use crate::beyond::{self, wrong_arrays};
 use crate::fused::{self, Activation};
 use crate::linear::Linear;
 use crate::lora::Lora;
@@ -92,8 +91,4 @@ impl Made {
 
 fn only(arrays: &[Array]) -> Result<&Array> {
     arrays.first().ok_or_else(wrong_arrays)
-}
-
-fn wrong_arrays() -> crate::Error {
-    Exception::custom("a function with other arrays than its own").into()
 }

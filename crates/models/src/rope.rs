@@ -10,8 +10,8 @@ use kernels::Pairs;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::beyond::{Differentiable, cpu_op};
-use crate::fused::{applied, on_cpu};
+use crate::beyond::{Differentiable, applied, cpu_op};
+use crate::fused::on_cpu;
 
 /// Which values of a head form the pairs that are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,7 +54,7 @@ impl Band {
         let first = (start - self.before).max(0);
         let columns = self.before - (start - first)..self.before + queries;
         let mask = self.mask.try_index((..queries, columns))?;
-        Ok(Tile { first, start, mask })
+        Ok(Tile { first: (first / self.tile) as usize, start, mask })
     }
 }
 

@@ -4,24 +4,23 @@
 //! grows with the length of the row, not with its square (Dao et al., "FlashAttention", 2022, at the
 //! level of matrix products).
 
-use mlx_rs::error::Exception;
 use mlx_rs::{Array, ops, transforms};
 
 use super::core::Core;
 use crate::Result;
-use crate::beyond::{self, Differentiable, after};
+use crate::beyond::{Differentiable, after, applied, wrong_arrays};
 
 /// Some queries of a row, and the keys that they may see.
 pub(super) struct Tile {
-    /// The first of the keys; the last is the tile's own last.
-    pub first: i32,
+    /// The first of the tiles whose keys they are; the last is this one.
+    pub first: usize,
     /// The first of the queries.
     pub start: i32,
     /// `[queries, keys]`, added to the scores.
     pub mask: Array,
 }
 
-/// How a row is computed. Tiles lie one behind the other, and their keys begin where a tile does.
+/// How a row is computed. Tiles lie one behind the other.
 pub(super) struct Tiled {
     pub core: Core,
     pub scale: f32,
@@ -30,25 +29,14 @@ pub(super) struct Tiled {
 
 /// Queries `[B, heads, t, d]`, keys and values `[B, kv_heads, t, d]`.
 pub(super) fn tiled(how: Tiled, qkv: [&Array; 3]) -> Result<Array> {
-    let qkv = qkv.map(Array::clone);
-    beyond::apply(how, &qkv)?.pop().ok_or_else(wrong_arrays)
+    applied(how, &qkv)
 }
 
 impl Tiled {
-    /// Queries, keys and values, cut where the tiles are.
-    fn cut(&self, qkv: &[Array]) -> Result<[Vec<Array>; 3]> {
+    /// An array of the whole row, cut where the tiles are.
+    fn cut(&self, array: &Array) -> Result<Vec<Array>> {
         let cuts: Vec<i32> = self.tiles.iter().skip(1).map(|tile| tile.start).collect();
-        let cut = |array: &Array| array.split_at_indices(&cuts, 2);
-        match qkv {
-            [q, k, v] => Ok([cut(q)?, cut(k)?, cut(v)?]),
-            _ => Err(wrong_arrays()),
-        }
-    }
-
-    /// Where among the tiles the keys of the `index`th begin.
-    fn first(&self, index: usize) -> usize {
-        let first = self.tiles[index].first;
-        self.tiles.partition_point(|tile| tile.start < first)
+        Ok(array.split_at_indices(&cuts, 2)?)
     }
 
     /// A tile's output, from its own cut of the queries and those of keys and values it sees.
@@ -60,10 +48,11 @@ impl Tiled {
 
 impl Differentiable for Tiled {
     fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
-        let [q, k, v] = self.cut(inputs)?;
+        let [q, k, v] = inputs else { return Err(wrong_arrays()) };
+        let (q, k, v) = (self.cut(q)?, self.cut(k)?, self.cut(v)?);
         let mut outputs: Vec<Array> = Vec::with_capacity(q.len());
         for (index, tile) in self.tiles.iter().enumerate() {
-            let seen = self.first(index)..index + 1;
+            let seen = tile.first..index + 1;
             // One after the other, so that the scores of one tile are in memory.
             let q = after(&q[index], outputs.last().map_or(&[], std::slice::from_ref))?;
             outputs.push(self.one(tile, &q, &k[seen.clone()], &v[seen])?);
@@ -72,16 +61,14 @@ impl Differentiable for Tiled {
     }
 
     fn backward(&self, inputs: &[Array], to: &[Array], _: &[Array]) -> Result<Vec<Array>> {
-        let [to] = to else { return Err(wrong_arrays()) };
-        let [q, k, v] = self.cut(inputs)?;
-        let cuts: Vec<i32> = self.tiles.iter().skip(1).map(|tile| tile.start).collect();
-        let to = to.split_at_indices(&cuts, 2)?;
-        let mut sums = [vec![None; k.len()], vec![None; v.len()]];
+        let ([q, k, v], [to]) = (inputs, to) else { return Err(wrong_arrays()) };
+        let (q, k, v, to) = (self.cut(q)?, self.cut(k)?, self.cut(v)?, self.cut(to)?);
+        let mut sums: [Vec<Option<Array>>; 2] = [vec![None; k.len()], vec![None; v.len()]];
         let mut queries: Vec<Array> = Vec::with_capacity(q.len());
         // All that the tile before came to: of what it was made from nothing must wait.
         let mut done: Vec<Array> = Vec::new();
         for (index, tile) in self.tiles.iter().enumerate() {
-            let seen = self.first(index)..index + 1;
+            let seen = tile.first..index + 1;
             let count = seen.len();
             let mut primals = vec![after(&q[index], &done)?];
             primals.extend(k[seen.clone()].iter().chain(&v[seen.clone()]).cloned());
@@ -98,7 +85,7 @@ impl Differentiable for Tiled {
             for sums in &mut sums {
                 for (sum, gradient) in sums[seen.clone()].iter_mut().zip(gradients.by_ref()) {
                     *sum = Some(match sum.take() {
-                        Some(sum) => add(&sum, gradient)?,
+                        Some(sum) => sum.add(gradient)?,
                         None => gradient,
                     });
                     done.extend(sum.clone());
@@ -109,12 +96,4 @@ impl Differentiable for Tiled {
         let [keys, values] = sums.map(|sums| whole(sums.into_iter().flatten().collect()));
         Ok(vec![whole(queries)?, keys?, values?])
     }
-}
-
-fn add(a: &Array, b: Array) -> Result<Array> {
-    Ok(a.add(b)?)
-}
-
-fn wrong_arrays() -> crate::Error {
-    Exception::custom("a function with other arrays than its own").into()
 }

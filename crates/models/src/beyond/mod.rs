@@ -61,6 +61,17 @@ pub(crate) fn apply<F: Differentiable>(function: F, inputs: &[Array]) -> Result<
     }
 }
 
+/// [`apply`] where there is one output.
+pub(crate) fn applied<F: Differentiable>(function: F, inputs: &[&Array]) -> Result<Array> {
+    let inputs: Vec<Array> = inputs.iter().copied().cloned().collect();
+    apply(function, &inputs)?.pop().ok_or_else(wrong_arrays)
+}
+
+/// The error of a function that is given other arrays than its own.
+pub(crate) fn wrong_arrays() -> Error {
+    Error::Mlx(Exception::custom("a function with other arrays than its own"))
+}
+
 /// What `function` makes of `inputs`, of whose steps none is kept for the backward pass: there, what
 /// its gradient needs is computed again, and only that.
 pub(crate) fn computed_again<F>(function: F, inputs: &[Array]) -> Result<Vec<Array>>

@@ -162,12 +162,7 @@ impl Shape {
         let hidden = config.hidden_size;
         let queries = config.num_heads * layer.head_dim;
         let keys = layer.kv_heads * layer.head_dim;
-        let linear = |path, in_features, out_features| LinearSpec {
-            path,
-            in_features,
-            out_features,
-            experts: None,
-        };
+        let linear = LinearSpec::new;
         let mut linears = vec![linear(Q, hidden, queries)];
         if layer.owns_keys() {
             linears.push(linear(K, hidden, keys));

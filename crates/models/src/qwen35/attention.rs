@@ -15,7 +15,7 @@ use crate::linear::Linear;
 use crate::made::Made;
 
 #[derive(Clone)]
-pub(super) struct Attention {
+pub(crate) struct Attention {
     q: Linear,
     k: Linear,
     v: Linear,

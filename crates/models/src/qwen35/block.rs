@@ -4,81 +4,59 @@ use mlx_rs::Array;
 
 use super::attention::Attention;
 use super::delta_net::DeltaNet;
-use super::shape::{INPUT_NORM, Kind, POST_ATTENTION_NORM, Shape};
+use super::shape::{Kind, Shape};
 use crate::Result;
 use crate::adapter::LayerAdapter;
 use crate::attention::Attend;
 use crate::checkpoint::Tensors;
 use crate::config::Config;
-use crate::fused::Activation;
-use crate::layer::{Batch, Flow};
+use crate::layer::Batch;
 use crate::made::Made;
-use crate::mlp::Mlp;
+use crate::pre_norm::{Mixer, PreNorm};
 
-#[derive(Clone)]
-pub(crate) struct Block {
-    mixer: Mixer,
-    mlp: Mlp,
-    input_norm: Array,
-    post_attention_norm: Array,
-    norm_eps: f32,
-}
+/// One decoder layer.
+pub(crate) type Block = PreNorm<Either>;
 
-/// What a token learns from those before it.
+/// Every fourth layer attends; the others remember by the gated delta rule.
 #[derive(Clone)]
-enum Mixer {
+pub(crate) enum Either {
     Attention(Attention),
     Delta(DeltaNet),
 }
 
-impl Block {
-    /// Takes the tensors of a layer of this kind, all below `prefix`.
-    pub fn load(
-        config: &Config,
-        shape: &Shape,
-        kind: Kind,
-        prefix: &str,
-        tensors: &mut Tensors,
-    ) -> Result<Self> {
-        let mixer = match kind {
-            Kind::Attention => Mixer::Attention(Attention::load(config, prefix, tensors)?),
-            Kind::Delta => Mixer::Delta(DeltaNet::load(config, shape.delta, prefix, tensors)?),
-        };
-        Ok(Self {
-            mixer,
-            mlp: Mlp::load(prefix, Activation::Silu, tensors)?,
-            input_norm: tensors.vector(&format!("{prefix}.{INPUT_NORM}"))?,
-            post_attention_norm: tensors.vector(&format!("{prefix}.{POST_ATTENTION_NORM}"))?,
-            norm_eps: config.norm_eps,
-        })
-    }
+/// Takes the tensors of a layer of this kind, all below `prefix`.
+pub(crate) fn load(
+    config: &Config,
+    shape: &Shape,
+    kind: Kind,
+    prefix: &str,
+    tensors: &mut Tensors,
+) -> Result<Block> {
+    let mixer = match kind {
+        Kind::Attention => Either::Attention(Attention::load(config, prefix, tensors)?),
+        Kind::Delta => Either::Delta(DeltaNet::load(config, shape.delta, prefix, tensors)?),
+    };
+    PreNorm::load(mixer, config, prefix, tensors)
+}
 
-    pub fn forward(
+impl Mixer for Either {
+    fn forward(
         &self,
-        input: &Flow,
+        x: &Made,
         batch: &Batch,
         adapter: &LayerAdapter,
         mode: Attend<'_>,
-    ) -> Result<Flow> {
-        let x = &input.hidden;
-        let normed = Made::norm(x, &self.input_norm, self.norm_eps);
-        let mixed = match &self.mixer {
-            Mixer::Attention(attention) => attention.forward(&normed, batch, adapter, mode)?,
-            Mixer::Delta(delta) => delta.forward(&normed, batch, adapter, mode)?,
-        };
-        let x = x.add(mixed)?;
-        let normed = Made::norm(&x, &self.post_attention_norm, self.norm_eps);
-        let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
-        Ok(Flow { hidden, carried: input.carried.clone() })
+    ) -> Result<Array> {
+        match self {
+            Self::Attention(attention) => attention.forward(x, batch, adapter, mode),
+            Self::Delta(delta) => delta.forward(x, batch, adapter, mode),
+        }
     }
 
-    pub fn arrays(&self) -> Vec<&Array> {
-        let mut arrays = match &self.mixer {
-            Mixer::Attention(attention) => attention.arrays(),
-            Mixer::Delta(delta) => delta.arrays(),
-        };
-        arrays.extend([&self.input_norm, &self.post_attention_norm]);
-        arrays.extend(self.mlp.arrays());
-        arrays
+    fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Self::Attention(attention) => attention.arrays(),
+            Self::Delta(delta) => delta.arrays(),
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::made::Made;
 const LENGTH_EPS: f32 = 1e-6;
 
 #[derive(Clone)]
-pub(super) struct DeltaNet {
+pub(crate) struct DeltaNet {
     qkv: Linear,
     z: Linear,
     b: Linear,

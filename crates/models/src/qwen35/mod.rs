@@ -9,7 +9,7 @@ mod delta_net;
 mod names;
 mod shape;
 
-pub(crate) use block::Block;
+pub(crate) use block::{Block, load};
 pub(crate) use config::read as read_config;
 pub(crate) use names::rename;
 pub(crate) use shape::Shape;

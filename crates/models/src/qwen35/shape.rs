@@ -115,12 +115,7 @@ impl Shape {
     /// The linear layers of one layer, in the order they are applied.
     pub fn linears(&self, config: &Config, kind: Kind) -> Vec<LinearSpec> {
         let hidden = config.hidden_size;
-        let linear = |path, in_features, out_features| LinearSpec {
-            path,
-            in_features,
-            out_features,
-            experts: None,
-        };
+        let linear = LinearSpec::new;
         let mut linears = match kind {
             Kind::Attention => {
                 let queries = config.num_heads * config.head_dim;
