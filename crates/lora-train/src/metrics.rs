@@ -41,8 +41,12 @@ pub struct Update {
     pub learning_rate: f64,
     /// Global norm of the gradients, before clipping.
     pub grad_norm: f64,
-    /// Tokens that went through the model.
+    /// Tokens that went through the model: those of all rows.
     pub processed_tokens: u64,
+    /// Tokens that had to be computed for it: what rows of a micro-batch begin with alike counts
+    /// once. Zero in records of versions that did not tell.
+    #[serde(default)]
+    pub computed_tokens: u64,
     /// Tokens that were predicted and scored.
     pub trained_tokens: u64,
     /// How long the update took, without validation or saving.
@@ -89,7 +93,7 @@ pub enum Event {
 pub struct WorkPlan {
     /// Threads that share an update.
     pub lanes: u64,
-    /// Most tokens of a micro-batch; a longer row gets one of its own.
+    /// Most tokens of a micro-batch, or as many as the longest row has.
     pub tokens_per_step: u64,
     /// Layers whose weights are in memory ready for use.
     pub dequantized_layers: u64,

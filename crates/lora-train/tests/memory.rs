@@ -70,12 +70,13 @@ nightshift: {{ lanes: 1, max_tokens_per_step: {TOKENS}{limit} }}
 ",
         folder.join("adapter").display()
     );
-    let row = Example {
-        tokens: (0..=TOKENS).map(|i| i * 37 % 4096).collect(),
+    // No two of them begin alike.
+    let row = |number: usize| Example {
+        tokens: (0..=TOKENS).map(|i| (i * 37 + number as u32) % 4096).collect(),
         trained: vec![*first..TOKENS as usize + 1],
     };
     let config = TrainConfig::from_yaml(&yaml, "run.yaml")?;
-    let train = Dataset::new("train", vec![row; *rows], config.max_seq_length)?;
+    let train = Dataset::new("train", (0..*rows).map(row), config.max_seq_length)?;
     reset_peak_memory()?;
     let data = Data { train, valid: None };
     let outcome = Trainer::new(model.clone(), config, data, Start::Afresh)?.run(&mut ())?;

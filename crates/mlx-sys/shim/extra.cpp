@@ -3,6 +3,7 @@
 #include "mlx/c/error.h"
 #include "mlx/c/private/mlx.h"
 #include "mlx/fast.h"
+#include "mlx/scheduler.h"
 
 namespace {
 std::optional<mlx::core::array> optional(const mlx_array array) {
@@ -32,6 +33,22 @@ extern "C" int mlx_fast_gated_delta_update(
             optional(initial_state),
             optional(mask),
             mlx_stream_get_(s)));
+  } catch (std::exception& e) {
+    mlx_error(e.what());
+    return 1;
+  }
+  return 0;
+}
+
+extern "C" int mlx_cpu_queue(int tasks) {
+  try {
+    auto stream = mlx::core::default_stream(mlx::core::Device::cpu);
+    for (; tasks > 0; --tasks) {
+      mlx::core::scheduler::notify_task_completion(stream);
+    }
+    for (; tasks < 0; ++tasks) {
+      mlx::core::scheduler::notify_new_task(stream);
+    }
   } catch (std::exception& e) {
     mlx_error(e.what());
     return 1;

@@ -23,6 +23,15 @@ int mlx_fast_gated_delta_update(
     const mlx_array mask /* may be null */,
     const mlx_stream s);
 
+/**
+ * Lets the CPU's streams together have so many more tasks (of ten operations) waiting than MLX would, or, if negative,
+ * fewer again.
+ *
+ * MLX stops asking for operations while more than ten tasks wait, and counts those of all streams: of several threads
+ * that evaluate, one takes all ten and the others' streams run dry.
+ */
+int mlx_cpu_queue(int tasks);
+
 #ifdef __cplusplus
 }
 #endif

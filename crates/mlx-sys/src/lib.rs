@@ -3,6 +3,7 @@
 pub mod blas;
 #[cfg(not(target_arch = "aarch64"))]
 mod half;
+mod shared_cpu;
 
 /// Generated from mlx-c's headers, which document every item.
 #[allow(
@@ -20,3 +21,4 @@ mod bindings {
 pub use bindings::*;
 #[cfg(not(target_arch = "aarch64"))]
 pub use half::*;
+pub use shared_cpu::SharedCpu;

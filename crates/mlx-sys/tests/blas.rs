@@ -2,7 +2,7 @@
 
 use std::{ffi::c_char, io::Write, num::NonZeroUsize, path::Path};
 
-use mlx_sys::blas::OpenBlas;
+use mlx_sys::{SharedCpu, blas::OpenBlas};
 
 unsafe extern "C" {
     fn dlsym(handle: *mut std::ffi::c_void, symbol: *const c_char) -> *mut std::ffi::c_void;
@@ -60,5 +60,17 @@ fn threads_can_be_set() {
     openblas.set_threads(NonZeroUsize::MIN);
     assert_eq!(openblas.threads(), 1);
     openblas.set_threads(NonZeroUsize::new(before).unwrap());
+    assert_eq!(openblas.threads(), before);
+
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let shared = SharedCpu::among(2);
+    assert_eq!(openblas.threads(), (cores / 2).max(1));
+    // More operations than MLX lets wait by itself.
+    let mut sum = mlx_rs::Array::from_f32(0.0);
+    for _ in 0..2000 {
+        sum = sum.add(mlx_rs::Array::from_f32(1.0)).unwrap();
+    }
+    assert_eq!(sum.item_exact::<f32>(), 2000.0);
+    drop(shared);
     assert_eq!(openblas.threads(), before);
 }

@@ -1,8 +1,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, mpsc};
 
+use mlx_sys::SharedCpu;
+
 use crate::decode::Decoder;
-use crate::lanes::{self, BlasThreads};
+use crate::lanes;
 use crate::{Adapter, Error, Model, Result};
 
 /// How to generate.
@@ -173,7 +175,7 @@ impl<'a> Generator<'a> {
         options: &GenerateOptions,
         on_token: &mut dyn FnMut(usize, u32),
     ) -> Result<Vec<(usize, Completion)>> {
-        let _threads = BlasThreads::shared_by(lanes);
+        let _cpu = SharedCpu::among(lanes);
         let queue = &Mutex::new(batches);
         let (tokens, arriving) = mpsc::channel();
         std::thread::scope(|scope| {

@@ -6,8 +6,6 @@
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-use mlx_sys::blas::OpenBlas;
-
 use crate::linear::Kernels;
 
 /// Fewer rows than this in a lane's matrix products would not pay for reading the weights.
@@ -25,29 +23,4 @@ pub(crate) fn count(kernels: Kernels, rows: usize) -> usize {
 
 fn cores() -> usize {
     available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-/// Divides the cores among lanes for as long as it lives: what BLAS does with each product is a
-/// setting of the process.
-pub(crate) struct BlasThreads {
-    before: Option<(OpenBlas, NonZeroUsize)>,
-}
-
-impl BlasThreads {
-    pub fn shared_by(lanes: usize) -> Self {
-        let before = OpenBlas::get().and_then(|blas| {
-            let before = NonZeroUsize::new(blas.threads())?;
-            blas.set_threads(NonZeroUsize::new(cores() / lanes).unwrap_or(NonZeroUsize::MIN));
-            Some((blas, before))
-        });
-        Self { before }
-    }
-}
-
-impl Drop for BlasThreads {
-    fn drop(&mut self) {
-        if let Some((blas, threads)) = self.before {
-            blas.set_threads(threads);
-        }
-    }
 }

@@ -42,13 +42,12 @@ impl Dropout {
 impl Lora {
     /// `y + scale * ((x A) B)`.
     pub(crate) fn add_to(&self, y: &Array, x: &Array) -> Result<Array> {
-        let low = self.dropped(x)?.matmul(&self.a)?;
+        // The scale is applied where the array is smallest, in the backward pass too.
+        let low = self.dropped(x)?.matmul(&self.a)?.multiply(Array::from_f32(self.scale))?;
         if y.dtype() == low.dtype() {
-            return Ok(addmm(y, &low, &self.b, self.scale, 1.0)?);
+            return Ok(addmm(y, &low, &self.b, 1.0, 1.0)?);
         }
-        // The scale is applied where the array is smallest.
-        let update = low.multiply(Array::from_f32(self.scale))?.matmul(&self.b)?;
-        Ok(y.add(update.as_dtype(y.dtype())?)?)
+        Ok(y.add(low.matmul(&self.b)?.as_dtype(y.dtype())?)?)
     }
 
     /// The matrix `weight`, `[out, in]` in f32, with the update in it.

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Tiny, tokens, worst};
+use mlx_rs::Array;
 use mlx_rs::ops::indexing::IndexOp;
 use models::{Adapter, Error, LayerAdapter, Model, Rows, WeightResidency};
 
@@ -62,6 +63,28 @@ fn rows_laid_end_to_end_do_not_see_each_other() {
     let expected: Vec<Vec<f64>> = rows.iter().flat_map(|row| tiny.logits(row)).collect();
     let worst = worst(&logits, &expected);
     assert!(worst < F32, "{worst:e}");
+}
+
+#[test]
+fn rows_that_begin_alike_are_as_if_each_were_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Tiny::new(12);
+    tiny.write(folder.path());
+    let model = Model::open(folder.path()).unwrap();
+    let adapter = Adapter::none(&model);
+    let all = tokens(13, 20, tiny.vocab);
+    let (first, second) = ([&all[..9], &all[9..12]].concat(), [&all[..9], &all[12..20]].concat());
+    let rows = [&first, &second[..11], &all[15..19], &second, &all[..4]];
+    let (layout, laid) = Rows::sharing(&rows).unwrap();
+    assert_eq!(laid.len(), 12 + 2 + 4 + 6);
+    let hidden = model.hidden(&laid, &layout, &adapter).unwrap();
+    let logits = model.head().logits(&hidden, adapter.ends()).unwrap().index(0);
+    for (index, row) in rows.iter().enumerate() {
+        let places: Vec<u32> = layout.places(index).map(|place| place as u32).collect();
+        let places = Array::from_slice(&places, &[row.len() as i32]);
+        let worst = worst(&logits.take_axis(places, 0).unwrap(), &tiny.logits(row));
+        assert!(worst < F32, "row {index}: {worst:e}");
+    }
 }
 
 #[test]

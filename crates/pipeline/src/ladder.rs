@@ -185,6 +185,7 @@ mod tests {
                 learning_rate: 1e-3,
                 grad_norm: 1.0,
                 processed_tokens: 1,
+                computed_tokens: 1,
                 trained_tokens: 1,
                 seconds: 1.0,
                 peak_memory_bytes: 0,

@@ -16,8 +16,8 @@ use super::values::{Bytes, duration};
 pub struct Nightshift {
     /// Passes over the training rows, instead of `iters`.
     pub epochs: Option<f64>,
-    /// Most tokens in one micro-batch; a longer row gets one of its own. Speed and memory only:
-    /// the gradients of an update do not depend on it.
+    /// Most tokens in one micro-batch; as many as the longest row of an update has, if that is
+    /// more. Speed and memory only: the gradients of an update do not depend on it.
     pub max_tokens_per_step: usize,
     /// Threads that share the work of an update; absent: chosen for the machine.
     pub lanes: Option<usize>,

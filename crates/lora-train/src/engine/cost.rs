@@ -7,12 +7,13 @@ use super::layout::{Layout, Place};
 use super::loss::Chunks;
 use super::plan::Plan;
 use crate::Optimizer;
+use crate::batch::repeats;
 use crate::dataset::Dataset;
 
 const F32: u64 = size_of::<f32>() as u64;
 /// While a layer is differentiated, what its forward pass left and the gradients of that exist at
 /// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
-const BACKWARD: f64 = 2.8;
+const BACKWARD: f64 = 2.7;
 
 /// Scores, their softmax and the gradients of both.
 const TILES: u64 = 4;
@@ -24,28 +25,33 @@ pub(crate) struct Load {
     longest: usize,
     /// Tokens that are cut into micro-batches together, at most.
     together: usize,
+    /// In how many rows of an update a token is that is computed once.
+    repeats: f64,
 }
 
 impl Load {
-    /// Of updates of `rows` rows of `train` and of a validation on all of `valid`.
-    pub(crate) fn new(train: &Dataset, rows: usize, valid: Option<&Dataset>) -> Self {
+    /// Of `updates` of rows of `train` and of a validation on all of `valid`.
+    pub(crate) fn new(train: &Dataset, updates: &[Vec<usize>], valid: Option<&Dataset>) -> Self {
         let lengths = |data: &Dataset| -> Vec<usize> {
             data.rows().iter().map(|row| row.inputs().len()).collect()
         };
-        let mut train = lengths(train);
-        train.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
+        let mut train_lengths = lengths(train);
+        train_lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
         let valid = valid.map(lengths).unwrap_or_default();
-        let update: usize = train.iter().take(rows).sum();
+        let rows = updates.iter().map(Vec::len).max().unwrap_or_default();
+        let update: usize = train_lengths.iter().take(rows).sum();
         Self {
-            longest: train.iter().chain(&valid).copied().max().unwrap_or_default(),
+            longest: train_lengths.iter().chain(&valid).copied().max().unwrap_or_default(),
             together: update.max(valid.iter().sum()),
+            repeats: updates.iter().map(|rows| repeats(train.rows(), rows)).fold(1.0, f64::max),
         }
     }
 
-    /// Tokens of the largest micro-batch, if they are to have at most `tokens`: a longer row
-    /// travels alone.
+    /// Tokens of the largest micro-batch, if they are to have at most `tokens`, or as many as the
+    /// longest row has. Rows are not cut to make lanes even.
     fn micro_batch(&self, tokens: usize, lanes: usize) -> usize {
-        tokens.min(self.together.div_ceil(lanes.max(1))).max(self.longest)
+        let share = self.together.div_ceil(lanes.max(1)) + self.longest;
+        tokens.min(share).min(self.together).max(self.longest)
     }
 }
 
@@ -76,14 +82,12 @@ impl Costs<'_> {
     pub(crate) fn keep_all(&self, plan: &Plan) -> u64 {
         let layers = self.model.layers().iter().skip(self.layout.lowest_layer());
         let tokens = self.tokens(plan);
-        layers.map(|layer| self.left_by(layer, tokens, self.load.longest.min(tokens))).sum()
+        layers.map(|layer| self.left_by(layer, tokens)).sum()
     }
 
-    /// Values that a layer leaves for its backward pass, in bytes: the outputs of its linears, a
-    /// quarter of that for the few inputs that are not made again, and what lies between, with the
-    /// attention's scores of rows up to `longest`.
-    pub(crate) fn left_by(&self, layer: &Layer, tokens: usize, longest: usize) -> u64 {
-        left_by(self.model, layer, tokens, longest)
+    fn left_by(&self, layer: &Layer, tokens: usize) -> u64 {
+        let of_rows = (tokens as f64 * self.load.repeats) as usize;
+        left_by(self.model, layer, [tokens, of_rows], self.load.longest.min(tokens))
     }
 
     fn tokens(&self, plan: &Plan) -> usize {
@@ -120,7 +124,7 @@ impl Costs<'_> {
         let tokens = self.tokens(plan);
         let layers = self.model.layers().iter().zip(&plan.layers);
         let layer = layers.map(|(layer, &residency)| {
-            let left = self.left_by(layer, tokens, self.load.longest.min(tokens));
+            let left = self.left_by(layer, tokens);
             // DoRA needs each matrix with its update in it, for the lengths of its rows.
             let merged = match self.layout.has_magnitudes() {
                 true => layer.weight_bytes(WeightResidency::Dequantized),
@@ -166,11 +170,19 @@ fn bytes<'a>(shapes: impl Iterator<Item = (&'a str, Vec<i32>)>) -> u64 {
     shapes.map(|(_, shape)| values(&shape) * F32).sum()
 }
 
-/// See [`Costs::left_by`].
-pub(crate) fn left_by(model: &Model, layer: &Layer, tokens: usize, longest: usize) -> u64 {
+/// Values that a layer leaves for its backward pass, in bytes: the outputs of its linears, a quarter
+/// of that for the few inputs that are not made again, and what lies between, with the attention's
+/// scores of rows up to `longest`. Linears see each token once, what lies between in each row that
+/// has it.
+pub(crate) fn left_by(
+    model: &Model,
+    layer: &Layer,
+    [tokens, of_rows]: [usize; 2],
+    longest: usize,
+) -> u64 {
     let linears = layer.linears().into_iter();
     let values: usize = linears.map(|linear| linear.out_features * 5 / 4).sum();
-    (tokens * (values + layer.values_between(longest))) as u64 * value_bytes(model)
+    (tokens * values + of_rows * layer.values_between(longest)) as u64 * value_bytes(model)
 }
 
 /// Weights that exist only while their layer is at work: read from the file, the next layer's

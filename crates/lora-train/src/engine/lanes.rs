@@ -4,11 +4,10 @@
 //! default stream. On a CPU, several lanes therefore finish sooner than one, however many threads
 //! the matrix products get.
 
-use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use mlx_sys::blas::OpenBlas;
+use mlx_sys::SharedCpu;
 use models::Model;
 
 use crate::{Error, Result};
@@ -21,29 +20,7 @@ type Job = Box<dyn FnOnce(&Model) + Send>;
 /// lane; the clones share their buffers.
 pub(crate) struct Lanes {
     workers: Vec<Worker>,
-    _blas: Option<BlasThreads>,
-}
-
-/// While several lanes multiply at once, each product gets one thread: more would only wait for
-/// each other. Dropped, it gives BLAS its threads back.
-struct BlasThreads {
-    blas: OpenBlas,
-    before: NonZeroUsize,
-}
-
-impl BlasThreads {
-    fn one_each() -> Option<Self> {
-        let blas = OpenBlas::get()?;
-        let before = NonZeroUsize::new(blas.threads())?;
-        blas.set_threads(NonZeroUsize::MIN);
-        Some(Self { blas, before })
-    }
-}
-
-impl Drop for BlasThreads {
-    fn drop(&mut self) {
-        self.blas.set_threads(self.before);
-    }
+    _cpu: SharedCpu,
 }
 
 struct Worker {
@@ -55,8 +32,8 @@ impl Lanes {
     /// Starts `count` threads (at least one).
     pub(crate) fn start(model: &Model, count: usize) -> Self {
         let workers: Vec<_> = (0..count.max(1)).map(|_| Worker::start(model.clone())).collect();
-        let blas = if workers.len() > 1 { BlasThreads::one_each() } else { None };
-        Self { workers, _blas: blas }
+        let cpu = SharedCpu::among(workers.len());
+        Self { workers, _cpu: cpu }
     }
 
     /// Runs `work` once for each element of `shares`, one lane each; results keep their order.

@@ -46,8 +46,10 @@ pub(crate) struct Sums {
     pub(crate) loss: f64,
     /// How many targets there are.
     pub(crate) trained: u64,
-    /// How many tokens went through the model.
+    /// How many tokens the rows have that went through the model.
     pub(crate) processed: u64,
+    /// How many of them were computed: what rows begin with alike, once.
+    pub(crate) computed: u64,
     /// Rows with a target whose loss is infinite or not a number.
     pub(crate) suspects: Vec<usize>,
     /// Gradients of the mean loss; empty where none were asked for.
@@ -140,14 +142,12 @@ impl Sums {
     }
 
     fn note(&mut self, micro: &MicroBatch, losses: &[f32]) {
-        self.processed += micro.tokens.len() as u64;
+        self.processed += micro.row_tokens() as u64;
+        self.computed += micro.tokens.len() as u64;
         self.trained += losses.len() as u64;
         self.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
-        for (&loss, &position) in losses.iter().zip(&micro.positions) {
-            if !loss.is_finite() {
-                self.suspects.extend(micro.row_at(position as usize));
-            }
-        }
+        let bad = losses.iter().zip(&micro.targets).filter(|(loss, _)| !loss.is_finite());
+        self.suspects.extend(bad.map(|(_, target)| target.row));
         self.suspects.dedup();
     }
 
@@ -155,6 +155,7 @@ impl Sums {
         self.loss += other.loss;
         self.trained += other.trained;
         self.processed += other.processed;
+        self.computed += other.computed;
         self.suspects.extend(other.suspects);
         for (name, gradient) in other.gradients {
             let sum = match self.gradients.get(&name) {

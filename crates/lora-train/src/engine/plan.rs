@@ -16,7 +16,7 @@ const MOST_LANES: usize = 8;
 /// On a CPU, matrix products of this many tokens run at full speed already, and what a layer
 /// leaves behind stays small enough to be kept. Where weights are dequantized for each micro-batch,
 /// or read for it, larger ones pay.
-const CPU_TOKENS: usize = 128;
+const CPU_TOKENS: usize = 176;
 /// The default limit is this share of the memory there is: other programs live here too.
 const DEFAULT_SHARE: u64 = 2;
 
@@ -155,10 +155,11 @@ impl Plan {
 
     /// The lowest layer whose intermediates are kept for `micro`.
     pub(crate) fn keep_from(&self, model: &Model, micro: &MicroBatch) -> usize {
-        let longest = micro.lengths.iter().copied().max().unwrap_or_default();
+        let longest = micro.layout.lengths().iter().copied().max().unwrap_or_default();
+        let tokens = [micro.tokens.len(), micro.row_tokens()];
         let mut left = self.keep_bytes;
         let layers = model.layers().iter().rev().take_while(|layer| {
-            let each = left_by(model, layer, micro.tokens.len(), longest);
+            let each = left_by(model, layer, tokens, longest);
             let fits = each <= left;
             left = left.saturating_sub(each);
             fits

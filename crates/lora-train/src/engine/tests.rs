@@ -36,11 +36,24 @@ fn dataset() -> Dataset {
     dataset_of(64)
 }
 
+/// Some rows begin as others do, one is there twice, and one is the beginning of another.
 fn dataset_of(vocabulary: u32) -> Dataset {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let rows = [5, 19, 3, 11, 8].map(|length| Example {
-        tokens: (0..length).map(|_| rng.random_range(0..vocabulary)).collect(),
-        trained: vec![1..2, length / 2..length],
+    let mut rows: Vec<Vec<u32>> = Vec::new();
+    for (length, like) in
+        [(5, None), (19, None), (3, None), (11, Some((1, 7))), (8, None), (14, Some((3, 9)))]
+    {
+        let mut row: Vec<u32> = (0..length).map(|_| rng.random_range(0..vocabulary)).collect();
+        if let Some((earlier, shared)) = like {
+            row[..shared].copy_from_slice(&rows[earlier][..shared]);
+        }
+        rows.push(row);
+    }
+    rows.push(rows[0].clone());
+    rows.push(rows[1][..12].to_vec());
+    let rows = rows.into_iter().map(|tokens| {
+        let length = tokens.len();
+        Example { tokens, trained: vec![1..2, length / 2..length] }
     });
     Dataset::new("train", rows, 64).unwrap()
 }
@@ -59,7 +72,7 @@ fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
 }
 
 fn batches(data: &Dataset, max_tokens: usize, lanes: usize) -> Vec<MicroBatch> {
-    pack(data.rows(), &(0..data.rows().len()).collect::<Vec<_>>(), max_tokens, lanes)
+    pack(data.rows(), &(0..data.rows().len()).collect::<Vec<_>>(), max_tokens, lanes).unwrap()
 }
 
 fn plan(lanes: usize, keep_bytes: u64) -> Plan {
@@ -270,5 +283,6 @@ fn a_loss_that_is_no_number_names_its_rows() {
     let broken = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
     let mut suspects = broken.suspects;
     suspects.sort_unstable();
-    assert_eq!(suspects, [0, 1, 2, 3, 4]);
+    suspects.dedup();
+    assert_eq!(suspects, (0..data.rows().len()).collect::<Vec<_>>());
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use models::Model;
 use serde_json::{Map, Value};
 
-use crate::batch::{MicroBatch, Sampler, pack};
+use crate::batch::{Cursor, MicroBatch, Sampler, pack};
 use crate::checkpoint::{Checkpoint, Identity, Position};
 use crate::config::{OnBadLoss, TrainConfig};
 use crate::engine::{Costs, Engine, Layout, Load, Plan};
@@ -258,7 +258,7 @@ impl Trainer {
     pub fn update(&mut self) -> Result<Update> {
         let begun = Instant::now();
         let rows = self.sampler.take(self.rows_of_update());
-        let batches = self.pack(&self.data.train, &rows);
+        let batches = self.pack(&self.data.train, &rows)?;
         let moment = (self.config.seed, self.position.step);
         let mut sums = self.engine.gradients(&self.factors, batches, moment)?;
         let learning_rate = self.schedule.at(self.position.step);
@@ -287,6 +287,7 @@ impl Trainer {
             learning_rate,
             grad_norm,
             processed_tokens: sums.processed,
+            computed_tokens: sums.computed,
             trained_tokens: sums.trained,
             seconds: begun.elapsed().as_secs_f64(),
             peak_memory_bytes: metrics::peak_memory()?,
@@ -306,7 +307,7 @@ impl Trainer {
         full.min(all.saturating_sub(self.position.rows)) as usize
     }
 
-    fn pack(&self, data: &Dataset, rows: &[usize]) -> Vec<MicroBatch> {
+    fn pack(&self, data: &Dataset, rows: &[usize]) -> Result<Vec<MicroBatch>> {
         let plan = self.engine.plan();
         pack(data.rows(), rows, plan.tokens, plan.lanes)
     }
@@ -352,7 +353,11 @@ impl Trainer {
 
 fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Result<Plan> {
     let rows = config.batch_size * config.grad_accumulation_steps;
-    let load = Load::new(&data.train, rows, data.valid.as_ref());
+    // Those of one epoch; others hold the same rows in another order.
+    let count = data.train.rows().len();
+    let mut sampler = Sampler::new(count, config.seed, Cursor::default());
+    let updates: Vec<_> = (0..count.div_ceil(rows)).map(|_| sampler.take(rows)).collect();
+    let load = Load::new(&data.train, &updates, data.valid.as_ref());
     let optimizer = Optimizer::new(config);
     Plan::new(config, &Costs { model, layout, optimizer: &optimizer, load })
 }

@@ -21,7 +21,7 @@ impl Trainer {
         }
         let begun = Instant::now();
         let rows: Vec<usize> = (0..count).collect();
-        let sums = self.engine.loss(&self.factors, self.pack(valid, &rows))?;
+        let sums = self.engine.loss(&self.factors, self.pack(valid, &rows)?)?;
         let (step, loss) = (self.position.step, sums.mean());
         let event = Event::Validation {
             step,

@@ -46,7 +46,8 @@ pub struct GatedDelta {
 }
 
 /// The rule's output `[1, T, Hv, Dv]` and the states `[rows, Hv, Dv, Dk]` after each row, in f32.
-/// Rows begin with the states in `before`, or with zeros.
+/// Rows begin with the states in `before`, or with zeros. Inputs have every row whole, whatever
+/// `rows` share.
 ///
 /// Differentiable in everything it is given.
 ///

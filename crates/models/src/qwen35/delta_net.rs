@@ -85,9 +85,12 @@ impl DeltaNet {
                 output
             }
             Attend::Rows => {
+                let [decay, beta] = gates;
+                let gates = [rows.whole(&decay)?, rows.whole(&beta)?];
                 let before = self.blank(rows.lengths().len(), qkv.dtype())?;
-                let (mixed, _) = self.convolution.rows(&qkv, rows, &before.inputs)?;
-                gated_delta(&self.inputs(&mixed, gates)?, rows, Some(&before.state))?.0
+                let (mixed, _) = self.convolution.rows(&rows.whole(&qkv)?, rows, &before.inputs)?;
+                let inputs = self.inputs(&mixed, gates)?;
+                rows.once(&gated_delta(&inputs, rows, Some(&before.state))?.0)?
             }
             Attend::Beginnings { kept } => {
                 let before = self.blank(rows.lengths().len(), qkv.dtype())?;
