@@ -85,6 +85,8 @@ def ours(model, work, updates):
         "peak_memory_bytes": made[-1]["peak_memory_bytes"],
         "peak_rss_bytes": rss,
         "loss": made[0]["loss"],
+        "computed_tokens": made[0]["computed_tokens"],
+        "processed_tokens": made[0]["processed_tokens"],
     }
 
 
@@ -115,7 +117,8 @@ def table(results):
     ratio = lambda key: ours[key] / theirs[key]
     print(
         f"\nOurs is {ratio('processed_tokens_per_second'):.2f} times as fast, "
-        f"in {100 * ratio('peak_rss_bytes'):.0f} % of its memory."
+        f"in {100 * ratio('peak_rss_bytes'):.0f} % of its memory. It computes {ours['computed_tokens']} of the "
+        f"{ours['processed_tokens']} tokens of an update: what rows begin with alike, once."
     )
 
 

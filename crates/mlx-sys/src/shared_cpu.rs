@@ -8,7 +8,7 @@ use crate::blas::OpenBlas;
 
 /// Tasks, of ten operations each, that each further lane may have waiting: fewer, and its stream runs
 /// dry (a fifth of the time with two lanes); more, and results that nobody has used yet fill memory.
-const TASKS: usize = 80;
+const TASKS: usize = 60;
 
 /// While it lives, several threads (lanes) share the CPU, each with a stream of MLX's of its own.
 ///

@@ -141,8 +141,9 @@ impl<'a> Decoder<'a> {
             let carried = flow.carried.iter().chain([&flow.hidden]);
             transforms::eval(carried.chain(cache.arrays()))?;
         }
-        let ends = rows.starts().zip(rows.lengths()).map(|(start, length)| start + length - 1);
-        let ends = Array::from_iter(ends.map(|end| end as u32), &[parts.len() as i32]);
+        let ends = (0..parts.len()).filter_map(|row| rows.places(row).last());
+        let ends: Vec<u32> = ends.map(|end| end as u32).collect();
+        let ends = Array::from_slice(&ends, &[ends.len() as i32]);
         self.logits(&flow.hidden.take_axis(ends, 1)?)
     }
 

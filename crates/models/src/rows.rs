@@ -16,7 +16,7 @@ use crate::{Error, Result};
 ///
 /// let rows = Rows::new([3, 1, 4])?;
 /// assert_eq!(rows.total(), 8);
-/// assert_eq!(rows.starts().collect::<Vec<_>>(), [0, 3, 4]);
+/// assert_eq!(rows.places(1).collect::<Vec<_>>(), [3]);
 ///
 /// let (rows, tokens) = Rows::sharing(&[[5, 6, 7].as_slice(), &[5, 6, 8, 9]])?;
 /// assert_eq!(tokens, [5, 6, 7, 8, 9]);
@@ -108,11 +108,6 @@ impl Rows {
     /// How many tokens are laid: those of all rows, shared ones once.
     pub fn total(&self) -> usize {
         self.pieces.iter().map(|piece| piece.length).sum()
-    }
-
-    /// The place of each row's first token.
-    pub fn starts(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.lengths.len()).filter_map(|row| self.places(row).next())
     }
 
     /// The place of each token of a row; nothing for a row that is not there.

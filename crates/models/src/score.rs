@@ -47,7 +47,8 @@ const TOKENS_PER_STEP: usize = 1024;
 /// Logits that exist at one time: 64 MiB of f32.
 const LOGITS_AT_ONCE: usize = 16 << 20;
 
-/// Scores rows, laid end to end in micro-batches; only scored positions go through the head.
+/// Scores rows, laid end to end in micro-batches: what rows of one begin with alike is computed once,
+/// and only scored positions go through the head.
 ///
 /// ```no_run
 /// use models::{Adapter, Model, Score, ScoreRow, score};
@@ -74,36 +75,32 @@ pub fn score(model: &Model, adapter: &Adapter, rows: &[ScoreRow]) -> Result<Vec<
     Ok(scores)
 }
 
-/// A scored token: its row, the position it is predicted from, and its id.
+/// A scored token: its row, the place of the token it is predicted from, and its id.
 struct Target {
     row: usize,
-    position: usize,
+    place: u32,
     token: u32,
 }
 
 fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<Vec<Score>> {
-    let rows = Rows::new(batch.iter().map(|row| row.tokens.len()).collect::<Vec<_>>())?;
-    let tokens: Vec<u32> = batch.iter().flat_map(|row| row.tokens).copied().collect();
-    let targets: Vec<Target> = (batch.iter().zip(rows.starts()).enumerate())
-        .flat_map(|(row, (ScoreRow { tokens, scored }, start))| {
-            let indices = scored.iter().cloned().flatten().filter(|&index| index > 0);
-            indices.filter_map(move |index| {
-                let token = *tokens.get(index)?;
-                Some(Target { row, position: start + index - 1, token })
-            })
-        })
-        .collect();
+    let inputs: Vec<&[u32]> = batch.iter().map(|row| row.tokens).collect();
+    let (rows, tokens) = Rows::sharing(&inputs)?;
+    let mut targets = Vec::new();
+    for (row, ScoreRow { tokens, scored }) in batch.iter().enumerate() {
+        let places: Vec<usize> = rows.places(row).collect();
+        for index in scored.iter().cloned().flatten().filter(|&index| index > 0) {
+            if let (Some(&place), Some(&token)) = (places.get(index - 1), tokens.get(index)) {
+                targets.push(Target { row, place: place as u32, token });
+            }
+        }
+    }
     let mut scores = vec![Score::default(); batch.len()];
     let vocabulary = model.config().vocab_size;
-    if let Some(target) = targets.iter().find(|target| target.token as usize >= vocabulary) {
-        let Target { position, token, .. } = *target;
-        return Err(Error::Token { token, position, vocab_size: vocabulary });
-    }
     let hidden = model.hidden(&tokens, &rows, adapter)?;
     for chunk in targets.chunks((LOGITS_AT_ONCE / vocabulary).max(1)) {
-        let positions = chunk.iter().map(|target| target.position as u32);
-        let positions = Array::from_iter(positions, &[chunk.len() as i32]);
-        let chosen = hidden.take_axis(positions, 1)?;
+        let places = chunk.iter().map(|target| target.place);
+        let places = Array::from_iter(places, &[chunk.len() as i32]);
+        let chosen = hidden.take_axis(places, 1)?;
         let logits = model.head().logits(&chosen, adapter.ends())?;
         let logits = logits
             .try_as_slice::<f32>()
