@@ -5,7 +5,8 @@
 //! second group measures bytes in place of time. The model is fetched on the first run.
 //!
 //! The rows are random tokens as long as the demo's rows, the last 40 % of each trained: what an
-//! update costs does not depend on which tokens they are.
+//! update costs depends on which tokens they are only where rows begin alike, as those with one
+//! system prompt do. Of such rows there is a run of its own: 200 tokens in common before each.
 
 mod peak_memory;
 
@@ -22,23 +23,30 @@ const ROWS: u32 = 16;
 const LENGTHS: std::ops::Range<u32> = 80..240;
 const TRAINED_SHARE: f64 = 0.4;
 
-/// Random rows; a linear congruential generator is random enough for them.
-fn rows(vocabulary: u32) -> Vec<Example> {
+/// Tokens of a system prompt.
+const PROMPT: u32 = 200;
+
+/// Random rows, after `prompt` tokens that they have in common; a linear congruential generator is
+/// random enough for them.
+fn rows(vocabulary: u32, prompt: u32) -> Vec<Example> {
     let mut state = 1u32;
     let mut draw = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         ((u64::from(state) * u64::from(below)) >> 32) as u32
     };
+    let prompt: Vec<u32> = (0..prompt).map(|_| draw(vocabulary)).collect();
     let row = |_| {
         let length = LENGTHS.start + draw(LENGTHS.end - LENGTHS.start);
-        let answer = (f64::from(length) * (1.0 - TRAINED_SHARE)) as usize;
-        let tokens = (0..length).map(|_| draw(vocabulary)).collect();
-        Example { tokens, trained: vec![answer..length as usize] }
+        let answer = prompt.len() + (f64::from(length) * (1.0 - TRAINED_SHARE)) as usize;
+        let own = (0..length).map(|_| draw(vocabulary));
+        let tokens: Vec<u32> = prompt.iter().copied().chain(own).collect();
+        let end = tokens.len();
+        Example { tokens, trained: std::iter::once(answer..end).collect() }
     };
     (0..ROWS).map(row).collect()
 }
 
-fn trainer(folder: &Path) -> (Trainer, u64) {
+fn trainer(folder: &Path, prompt: u32) -> (Trainer, u64) {
     let model = fetch::demo_model(&mut |_| ()).expect("the demo model");
     let model = Model::open(model).expect("the demo model");
     let config = TrainConfig {
@@ -47,7 +55,7 @@ fn trainer(folder: &Path) -> (Trainer, u64) {
         adapter_path: folder.to_owned(),
         ..TrainConfig::default()
     };
-    let rows = rows(model.config().vocab_size as u32);
+    let rows = rows(model.config().vocab_size as u32, prompt);
     let train = Dataset::new("train", rows, config.max_seq_length).expect("rows");
     let tokens = train.processed_tokens() as u64;
     let data = Data { train, valid: None };
@@ -56,18 +64,23 @@ fn trainer(folder: &Path) -> (Trainer, u64) {
 
 fn speed(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut trainer, tokens) = trainer(folder.path());
     let mut group = criterion.benchmark_group("training update");
-    group.sample_size(10).throughput(Throughput::Elements(tokens));
-    group.bench_function("SmolLM2-135M, rank 8, all layers", |bencher| {
-        bencher.iter(|| trainer.update().expect("an update"));
-    });
+    for (name, prompt) in [
+        ("SmolLM2-135M, rank 8, all layers", 0),
+        ("SmolLM2-135M, rank 8, all layers, one system prompt", PROMPT),
+    ] {
+        let (mut trainer, tokens) = trainer(folder.path(), prompt);
+        group.sample_size(10).throughput(Throughput::Elements(tokens));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| trainer.update().expect("an update"));
+        });
+    }
     group.finish();
 }
 
 fn memory(criterion: &mut Criterion<PeakMemory>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut trainer, _) = trainer(folder.path());
+    let (mut trainer, _) = trainer(folder.path(), 0);
     let mut group = criterion.benchmark_group("training update, peak memory");
     group.bench_function("SmolLM2-135M, rank 8, all layers", |bencher| {
         bencher.iter_custom(|updates| {
