@@ -1,10 +1,9 @@
 //! Which rows an update sees, and how they are laid into micro-batches.
 
+use models::Rows;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-
-use models::Rows;
 
 use crate::Result;
 use crate::dataset::Row;

@@ -1,5 +1,7 @@
 //! What prompts have in common: the beginning that several of them share is processed once.
 
+use crate::rows::in_common;
+
 /// Each pass through the model has a price of its own; fewer tokens than this do not pay for one.
 const LEAST_SAVED: usize = 64;
 
@@ -54,7 +56,7 @@ struct Group {
 /// `best[end]` is the most that the first `end` prompts can save, and the last group it takes.
 fn groups(prompts: &[&[u32]], order: &[usize]) -> Vec<Group> {
     let common: Vec<usize> =
-        order.windows(2).map(|pair| in_common(prompts[pair[0]], prompts[pair[1]])).collect();
+        order.windows(2).map(|pair| short_of_all(prompts[pair[0]], prompts[pair[1]])).collect();
     let mut best = vec![(0, Group { members: 0..0, shared: 0 })];
     for end in 1..=order.len() {
         let (saved, _) = best[end - 1];
@@ -88,9 +90,8 @@ fn groups(prompts: &[&[u32]], order: &[usize]) -> Vec<Group> {
 }
 
 /// How many tokens two prompts begin with, short of a whole prompt.
-fn in_common(a: &[u32], b: &[u32]) -> usize {
-    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    same.min(a.len().saturating_sub(1)).min(b.len().saturating_sub(1))
+fn short_of_all(a: &[u32], b: &[u32]) -> usize {
+    in_common(a, b).min(a.len().saturating_sub(1)).min(b.len().saturating_sub(1))
 }
 
 #[cfg(test)]

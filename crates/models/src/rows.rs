@@ -204,13 +204,15 @@ struct Branch {
 impl Branch {
     /// The latest that this one of `rows` leaves an earlier one.
     fn of(rows: &[&[u32]], row: usize) -> Self {
-        let from = |earlier: usize| {
-            let pairs = rows[earlier].iter().zip(rows[row]);
-            Self { row: earlier, at: pairs.take_while(|(a, b)| a == b).count() }
-        };
+        let from = |earlier: usize| Self { row: earlier, at: in_common(rows[earlier], rows[row]) };
         let latest = (0..row).map(from).max_by_key(|branch| branch.at);
         latest.filter(|branch| branch.at > 0).unwrap_or(Self { row, at: 0 })
     }
+}
+
+/// How many tokens two rows begin with.
+pub(crate) fn in_common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 fn checked(lengths: Vec<usize>) -> Result<Vec<usize>> {

@@ -167,12 +167,7 @@ impl Part<'_> {
         if let Some(cap) = output.soft_cap() {
             own = own.multiply(models::soft_cap_slope(&self.target_logit, cap)?)?;
         }
-        // Adding up by index is what the gradient of choosing by index does.
-        let targets = Array::from_slice(self.targets, &[self.targets.len() as i32]);
-        let rows = zeros_dtype(&[output.vocab_size() as i32, output.rank()], own.dtype())?;
-        let choose = |rows: &[Array]| Ok(vec![rows[0].take_axis(&targets, 0)?]);
-        let (_, mut sums) = transforms::fallible_vjp(choose, &[rows], &[own])?;
-        Ok(sums.remove(0))
+        add_by_index(own, self.targets, output.vocab_size())
     }
 }
 
@@ -212,6 +207,16 @@ fn of_trained_columns(
     let all = all.multiply(Array::from_f32(factor))?;
     stages.push(vec![all.clone()]);
     Ok(all)
+}
+
+/// Rows `[n, d]` added up at their places among `total`: `[total, d]`, zero where there is none.
+pub(super) fn add_by_index(rows: Array, places: &[u32], total: usize) -> Result<Array> {
+    // Adding up by index is what the gradient of choosing by index does.
+    let places = Array::from_slice(places, &[places.len() as i32]);
+    let sums = zeros_dtype(&[total as i32, rows.dim(-1)], rows.dtype())?;
+    let choose = |sums: &[Array]| Ok(vec![sums[0].take_axis(&places, 0)?]);
+    let (_, mut sums) = transforms::fallible_vjp(choose, &[sums], &[rows])?;
+    Ok(sums.remove(0))
 }
 
 fn plus(sum: Option<Array>, next: Array) -> Result<Array> {

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mlx_rs::error::Exception;
-use mlx_rs::ops::{concatenate, zeros_dtype, zeros_like};
+use mlx_rs::ops::zeros_like;
 use mlx_rs::{Array, Dtype, stop_gradient, transforms};
 use models::{Batch, Flow, LayerAdapter, Model};
 
 use super::inputs::Inputs;
 use super::layout::{Draw, Layout, Lowest, Place};
-use super::loss::{Chunks, HeadLoss, Want, cross_entropy};
+use super::loss::{Chunks, HeadLoss, Want, add_by_index, cross_entropy};
 use super::output::AdaptedHead;
 use super::plan::Plan;
 use crate::batch::MicroBatch;
@@ -151,46 +151,15 @@ impl Pass {
         let flat = hidden.reshape(&[-1, width])?;
         let (places, tokens): (Vec<u32>, Vec<u32>) =
             micro.targets.iter().map(|target| (target.place, target.token)).unzip();
-        let chosen = flat.take_axis(indices(&places), 0)?;
+        let chosen = flat.take_axis(Array::from_slice(&places, &[places.len() as i32]), 0)?;
         let head = AdaptedHead::new(model.head(), ends)?;
         let mut loss = cross_entropy(&head, &chosen, &tokens, want, self.chunks)?;
         if let Some(gradient) = loss.gradient.take() {
-            let spread = spread(&gradient, &places, micro.tokens.len())?;
+            let spread = add_by_index(gradient, &places, micro.tokens.len())?;
             loss.gradient = Some(spread.reshape(hidden.shape())?.as_dtype(hidden.dtype())?);
         }
         Ok(loss)
     }
-}
-
-/// Rows `[n, H]` at their places among `total`, added up where several have one place.
-fn spread(rows: &Array, places: &[u32], total: usize) -> Result<Array> {
-    let zero = zeros_dtype(&[1, rows.dim(-1)], rows.dtype())?;
-    let rows = concatenate(&[rows, &zero], 0)?;
-    // Gathered, not scattered: each place takes its row, or the zeros behind them all. The second
-    // row of a place waits for another round.
-    let mut waiting: Vec<(u32, u32)> = (0..).zip(places.iter().copied()).collect();
-    let mut sum: Option<Array> = None;
-    while !waiting.is_empty() || sum.is_none() {
-        let mut origin = vec![places.len() as u32; total];
-        waiting.retain(|&(row, place)| {
-            let origin = &mut origin[place as usize];
-            let taken = *origin != places.len() as u32;
-            if !taken {
-                *origin = row;
-            }
-            taken
-        });
-        let round = rows.take_axis(indices(&origin), 0)?;
-        sum = Some(match sum {
-            Some(sum) => sum.add(round)?,
-            None => round,
-        });
-    }
-    sum.ok_or_else(|| Exception::custom("nothing to spread").into())
-}
-
-fn indices(values: &[u32]) -> Array {
-    Array::from_slice(values, &[values.len() as i32])
 }
 
 /// One micro-batch on its way through the layers.
