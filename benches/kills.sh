@@ -5,4 +5,4 @@
 #   benches/kills.sh [RUNS]      100 if not said otherwise
 set -euo pipefail
 cd "$(dirname "$0")/.."
-LORA_TRAIN_KILLED_RUNS="${1:-100}" cargo test --release -p lora-train --test resume -- --exact killed_at_any_moment --nocapture
+LORA_TRAIN_KILLED_RUNS="${1:-100}" cargo test --release -p nightshift-lora-train --test resume -- --exact killed_at_any_moment --nocapture

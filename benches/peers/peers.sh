@@ -21,7 +21,7 @@ environment peers requirements.txt
 case "${1:-}" in
   parity)
     "$python" fixtures/golden/mlx_lm/parity.py
-    cargo test -p lora-train --test parity -- --nocapture
+    cargo test -p nightshift-lora-train --test parity -- --nocapture
     ;;
   throughput)
     "$python" benches/peers/throughput.py --model "${2:?the path of a Llama .gguf}" "${@:3}"

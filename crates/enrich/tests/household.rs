@@ -61,7 +61,7 @@ fn at_most_two_percent_of_the_rows_are_near_duplicates() {
 #[test]
 fn the_committed_suite_is_the_one_the_facts_give() {
     let path = fixtures().join("suites/household.json");
-    // To renew the file: NIGHTSHIFT_RENEW=1 cargo test -p enrich --test household
+    // To renew the file: NIGHTSHIFT_RENEW=1 cargo test -p nightshift-enrich --test household
     if std::env::var_os("NIGHTSHIFT_RENEW").is_some() {
         durable::write_json(&path, &suite()).unwrap();
     }

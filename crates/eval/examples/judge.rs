@@ -1,8 +1,8 @@
 //! Asks a language model for a second opinion on a run's refusals, and says how often it agrees.
 //!
 //! ```text
-//! cargo run --release -p eval --example judge -- RUN ENDPOINT MODEL
-//! cargo run --release -p eval --example judge -- runs/tonight http://localhost:8080/v1 qwen3
+//! cargo run --release -p nightshift-eval --example judge -- RUN ENDPOINT MODEL
+//! cargo run --release -p nightshift-eval --example judge -- runs/tonight http://localhost:8080/v1 qwen3
 //! ```
 //!
 //! A key, if the endpoint wants one, is read from NIGHTSHIFT_JUDGE_KEY. The opinions go into the run's

@@ -1,7 +1,7 @@
 //! What does the gate let through? Simulated nights, with the gate as it is.
 //!
 //! ```text
-//! cargo run --release -p eval --example nights -- [NIGHTS] [SUITE]
+//! cargo run --release -p nightshift-eval --example nights -- [NIGHTS] [SUITE]
 //! ```
 //!
 //! **The model of a night.** The cases are the suite's, with their categories, agents and tiers. A

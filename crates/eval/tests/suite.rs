@@ -194,7 +194,7 @@ fn the_smoke_subset_covers_categories_and_spreads_over_agents() {
 fn the_schema_file_is_the_schema_of_the_types() {
     let written = include_str!("../suite.schema.json");
     let written: Value = serde_json::from_str(written).unwrap();
-    // To renew the file: NIGHTSHIFT_RENEW=1 cargo test -p eval --test suite
+    // To renew the file: NIGHTSHIFT_RENEW=1 cargo test -p nightshift-eval --test suite
     if std::env::var_os("NIGHTSHIFT_RENEW").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/suite.schema.json");
         let text = serde_json::to_string_pretty(&Suite::json_schema()).unwrap();

@@ -2,7 +2,7 @@
 //! refuses with the reason: never two promotions, never a lost champion, never a silent skip. The
 //! table of drills and outcomes is in `docs/drills.md`.
 //!
-//! `NIGHTSHIFT_DRILLS=50 cargo test --release -p pipeline --test drills` kills fifty nights.
+//! `NIGHTSHIFT_DRILLS=50 cargo test --release -p nightshift-pipeline --test drills` kills fifty nights.
 #![cfg(unix)]
 
 mod support;
