@@ -85,6 +85,17 @@ pub enum Error {
     /// The model's chat template does not compile, or refuses the messages (most templates insist on some order of roles).
     #[error("chat template: {0:#}")]
     Template(#[from] minijinja::Error),
+    /// An assistant's turn that is to be trained is not in the rendered text as it is in the row.
+    #[error("messages[{message}]: this assistant turn cannot be trained: {reason}")]
+    Turn {
+        /// Which message, from 0.
+        message: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The chat template changes or inspects the texts of messages, so that they cannot be found in what it writes.
+    #[error("the chat template changes the texts of messages: the turns to train cannot be found")]
+    MarkedRendering,
     /// Plain text came out of the tokenizer as a control token. Never expected: a last check behind the construction.
     #[error("the tokenizer turned plain text into the control token `{token}` ({id})")]
     ControlToken {

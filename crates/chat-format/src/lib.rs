@@ -41,6 +41,7 @@ mod round_trip;
 mod supervise;
 mod template;
 mod tokenizer;
+mod turns;
 
 pub use error::{Error, Result};
 pub use message::{Conversation, Message, Role, ToolCall};
