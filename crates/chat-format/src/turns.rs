@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::disguise::Disguise;
 use crate::template::TURN_MARK;
 use crate::tokenizer::{Ending, template_view};
-use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result};
+use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, ToolCall};
 
 /// A rendered conversation and where the texts of its messages are in it. Offsets are in bytes of `text`.
 pub(crate) struct Rendering {
@@ -23,6 +23,7 @@ pub(crate) struct Rendering {
     /// Where the template's loops come to a message.
     turns: Vec<(usize, usize)>,
     controls: Vec<(Range<usize>, u32)>,
+    marking: Marking,
 }
 
 /// A text of a message.
@@ -84,13 +85,15 @@ impl Rendering {
         let mut marks = Marks { meanings: HashMap::from([(close, Mark::Close)]), close, disguise };
         let mut changed = None;
         for (names, turns) in [(true, true), (false, true), (false, false)] {
-            let marked = marks.set(&hidden[0], Marking { names, turns })?;
+            let marking = Marking { names, turns };
+            let marked = marks.set(&hidden[0], marking)?;
             match render(&marked).map(|marked| marks.read(&marked)) {
                 Ok((same, parts, turns)) if same == text => {
                     let pieces = tokenizer.pieces(&text).into_iter();
                     let control = |piece: crate::tokenizer::Piece| Some((piece.range, piece.control?));
                     let controls = pieces.filter_map(control).collect();
-                    return Ok(Self { text, disguise: marks.disguise, parts, turns, controls });
+                    let disguise = marks.disguise;
+                    return Ok(Self { text, disguise, parts, turns, controls, marking });
                 }
                 Ok(_) => {}
                 Err(error) => changed = Some(error),
@@ -162,9 +165,9 @@ impl Rendering {
             _ => return Err("the template writes its words more than once"),
         }
         // Without marks in the names, a call whose arguments hold no text cannot be looked for.
-        let named = self.parts.iter().any(|found| matches!(found.part.kind, PartKind::Call(_)));
-        let calls = 0..message.tool_calls.len();
-        match named && calls.into_iter().any(|call| count(PartKind::Call(call)) == 0) {
+        let visible = |call: &ToolCall| self.marking.names || holds_text(&call.arguments);
+        let mut calls = message.tool_calls.iter().enumerate();
+        match calls.any(|(n, call)| visible(call) && count(PartKind::Call(n)) == 0) {
             true => Err("the template leaves out one of its calls"),
             false => Ok(()),
         }
@@ -348,6 +351,16 @@ fn texts_in(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(texts_in).sum(),
         Value::Object(fields) => fields.values().map(texts_in).sum(),
         _ => 0,
+    }
+}
+
+/// Whether a value holds a text that is not blank.
+fn holds_text(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => items.iter().any(holds_text),
+        Value::Object(fields) => fields.values().any(holds_text),
+        _ => false,
     }
 }
 
