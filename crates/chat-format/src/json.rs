@@ -69,8 +69,9 @@ pub(crate) fn escape_non_ascii(text: &str) -> String {
         match c {
             c if c.is_ascii() || c >= '\u{F0000}' => out.push(c),
             c => {
-                let units = c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"));
-                out.extend(units.collect::<Vec<_>>());
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
             }
         }
     }

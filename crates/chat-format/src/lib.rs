@@ -42,8 +42,8 @@ mod round_trip;
 mod supervise;
 mod template;
 mod tokenizer;
-mod turns;
 pub mod tool_calls;
+mod turns;
 
 pub use error::{Error, Result};
 pub use message::{Conversation, Message, Role, ToolCall};

@@ -52,28 +52,42 @@ impl ChatTokenizer {
         supervision: Supervision,
     ) -> Result<TrainingRow> {
         let mut rendering = Rendering::new(self, conversation, options)?;
-        let header = self.generation_prompt(options)?;
         let messages = &conversation.messages;
+        let tools = messages.iter().any(|message| message.role == Role::Tool);
+        let plain = self.generation_prompt(options, Role::User)?;
+        let behind_tools = match tools {
+            true => self.generation_prompt(options, Role::Tool).unwrap_or_else(|_| plain.clone()),
+            false => String::new(),
+        };
+        let header = |index: usize| match index.checked_sub(1).map(|before| messages[before].role) {
+            Some(Role::Tool) => behind_tools.as_str(),
+            _ => plain.as_str(),
+        };
         let last = messages.iter().rposition(|message| message.role == Role::Assistant);
         let mut spans: Vec<Range<usize>> = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             let wanted = supervision != Supervision::LastTurn || Some(index) == last;
             let counts = message.train.unwrap_or(wanted) != (supervision == Supervision::All);
             if message.role == Role::Assistant && counts {
-                let turn = rendering.turn(self, index, message, &header)?;
+                let turn = rendering.turn(self, index, message, header(index))?;
                 let after = spans.last().map_or(0, |span| span.end);
                 let ascend = turn.iter().try_fold(after, |end, span| {
                     (span.start >= end && span.end > span.start).then_some(span.end)
                 });
-                if ascend.is_none() || turn.iter().any(|span| rendering.holds_other_text(span, index)) {
+                if ascend.is_none()
+                    || turn.iter().any(|span| rendering.holds_other_text(span, index))
+                {
                     let reason = "the template mixes its words with another turn's";
                     return Err(Error::Turn { message: index, reason });
                 }
                 spans.extend(turn);
             }
         }
-        if options.thinking == Thinking::Off && messages.last().map(|m| m.role) == Some(Role::Assistant) {
-            self.add_empty_thinking(&mut rendering, messages.len() - 1, &header, &mut spans);
+        if options.thinking == Thinking::Off
+            && messages.last().map(|m| m.role) == Some(Role::Assistant)
+        {
+            let last = messages.len() - 1;
+            self.add_empty_thinking(&mut rendering, last, header(last), &mut spans);
         }
         let cuts: Vec<usize> = spans.iter().flat_map(|span| [span.start, span.end]).collect();
         let (tokens, cuts) = self.encode_rendering(&rendering.text, &rendering.disguise, &cuts)?;
@@ -85,6 +99,73 @@ impl ChatTokenizer {
         };
         let trained = trained.into_iter().filter(|span| !span.is_empty()).collect();
         Ok(TrainingRow { tokens, trained })
+    }
+
+    /// The rows that train a conversation's turns each in the context in which the model is asked for it.
+    ///
+    /// Templates may render a turn in another way once others follow: without its reasoning, or without the empty thinking block
+    /// that the generation prompt holds. Trained in one row, such a turn would learn from a context that is never served. So a turn
+    /// whose context in the whole row is not the prompt that asks for it becomes a row of its own, which ends with it.
+    /// The last row is that of the whole conversation.
+    ///
+    /// # Errors
+    /// As [`training_row`](Self::training_row).
+    pub fn training_rows(
+        &self,
+        conversation: &Conversation,
+        options: &RenderOptions,
+        supervision: Supervision,
+    ) -> Result<Vec<TrainingRow>> {
+        if supervision != Supervision::AssistantTurns {
+            return Ok(vec![self.training_row(conversation, options, supervision)?]);
+        }
+        let mut whole = conversation.clone();
+        let mut rows = Vec::new();
+        let last = whole.messages.iter().rposition(|message| message.role == Role::Assistant);
+        for index in 0..whole.messages.len() {
+            let message = &conversation.messages[index];
+            let trained = message.role == Role::Assistant && message.train.unwrap_or(true);
+            if !trained || Some(index) == last {
+                continue;
+            }
+            let mut alone = Conversation {
+                messages: conversation.messages[..=index].to_vec(),
+                ..conversation.clone()
+            };
+            alone.messages[index].train = Some(true);
+            let alone = self.training_row(&alone, options, Supervision::LastTurn);
+            // What does not stand alone (a greeting, under some templates) is trained where it stands.
+            let (Ok(alone), Ok(beside)) = (alone, self.only_turn(conversation, index, options))
+            else {
+                continue;
+            };
+            let context = |row: &TrainingRow| {
+                row.trained.first().map(|span| row.tokens[..span.start].to_vec())
+            };
+            if context(&alone) != context(&beside) {
+                whole.messages[index].train = Some(false);
+                rows.push(alone);
+            }
+        }
+        let whole = self.training_row(&whole, options, supervision)?;
+        if !whole.trained.is_empty() || rows.is_empty() {
+            rows.push(whole);
+        }
+        Ok(rows)
+    }
+
+    /// The row of a whole conversation in which one turn alone is trained.
+    fn only_turn(
+        &self,
+        conversation: &Conversation,
+        index: usize,
+        options: &RenderOptions,
+    ) -> Result<TrainingRow> {
+        let mut chat = conversation.clone();
+        for (number, message) in chat.messages.iter_mut().enumerate() {
+            message.train = Some(number == index);
+        }
+        self.training_row(&chat, options, Supervision::AssistantTurns)
     }
 
     /// A plain text as a row, trained throughout.

@@ -150,7 +150,8 @@ fn loop_variable(tag: &str) -> Option<(&str, &str, &str)> {
         _ => ("", &tag[..tag.len() - 2]),
     };
     let body = body.trim_matches(['-', '+']).trim();
-    let (variable, rest) = body.strip_prefix("for")?.trim_start().split_once(char::is_whitespace)?;
+    let (variable, rest) =
+        body.strip_prefix("for")?.trim_start().split_once(char::is_whitespace)?;
     let name = variable.chars().all(|c| c.is_alphanumeric() || c == '_');
     (name && body.starts_with("for ") && rest.trim_start().starts_with("in "))
         .then_some((variable, open, trim))

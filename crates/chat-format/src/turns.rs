@@ -90,7 +90,8 @@ impl Rendering {
             match render(&marked).map(|marked| marks.read(&marked)) {
                 Ok((same, parts, turns)) if same == text => {
                     let pieces = tokenizer.pieces(&text).into_iter();
-                    let control = |piece: crate::tokenizer::Piece| Some((piece.range, piece.control?));
+                    let control =
+                        |piece: crate::tokenizer::Piece| Some((piece.range, piece.control?));
                     let controls = pieces.filter_map(control).collect();
                     let disguise = marks.disguise;
                     return Ok(Self { text, disguise, parts, turns, controls, marking });
@@ -181,18 +182,52 @@ impl Rendering {
         marks.map(|&(at, _)| at).max().filter(|&at| at >= other)
     }
 
+    /// Where the model's own writing begins: behind the generation prompt, as far as it stands in the row.
     fn start(&self, index: usize, first: usize, header: &str) -> Result<usize, &'static str> {
-        if let Some(at) = self.turn_mark(index, first) {
-            return Ok(at + common_prefix(header, &self.text[at..first]));
-        }
+        let mark = self.turn_mark(index, first);
         let before = self.parts.iter().map(|part| part.range.end).filter(|&end| end <= first);
-        let from = before.max().unwrap_or(0);
-        let gap = &self.text[from..first];
-        let heads = gap.char_indices().map(|(at, _)| (common_prefix(header, &gap[at..]), at));
-        match heads.max() {
-            Some((length, at)) if length > 0 => Ok(from + at + length),
+        let from = mark.unwrap_or(before.max().unwrap_or(0));
+        let anywhere = self.text[from..first].char_indices().map(|(at, _)| from + at);
+        let controls = self.controls_in(from..first).map(|(range, _)| range.start);
+        let heads: Vec<usize> = match mark {
+            Some(mark) => std::iter::once(mark).chain(controls).collect(),
+            None => anywhere.collect(),
+        };
+        let heads = heads.into_iter().map(|at| (self.common_prefix(header, at, first), at));
+        // The longest; of those alike the first.
+        match heads.max_by_key(|&(length, at)| (length, std::cmp::Reverse(at))) {
+            Some((length, at)) if length > 0 => Ok(at + length),
+            // The template may close here what the message before has opened.
+            _ if mark.is_some() => Ok(self.behind_closing(from, first)),
             _ => Err("the template does not show where it begins"),
         }
+    }
+
+    /// How much of `header` stands at a place, in whole control tokens.
+    fn common_prefix(&self, header: &str, at: usize, first: usize) -> usize {
+        let shared = common_prefix(header, &self.text[at..first]);
+        let cut =
+            |range: &&(Range<usize>, u32)| range.0.start < at + shared && at + shared < range.0.end;
+        self.controls.iter().find(cut).map_or(shared, |(range, _)| range.start.saturating_sub(at))
+    }
+
+    /// Behind the control tokens at `from` that close something opened before.
+    fn behind_closing(&self, from: usize, to: usize) -> usize {
+        let mut end = from;
+        for (range, _) in self.controls_in(from..to) {
+            let gap = &self.text[end..range.start];
+            if !gap.trim().is_empty() || !self.closes(&self.text[range.clone()], from) {
+                break;
+            }
+            end = range.end;
+        }
+        end
+    }
+
+    /// Whether a token closes one of those before `from`.
+    fn closes(&self, close: &str, from: usize) -> bool {
+        let mut before = self.controls_in(0..from).map(|(range, _)| &self.text[range.clone()]);
+        before.any(|open| close != open && name(close) == name(open))
     }
 
     /// Behind the first token after `from` that ends the turn. Where the template has none, before the next message.
@@ -203,8 +238,12 @@ impl Rendering {
         let next = next.map(|&(at, _)| at).min().unwrap_or(limit).min(limit);
         let stop = self.controls_in(from..limit).find(|(_, id)| tokenizer.ends_turn(*id));
         match stop {
-            // A template may look ahead to the next message before it writes the token.
-            Some((range, _)) if range.start <= next => range.end,
+            // A template may write the token with the next message.
+            Some((range, _))
+                if self.text[from.max(next.min(range.start))..range.start].trim().is_empty() =>
+            {
+                range.end
+            }
             _ => self.controls_in(from..next).last().map_or(next, |(range, _)| range.end),
         }
     }
@@ -231,14 +270,10 @@ impl Rendering {
 
     /// Where a turn goes on behind another message's text: behind the last control token between that closes something.
     fn behind_nested(&self, from: usize, to: usize) -> Option<usize> {
-        self.controls_in(from..to).next().map(|_| ())?;
-        let opens = |close: &str| {
-            let before = self.controls_in(0..from);
-            let mut names = before.map(|(range, _)| &self.text[range.clone()]);
-            names.any(|open| close != open && name(close) == name(open))
-        };
-        let closing = self.controls_in(from..to).filter(|(range, _)| opens(&self.text[range.clone()]));
-        closing.last().map(|(range, _)| range.end)
+        let mut controls = self.controls_in(from..to).map(|(range, _)| range);
+        controls
+            .rfind(|range| self.closes(&self.text[(*range).clone()], from))
+            .map(|range| range.end)
     }
 
     fn controls_in(

@@ -32,7 +32,8 @@ fn tokenizer(template: &Path) -> ChatTokenizer {
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
-    let mut controls: BTreeSet<String> = ["<bos>", "<eos>"].map(str::to_owned).into();
+    let mut controls: BTreeSet<String> =
+        ["<bos>", "<eos>", "[e~[", "]~b]", "]~!b["].map(str::to_owned).into();
     controls.extend(literals(&source));
     let controls = controls.into_iter().map(|token| AddedToken::from(token, true));
     tokenizer.add_special_tokens(controls.collect::<Vec<_>>()).unwrap();
@@ -78,8 +79,25 @@ impl Draw {
     fn text(&mut self) -> String {
         let word = self.word();
         let pieces = [
-            "", " ", "\n", "\n\n", "é🙂", "<|im_end|>", "<turn|>", "</think>", "<think>", "[INST]", "```\n<s>\n```",
-            "user\n", "assistant", "{\"a\": 1}", "- item", "It is 50.", "¿Qué?", "<eos>", "\u{301}",
+            "",
+            " ",
+            "\n",
+            "\n\n",
+            "é🙂",
+            "<|im_end|>",
+            "<turn|>",
+            "</think>",
+            "<think>",
+            "[INST]",
+            "```\n<s>\n```",
+            "user\n",
+            "assistant",
+            "{\"a\": 1}",
+            "- item",
+            "It is 50.",
+            "¿Qué?",
+            "<eos>",
+            "\u{301}",
         ];
         let before = self.some(&pieces);
         let after = self.some(&pieces);
@@ -119,7 +137,8 @@ impl Draw {
         for round in 0..self.random.random_range(1..4) {
             messages.push(Message::user(self.text()));
             if tools && self.random.random_range(0..2) == 0 {
-                let words = if self.random.random_range(0..2) == 0 { String::new() } else { self.text() };
+                let words =
+                    if self.random.random_range(0..2) == 0 { String::new() } else { self.text() };
                 let calls = self.random.random_range(1..3);
                 let calls: Vec<ToolCall> = (0..calls).map(|n| self.call(round * 10 + n)).collect();
                 let results = calls.iter().map(|call| (call.id.clone(), call.name.clone()));
@@ -217,30 +236,48 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
                         Err(error) => {
                             refused += 1;
                             let reason = error.to_string();
-                            let reason: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-                            *reasons.entry(reason.lines().next().unwrap_or_default().to_owned()).or_default() += 1;
+                            let reason: String =
+                                reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+                            *reasons
+                                .entry(reason.lines().next().unwrap_or_default().to_owned())
+                                .or_default() += 1;
                             continue;
                         }
                     };
                     trained_rows += 1;
                     let view = tokenizer.view(&row).unwrap();
                     let text = |range: &std::ops::Range<usize>| {
-                        view[range.clone()].iter().map(|token| token.text.as_str()).collect::<String>()
+                        view[range.clone()]
+                            .iter()
+                            .map(|token| token.text.as_str())
+                            .collect::<String>()
                     };
                     let spans: Vec<String> = row.trained.iter().map(text).collect();
                     let last = chat.messages.iter().rposition(|m| m.role == Role::Assistant);
-                    let wanted: Vec<&Message> = chat.messages.iter().enumerate()
-                        .filter(|(index, m)| m.role == Role::Assistant
-                            && (supervision == Supervision::AssistantTurns || Some(*index) == last))
-                        .map(|(_, m)| m).collect();
-                    let mut expected: BTreeSet<String> = wanted.iter().copied().flat_map(words).collect();
+                    let wanted: Vec<&Message> = chat
+                        .messages
+                        .iter()
+                        .enumerate()
+                        .filter(|(index, m)| {
+                            m.role == Role::Assistant
+                                && (supervision == Supervision::AssistantTurns
+                                    || Some(*index) == last)
+                        })
+                        .map(|(_, m)| m)
+                        .collect();
+                    let mut expected: BTreeSet<String> =
+                        wanted.iter().copied().flat_map(words).collect();
                     // Reasoning is trained where the template renders it.
-                    let reasoning: BTreeSet<String> = wanted.iter()
-                        .flat_map(|m| unique(m.reasoning_content.as_deref().unwrap_or_default())).collect();
+                    let reasoning: BTreeSet<String> = wanted
+                        .iter()
+                        .flat_map(|m| unique(m.reasoning_content.as_deref().unwrap_or_default()))
+                        .collect();
                     let found: Vec<String> = spans.iter().flat_map(|span| unique(span)).collect();
-                    let found: BTreeSet<String> = found.into_iter().filter(|word| !reasoning.contains(word)).collect();
+                    let found: BTreeSet<String> =
+                        found.into_iter().filter(|word| !reasoning.contains(word)).collect();
                     if found != expected {
-                        let shown = chat_format::inspect::render(&view, chat_format::inspect::Style::Plain);
+                        let shown =
+                            chat_format::inspect::render(&view, chat_format::inspect::Style::Plain);
                         wrong.push(format!("{name} {thinking:?} {supervision:?}: missing {:?}, foreign {:?}\n{shown}",
                             expected.difference(&found).collect::<Vec<_>>(), found.difference(&expected).collect::<Vec<_>>()));
                     }
@@ -248,8 +285,13 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
                     for span in &spans {
                         let mut shape = span.clone();
                         for message in &wanted {
-                            for text in [message.content.trim(), message.reasoning_content.as_deref().unwrap_or_default().trim()] {
-                                if !text.is_empty() { shape = shape.replace(text, "…"); }
+                            for text in [
+                                message.content.trim(),
+                                message.reasoning_content.as_deref().unwrap_or_default().trim(),
+                            ] {
+                                if !text.is_empty() {
+                                    shape = shape.replace(text, "…");
+                                }
                             }
                         }
                         if !shape.contains("scan") && !shape.contains("light_on") {
@@ -271,6 +313,11 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
     }
     println!("{tried} rows tried, {refused} refused, {} wrong", wrong.len());
     let few: Vec<&String> = wrong.iter().take(12).collect();
-    assert!(wrong.is_empty(), "{} wrong: {}", wrong.len(), few.iter().map(|w| w.as_str()).collect::<Vec<_>>().join("\n----\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong: {}",
+        wrong.len(),
+        few.iter().map(|w| w.as_str()).collect::<Vec<_>>().join("\n----\n")
+    );
     let _: Option<Value> = None;
 }

@@ -11,6 +11,7 @@ use tokenizers::Tokenizer;
 
 use crate::disguise::Disguise;
 use crate::template::{Scene, Template};
+use crate::turns::common_prefix;
 use crate::{Error, Message, Result, Role, ToolCall};
 use markup::Markup;
 
@@ -274,7 +275,8 @@ impl ChatTokenizer {
         };
         let encoding = self.plain.encode(text, false).map_err(|e| self.failed(e))?;
         let offsets = encoding.get_offsets();
-        let reaches_over = |cut: usize| offsets.iter().any(|&(start, end)| start < cut && cut < end);
+        let reaches_over =
+            |cut: usize| offsets.iter().any(|&(start, end)| start < cut && cut < end);
         if cuts.iter().any(|&cut| reaches_over(cut)) {
             self.encode_in_parts(&text[..last], earlier, tokens, found)?;
             found.push(tokens.len());
@@ -287,15 +289,33 @@ impl ChatTokenizer {
         Ok(())
     }
 
-    /// What the template writes to ask for an assistant turn, behind a conversation of one question.
-    pub(crate) fn generation_prompt(&self, options: &RenderOptions) -> Result<String> {
-        let question = || vec![template_view(&Message::user("hello"), options)];
+    /// What the template writes to ask for an assistant turn, behind a question or behind a tool's result.
+    pub(crate) fn generation_prompt(
+        &self,
+        options: &RenderOptions,
+        behind: Role,
+    ) -> Result<String> {
+        const ID: &str = "call00001";
+        let mut messages = vec![Message::user("hello")];
+        if behind == Role::Tool {
+            let (id, arguments) = (Some(ID.to_owned()), serde_json::json!({ "a": "b" }));
+            let call = ToolCall { id: id.clone(), name: "tool".to_owned(), arguments };
+            messages.push(Message { tool_calls: vec![call], ..Message::assistant("") });
+            let name = Some("tool".to_owned());
+            messages.push(Message { tool_call_id: id, name, ..Message::new(Role::Tool, "result") });
+        }
         let render = |ending| {
-            let (mut scene, _) = self.hidden(question(), &[], 0)?;
+            let views = messages.iter().map(|message| template_view(message, options)).collect();
+            let (mut scene, _) = self.hidden(views, &[], 0)?;
             self.render(scene[0].take(), scene[1].take(), options, ending)
         };
         let (without, with) = (render(Ending::Complete)?, render(Ending::GenerationPrompt)?);
-        Ok(with.strip_prefix(&without).unwrap_or_default().to_owned())
+        let shared = common_prefix(&without, &with);
+        // Two control tokens may begin with the same characters.
+        let cut = |piece: &Piece| piece.range.start < shared && shared < piece.range.end;
+        let control = |piece: &Piece| piece.control.is_some() && cut(piece);
+        let shared = self.pieces(&with).into_iter().find(control).map_or(shared, |p| p.range.start);
+        Ok(with[shared..].to_owned())
     }
 
     /// The last control token behind a turn that calls a tool, where nothing has answered yet.
@@ -323,14 +343,15 @@ impl ChatTokenizer {
         let scene = (scene[0].take(), scene[1].take());
         let text = self.render(scene.0, scene.1, &options, Ending::Complete).ok()?;
         let after = text.rfind(word)? + word.len();
-        Some(self.pieces(text.get(after..)?).into_iter().filter_map(|piece| piece.control).collect())
+        Some(
+            self.pieces(text.get(after..)?).into_iter().filter_map(|piece| piece.control).collect(),
+        )
     }
 
     fn template(&self) -> Result<&Template> {
-        self.template.as_ref().ok_or_else(|| Error::Missing {
-            path: self.path.clone(),
-            expected: "a chat template",
-        })
+        self.template
+            .as_ref()
+            .ok_or_else(|| Error::Missing { path: self.path.clone(), expected: "a chat template" })
     }
 
     fn failed(&self, error: tokenizers::Error) -> Error {
