@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::disguise::Disguise;
 use crate::template::TURN_MARK;
-use crate::tokenizer::{Ending, template_view};
+use crate::tokenizer::Ending;
 use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, ToolCall};
 
 /// A rendered conversation and where the texts of its messages are in it. Offsets are in bytes of `text`.
@@ -73,8 +73,11 @@ impl Rendering {
             true => &options.tools,
             false => &conversation.tools,
         };
-        let views: Vec<Value> =
-            conversation.messages.iter().map(|message| template_view(message, options)).collect();
+        let views: Vec<Value> = conversation
+            .messages
+            .iter()
+            .map(|message| tokenizer.view_of(message, options))
+            .collect();
         let spare = views.iter().map(texts_in).sum::<usize>() * 2 + views.len() + 1;
         let (hidden, mut disguise) = tokenizer.hidden(views, tools, spare)?;
         let render = |messages: &Value| {

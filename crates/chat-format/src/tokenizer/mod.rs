@@ -56,6 +56,8 @@ pub struct ChatTokenizer {
     stop_ids: Vec<u32>,
     /// What ends a turn that calls a tool, where the template has a token of its own for that.
     call_stop: Option<u32>,
+    /// Whether the template writes the calls of a turn without words only if its content is null.
+    null_beside_calls: bool,
 }
 
 /// What the two kinds of model file yield.
@@ -110,12 +112,17 @@ impl ChatTokenizer {
             extra_stops,
             stop_ids: Vec::new(),
             call_stop: None,
+            null_beside_calls: false,
         };
         this.stop_ids.extend(this.eos_id());
         this.stop_ids.extend(&this.extra_stops);
         this.stop_ids.extend(this.end_of_turn());
         this.stop_ids.sort_unstable();
         this.stop_ids.dedup();
+        if this.behind_call().is_none() {
+            this.null_beside_calls = true;
+            this.null_beside_calls = this.behind_call().is_some();
+        }
         this.call_stop = this.end_of_call();
         Ok(this)
     }
@@ -188,7 +195,7 @@ impl ChatTokenizer {
         options: &RenderOptions,
         ending: Ending,
     ) -> Result<Vec<u32>> {
-        let views = messages.iter().map(|message| template_view(message, options)).collect();
+        let views = messages.iter().map(|message| self.view_of(message, options)).collect();
         let (mut scene, disguise) = self.hidden(views, tools, 0)?;
         let text = self.render(scene[0].take(), scene[1].take(), options, ending)?;
         Ok(self.encode_rendering(&text, &disguise, &[])?.0)
@@ -305,7 +312,7 @@ impl ChatTokenizer {
             messages.push(Message { tool_call_id: id, name, ..Message::new(Role::Tool, "result") });
         }
         let render = |ending| {
-            let views = messages.iter().map(|message| template_view(message, options)).collect();
+            let views = messages.iter().map(|message| self.view_of(message, options)).collect();
             let (mut scene, _) = self.hidden(views, &[], 0)?;
             self.render(scene[0].take(), scene[1].take(), options, ending)
         };
@@ -318,14 +325,19 @@ impl ChatTokenizer {
         Ok(with[shared..].to_owned())
     }
 
-    /// The last control token behind a turn that calls a tool, where nothing has answered yet.
+    /// What ends a turn that calls a tool, where that is not what closes the call.
     fn end_of_call(&self) -> Option<u32> {
+        let controls = self.behind_call()?;
+        (controls.len() > 1).then(|| controls.last().copied()).flatten()
+    }
+
+    /// The control tokens behind a call that nothing has answered yet; `None` if the template does not write it.
+    fn behind_call(&self) -> Option<Vec<u32>> {
         const WORD: &str = "nightshift";
         let arguments = serde_json::json!({ WORD: WORD });
         let call = ToolCall { id: Some("1".to_owned()), name: WORD.to_owned(), arguments };
         let turn = Message { tool_calls: vec![call], ..Message::assistant("") };
-        let controls = self.controls_behind(WORD, [Message::user("hello"), turn])?;
-        (controls.len() > 1).then(|| controls.last().copied()).flatten()
+        self.controls_behind(WORD, [Message::user("hello"), turn])
     }
 
     /// The control token that follows an assistant's words, found by looking at a rendered turn.
@@ -338,7 +350,7 @@ impl ChatTokenizer {
     /// The control tokens behind the last place where a word stands in a rendered conversation.
     fn controls_behind(&self, word: &str, turns: [Message; 2]) -> Option<Vec<u32>> {
         let options = RenderOptions::default();
-        let views = turns.iter().map(|turn| template_view(turn, &options)).collect();
+        let views = turns.iter().map(|turn| self.view_of(turn, &options)).collect();
         let (mut scene, _) = self.hidden(views, &[], 0).ok()?;
         let scene = (scene[0].take(), scene[1].take());
         let text = self.render(scene.0, scene.1, &options, Ending::Complete).ok()?;
@@ -346,6 +358,28 @@ impl ChatTokenizer {
         Some(
             self.pieces(text.get(after..)?).into_iter().filter_map(|piece| piece.control).collect(),
         )
+    }
+
+    /// A message as templates expect it: absent parts are absent keys.
+    pub(crate) fn view_of(&self, message: &Message, options: &RenderOptions) -> Value {
+        let mut view = serde_json::json!({ "role": message.role, "content": message.content });
+        if self.null_beside_calls && message.content.is_empty() && !message.tool_calls.is_empty() {
+            view["content"] = Value::Null;
+        }
+        let keep_reasoning = options.thinking == Thinking::On && message.role == Role::Assistant;
+        if let (true, Some(reasoning)) = (keep_reasoning, &message.reasoning_content) {
+            view["reasoning_content"] = reasoning.clone().into();
+        }
+        if !message.tool_calls.is_empty() {
+            view["tool_calls"] = serde_json::json!(message.tool_calls);
+        }
+        if let Some(name) = &message.name {
+            view["name"] = name.clone().into();
+        }
+        if let Some(id) = &message.tool_call_id {
+            view["tool_call_id"] = id.clone().into();
+        }
+        view
     }
 
     fn template(&self) -> Result<&Template> {
@@ -373,23 +407,4 @@ pub(crate) enum Ending {
     Complete,
     /// With the header of the assistant's next turn.
     GenerationPrompt,
-}
-
-/// A message as templates expect it: absent parts are absent keys.
-pub(crate) fn template_view(message: &Message, options: &RenderOptions) -> Value {
-    let mut view = serde_json::json!({ "role": message.role, "content": message.content });
-    let keep_reasoning = options.thinking == Thinking::On && message.role == Role::Assistant;
-    if let (true, Some(reasoning)) = (keep_reasoning, &message.reasoning_content) {
-        view["reasoning_content"] = reasoning.clone().into();
-    }
-    if !message.tool_calls.is_empty() {
-        view["tool_calls"] = serde_json::json!(message.tool_calls);
-    }
-    if let Some(name) = &message.name {
-        view["name"] = name.clone().into();
-    }
-    if let Some(id) = &message.tool_call_id {
-        view["tool_call_id"] = id.clone().into();
-    }
-    view
 }
