@@ -17,10 +17,6 @@ mod sys {
         pub fn nightshift_openblas_threads() -> c_int;
         pub fn nightshift_openblas_set_threads(threads: c_int);
     }
-
-    // The linker drops a library nobody refers to, and with it the routines meant for libmlx.
-    #[used]
-    static KEEP: unsafe extern "C" fn() -> *const c_char = nightshift_openblas_config;
 }
 
 /// Never called: without OpenBLAS there is no [`OpenBlas`] to call it on.
