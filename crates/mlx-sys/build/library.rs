@@ -110,7 +110,7 @@ pub fn rerun_when_moved(out: &Path) -> Result<()> {
         .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH))
         .map_err(|error| not_written(&marker, &error))?;
     // After a move cargo puts the new OUT_DIR into the lines that this script has printed, and would find the file.
-    // It does not recognize OUT_DIR with a `.` in it: the old path stays, and cargo reruns the script for a missing file.
+    // It does not recognize OUT_DIR with a `.` in it: the old path stays, and a missing file reruns the script.
     if let (Some(parent), Some(name)) = (out.parent(), out.file_name()) {
         let path = parent.join(".").join(name).join("built_here");
         println!("cargo::rerun-if-changed={}", path.display());

@@ -52,7 +52,7 @@ impl Platform {
         if self.is_linux() { "-soname" } else { "-install_name" }
     }
 
-    /// The Linux wheels of MLX need glibc 2.35; an older one would only fail at link time, with a page of symbols.
+    /// Checks for glibc 2.35, which the Linux wheels of MLX need. An older one fails at link time, symbol by symbol.
     pub fn check_libc(self) -> Result<()> {
         let Some((major, minor)) = self.is_linux().then(glibc_version).flatten() else {
             return Ok(());
