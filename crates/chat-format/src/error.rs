@@ -29,6 +29,7 @@ pub enum Error {
     /// A file cannot be written; the one that was there before is untouched.
     #[error(transparent)]
     Write(#[from] durable::Error),
+    #[cfg(feature = "tokenizers")]
     /// The model file is not a sound GGUF.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
@@ -54,6 +55,7 @@ pub enum Error {
         /// Which field, what it should be and what it is.
         problem: Problem,
     },
+    #[cfg(feature = "tokenizers")]
     /// A model directory lacks a part.
     #[error("{}: expected {expected}", path.display())]
     Missing {
@@ -62,6 +64,7 @@ pub enum Error {
         /// The part.
         expected: &'static str,
     },
+    #[cfg(feature = "tokenizers")]
     /// A tokenizer of a kind this crate does not build; guessing would give other tokens than the model was trained on.
     #[error("{}: `{key}` is `{found}`, supported are {supported}", path.display())]
     UnsupportedTokenizer {
@@ -74,6 +77,7 @@ pub enum Error {
         /// The ones that work.
         supported: String,
     },
+    #[cfg(feature = "tokenizers")]
     /// The tokenizer's parts contradict each other.
     #[error("{}: tokenizer: {reason}", path.display())]
     Tokenizer {
@@ -82,9 +86,11 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    #[cfg(feature = "templates")]
     /// The model's chat template does not compile, or refuses the messages (most templates insist on some order of roles).
     #[error("chat template: {0:#}")]
     Template(#[from] minijinja::Error),
+    #[cfg(feature = "tokenizers")]
     /// Plain text came out of the tokenizer as a control token. Never expected: a last check behind the construction.
     #[error("the tokenizer turned plain text into the control token `{token}` ({id})")]
     ControlToken {
@@ -93,6 +99,7 @@ pub enum Error {
         /// Its id.
         id: u32,
     },
+    #[cfg(feature = "tokenizers")]
     /// A text uses every private-use character there is, so none is left to stand in for the control tokens' characters.
     #[error("a text uses all private-use characters; expected at least a few to be free")]
     NoStandIn,

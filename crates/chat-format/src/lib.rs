@@ -25,11 +25,13 @@
 //! ```
 
 pub mod clean;
+#[cfg(feature = "tokenizers")]
 mod disguise;
 mod draft;
 mod error;
 mod family;
 mod input;
+#[cfg(feature = "tokenizers")]
 pub mod inspect;
 mod json;
 pub mod jsonl;
@@ -37,15 +39,22 @@ mod message;
 mod problem;
 mod raw;
 pub mod reasoning;
-#[cfg(test)]
+#[cfg(all(test, feature = "templates"))]
 mod round_trip;
+#[cfg(feature = "tokenizers")]
 mod supervise;
+#[cfg(feature = "templates")]
 mod template;
+#[cfg(feature = "tokenizers")]
 mod tokenizer;
 pub mod tool_calls;
 
 pub use error::{Error, Result};
 pub use message::{Conversation, Message, Role, ToolCall};
 pub use problem::Problem;
+#[cfg(feature = "tokenizers")]
 pub use supervise::{Supervision, TrainingRow};
+#[cfg(feature = "templates")]
+pub use template::{ChatTemplate, TemplateInput};
+#[cfg(feature = "tokenizers")]
 pub use tokenizer::{ChatTokenizer, RenderOptions, Thinking};

@@ -1,4 +1,5 @@
 //! A model folder in Hugging Face's layout, with a byte-level vocabulary of 256 letters and Qwen 3.5's control tokens.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The real vocabulary and template of Gemma 4.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Text from outside never becomes a control token: real vocabularies, every control token of theirs and of all families
 //! spliced at random, whole and in parts, into every text of a conversation.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 

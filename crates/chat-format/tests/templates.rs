@@ -1,4 +1,5 @@
 //! Real templates, against Jinja2's own renderings (tests/data/renderings.py).
+#![cfg(feature = "tokenizers")]
 
 mod common;
 

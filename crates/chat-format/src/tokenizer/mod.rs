@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::disguise::Disguise;
-use crate::template::{Scene, Template};
+use crate::template::{ChatTemplate, TemplateInput};
 use crate::{Error, Message, Result, Role};
 use markup::{Markup, Piece};
 
@@ -45,7 +45,7 @@ pub struct ChatTokenizer {
     /// With every control token switched off.
     plain: Tokenizer,
     markup: Markup,
-    template: Option<Template>,
+    template: Option<ChatTemplate>,
     bos: Option<(u32, String)>,
     eos: Option<(u32, String)>,
     adds_bos: bool,
@@ -88,8 +88,8 @@ impl ChatTokenizer {
 
     fn assemble(path: PathBuf, parts: Parts) -> Result<Self> {
         let Parts { mut tokenizer, template, bos, eos, adds_bos, stops: extra_stops } = parts;
-        let template = template.as_deref().map(Template::new).transpose()?;
-        let source = template.as_ref().map_or("", Template::source);
+        let template = template.as_deref().map(ChatTemplate::new).transpose()?;
+        let source = template.as_ref().map_or("", ChatTemplate::source);
         let markup = Markup::find(&mut tokenizer, source)
             .map_err(|reason| Error::Tokenizer { path: path.clone(), reason })?;
         let named = |id: Option<u32>| id.and_then(|id| Some((id, tokenizer.id_to_token(id)?)));
@@ -211,7 +211,7 @@ impl ChatTokenizer {
         let outside = Value::Array(vec![Value::Array(messages), Value::Array(tools.to_vec())]);
         let disguise = Disguise::choose(self.markup.guarded(), &outside, template.source())?;
         let mut hidden = disguise.hide(outside);
-        let text = template.render(&Scene {
+        let text = template.render(&TemplateInput {
             tools: hidden[1].take(),
             messages: hidden[0].take(),
             bos_token: self.bos.as_ref().map_or("", |(_, text)| text),
