@@ -29,7 +29,7 @@ impl Formatter for Spaced {
     }
 }
 
-/// Whether JSON allows the byte between its tokens. ASCII knows more white space.
+/// Whether the byte is white space in JSON, which has fewer kinds than ASCII.
 pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

@@ -97,7 +97,7 @@ impl ChatTemplate {
     }
 }
 
-/// `{% generation %}` marks the assistant's words for Hugging Face's trainer and prints nothing; the engine does not know it.
+/// `{% generation %}` marks assistant text for Hugging Face's trainer and prints nothing. minijinja does not support it.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -115,7 +115,7 @@ fn without_generation_tags(source: &str) -> String {
     out + rest
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of the engine's own filter.
+/// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of minijinja's own filter.
 fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
     let indent = match indent {
         None => options.get::<Option<usize>>("indent")?,
@@ -136,7 +136,7 @@ fn raise_exception(message: String) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// The date comes from the caller, so that the same row renders the same way tomorrow.
+/// The date comes from the caller, so that renderings are reproducible.
 fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
     let bad = |reason: String| Error::new(ErrorKind::InvalidOperation, reason);
     let date = state.lookup("__date").map(|date| date.to_string()).unwrap_or_default();
