@@ -3,7 +3,7 @@ use std::ops::Range;
 use mlx_rs::Array;
 use mlx_rs::error::Exception;
 
-use crate::sample::log_sum_exp;
+use crate::generate::sample::log_sum_exp;
 use crate::{Adapter, Error, Model, Result, Rows};
 
 /// A sequence, and which of its tokens count.

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use crate::checkpoint::writer::{Planned, SafetensorsWriter};
-use crate::checkpoint::{Expected, config_json};
-use crate::config_file::parse;
+use crate::arch::config_json;
+use crate::checkpoint::Expected;
+use crate::arch::config_file::parse;
 use crate::{Error, Result};
 
 /// How the matrices of a synthetic checkpoint are stored; its vectors are bf16.

@@ -9,10 +9,10 @@ use mlx_rs::Dtype;
 use super::Checkpoint;
 use super::blocks::{Block, GROUP, Part};
 use super::store::{Encoding, Entry, Store};
-use crate::config::{Config, Family, check_architecture};
-use crate::config_file::ConfigFile;
+use crate::arch::config::{Config, Family, check_architecture};
+use crate::arch::config_file::ConfigFile;
 use crate::error::Differences;
-use crate::rope::{Frequencies, RopeStyle};
+use crate::nn::rope::{Frequencies, RopeStyle};
 use crate::{Error, Result};
 
 /// Factors by which the rotary frequencies of each pair are lowered.

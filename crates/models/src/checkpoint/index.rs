@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::store::Store;
-use crate::config_file::parse;
+use crate::arch::config_file::parse;
 use crate::{Error, Result};
 
 const INDEX: &str = "model.safetensors.index.json";

@@ -2,7 +2,7 @@
 //! Face's, so that a family is written once.
 
 mod blocks;
-pub(crate) mod config_json;
+
 mod gguf_file;
 mod index;
 pub(crate) mod safetensors_files;
@@ -17,11 +17,11 @@ use std::sync::Arc;
 use mlx_rs::{Array, Dtype};
 use safetensors::tensor::Dtype as FileDtype;
 
-use crate::config::Config;
+use crate::arch::config::Config;
 use crate::error::Differences;
-use crate::floats::FloatFormat;
-use crate::gathered::Gathered;
-use crate::linear::{Kernels, Linear, Weight, WeightResidency};
+use crate::ext::float_format::FloatFormat;
+use crate::nn::experts::Gathered;
+use crate::nn::linear::{Kernels, Linear, Weight, WeightResidency};
 use crate::{Error, Result};
 use store::{Entry, Store};
 

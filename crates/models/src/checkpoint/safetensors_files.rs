@@ -10,9 +10,11 @@ use safetensors::tensor::{Dtype as FileDtype, Metadata};
 
 use super::index::Index;
 use super::store::{Encoding, Entry, Store};
-use super::{Checkpoint, config_json};
-use crate::config::{Config, Family, OUTPUT};
-use crate::{Error, Result, gemma4, qwen35};
+use super::Checkpoint;
+use crate::arch::config_json;
+use crate::arch::config::{Config, Family, OUTPUT};
+use crate::arch::{gemma4, qwen35};
+use crate::{Error, Result};
 
 /// Longer headers are refused, as by the safetensors format itself.
 const MAX_HEADER: u64 = 100_000_000;
