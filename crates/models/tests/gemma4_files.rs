@@ -191,7 +191,7 @@ fn spoil_entry(folder: &Path, file: &str) {
 }
 
 const SPOILT: [Case; 8] = [
-    (|folder| std::fs::remove_file(folder.join("b.safetensors")).unwrap(), "a file that is there"),
+    (|folder| std::fs::remove_file(folder.join("b.safetensors")).unwrap(), "a file that exists"),
     (
         |folder| {
             let whole = std::fs::read(folder.join("b.safetensors")).unwrap();
@@ -199,10 +199,10 @@ const SPOILT: [Case; 8] = [
         },
         "broken safetensors",
     ),
-    (|folder| spoil_entry(folder, "../b.safetensors"), "beside the index"),
-    (|folder| spoil_entry(folder, "/etc/passwd"), "beside the index"),
-    (|folder| spoil_entry(folder, ".."), "beside the index"),
-    (|folder| spoil_entry(folder, ""), "beside the index"),
+    (|folder| spoil_entry(folder, "../b.safetensors"), "in the same folder"),
+    (|folder| spoil_entry(folder, "/etc/passwd"), "in the same folder"),
+    (|folder| spoil_entry(folder, ".."), "in the same folder"),
+    (|folder| spoil_entry(folder, ""), "in the same folder"),
     (|folder| spoil_entry(folder, "a.safetensors"), "no such tensor there"),
     (
         |folder| std::fs::write(folder.join("model.safetensors.index.json"), "[1, 2").unwrap(),

@@ -3,38 +3,38 @@ use std::fs;
 use std::path::Path;
 
 use mlx_rs::Array;
-use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::adapter::Strength;
-use crate::nn::adapter_parts::AdapterKind;
-use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
-use crate::arch::config::{EMBEDDING, OUTPUT};
-use crate::nn::lora::Lora;
+use super::Shared;
+use crate::arch::config::{Config, EMBEDDING, OUTPUT};
+use crate::arch::gguf_layout::GgufLayout;
+use crate::arch::registry::{gguf_architectures, unsupported};
+use crate::checkpoint::{bytes_of, write_safetensors};
+use crate::nn::lora::{AdapterKind, Lora};
 use crate::nn::rope::RopeStyle;
-use crate::{Adapter, Config, Error, Model, Result};
+use crate::{Adapter, Error, Model, Result};
 
-/// Writes `adapter` into `folder`, which is made if need be, as PEFT has it: `adapter_config.json`
-/// and `adapter_model.safetensors`. `base` is what the configuration calls the model.
+/// Writes `adapter` in PEFT's layout into `folder`, which is created if it does not exist:
+/// `adapter_config.json` and `adapter_model.safetensors`. `base` is the name of the model in the
+/// configuration.
 ///
 /// # Errors
-/// An adapter that does not fit the model, that updates nothing, or has updates of several
-/// strengths, or of stacked experts.
+/// [`Error::Adapter`] if the adapter does not fit the model, updates nothing, or has updates of several
+/// scales or of stacked experts.
 pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) -> Result<()> {
     let mut updates = updates(adapter, model)?;
     if model.config().tied_embeddings
-        && let Some(lora) = model.head().update(adapter.ends())?
+        && let Some(lora) = model.head().update(adapter.embeddings())?
     {
-        // Of a table and a matrix that are one, PEFT adapts each by itself.
+        // PEFT has two updates where embedding and output matrix are tied.
         updates.push(Update { layer: None, path: OUTPUT.into(), lora });
     }
-    let Strength { rank, scale, kind, .. } = adapter.strength()?;
-    let mut planned = Vec::new();
+    let Shared { rank, scale, kind, .. } = adapter.shared()?;
     let mut arrays = Vec::new();
     for update in &updates {
         let (module, lora) = (update.module(), &update.lora);
         if lora.a.ndim() > 2 {
-            let reason = format!("{module}: PEFT has no layer of that name for stacked experts");
+            let reason = format!("{module}: PEFT has no layer for stacked experts");
             return Err(Error::Adapter { reason });
         }
         let factors = match update.path.as_str() {
@@ -43,15 +43,11 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
         };
         let magnitude = lora.magnitude.iter().map(|m| ("lora_magnitude_vector", m));
         for (part, array) in factors.into_iter().chain(magnitude) {
-            // PEFT's factors are the transposes of ours, as a vector is of itself.
-            let array = array.transpose()?;
-            let shape = array.shape().iter().map(|&n| n as usize).collect();
-            let name = format!("base_model.model.{module}.{part}");
-            planned.push(Planned { name, dtype: Dtype::F32, shape });
-            arrays.push(array);
+            // PEFT's factors are transposed; a magnitude is its own transpose.
+            arrays.push((format!("base_model.model.{module}.{part}"), array.transpose()?));
         }
     }
-    // PEFT divides by each rank what it multiplies with.
+    // PEFT's scale is alpha divided by the rank.
     let alpha = |rank: usize| f64::from(scale) * rank as f64;
     let ranks = updates.iter().map(|update| (update.path.as_str(), update.lora.rank()));
     let rank_pattern: BTreeMap<_, _> = ranks.filter(|(_, other)| *other != rank).collect();
@@ -79,48 +75,41 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
     });
     fs::create_dir_all(folder)
         .map_err(|source| Error::Create { path: folder.to_path_buf(), source })?;
-    let mut file = SafetensorsWriter::create(&folder.join("adapter_model.safetensors"), &planned)?;
-    for array in &arrays {
-        file.write(&bytes_of(array)?)?;
-    }
     durable::write_json(folder.join("adapter_config.json"), &config)?;
-    file.commit()
+    write_safetensors(&folder.join("adapter_model.safetensors"), Some("mlx"), &arrays)
 }
 
-/// Writes `adapter` as a GGUF file of type `adapter`, which llama.cpp and its relatives load beside
-/// the model's own GGUF file.
+/// Writes `adapter` as a GGUF file of type `adapter`, which llama.cpp and other programs load together
+/// with the model's GGUF file.
 ///
 /// # Errors
-/// As [`export_peft`]; a model that is no Llama; DoRA, which the format has no place for; an update
-/// of the embedding, which its readers take only in part.
+/// As [`export_peft`]; [`Error::UnsupportedArchitecture`] for a family without GGUF files;
+/// [`Error::Adapter`] for DoRA, which the format cannot express, and for an update of the embedding,
+/// which its readers apply only in part.
 pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> {
     let config = model.config();
-    if config.architecture != "llama" {
-        return Err(Error::UnsupportedArchitecture {
-            path: path.to_path_buf(),
-            found: config.architecture.clone(),
-            supported: "llama".into(),
-        });
-    }
-    let Strength { rank, scale, kind, .. } = adapter.strength()?;
+    let Some(layout) = config.family().gguf() else {
+        return Err(unsupported(path, &config.architecture, gguf_architectures()));
+    };
+    let Shared { rank, scale, kind, .. } = adapter.shared()?;
     if kind == AdapterKind::Dora {
         return Err(Error::Adapter { reason: "GGUF has no place for DoRA's magnitudes".into() });
     }
     let mut file = GgufFile::default();
     file.string("general.type", "adapter");
-    file.string("general.architecture", "llama");
+    file.string("general.architecture", layout.architecture);
     file.string("adapter.type", "lora");
     file.number("adapter.lora.alpha", scale * rank as f32);
     for Update { layer, path: module, lora } in updates(adapter, model)? {
-        let Some(stem) = gguf_module(&module) else {
+        let stem = layout.stem(layer, &module).filter(|_| module != EMBEDDING);
+        let Some(stem) = stem else {
             let reason =
-                format!("{module}: a GGUF adapter has no update of it that every reader applies");
+                format!("{module}: not all readers of GGUF adapters apply an update of it");
             return Err(Error::Adapter { reason });
         };
-        let stem = layer.map_or(stem.into(), |layer| format!("blk.{layer}.{stem}"));
-        // The format's strength is alpha over the rank of the tensor at hand.
+        // The format's scale is alpha divided by the rank of each tensor.
         let share = Array::from_f32(lora.rank() as f32 / rank as f32);
-        let b = gguf_rows(&lora.b.multiply(share)?.transpose()?, &module, config)?;
+        let b = gguf_rows(&lora.b.multiply(share)?.transpose()?, &module, config, layout)?;
         for (part, factor) in [("lora_a", lora.a.transpose()?), ("lora_b", b)] {
             file.tensor(&format!("{stem}.weight.{part}"), &factor)?;
         }
@@ -136,13 +125,13 @@ struct Update {
 }
 
 impl Update {
-    /// The module's whole name.
+    /// The module's name in safetensors files of a text model.
     fn module(&self) -> String {
         let path = &self.path;
         self.layer.map_or(path.clone(), |layer| format!("model.layers.{layer}.{path}"))
     }
 
-    /// What PEFT finds it by. Whole names it finds whatever `layers_to_transform` says.
+    /// Its entry in `target_modules`. Whole names match whatever `layers_to_transform` says.
     fn target(&self) -> Option<&str> {
         match self.layer {
             Some(_) => self.path.rsplit('.').next(),
@@ -158,40 +147,24 @@ fn updates(adapter: &Adapter, model: &Model) -> Result<Vec<Update>> {
     let layers = layers.flat_map(|(layer, updates)| {
         updates.iter().map(move |(path, lora)| update(Some(layer), path, lora))
     });
-    let root = model.config().root;
-    let ends = adapter.ends().iter();
-    let ends = ends.map(|(path, lora)| update(None, path.strip_prefix(root).unwrap_or(path), lora));
-    Ok(layers.chain(ends).collect())
+    let embeddings = adapter.embeddings().iter();
+    let embeddings = embeddings.map(|(name, lora)| update(None, model.config().path(name), lora));
+    Ok(layers.chain(embeddings).collect())
 }
 
-fn gguf_module(path: &str) -> Option<&'static str> {
-    Some(match path {
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        OUTPUT => "output",
-        _ => return None,
-    })
-}
-
-/// The rows of a module's output in the order that Llama's GGUF files have: those of queries and
-/// keys alternate between the two halves of each head.
-fn gguf_rows(b: &Array, module: &str, config: &Config) -> Result<Array> {
-    let heads = match (module, config.rope_style) {
-        ("self_attn.q_proj", RopeStyle::Halves) => config.num_heads,
-        ("self_attn.k_proj", RopeStyle::Halves) => config.num_kv_heads,
-        _ => return Ok(b.clone()),
+/// The rows `b` of a module's output in GGUF's order, which may alternate between the two halves of
+/// each head.
+fn gguf_rows(b: &Array, module: &str, config: &Config, layout: GgufLayout) -> Result<Array> {
+    let heads = layout.interleaved_heads(config, module);
+    let Some(heads) = heads.filter(|_| config.rope_style == RopeStyle::Halves) else {
+        return Ok(b.clone());
     };
     let (half, rank) = (config.head_dim as i32 / 2, b.dim(-1));
     let halves = b.reshape(&[heads as i32, 2, half, rank])?;
     Ok(halves.swap_axes(1, 2)?.reshape(&[-1, rank])?)
 }
 
-/// A GGUF file in the making: metadata, a table of tensors, their numbers.
+/// Builds a GGUF file: metadata, table of tensors, tensor data.
 #[derive(Default)]
 struct GgufFile {
     metadata: Vec<u8>,
@@ -202,11 +175,11 @@ struct GgufFile {
 }
 
 impl GgufFile {
-    /// Everything begins at a multiple of this.
+    /// Tensor data is aligned to this many bytes.
     const ALIGNMENT: usize = 32;
     const FLOAT: u32 = 6;
     const STRING: u32 = 8;
-    /// The tensor type of plain f32 numbers.
+    /// The tensor type of f32.
     const F32: u32 = 0;
 
     fn string(&mut self, key: &str, value: &str) {
@@ -229,7 +202,7 @@ impl GgufFile {
         self.tensors += 1;
         put_text(&mut self.table, name);
         self.table.extend((array.ndim() as u32).to_le_bytes());
-        // The dimension whose neighbours lie side by side comes first.
+        // The innermost dimension comes first.
         for &size in array.shape().iter().rev() {
             self.table.extend((size as u64).to_le_bytes());
         }

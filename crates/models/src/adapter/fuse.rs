@@ -6,27 +6,28 @@ use mlx_rs::{Array, Dtype, ops, transforms};
 use safetensors::tensor::Dtype as FileDtype;
 use serde_json::Value;
 
-use crate::checkpoint::writer::{Planned, SafetensorsWriter, bytes_of};
-use crate::checkpoint::{self, Checkpoint};
-use crate::arch::config_file::parse;
-use crate::nn::linear::{Weight, WeightResidency};
+use crate::arch::registry;
+use crate::backend::WeightResidency;
+use crate::checkpoint::{
+    Checkpoint, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
+};
 use crate::nn::lora::Lora;
 use crate::{Adapter, Error, Model, Result};
 
 /// How the matrices of a fused model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FusedWeights {
-    /// As they were: a quantized matrix with an update is quantized again, which costs some of the
-    /// update (see [`LogitError`]).
+    /// In the form they had: a quantized matrix with an update is quantized again, which loses a part
+    /// of the update (see [`LogitError`]).
     AsBefore,
-    /// As plain numbers of the type that the scales had: nothing is lost but the rounding to it.
+    /// Dequantized, in the type of the scales: only rounding to that type is lost.
     Dense,
 }
 
-/// Writes the model in the folder `model` with `adapter` added to its weights into the folder
-/// `out`: a model of its own, beside which no adapter is needed.
+/// Writes the model in the folder `model`, with `adapter` merged into its weights, into the new folder
+/// `out`.
 ///
-/// Updates are added in f32, matrix by matrix, so that a model larger than the memory can be
+/// Updates are merged in f32, matrix by matrix, so that a model larger than the memory can be
 /// fused. `config.json` is written last: a folder without it is not finished.
 ///
 /// # Errors
@@ -38,8 +39,7 @@ pub fn fuse(model: &Path, adapter: &Path, out: &Path, weights: FusedWeights) -> 
     }
     let opened = Model::open_with(model, WeightResidency::Streamed)?;
     let adapter = Adapter::load(adapter, &opened)?;
-    let (config, mut checkpoint) = checkpoint::open(model)?;
-    checkpoint.check(&config.expected())?;
+    let (_, checkpoint) = registry::open(model)?;
     fs::create_dir(out).map_err(|source| Error::Create { path: out.to_path_buf(), source })?;
 
     let fusion = Fusion { model: &opened, adapter: &adapter, checkpoint: &checkpoint, weights };
@@ -48,21 +48,22 @@ pub fn fuse(model: &Path, adapter: &Path, out: &Path, weights: FusedWeights) -> 
     let plain = others.iter().filter_map(|name| fusion.plain(name));
     let planned = modules.iter().flat_map(|module| fusion.planned(module)).chain(plain);
     let planned: Vec<Planned> = planned.collect();
-    let mut file = SafetensorsWriter::create(&out.join("model.safetensors"), &planned)?;
+    let mut file =
+        SafetensorsWriter::create(&out.join("model.safetensors"), Some("mlx"), &planned)?;
     for module in &modules {
         for array in fusion.arrays(module)? {
             file.write(&bytes_of(&array)?)?;
         }
     }
     for name in others {
-        file.write(&bytes_of(&checkpoint.read(name)?)?)?;
+        file.write(&bytes_of(&checkpoint.tensor(name)?)?)?;
     }
     file.commit()?;
     copy_companions(model, out)?;
     write_config(model, out, weights)
 }
 
-/// What a fusion reads from.
+/// The inputs of a fusion.
 struct Fusion<'a> {
     model: &'a Model,
     adapter: &'a Adapter,
@@ -71,25 +72,25 @@ struct Fusion<'a> {
 }
 
 impl Fusion<'_> {
-    /// Everything that has a `.weight`, in the order of names.
+    /// The modules with a `.weight`, sorted by name.
     fn modules(&self) -> BTreeSet<String> {
         let names = self.checkpoint.names();
         names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect()
     }
 
-    /// Everything else: what belongs to no module.
+    /// All other tensors.
     fn others(&self) -> impl Iterator<Item = &str> {
         const PARTS: [&str; 3] = [".weight", ".scales", ".biases"];
         self.checkpoint.names().filter(|name| !PARTS.iter().any(|part| name.ends_with(part)))
     }
 
-    /// A tensor that stays as it is.
+    /// A tensor that is copied.
     fn plain(&self, name: &str) -> Option<Planned> {
         let (dtype, shape) = self.checkpoint.form(name)?;
         Some(Planned { name: name.to_owned(), dtype, shape })
     }
 
-    /// The tensors that a module will have, as [`arrays`](Self::arrays) gives them.
+    /// The tensors of a fused module, in the order of [`arrays`](Self::arrays).
     fn planned(&self, module: &str) -> Vec<Planned> {
         let part = |suffix: &str| self.plain(&format!("{module}.{suffix}"));
         let (weight, scales) = (part("weight"), part("scales"));
@@ -106,7 +107,7 @@ impl Fusion<'_> {
                 _ => [weight, scales, part("biases")].into_iter().flatten().collect(),
             };
         if let Some(experts) = self.experts(module) {
-            // Read as one matrix; other programs know them only as a stack.
+            // Stacks are read as one matrix and written as stacks.
             for tensor in &mut planned {
                 if let &[rows, columns] = tensor.shape.as_slice() {
                     tensor.shape = vec![experts, rows / experts, columns];
@@ -116,7 +117,7 @@ impl Fusion<'_> {
         planned
     }
 
-    /// How many experts are stacked in a module.
+    /// The number of experts stacked in a module, if any.
     fn experts(&self, module: &str) -> Option<usize> {
         self.model.layers().iter().enumerate().find_map(|(index, layer)| {
             let prefix = format!("{}.", self.model.config().layer_prefix(index));
@@ -126,16 +127,17 @@ impl Fusion<'_> {
     }
 
     fn arrays(&self, module: &str) -> Result<Vec<Array>> {
-        let weight = self.checkpoint.read_module(module)?;
+        let weight = self.checkpoint.matrix(module)?;
         let update = self.update(module)?;
+        let backend = self.model.backend();
         let arrays = match (weight, update, self.weights) {
-            (Weight::Quantized { packed, scales, biases, .. }, None, FusedWeights::AsBefore) => {
+            (Matrix::Quantized { packed, scales, biases, .. }, None, FusedWeights::AsBefore) => {
                 vec![packed, scales, biases]
             }
-            (Weight::Quantized { packed, scales, biases, group_size, bits }, update, weights) => {
+            (Matrix::Quantized { packed, scales, biases, group_size, bits }, update, weights) => {
                 let dtype = scales.dtype();
-                let weight = Weight::Quantized { packed, scales, biases, group_size, bits };
-                let weight = merged(weight.dense(Dtype::Float32)?, update)?;
+                let weight = Matrix::Quantized { packed, scales, biases, group_size, bits };
+                let weight = merged(weight.dense(backend, Dtype::Float32)?, update)?;
                 match weights {
                     FusedWeights::Dense => vec![weight.as_dtype(dtype)?],
                     FusedWeights::AsBefore => {
@@ -144,39 +146,41 @@ impl Fusion<'_> {
                     }
                 }
             }
-            (Weight::Floats { packed, scales, .. }, None, FusedWeights::AsBefore) => {
+            (Matrix::Floats { packed, scales, .. }, None, FusedWeights::AsBefore) => {
                 vec![packed, scales]
             }
-            (Weight::Floats { .. }, Some(_), FusedWeights::AsBefore) => {
+            (Matrix::Floats { .. }, Some(_), FusedWeights::AsBefore) => {
                 let reason = format!(
-                    "{module} is of small floats, which are not packed again here: fuse into plain \
-                     weights"
+                    "{module}: expected affine quantization, found small floats, which cannot be \
+                     quantized again: fuse into dense weights"
                 );
                 return Err(Error::Adapter { reason });
             }
-            (floats @ Weight::Floats { .. }, update, FusedWeights::Dense) => {
-                vec![merged(floats.dense(Dtype::Float32)?, update)?.as_dtype(Dtype::Bfloat16)?]
+            (floats @ Matrix::Floats { .. }, update, FusedWeights::Dense) => {
+                vec![
+                    merged(floats.dense(backend, Dtype::Float32)?, update)?
+                        .as_dtype(Dtype::Bfloat16)?,
+                ]
             }
-            (Weight::Dense(weight), None, _) => vec![weight],
-            (Weight::Dense(weight), update, _) => {
+            (Matrix::Dense(weight), None, _) => vec![weight],
+            (Matrix::Dense(weight), update, _) => {
                 let dtype = weight.dtype();
                 vec![merged(weight.as_dtype(Dtype::Float32)?, update)?.as_dtype(dtype)?]
             }
-            (Weight::OnDisk { .. }, ..) => Vec::new(),
         };
         transforms::eval(&arrays)?;
         Ok(arrays)
     }
 
-    /// What the adapter adds to a module's matrix.
+    /// The adapter's update of a module.
     fn update(&self, module: &str) -> Result<Option<Lora>> {
         let of_layer = self.adapter.layers().iter().enumerate().find_map(|(index, layer)| {
             let prefix = format!("{}.", self.model.config().layer_prefix(index));
             layer.get(module.strip_prefix(&prefix)?)
         });
-        let [embedding, _] = self.model.config().end_names();
-        match of_layer.or_else(|| self.adapter.ends().get(module)) {
-            // Its rows are those of inputs, all others' those of outputs.
+        let [embedding, _] = self.model.config().embedding_names();
+        match of_layer.or_else(|| self.adapter.embeddings().get(module)) {
+            // The rows of an embedding are its inputs, those of other matrices their outputs.
             Some(update) if module == embedding => update.transposed().map(Some),
             update => Ok(update.cloned()),
         }
@@ -187,7 +191,7 @@ fn merged(weight: Array, update: Option<Lora>) -> Result<Array> {
     update.map_or_else(|| Ok(weight.clone()), |update| update.merged(&weight))
 }
 
-/// Copies the tokenizer, the template and whatever else lies beside the weights.
+/// Copies all files except weights and configuration: tokenizer, chat template and others.
 fn copy_companions(model: &Path, out: &Path) -> Result<()> {
     let read = |path: &Path| {
         let path = path.to_path_buf();
@@ -206,26 +210,25 @@ fn copy_companions(model: &Path, out: &Path) -> Result<()> {
 
 fn write_config(model: &Path, out: &Path, weights: FusedWeights) -> Result<()> {
     let path = model.join("config.json");
-    let text = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let mut config: Value = parse(&path, &text)?;
+    let mut config: Value = json::parse(&path, &json::read(&path)?)?;
     if let (FusedWeights::Dense, Some(keys)) = (weights, config.as_object_mut()) {
         keys.retain(|key, _| key != "quantization" && key != "quantization_config");
     }
     Ok(durable::write_json(out.join("config.json"), &config)?)
 }
 
-/// How far the logits of a fused model are from those of the model with the adapter beside it.
+/// The difference between the logits of a fused model and those of the model with the adapter applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogitError {
-    /// The largest difference.
+    /// The largest absolute difference.
     pub largest: f64,
-    /// Root mean square of the differences, relative to that of the adapter's own effect on the
-    /// logits: 1 means that what fusing lost is as large as what training gained.
+    /// Root mean square of the differences, relative to that of the adapter's effect on the logits: at
+    /// 1, fusing loses as much as training changed.
     pub share_of_effect: f64,
 }
 
 impl LogitError {
-    /// Of `fused`, on one sequence.
+    /// Measures the error of `fused` on one sequence.
     pub fn measure(
         fused: &Model,
         model: &Model,

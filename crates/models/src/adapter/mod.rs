@@ -1,3 +1,5 @@
+//! Adapters on disk: loading, saving, fusing into a model, exporting to other formats.
+
 pub(crate) mod export;
 pub(crate) mod fuse;
 
@@ -5,70 +7,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mlx_rs::{Array, Dtype, transforms};
-use safetensors::tensor::{Dtype as FileDtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::adapter_parts::AdapterKind;
-use crate::checkpoint::safetensors_files;
-use crate::checkpoint::store::Store;
-use crate::nn::embeddings::dora;
+use crate::checkpoint::{Store, json, list_safetensors, write_safetensors};
 use crate::error::Differences;
-use crate::{Error, LinearSpec, Lora, Model, Result};
+use crate::nn::linear_spec::LinearSpec;
+use crate::nn::lora::{AdapterKind, Lora, dora_unsupported};
+use crate::{Adapter, Error, LayerAdapter, Model, Result};
 
 const TENSORS: &str = "adapters.safetensors";
 const CONFIG: &str = "adapter_config.json";
 
-/// The updates of one layer, or of what stands before and behind the layers, by the path of the
-/// linear layer they belong to (see [`LinearSpec`](crate::LinearSpec)).
-#[derive(Clone, Debug, Default)]
-pub struct LayerAdapter {
-    linears: BTreeMap<String, Lora>,
-}
-
-impl LayerAdapter {
-    /// The update of the linear layer at `path`, if it has one.
-    pub fn get(&self, path: &str) -> Option<&Lora> {
-        self.linears.get(path)
-    }
-
-    /// All updates, in the order of their paths.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Lora)> {
-        self.linears.iter().map(|(path, lora)| (path.as_str(), lora))
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.linears.is_empty()
-    }
-}
-
-impl<P: Into<String>> FromIterator<(P, Lora)> for LayerAdapter {
-    fn from_iter<I: IntoIterator<Item = (P, Lora)>>(updates: I) -> Self {
-        let linears = updates.into_iter().map(|(path, lora)| (path.into(), lora)).collect();
-        Self { linears }
-    }
-}
-
-/// The updates of all layers, and of what stands before and behind them.
-///
-/// On disk it has mlx-lm's layout, and either program loads what the other wrote:
-/// `adapters.safetensors` with `model.layers.{i}.{path}.lora_a` and `.lora_b` (and `.m` of DoRA) in
-/// f32, `model.embed_tokens.lora_a` and `lm_head.lora_a` likewise, beside `adapter_config.json`. Rows of `q_proj` and `k_proj` are in the original checkpoint's order,
-/// also when the model was opened from a GGUF file, which permutes them.
-#[derive(Clone, Debug)]
-pub struct Adapter {
-    layers: Vec<LayerAdapter>,
-    ends: LayerAdapter,
-}
-
-/// The part of `adapter_config.json` that decides what the numbers mean.
+/// The part of `adapter_config.json` that says how to apply the tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct AdapterConfig {
     fine_tune_type: AdapterKind,
     num_layers: i64,
     lora_parameters: LoraParameters,
-    /// Ours: by path, the ranks that differ from that of the parameters. mlx-lm takes the factors
-    /// as they are.
+    /// By path, the ranks that differ from `lora_parameters.rank`. Not a key of mlx-lm, which takes the
+    /// factors as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rank_pattern: BTreeMap<String, usize>,
 }
@@ -89,38 +46,12 @@ impl Adapter {
         Self::new(vec![LayerAdapter::default(); model.layers().len()])
     }
 
-    /// An adapter of these layers, first to last, one for each layer of the model.
-    pub fn new(layers: Vec<LayerAdapter>) -> Self {
-        Self { layers, ends: LayerAdapter::default() }
-    }
-
-    /// The same with these updates of what stands before and behind the layers (see
-    /// [`Model::ends`]). That of the embedding is one of the output matrix too where they are tied.
-    pub fn with_ends(self, ends: LayerAdapter) -> Self {
-        Self { ends, ..self }
-    }
-
-    /// The updates of what stands before and behind the layers.
-    pub fn ends(&self) -> &LayerAdapter {
-        &self.ends
-    }
-
-    /// The updates by layer.
-    pub fn layers(&self) -> &[LayerAdapter] {
-        &self.layers
-    }
-
-    /// The layers, if there are as many as `model` has.
+    /// The updates by layer, if they fit the number of the model's layers.
     pub(crate) fn for_model(&self, model: &Model) -> Result<&[LayerAdapter]> {
-        if self.layers.len() == model.layers().len() {
-            return Ok(&self.layers);
-        }
-        let (expected, found) = (model.layers().len(), self.layers.len());
-        let reason = format!("the model has {expected} layers, the adapter {found}");
-        Err(Error::Adapter { reason })
+        self.for_layers(model.layers().len())
     }
 
-    /// The adapter in `folder`, or without one [`none`](Self::none).
+    /// The adapter in `folder`; without a folder, [`none`](Self::none).
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -131,14 +62,14 @@ impl Adapter {
     /// Reads the adapter in `folder`.
     ///
     /// # Errors
-    /// [`Error::Tensors`] listing every tensor that `model` has no place for, that lacks its other
-    /// half, or whose shape differs.
+    /// [`Error::Tensors`] with every tensor that does not fit `model`: unexpected, without the other
+    /// factor, or of another shape.
     pub fn load(folder: impl AsRef<Path>, model: &Model) -> Result<Self> {
         let folder = folder.as_ref();
         let config = AdapterConfig::load(&folder.join(CONFIG))?;
         let path = folder.join(TENSORS);
         let mut store = Store::default();
-        safetensors_files::list(&path, &mut store)?;
+        list_safetensors(&path, &mut store)?;
         let mut arrays = store.read_all()?;
         let mut differences = Differences::default();
         let mut layers = Vec::with_capacity(model.layers().len());
@@ -147,27 +78,28 @@ impl Adapter {
             let specs = layer.linears();
             layers.push(take(&mut arrays, Some(&prefix), &specs, &config, &mut differences)?);
         }
-        let ends = model.ends();
+        let linears = model.embedding_linears();
         if config.fine_tune_type == AdapterKind::Dora {
             let adapted = |path| arrays.keys().any(|name| name.starts_with(path));
-            ends.iter()
-                .find(|spec| adapted(spec.path))
-                .map_or(Ok(()), |spec| Err(dora(spec.path)))?;
+            if let Some(spec) = linears.iter().find(|spec| adapted(spec.path)) {
+                return Err(dora_unsupported(spec.path));
+            }
         }
-        let ends = take(&mut arrays, None, &ends, &config, &mut differences)?;
+        let embeddings = take(&mut arrays, None, &linears, &config, &mut differences)?;
         differences.unexpected = arrays.into_keys().collect();
         differences.into_result(&path)?;
-        let adapter = Self { layers, ends };
-        transforms::eval(adapter.arrays())?;
+        let adapter = Self::new(layers).with_embeddings(embeddings);
+        let arrays = adapter.updates().flat_map(|(_, lora)| lora.parts());
+        transforms::eval(arrays.map(|(_, array)| array))?;
         Ok(adapter)
     }
 
     /// Writes the adapter into `folder`, which must exist. `notes` are further keys for
-    /// `adapter_config.json`, the run's settings for instance.
+    /// `adapter_config.json`, for instance the run's settings.
     ///
     /// # Errors
-    /// [`Error::Adapter`] when the updates differ in strength, only some have a magnitude, or those
-    /// of one path differ in rank from layer to layer: the layout cannot say that.
+    /// [`Error::Adapter`] if updates differ in scale, only some are DoRA, or the rank of one path
+    /// differs between layers: the layout cannot express that.
     pub fn save(
         &self,
         folder: impl AsRef<Path>,
@@ -177,26 +109,18 @@ impl Adapter {
         let folder = folder.as_ref();
         let path = folder.join(TENSORS);
         let config = self.config()?;
-        let mut updates = Vec::new();
+        let mut tensors = Vec::new();
+        let mut add = |module: &str, lora: &Lora| {
+            let parts =
+                lora.parts().map(|(part, array)| (format!("{module}.{part}"), array.clone()));
+            tensors.extend(parts);
+        };
         for (index, layer) in self.for_model(model)?.iter().enumerate() {
             let prefix = model.config().layer_prefix(index);
-            updates.extend(layer.iter().map(|(path, lora)| (format!("{prefix}.{path}"), lora)));
+            layer.iter().for_each(|(path, lora)| add(&format!("{prefix}.{path}"), lora));
         }
-        updates.extend(self.ends.iter().map(|(path, lora)| (path.to_owned(), lora)));
-        let mut tensors = Vec::new();
-        for (module, lora) in updates {
-            for (part, array) in lora.parts() {
-                tensors.push((format!("{module}.{part}"), bytes(array)?));
-            }
-        }
-        let broken =
-            |error: safetensors::SafeTensorError| Error::Adapter { reason: error.to_string() };
-        let views = (tensors.iter())
-            .map(|(name, (shape, bytes))| {
-                Ok((name, TensorView::new(FileDtype::F32, shape.clone(), bytes).map_err(broken)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let file = safetensors::serialize(views, None).map_err(broken)?;
+        self.embeddings().iter().for_each(|(path, lora)| add(path, lora));
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
 
         let json = |source| Error::Json { path: folder.join(CONFIG), source };
         let mut keys = notes.clone();
@@ -204,77 +128,68 @@ impl Adapter {
             keys.extend(own);
         }
         durable::write_json(folder.join(CONFIG), &keys)?;
-        Ok(durable::write(path, file)?)
+        write_safetensors(&path, None, &tensors)
     }
 
-    /// What the layout says once for all updates.
-    pub(crate) fn strength(&self) -> Result<Strength> {
+    /// The properties that all updates must share on disk.
+    fn shared(&self) -> Result<Shared> {
         let mut updates = self.updates();
         let Some((first_path, first)) = updates.next() else {
-            return Err(Error::Adapter { reason: "it updates no layer at all".into() });
+            return Err(Error::Adapter {
+                reason: "expected an update of at least one layer, found none".into(),
+            });
         };
-        let mut strength = Strength {
+        let mut shared = Shared {
             rank: first.rank(),
             ranks: BTreeMap::from([(first_path.to_owned(), first.rank())]),
             scale: first.scale,
             kind: first.kind(),
         };
         for (path, lora) in updates {
-            let rank = *strength.ranks.entry(path.to_owned()).or_insert(lora.rank());
-            let expected = (rank, strength.scale, strength.kind);
+            let rank = *shared.ranks.entry(path.to_owned()).or_insert(lora.rank());
+            let expected = (rank, shared.scale, shared.kind);
             let found = (lora.rank(), lora.scale, lora.kind());
             if found != expected {
                 let reason = format!(
-                    "{path}: expected rank, scale and type {expected:?}, as before, found {found:?}"
+                    "{path}: expected rank, scale and type {expected:?} like other updates, found {found:?}"
                 );
                 return Err(Error::Adapter { reason });
             }
         }
-        Ok(strength)
+        Ok(shared)
     }
 
-    /// What `adapter_config.json` has to say about these updates.
+    /// The content of `adapter_config.json`.
     fn config(&self) -> Result<AdapterConfig> {
-        let Strength { rank, ranks, scale, kind } = self.strength()?;
-        let untouched = self.layers.iter().take_while(|layer| layer.is_empty()).count();
+        let Shared { rank, ranks, scale, kind } = self.shared()?;
+        let untouched = self.layers().iter().take_while(|layer| layer.is_empty()).count();
         let keys = ranks.keys().cloned().collect();
         Ok(AdapterConfig {
             fine_tune_type: kind,
-            num_layers: (self.layers.len() - untouched) as i64,
+            num_layers: (self.layers().len() - untouched) as i64,
             lora_parameters: LoraParameters { rank, scale, dropout: 0.0, keys: Some(keys) },
             rank_pattern: ranks.into_iter().filter(|(_, other)| *other != rank).collect(),
         })
     }
-
-    fn updates(&self) -> impl Iterator<Item = (&str, &Lora)> {
-        self.layers.iter().chain([&self.ends]).flat_map(LayerAdapter::iter)
-    }
-
-    fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.updates().flat_map(|(_, lora)| lora.parts()).map(|(_, array)| array)
-    }
 }
 
-/// What all updates of an adapter have in common.
-pub(crate) struct Strength {
+/// The properties that all updates of an adapter share.
+struct Shared {
     /// Of the first update.
-    pub rank: usize,
+    rank: usize,
     /// By path.
-    pub ranks: BTreeMap<String, usize>,
-    pub scale: f32,
-    pub kind: AdapterKind,
+    ranks: BTreeMap<String, usize>,
+    scale: f32,
+    kind: AdapterKind,
 }
 
 impl AdapterConfig {
     fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path)
-            .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-        serde_json::from_slice(&text)
-            .map_err(|source| Error::Json { path: path.to_path_buf(), source })
+        json::parse(path, &json::read(path)?)
     }
 }
 
-/// Takes the updates of these linear layers out of `arrays`, noting what does not fit.
+/// Removes the updates of these linear layers from `arrays`. Mismatches go to `differences`.
 fn take(
     arrays: &mut BTreeMap<String, Array>,
     prefix: Option<&str>,
@@ -311,13 +226,4 @@ fn take(
         }
     }
     Ok(updates.into_iter().collect())
-}
-
-/// Shape and little-endian bytes of an f32 array.
-fn bytes(array: &Array) -> Result<(Vec<usize>, Vec<u8>)> {
-    let array = array.as_dtype(Dtype::Float32)?.contiguous()?;
-    let values: Vec<f32> =
-        array.to_vec_exact().map_err(|error| Error::Adapter { reason: error.to_string() })?;
-    let shape = array.shape().iter().map(|&n| n as usize).collect();
-    Ok((shape, values.into_iter().flat_map(f32::to_le_bytes).collect()))
 }

@@ -1,23 +1,28 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::nn::cache::Memory;
-use crate::checkpoint::Expected;
-use crate::arch::config_file::ConfigFile;
+use super::Architecture;
+use super::config_file::ConfigFile;
+use crate::Result;
+use crate::checkpoint::{Expected, Store};
+use crate::nn::embeddings::EmbeddingSpec;
+use crate::nn::linear_spec::LinearSpec;
 use crate::nn::rope::RopeStyle;
-use crate::{Error, Result};
-use crate::arch::{gemma4, llama, qwen35};
 
-/// The architectures that [`Model::open`](crate::Model::open) accepts, by the name that the
-/// `config.json` of a checkpoint has for them. Of GGUF files, `llama` only.
-pub const SUPPORTED_ARCHITECTURES: &[&str] =
-    &["llama", "gemma4", "gemma4_text", "gemma4_unified", "qwen3_5", "qwen3_5_text"];
+/// Paths of tensors outside the layers.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens";
+pub(crate) const FINAL_NORM: &str = "model.norm";
+pub(crate) const OUTPUT: &str = "lm_head";
+
+/// Where the names of all tensors start, in the text part of a larger model.
+pub(super) const LANGUAGE_MODEL: &str = "language_model.";
 
 /// The dimensions of a model, from `config.json` or from a GGUF header.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The architecture, one of [`SUPPORTED_ARCHITECTURES`].
+    /// The architecture, one of [`supported_architectures`](crate::supported_architectures).
     pub architecture: String,
     /// Width of the hidden states.
     pub hidden_size: usize,
@@ -43,138 +48,29 @@ pub struct Config {
     /// Rotary frequencies of a head's pairs, in radians per position; one list for each kind of
     /// layer.
     pub rope_frequencies: Vec<Vec<f64>>,
-    /// Logits are `cap * tanh(z / cap)` of the output's products where this is set.
+    /// Logits are `cap * tanh(z / cap)` of the output's products `z`, if set.
     pub soft_cap: Option<f32>,
-    /// What the names of all tensors begin with.
-    pub(crate) root: &'static str,
-    pub(crate) family: Family,
+    /// Where the names of all tensors start.
+    pub(super) root: &'static str,
+    /// The family.
+    pub(super) family: Arc<dyn Architecture>,
 }
 
-/// What only one family has.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Family {
-    Llama,
-    Gemma4(gemma4::Shape),
-    Qwen35(qwen35::Shape),
+/// The sizes that all families have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_layers: usize,
+    pub num_heads: usize,
+    pub num_kv_heads: usize,
+    pub head_dim: usize,
+    pub vocab_size: usize,
 }
 
-impl Config {
-    /// No size may be larger: far above any model, and small enough that products of two fit MLX's
-    /// indices.
-    pub(crate) const MOST: usize = 1 << 24;
-
-    /// What the names of a layer's tensors begin with, in checkpoints and in adapters.
-    pub fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}model.layers.{layer}", self.root)
-    }
-
-    /// A tensor outside the layers, for instance [`EMBEDDING`].
-    pub(crate) fn name(&self, path: &str) -> String {
-        format!("{}{path}", self.root)
-    }
-
-    /// The whole names of embedding and output matrix.
-    pub(crate) fn end_names(&self) -> [&'static str; 2] {
-        match self.root {
-            "" => [EMBEDDING, OUTPUT],
-            _ => ["language_model.model.embed_tokens", "language_model.lm_head"],
-        }
-    }
-
-    /// How far a layer looks back; absent: at everything.
-    pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
-        match &self.family {
-            Family::Llama | Family::Qwen35(_) => None,
-            Family::Gemma4(shape) => {
-                let sliding = shape.layers.get(layer)?.kind == gemma4::Kind::Sliding;
-                sliding.then_some(shape.window)
-            }
-        }
-    }
-
-    /// How far the layers that do not look at everything look back.
-    pub(crate) fn window(&self) -> Option<usize> {
-        match &self.family {
-            Family::Llama | Family::Qwen35(_) => None,
-            Family::Gemma4(shape) => Some(shape.window),
-        }
-    }
-
-    /// What each layer remembers that has a memory of its own. The layers that share another's come
-    /// after all those.
-    pub(crate) fn memories(&self) -> Vec<Memory> {
-        let Self { num_kv_heads: kv_heads, head_dim, .. } = *self;
-        match &self.family {
-            Family::Llama => {
-                vec![Memory::Keys { kv_heads, head_dim, window: None }; self.num_layers]
-            }
-            Family::Gemma4(shape) => shape.memories(),
-            Family::Qwen35(shape) => shape.memories(self),
-        }
-    }
-
-    /// Which cache a layer reads, by the number of the layer that it belongs to.
-    pub(crate) fn cache_of(&self, layer: usize) -> usize {
-        match &self.family {
-            Family::Llama | Family::Qwen35(_) => layer,
-            Family::Gemma4(shape) => shape.cache_of(layer),
-        }
-    }
-
-    /// What embeddings are multiplied by, where they are.
-    pub(crate) fn embedding_scale(&self) -> Option<f32> {
-        match self.family {
-            Family::Llama | Family::Qwen35(_) => None,
-            Family::Gemma4(_) => Some((self.hidden_size as f32).sqrt()),
-        }
-    }
-
-    /// Number of weights in all.
-    pub fn num_weights(&self) -> usize {
-        self.expected().values().map(|expected| expected.weights()).sum()
-    }
-
-    /// Every tensor the model has.
-    pub(crate) fn expected(&self) -> BTreeMap<String, Expected> {
-        let mut expected = self.expected_outside_layers();
-        for index in 0..self.num_layers {
-            let prefix = self.layer_prefix(index);
-            let layer = match &self.family {
-                Family::Llama => llama::expected(self),
-                Family::Gemma4(shape) => match shape.layers.get(index) {
-                    Some(layer) => shape.expected_in_layer(self, *layer),
-                    None => Vec::new(),
-                },
-                Family::Qwen35(shape) => match shape.layers.get(index) {
-                    Some(kind) => shape.expected_in_layer(self, *kind),
-                    None => Vec::new(),
-                },
-            };
-            let layer = layer.into_iter();
-            expected.extend(layer.map(|(path, tensor)| (format!("{prefix}.{path}"), tensor)));
-        }
-        expected
-    }
-
-    /// What stands before and behind the layers.
-    pub(crate) fn expected_outside_layers(&self) -> BTreeMap<String, Expected> {
-        let matrix = Expected::Matrix { rows: self.vocab_size, columns: self.hidden_size };
-        let mut expected = BTreeMap::from([
-            (self.name(EMBEDDING), matrix),
-            (self.name(FINAL_NORM), Expected::Vector(self.hidden_size)),
-        ]);
-        if !self.tied_embeddings {
-            expected.insert(self.name(OUTPUT), matrix);
-        }
-        if let Family::Gemma4(shape) = &self.family {
-            let shared = shape.expected(self).into_iter();
-            expected.extend(shared.map(|(path, tensor)| (self.name(path), tensor)));
-        }
-        expected
-    }
-
-    /// Refuses dimensions that no model can have, so that no later arithmetic has to.
-    pub(crate) fn checked(self, path: &Path) -> Result<Self> {
+impl Sizes {
+    /// Refuses sizes that no model can have, so that later arithmetic cannot overflow.
+    pub fn checked(self, path: &Path) -> Result<Self> {
         let sizes = [
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
@@ -199,18 +95,154 @@ impl Config {
     }
 }
 
-pub(crate) const EMBEDDING: &str = "model.embed_tokens";
-pub(crate) const FINAL_NORM: &str = "model.norm";
-pub(crate) const OUTPUT: &str = "lm_head";
-
-/// Refuses what is not among those supported in a file of this kind.
-pub(crate) fn check_architecture(path: &Path, found: &str, supported: &[&str]) -> Result<()> {
-    if supported.contains(&found) {
-        return Ok(());
+impl Config {
+    /// A model of this family, with the commonest values for what [`Sizes`] does not have.
+    pub(super) fn new(
+        architecture: &str,
+        sizes: Sizes,
+        family: impl Architecture + 'static,
+    ) -> Self {
+        let Sizes {
+            hidden_size,
+            intermediate_size,
+            num_layers,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            vocab_size,
+        } = sizes;
+        Self {
+            architecture: architecture.to_owned(),
+            hidden_size,
+            intermediate_size,
+            num_layers,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            vocab_size,
+            norm_eps: 1e-6,
+            tied_embeddings: true,
+            rope_style: RopeStyle::Halves,
+            rope_frequencies: Vec::new(),
+            soft_cap: None,
+            root: "",
+            family: Arc::new(family),
+        }
     }
-    Err(Error::UnsupportedArchitecture {
-        path: path.to_path_buf(),
-        found: found.to_owned(),
-        supported: supported.join(", "),
-    })
+
+    /// What the family adds to these dimensions.
+    pub(crate) fn family(&self) -> &dyn Architecture {
+        self.family.as_ref()
+    }
+
+    /// Where the names of a layer's tensors start, in checkpoints and in adapters.
+    pub fn layer_prefix(&self, layer: usize) -> String {
+        format!("{}model.layers.{layer}", self.root)
+    }
+
+    /// The name of a tensor outside the layers, for instance of [`EMBEDDING`].
+    pub(crate) fn name(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// The path of a tensor outside the layers, given its name.
+    pub(crate) fn path<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.root).unwrap_or(name)
+    }
+
+    /// The names of embedding and output matrix, tied or not.
+    pub(crate) fn embedding_names(&self) -> [&'static str; 2] {
+        match self.root {
+            "" => [EMBEDDING, OUTPUT],
+            _ => ["language_model.model.embed_tokens", "language_model.lm_head"],
+        }
+    }
+
+    /// Embedding and, if it is not tied, output matrix; their paths are whole names.
+    pub(crate) fn embedding_linears(&self) -> Vec<LinearSpec> {
+        let (vocabulary, hidden) = (self.vocab_size, self.hidden_size);
+        let [embedding, output] = self.embedding_names();
+        let mut linears = vec![LinearSpec::new(embedding, vocabulary, hidden)];
+        if !self.tied_embeddings {
+            linears.push(LinearSpec::new(output, hidden, vocabulary));
+        }
+        linears
+    }
+
+    /// What embeddings and head are loaded from, the final norm under this name.
+    pub(crate) fn embeddings<'a>(&self, final_norm: &'a str) -> EmbeddingSpec<'a> {
+        let [embedding, output] = self.embedding_names();
+        EmbeddingSpec {
+            embedding,
+            output: (!self.tied_embeddings).then_some(output),
+            final_norm,
+            norm_eps: self.norm_eps,
+            vocab_size: self.vocab_size,
+            soft_cap: self.soft_cap,
+            scale: self.family().embedding_scale(self),
+        }
+    }
+
+    /// Number of weights in all.
+    pub fn num_weights(&self) -> usize {
+        self.expected().values().map(|expected| expected.weights()).sum()
+    }
+
+    /// Every tensor of the model.
+    pub(crate) fn expected(&self) -> BTreeMap<String, Expected> {
+        let mut expected = self.expected_outside_layers();
+        for layer in 0..self.num_layers {
+            let prefix = self.layer_prefix(layer);
+            let linears = self.family().linears(self, layer).into_iter().map(|spec| {
+                // Experts are stacked in the rows.
+                let rows = spec.experts.unwrap_or(1) * spec.out_features;
+                (spec.path, Expected::Matrix { rows, columns: spec.in_features })
+            });
+            let tensors = self.family().tensors(self, layer).into_iter().chain(linears);
+            expected.extend(tensors.map(|(path, tensor)| (format!("{prefix}.{path}"), tensor)));
+        }
+        expected
+    }
+
+    /// The tensors outside the layers.
+    pub(crate) fn expected_outside_layers(&self) -> BTreeMap<String, Expected> {
+        let matrix = Expected::Matrix { rows: self.vocab_size, columns: self.hidden_size };
+        let mut expected = BTreeMap::from([
+            (self.name(EMBEDDING), matrix),
+            (self.name(FINAL_NORM), Expected::Vector(self.hidden_size)),
+        ]);
+        if !self.tied_embeddings {
+            expected.insert(self.name(OUTPUT), matrix);
+        }
+        let outer = self.family().outer_tensors(self).into_iter();
+        expected.extend(outer.map(|(path, tensor)| (self.name(path), tensor)));
+        expected
+    }
+
+    /// Brings the tensors of safetensors files into MLX's form, and removes those that are not used.
+    pub(super) fn normalize(&self, store: &mut Store) {
+        self.family().normalize(self, store);
+        // Older converters stored the inverse frequencies, which follow from the configuration.
+        store.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
+        if self.tied_embeddings {
+            let output = format!("{}.", self.name(OUTPUT));
+            store.retain(|name| !name.starts_with(&output));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_are_named_like_their_tensors() {
+        for name in ["mlx_lm/model", "gemma4/dense", "qwen35/untied", "qwen35/tied"] {
+            let path = Path::new("../../fixtures/golden").join(name).join("config.json");
+            let config = super::super::registry::read_config(&path).unwrap();
+            let [embedding, output] = config.embedding_names();
+            assert_eq!(embedding, config.name(EMBEDDING), "{name}");
+            assert_eq!(output, config.name(OUTPUT), "{name}");
+        }
+    }
 }

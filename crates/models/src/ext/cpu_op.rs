@@ -1,4 +1,4 @@
-//! Operations of MLX's graph that are functions of ours.
+//! Operations of MLX's graph that are Rust functions.
 
 use std::array::from_fn;
 use std::ffi::c_void;
@@ -6,10 +6,10 @@ use std::ffi::c_void;
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype, Stream};
 
-use super::{Vector, failed};
+use super::call::{ArrayList, wrong_arrays};
 use crate::Result;
 
-/// [`cpu_op_of_words`] without any.
+/// [`cpu_op_of_words`] without words.
 pub(crate) fn cpu_op<const I: usize, const O: usize, F>(
     inputs: [&Array; I],
     shapes: [&[i32]; O],
@@ -21,11 +21,11 @@ where
     cpu_op_of_words([], inputs, shapes, move |[], inputs, outputs| kernel(inputs, outputs))
 }
 
-/// The arrays of these `shapes`, in f32, that `kernel` makes of `words`, in u32, and `inputs`, in f32,
-/// when MLX evaluates them: passed as they lie in memory, row by row. Not differentiable by itself.
+/// Arrays of these `shapes` in f32, computed by `kernel` from `words` in u32 and `inputs` in f32 when
+/// MLX evaluates them. The kernel sees dense arrays in row-major order. Not differentiable.
 ///
-/// The kernel writes all of its outputs before it reads any of them, and does not panic: there is
-/// nobody to catch it, and the process would end.
+/// The kernel must write all of an output before it reads any of it, and must not panic: it runs on a
+/// thread of MLX, where a panic ends the process.
 pub(crate) fn cpu_op_of_words<const W: usize, const I: usize, const O: usize, F>(
     words: [&Array; W],
     inputs: [&Array; I],
@@ -37,20 +37,23 @@ where
 {
     let of = |dtype| move |array: &&Array| array.dtype() == dtype;
     if !(words.iter().all(of(Dtype::Uint32)) && inputs.iter().all(of(Dtype::Float32))) {
-        return Err(Exception::custom("an operation of ours on another type of numbers").into());
+        let found: Vec<Dtype> = words.into_iter().chain(inputs).map(Array::dtype).collect();
+        let message =
+            format!("a CPU kernel: expected {W} arrays of u32 and {I} of f32, found {found:?}");
+        return Err(Exception::custom(message).into());
     }
     let inputs: Vec<Array> = words.into_iter().chain(inputs).cloned().collect();
-    let inputs = Vector::of(&inputs);
+    let inputs = ArrayList::of(&inputs);
     let dims = shapes.map(<[i32]>::len);
     let shapes = shapes.concat();
     let stream = Stream::thread_local_or_default();
     let payload = Box::into_raw(Box::new(kernel)).cast::<c_void>();
     // SAFETY: all handles and lists are valid for the call. The payload is of the type that `run` and
     // `release` cast it back to, may be used by several threads, and is released once.
-    let outputs = Vector::filled(|outputs| unsafe {
+    let outputs = ArrayList::filled(|outputs| unsafe {
         mlx_sys::mlx_cpu_op(
             outputs,
-            inputs.0,
+            inputs.handle(),
             shapes.as_ptr(),
             dims.as_ptr(),
             O,
@@ -60,7 +63,7 @@ where
             stream.as_ref().as_ptr(),
         )
     })?;
-    outputs.try_into().map_err(|_| failed("an operation of ours"))
+    outputs.try_into().map_err(|_| wrong_arrays())
 }
 
 unsafe extern "C" fn run<const W: usize, const I: usize, const O: usize, F>(
@@ -75,9 +78,9 @@ unsafe extern "C" fn run<const W: usize, const I: usize, const O: usize, F>(
     F: Fn([&[u32]; W], [&[f32]; I], [&mut [f32]; O]),
 {
     debug_assert_eq!((input_count, output_count), (W + I, O));
-    // SAFETY: MLX passes as many arrays as the operation was made with, of the same types, each valid
-    // and, the outputs, nobody else's. An output's memory is fresh, but any bits are a number; an empty array may have
-    // none at all. The payload is what the operation was made with.
+    // SAFETY: MLX passes the arrays that the operation was built with, in number and type, each valid;
+    // the outputs are exclusive. An output's memory is not initialized, but any bits are a number; an
+    // empty array may have a null pointer. The payload is that of the operation.
     unsafe {
         let words = |i: usize| slice(*inputs.add(i), *input_sizes.add(i));
         let input = |i: usize| slice(*inputs.add(W + i), *input_sizes.add(W + i));
@@ -91,7 +94,7 @@ unsafe extern "C" fn run<const W: usize, const I: usize, const O: usize, F>(
 }
 
 /// # Safety
-/// So many values of this type must be there, unless there are none, and stay there.
+/// `values` must point to `size` values of this type that outlive the slice, unless `size` is 0.
 unsafe fn slice<'a, T>(values: *const c_void, size: usize) -> &'a [T] {
     match size {
         0 => &[],
@@ -109,7 +112,7 @@ unsafe extern "C" fn release<F>(payload: *mut c_void) {
 mod tests {
     use super::*;
 
-    /// Inputs that do not lie row by row, several outputs, an empty one.
+    /// A transposed input, several outputs, an empty one.
     #[test]
     fn arrays_arrive_dense() {
         let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);

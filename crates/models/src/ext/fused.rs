@@ -1,50 +1,40 @@
-//! What lies between the matrix products, each as one operation.
+//! Fused elementwise operations: activations, softmax, norms, dequantization.
 //!
 //! MLX's CPU build goes through memory once for every addition, and evaluates `exp` one element at a
 //! time, at 20 to 30 ns each: in a small model that would cost as much as the matrix products. So on
-//! a CPU, in f32, these are operations of our own, made of the `kernels` crate. Each says itself what
-//! its gradient is, so that nothing but its inputs, or its outputs, waits for the backward pass. On a
-//! GPU, MLX's own operations are the right ones.
+//! a CPU, in f32, these are operations of the `kernels` crate. Each has a gradient of its own, so
+//! that only its inputs, or only its outputs, are kept for the backward pass. On a GPU, MLX's own
+//! operations are used.
 
 use kernels::{Exponentials, Quantized, Scores};
 use mlx_rs::ops::{self, broadcast_to, softmax_axis, tanh};
 use mlx_rs::{Array, Dtype, fast, stop_gradient};
 
+use super::{Differentiable, apply_one, cpu_op, cpu_op_of_words, wrong_arrays};
 use crate::Result;
-use crate::ext::{Differentiable, applied, cpu_op, cpu_op_of_words, wrong_arrays};
-use crate::nn::linear::Kernels;
+use crate::backend::Backend;
 
 pub(crate) use kernels::Activation;
 
-/// `e^x`, elementwise; the gradient does not pass through it.
+/// `exp(x)`, elementwise. The gradient does not pass through it.
 ///
-/// For f32 on a CPU the relative error is below 2e-7, beside the rounding of `x * log2(e)`; what
-/// would be below 1.2e-38 is 0, since a processor is slow with numbers that small.
-///
-/// ```
-/// use mlx_rs::Array;
-///
-/// let y = models::exp(&Array::from_slice(&[0.0f32, 1.0, -1.0], &[3]))?;
-/// let y = y.as_slice::<f32>();
-/// assert_eq!(y[0], 1.0);
-/// assert!((y[1] - 1.0f32.exp()).abs() < 1e-6 && (y[2] - (-1.0f32).exp()).abs() < 1e-6);
-/// # Ok::<(), models::Error>(())
-/// ```
-pub fn exp(x: &Array) -> Result<Array> {
+/// For f32 on a CPU the relative error is below 2e-7, beside the rounding of `x * log2(e)`; results
+/// below 1.2e-38 are flushed to 0.
+pub(crate) fn exp(backend: Backend, x: &Array) -> Result<Array> {
     let x = stop_gradient(x)?;
-    if !on_cpu(&x)? {
+    if !backend.fuses(&x) {
         return Ok(x.exp()?);
     }
     let [y] = cpu_op([&x], [x.shape()], |[x], [y]| kernels::exp(x, y))?;
     Ok(y)
 }
 
-/// What a softmax over a part of each row consists of: `exp(x - peak)`, the row's largest value
-/// (`peak`) and the sum of the exponentials, the latter two `[.., 1]`. The gradient does not pass
-/// through them.
-pub fn exponentials(x: &Array) -> Result<[Array; 3]> {
+/// The parts of a softmax over each row: `exp(x - max)`, the row's maximum and the sum of the
+/// exponentials, the latter two `[.., 1]`. Those of several parts of a row can be combined (online
+/// softmax). The gradient does not pass through them.
+pub(crate) fn exponentials(backend: Backend, x: &Array) -> Result<[Array; 3]> {
     let x = stop_gradient(x)?;
-    if !on_cpu(&x)? {
+    if !backend.fuses(&x) {
         let peak = x.max_axis(-1, true)?;
         let e = x.subtract(&peak)?.exp()?;
         let total = e.sum_axis(-1, true)?;
@@ -61,51 +51,66 @@ pub fn exponentials(x: &Array) -> Result<[Array; 3]> {
 }
 
 /// `cap * tanh(x / cap)`, elementwise.
-pub fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
-    if !on_cpu(x)? {
+pub(crate) fn soft_cap(backend: Backend, x: &Array, cap: f32) -> Result<Array> {
+    if !backend.fuses(x) {
         let cap = Array::from_f32(cap).as_dtype(x.dtype())?;
         return Ok(tanh(x.divide(&cap)?)?.multiply(cap)?);
     }
-    applied(SoftCap(cap), &[x])
+    apply_one(SoftCap(cap), &[x])
 }
 
-/// The slope of [`soft_cap`] where its value is `y`: `1 - (y / cap)^2`.
-pub fn soft_cap_slope(y: &Array, cap: f32) -> Result<Array> {
+/// The derivative of [`soft_cap`] where its value is `y`: `1 - (y / cap)^2`.
+pub(crate) fn soft_cap_slope(y: &Array, cap: f32) -> Result<Array> {
     let scalar = |value: f32| Array::from_f32(value).as_dtype(y.dtype());
     Ok(y.square()?.multiply(scalar(-(cap * cap).recip())?)?.add(scalar(1.0)?)?)
 }
 
 /// The activation, elementwise.
-pub(crate) fn activate(activation: Activation, x: &Array) -> Result<Array> {
-    if !on_cpu(x)? {
+pub(crate) fn activate(backend: Backend, activation: Activation, x: &Array) -> Result<Array> {
+    if !backend.fuses(x) {
         return native(activation, x);
     }
-    applied(Activate(activation), &[x])
+    apply_one(Activate(activation), &[x])
 }
 
 /// `activation(gate) * up`.
-pub(crate) fn gate(activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
-    if !on_cpu(gate)? || gate.shape() != up.shape() || up.dtype() != Dtype::Float32 {
-        return Ok(activate(activation, gate)?.multiply(up)?);
+pub(crate) fn gate(
+    backend: Backend,
+    activation: Activation,
+    gate: &Array,
+    up: &Array,
+) -> Result<Array> {
+    if !backend.fuses(gate) || gate.shape() != up.shape() || up.dtype() != Dtype::Float32 {
+        return Ok(activate(backend, activation, gate)?.multiply(up)?);
     }
-    applied(Gate(activation), &[gate, up])
+    apply_one(Gate(activation), &[gate, up])
 }
 
-/// RMS norm over the last axis, times `weight` `[d]`, a constant.
-pub(crate) fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Result<Array> {
-    if !on_cpu(x)? {
+/// RMS norm over the last axis, times `weight` `[d]`. The weight gets no gradient.
+pub(crate) fn rms_norm(
+    backend: Backend,
+    x: &Array,
+    weight: Option<&Array>,
+    eps: f32,
+) -> Result<Array> {
+    if !backend.fuses(x) {
         return Ok(fast::rms_norm(x, weight, eps)?);
     }
     let weight = match weight {
         Some(weight) => weight.as_dtype(Dtype::Float32)?,
         None => ops::ones::<f32>(&[x.dim(-1)])?,
     };
-    applied(RmsNorm { weight, eps }, &[x])
+    apply_one(RmsNorm { weight, eps }, &[x])
 }
 
-/// Softmax of `scale * scores + mask` over the last axis; the mask, a constant, broadcasts.
-pub(crate) fn softmax(scores: &Array, scale: f32, mask: Option<&Array>) -> Result<Array> {
-    if !on_cpu(scores)? {
+/// Softmax of `scale * scores + mask` over the last axis. The mask broadcasts and gets no gradient.
+pub(crate) fn softmax(
+    backend: Backend,
+    scores: &Array,
+    scale: f32,
+    mask: Option<&Array>,
+) -> Result<Array> {
+    if !backend.fuses(scores) {
         let scale = Array::from_f32(scale).as_dtype(scores.dtype())?;
         let scores = scores.multiply(scale)?;
         let scores = match mask {
@@ -114,25 +119,26 @@ pub(crate) fn softmax(scores: &Array, scale: f32, mask: Option<&Array>) -> Resul
         };
         return Ok(softmax_axis(scores, -1, true)?);
     }
-    // The kernel goes through a mask over and over again, which is to broadcast its first axes.
+    // The kernel repeats a mask from its start, which broadcasts leading axes only.
     let mask = match mask {
         Some(mask) if !scores.shape().ends_with(mask.shape()) => {
             Some(broadcast_to(mask, scores.shape())?)
         }
         mask => mask.cloned(),
     };
-    applied(Softmax { scale, mask }, &[scores])
+    apply_one(Softmax { scale, mask }, &[scores])
 }
 
-/// The plain matrix of one in affine quantization, in the type of its scales.
+/// The dense form of an affinely quantized matrix, in the type of its scales.
 pub(crate) fn dequantize(
+    backend: Backend,
     packed: &Array,
     scales: &Array,
     biases: &Array,
     group_size: i32,
     bits: i32,
 ) -> Result<Array> {
-    if !on_cpu(scales)? {
+    if !backend.fuses(scales) {
         return Ok(ops::dequantize(packed, scales, biases, group_size, bits)?);
     }
     let mut shape = packed.shape().to_vec();
@@ -151,12 +157,7 @@ pub(crate) fn dequantize(
     Ok(matrix)
 }
 
-/// Whether these numbers are the `kernels` crate's to compute with.
-pub(crate) fn on_cpu(x: &Array) -> Result<bool> {
-    Ok(x.dtype() == Dtype::Float32 && Kernels::of_default_device()? == Kernels::Blas)
-}
-
-/// Out of MLX's operations.
+/// The activation as operations of MLX.
 fn native(activation: Activation, x: &Array) -> Result<Array> {
     const TWICE_ROOT: f32 = 1.595_769; // 2 * sqrt(2 / pi)
     const CUBIC: f32 = 0.044_715;
@@ -298,7 +299,7 @@ mod tests {
         random::normal::<f32>(shape, None, None, &key).unwrap()
     }
 
-    /// The same function out of MLX's operations, which MLX differentiates itself.
+    /// The same function as operations of MLX, differentiated by MLX.
     type Function<'a> = &'a dyn Fn(&[Array]) -> Result<Array>;
 
     /// Values and gradients of both agree.
@@ -318,27 +319,28 @@ mod tests {
 
     #[test]
     fn values_and_gradients_are_those_of_mlx() {
-        // One input whose rows do not lie one behind the other.
+        let backend = Backend::of_default_device().unwrap();
+        // One input is transposed.
         let x = noise(1, &[5, 37, 3]).swap_axes(1, 2).unwrap();
         let up = noise(2, &[5, 3, 37]);
         for activation in [Activation::Sigmoid, Activation::Silu, Activation::GeluTanh] {
-            let ours = |x: &[Array]| activate(activation, &x[0]);
+            let ours = |x: &[Array]| activate(backend, activation, &x[0]);
             agree(std::slice::from_ref(&x), &ours, &|x| native(activation, &x[0]));
             let native = |x: &[Array]| Ok(native(activation, &x[0])?.multiply(&x[1])?);
-            agree(&[x.clone(), up.clone()], &|x| gate(activation, &x[0], &x[1]), &native);
+            agree(&[x.clone(), up.clone()], &|x| gate(backend, activation, &x[0], &x[1]), &native);
         }
         let native = |x: &[Array]| {
             Ok(tanh(x[0].divide(Array::from_f32(2.5))?)?.multiply(Array::from_f32(2.5))?)
         };
-        agree(std::slice::from_ref(&x), &|x| soft_cap(&x[0], 2.5), &native);
+        agree(std::slice::from_ref(&x), &|x| soft_cap(backend, &x[0], 2.5), &native);
         let weight = noise(3, &[37]);
         for weight in [None, Some(&weight)] {
-            let ours = |x: &[Array]| rms_norm(&x[0], weight, 1e-5);
+            let ours = |x: &[Array]| rms_norm(backend, &x[0], weight, 1e-5);
             let native = |x: &[Array]| Ok(fast::rms_norm(&x[0], weight, 1e-5)?);
             agree(std::slice::from_ref(&x), &ours, &native);
         }
         for mask in [None, Some(noise(4, &[3, 37])), Some(noise(5, &[5, 1, 37]))] {
-            let ours = |x: &[Array]| softmax(&x[0], 0.3, mask.as_ref());
+            let ours = |x: &[Array]| softmax(backend, &x[0], 0.3, mask.as_ref());
             let native = |x: &[Array]| {
                 let scores = x[0].multiply(Array::from_f32(0.3))?;
                 let scores = mask.as_ref().map_or(Ok(scores.clone()), |mask| scores.add(mask))?;

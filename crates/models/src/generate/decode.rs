@@ -4,18 +4,19 @@ use mlx_rs::error::Exception;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, transforms};
 
-use crate::adapter::LayerAdapter;
-use crate::nn::attention::{Attend, Beginning, HIDDEN};
+use super::prefix::{Part, SharedPrefixes};
+use super::sample::Sampler;
+use super::{Completion, FinishReason, GenerateOptions};
+use crate::nn::attention::{AttentionMode, MASKED, Prefix};
 use crate::nn::cache::{Cache, Columns};
-use crate::generate::prefix::{Part, Split};
-use crate::generate::sample::Sampler;
-use crate::{Adapter, Completion, Error, FinishReason, GenerateOptions, Model, Result, Rows};
+use crate::{Adapter, Error, LayerAdapter, Model, Result, Rows};
 
-/// A batch of prompts on its way to completions, one token of every row at a time.
-pub(crate) struct Decoder<'a> {
+/// Decodes a batch of prompts, one token of every row at a time.
+pub(super) struct Decoder<'a> {
     model: &'a Model,
     adapter: &'a [LayerAdapter],
-    ends: &'a LayerAdapter,
+    /// Updates of embedding and output matrix.
+    embeddings: &'a LayerAdapter,
     options: &'a GenerateOptions,
     /// By `Layer::cache`; row `i` belongs to `rows[i]`.
     caches: Vec<Cache>,
@@ -25,7 +26,7 @@ pub(crate) struct Decoder<'a> {
     width: usize,
     /// The column that the next token of every row goes to.
     column: usize,
-    /// Hides the columns before each prompt: `[rows, 1, 1, columns]`. None when there are none.
+    /// Masks the columns before each prompt: `[rows, 1, 1, columns]`. `None` if all have one length.
     mask: Option<Array>,
 }
 
@@ -38,7 +39,7 @@ struct Row {
 }
 
 impl<'a> Decoder<'a> {
-    /// Processes the prompts and chooses the first token after each.
+    /// Processes the prompts and samples the first token after each.
     pub fn start(
         model: &'a Model,
         adapter: &'a Adapter,
@@ -58,7 +59,7 @@ impl<'a> Decoder<'a> {
         let mut decoder = Self {
             model,
             adapter: adapter.for_model(model)?,
-            ends: adapter.ends(),
+            embeddings: adapter.embeddings(),
             options,
             caches: model.new_caches(prompts.len(), Columns { width, total: columns })?,
             rows: prompts.iter().map(row).collect(),
@@ -69,18 +70,18 @@ impl<'a> Decoder<'a> {
         };
         decoder.mask = decoder.mask(columns);
         let tokens: Vec<&[u32]> = prompts.iter().map(|(_, prompt)| *prompt).collect();
-        let Split { beginnings, parts } = Split::of(&tokens);
-        let kept = decoder.begin(&beginnings)?;
+        let SharedPrefixes { prefixes, parts } = SharedPrefixes::find(&tokens);
+        let kept = decoder.process_prefixes(&prefixes)?;
         let lengths = parts.iter().map(|part| part.own.len());
         for range in micro_batches(lengths, options.prompt_tokens_per_step) {
             let parts = parts.get(range.clone()).unwrap_or_default();
             let logits = decoder.prefill(parts, range.start, &kept)?;
-            decoder.take(range, &logits, on_token)?;
+            decoder.sample(range, &logits, on_token)?;
         }
         Ok(decoder)
     }
 
-    /// Goes on until every row is finished.
+    /// Decodes until every row is finished.
     pub fn run(mut self, on_token: &mut dyn FnMut(usize, u32)) -> Result<Vec<(usize, Completion)>> {
         loop {
             self.compact()?;
@@ -88,56 +89,50 @@ impl<'a> Decoder<'a> {
                 return Ok(self.done);
             }
             let logits = self.step()?;
-            self.take(0..self.rows.len(), &logits, on_token)?;
+            self.sample(0..self.rows.len(), &logits, on_token)?;
         }
     }
 
-    /// Sends what several prompts begin with through the model, once. Returns what layers remember of
-    /// each beginning, by `Layer::cache`.
-    fn begin(&self, beginnings: &[&[u32]]) -> Result<Vec<Vec<Beginning>>> {
-        let mut kept: Vec<Vec<Beginning>> = self.caches.iter().map(|_| Vec::new()).collect();
-        let lengths = beginnings.iter().map(|tokens| tokens.len());
+    /// Processes shared prefixes, each once. Returns what layers cache of each, by `Layer::cache`.
+    fn process_prefixes(&self, prefixes: &[&[u32]]) -> Result<Vec<Vec<Prefix>>> {
+        let mut kept: Vec<Vec<Prefix>> = self.caches.iter().map(|_| Vec::new()).collect();
+        let lengths = prefixes.iter().map(|tokens| tokens.len());
         for range in micro_batches(lengths, self.options.prompt_tokens_per_step) {
-            let beginnings = beginnings.get(range).unwrap_or_default();
-            let lengths: Vec<usize> = beginnings.iter().map(|tokens| tokens.len()).collect();
-            let (tokens, rows) = (beginnings.concat(), Rows::new(lengths)?);
-            let (mut flow, batch) = self.model.embed(&tokens, &rows, self.ends)?;
+            let prefixes = prefixes.get(range).unwrap_or_default();
+            let lengths: Vec<usize> = prefixes.iter().map(|tokens| tokens.len()).collect();
+            let (tokens, rows) = (prefixes.concat(), Rows::new(lengths)?);
+            let (mut flow, batch) = self.model.embed(&tokens, &rows, self.embeddings)?;
             for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
                 let Some(kept) = kept.get_mut(layer.cache()) else { continue };
-                let attend = Attend::Beginnings { kept: &mut *kept };
-                flow = layer.forward_with(&flow, &batch, adapter, attend)?;
-                let kept = kept.iter().flat_map(Beginning::arrays);
+                let mode = AttentionMode::Prefixes { kept: &mut *kept };
+                flow = layer.forward_with(&flow, &batch, adapter, mode)?;
+                let kept = kept.iter().flat_map(Prefix::arrays);
                 transforms::eval(flow.carried.iter().chain([&flow.hidden]).chain(kept))?;
             }
         }
         Ok(kept)
     }
 
-    /// Sends what is left of prompts, laid end to end, through the model into the caches, from row
-    /// `first` on. Returns the logits after each.
-    fn prefill(
-        &mut self,
-        parts: &[Part<'_>],
-        first: usize,
-        kept: &[Vec<Beginning>],
-    ) -> Result<Array> {
+    /// Processes prompts after their prefixes, filling the caches from row `first` on. Returns the
+    /// logits after each prompt.
+    fn prefill(&mut self, parts: &[Part<'_>], first: usize, kept: &[Vec<Prefix>]) -> Result<Array> {
         let lengths: Vec<usize> = parts.iter().map(|part| part.own.len()).collect();
         let tokens: Vec<u32> = parts.iter().flat_map(|part| part.own).copied().collect();
-        let places = parts.iter().flat_map(|part| part.before..part.before + part.own.len());
+        let positions = parts.iter().flat_map(|part| part.before..part.before + part.own.len());
         let rows = Rows::new(lengths)?;
-        let places: Vec<usize> = places.collect();
-        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &places, self.ends)?;
+        let positions: Vec<usize> = positions.collect();
+        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &positions, self.embeddings)?;
         for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
             let number = layer.cache();
             let (Some(cache), Some(kept)) = (self.caches.get_mut(number), kept.get(number)) else {
                 continue;
             };
-            let beginning = |part: &Part<'_>| part.beginning.and_then(|index| kept.get(index));
-            let beginnings: Vec<Option<&Beginning>> = parts.iter().map(beginning).collect();
-            let (width, beginnings) = (self.width, beginnings.as_slice());
-            let attend = Attend::Prompts { cache: &mut *cache, first, width, beginnings };
-            flow = layer.forward_with(&flow, &batch, adapter, attend)?;
-            // Layer by layer, so that the memory of one layer's intermediates is that of the next.
+            let prefix = |part: &Part<'_>| part.prefix.and_then(|index| kept.get(index));
+            let prefixes: Vec<Option<&Prefix>> = parts.iter().map(prefix).collect();
+            let (width, prefixes) = (self.width, prefixes.as_slice());
+            let mode = AttentionMode::Prompts { cache: &mut *cache, first, width, prefixes };
+            flow = layer.forward_with(&flow, &batch, adapter, mode)?;
+            // Layer by layer, so that only one layer's intermediates are in memory.
             let carried = flow.carried.iter().chain([&flow.hidden]);
             transforms::eval(carried.chain(cache.arrays()))?;
         }
@@ -147,14 +142,14 @@ impl<'a> Decoder<'a> {
         self.logits(&flow.hidden.take_axis(ends, 1)?)
     }
 
-    /// Sends the last token of every row through the model. Returns the logits after each.
+    /// Processes the last token of every row. Returns the logits after each.
     fn step(&mut self) -> Result<Array> {
         let last = |row: &Row| row.tokens.last().copied().unwrap_or_default();
         let tokens: Vec<u32> = self.rows.iter().map(last).collect();
         let new = self.column - self.width;
         let positions: Vec<usize> = self.rows.iter().map(|row| row.prompt_length + new).collect();
         let rows = Rows::new(vec![1; tokens.len()])?;
-        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &positions, self.ends)?;
+        let (mut flow, batch) = self.model.embed_at(&tokens, &rows, &positions, self.embeddings)?;
         let seen = self.column as i32 + 1;
         let mask = match &self.mask {
             Some(mask) => Some(mask.try_index((.., .., .., ..seen))?),
@@ -162,8 +157,8 @@ impl<'a> Decoder<'a> {
         };
         for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
             let Some(cache) = self.caches.get_mut(layer.cache()) else { continue };
-            let attend = Attend::Step { cache, column: self.column, mask: mask.as_ref() };
-            flow = layer.forward_with(&flow, &batch, adapter, attend)?;
+            let mode = AttentionMode::Step { cache, column: self.column, mask: mask.as_ref() };
+            flow = layer.forward_with(&flow, &batch, adapter, mode)?;
         }
         self.column += 1;
         self.logits(&flow.hidden)
@@ -171,11 +166,11 @@ impl<'a> Decoder<'a> {
 
     /// `[1, n, H]` to `[n, vocabulary]`.
     fn logits(&self, hidden: &Array) -> Result<Array> {
-        Ok(self.model.head().logits(hidden, self.ends)?.squeeze_axes(&[0])?)
+        Ok(self.model.head().logits(hidden, self.embeddings)?.squeeze_axes(&[0])?)
     }
 
-    /// Chooses the next token of each of these rows.
-    fn take(
+    /// Samples the next token of each of these rows.
+    fn sample(
         &mut self,
         range: Range<usize>,
         logits: &Array,
@@ -204,8 +199,8 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Drops finished rows once they are a quarter: each time costs a copy of the caches, each
-    /// finished row left in costs its share of a step.
+    /// Drops finished rows once they are a quarter of all: dropping copies the caches, and a finished
+    /// row that stays costs its share of a step.
     fn compact(&mut self) -> Result<()> {
         let active = self.rows.iter().filter(|row| row.finish.is_none()).count();
         if active * 4 > self.rows.len() * 3 {
@@ -243,13 +238,13 @@ impl<'a> Decoder<'a> {
             return None;
         }
         let values = self.rows.iter().flat_map(|row| {
-            (0..columns).map(move |column| if column < unused(row) { HIDDEN } else { 0.0 })
+            (0..columns).map(move |column| if column < unused(row) { MASKED } else { 0.0 })
         });
         Some(Array::from_iter(values, &[self.rows.len() as i32, 1, 1, columns as i32]))
     }
 }
 
-/// Consecutive prompts of at most so many tokens together; a longer one goes alone.
+/// Ranges of consecutive prompts of at most `most` tokens together; a longer one is alone.
 fn micro_batches(lengths: impl Iterator<Item = usize>, most: usize) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut tokens = 0;

@@ -1,4 +1,4 @@
-//! Threads that share work on a CPU.
+//! How many threads ("lanes") generate in parallel on a CPU.
 //!
 //! MLX runs the elementwise operations of a thread's stream one after the other. Two threads with
 //! one BLAS thread each therefore finish sooner than one thread with two.
@@ -6,18 +6,18 @@
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-use crate::nn::linear::Kernels;
+use crate::backend::Backend;
 
-/// Fewer rows than this in a lane's matrix products would not pay for reading the weights.
+/// With fewer rows than this per lane, reading the weights costs more than the parallelism saves.
 const LEAST_ROWS: usize = 8;
-/// Each lane holds activations of its own; beyond a few, memory bandwidth is the limit.
+/// Each lane has its own activations; beyond a few lanes, memory bandwidth is the limit.
 const MOST: usize = 8;
 
-/// How many lanes `rows` rows are worth.
-pub(crate) fn count(kernels: Kernels, rows: usize) -> usize {
-    match kernels {
-        Kernels::Native => 1,
-        Kernels::Blas => cores().min(MOST).min(rows / LEAST_ROWS).max(1),
+/// The number of lanes for `rows` rows.
+pub(super) fn count(backend: Backend, rows: usize) -> usize {
+    match backend.is_native() {
+        true => 1,
+        false => cores().min(MOST).min(rows / LEAST_ROWS).max(1),
     }
 }
 

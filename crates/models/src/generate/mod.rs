@@ -1,34 +1,37 @@
+//! Generation: prompts to completions, many at a time.
+
 mod decode;
 mod lanes;
 mod prefix;
-pub(crate) mod sample;
+mod sample;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, mpsc};
 
 use mlx_sys::SharedCpu;
 
-use crate::generate::decode::Decoder;
 use crate::{Adapter, Error, Model, Result};
+use decode::Decoder;
+pub(crate) use sample::log_sum_exp;
 
 /// How to generate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
     /// New tokens per prompt, at most.
     pub max_tokens: usize,
-    /// 0 always takes the most probable token; 1 samples as the model says.
+    /// 0 is greedy decoding; 1 samples from the model's distribution.
     pub temperature: f32,
-    /// Sample only from the most probable tokens that together have this probability; 1 is off.
+    /// Sample only from the most probable tokens whose probabilities add up to this; 1 is off.
     pub top_p: f32,
-    /// Sample only from this many tokens; 0 is off.
+    /// Sample only from this many most probable tokens; 0 is off.
     pub top_k: usize,
-    /// Where the random numbers start. Prompt `i` has its own stream of them.
+    /// Seed of the random numbers. Each prompt has its own stream.
     pub seed: u64,
-    /// Any of these ends a completion, and is not part of it.
+    /// Token ids that end a completion, without being part of it.
     pub stop_ids: Vec<u32>,
-    /// Memory for keys and values, at most; prompts beyond it wait for their turn.
+    /// Memory for caches, in bytes; prompts that do not fit wait.
     pub cache_bytes: usize,
-    /// Prompt tokens that go through the model together: bounds the memory of their processing.
+    /// Prompt tokens of a micro-batch: limits the memory of prefill.
     pub prompt_tokens_per_step: usize,
 }
 
@@ -50,18 +53,18 @@ impl Default for GenerateOptions {
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model produced one of the stop ids.
+    /// The model generated one of the stop ids.
     Stop,
     /// It reached [`GenerateOptions::max_tokens`].
     Length,
 }
 
-/// What the model says after one prompt.
+/// The completion of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The new tokens, without the stop id.
     pub tokens: Vec<u32>,
-    /// Why there are no more.
+    /// Why it ended.
     pub finish: FinishReason,
 }
 
@@ -85,14 +88,14 @@ pub struct Generator<'a> {
     adapter: &'a Adapter,
 }
 
-/// A prompt and its number.
+/// A prompt and its index.
 type Numbered<'a> = (usize, &'a [u32]);
 
 impl<'a> Generator<'a> {
-    /// Of a model with an adapter applied.
+    /// For a model with an adapter.
     ///
     /// # Errors
-    /// [`Error::Adapter`] when the adapter has not one entry for each layer.
+    /// [`Error::Adapter`] if the adapter does not have one entry per layer.
     pub fn new(model: &'a Model, adapter: &'a Adapter) -> Result<Self> {
         adapter.for_model(model)?;
         Ok(Self { model, adapter })
@@ -110,8 +113,8 @@ impl<'a> Generator<'a> {
         self.stream(prompts, options, &mut |_, _| {})
     }
 
-    /// Like [`generate`](Self::generate), calling `on_token` with the prompt's number and the token
-    /// as each one comes.
+    /// Like [`generate`](Self::generate), calling `on_token` with the prompt's index and the token as
+    /// each one is generated.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -129,19 +132,19 @@ impl<'a> Generator<'a> {
                 found: format!("none in prompt {number}"),
             });
         }
-        // Prompts of like length share a batch, so that little of its cache stays unused.
+        // Prompts of similar length share a batch, so that little of its cache is unused.
         prompts.sort_by_key(|(_, prompt)| std::cmp::Reverse(prompt.len()));
-        let lanes = lanes::count(self.model.kernels(), prompts.len());
+        let lanes = lanes::count(self.model.backend(), prompts.len());
         let batches = self.batches(&prompts, options, lanes);
         let mut completions = match lanes {
-            1 => self.in_turn(batches, options, on_token)?,
-            _ => self.side_by_side(lanes, batches, options, on_token)?,
+            1 => self.sequential(batches, options, on_token)?,
+            _ => self.parallel(lanes, batches, options, on_token)?,
         };
         completions.sort_by_key(|(number, _)| *number);
         Ok(completions.into_iter().map(|(_, completion)| completion).collect())
     }
 
-    /// Batches of even size: at least one for each lane, and as many as the caches' memory demands.
+    /// Batches of equal size: at least one per lane, and as many as the memory of the caches requires.
     fn batches<'p>(
         &self,
         prompts: &[Numbered<'p>],
@@ -157,7 +160,7 @@ impl<'a> Generator<'a> {
         prompts.chunks(size).map(<[_]>::to_vec).collect()
     }
 
-    fn in_turn(
+    fn sequential(
         &self,
         batches: VecDeque<Vec<Numbered>>,
         options: &GenerateOptions,
@@ -171,8 +174,8 @@ impl<'a> Generator<'a> {
         Ok(completions)
     }
 
-    /// Each lane takes the next batch when it is done with one. Tokens come back to this thread.
-    fn side_by_side(
+    /// Each lane takes the next batch when it has finished one. `on_token` is called on this thread.
+    fn parallel(
         &self,
         lanes: usize,
         batches: VecDeque<Vec<Numbered>>,
@@ -196,7 +199,7 @@ impl<'a> Generator<'a> {
                         let mut completions = Vec::new();
                         while let Some(batch) = queue.lock().ok().and_then(|mut q| q.pop_front()) {
                             let batch = VecDeque::from([batch]);
-                            completions.extend(lane.in_turn(batch, options, &mut send)?);
+                            completions.extend(lane.sequential(batch, options, &mut send)?);
                         }
                         Ok::<_, Error>(completions)
                     })

@@ -1,14 +1,14 @@
-//! From the logits of one position to a token.
+//! Samples a token from the logits of one position.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::GenerateOptions;
+use super::GenerateOptions;
 
-/// Chooses the tokens of one completion. Its random numbers are its own, so that a completion does
-/// not depend on which others are made beside it.
+/// Samples the tokens of one completion. It has its own random numbers, so that a completion does not
+/// depend on the others of its batch.
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub(super) struct Sampler {
     rng: ChaCha8Rng,
     temperature: f32,
     top_p: f32,
@@ -16,7 +16,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// The sampler of the completion with this number.
+    /// The sampler of the prompt of this index.
     pub fn new(options: &GenerateOptions, number: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         rng.set_stream(number as u64);
@@ -24,8 +24,8 @@ impl Sampler {
         Self { rng, temperature, top_p, top_k }
     }
 
-    /// The next token. Both filters look at the probabilities before the temperature is applied, as
-    /// in mlx-lm.
+    /// The next token. As in mlx-lm, both filters use the probabilities before the temperature is
+    /// applied.
     pub fn pick(&mut self, logits: &[f32]) -> u32 {
         if self.temperature <= 0.0 || self.top_k == 1 {
             return argmax(logits);
@@ -41,11 +41,11 @@ impl Sampler {
                 return id;
             }
         }
-        // Rounding may leave a crumb.
+        // Rounding may leave a small remainder.
         candidates.last().map_or(0, |&(id, _)| id)
     }
 
-    /// What the filters let through, most probable first.
+    /// The tokens that pass the filters, most probable first.
     fn candidates(&self, logits: &[f32]) -> Vec<(u32, f32)> {
         let most = if self.top_k == 0 { logits.len() } else { self.top_k.min(logits.len()) };
         if self.top_p >= 1.0 {
@@ -53,7 +53,7 @@ impl Sampler {
         }
         let log_sum = log_sum_exp(logits);
         let wanted = f64::from(self.top_p);
-        // Few tokens hold most of the mass: look at more of them only while it is not enough.
+        // Few tokens have most of the mass: sort more of them only if these are not enough.
         let mut count = 64.min(most);
         loop {
             let mut candidates = largest(logits, count);
@@ -75,7 +75,7 @@ impl Sampler {
     }
 }
 
-/// The first of the largest.
+/// The index of the largest, the first of equals.
 fn argmax(logits: &[f32]) -> u32 {
     let mut best = (0, f32::NEG_INFINITY);
     for (id, &logit) in logits.iter().enumerate() {
@@ -86,7 +86,7 @@ fn argmax(logits: &[f32]) -> u32 {
     best.0 as u32
 }
 
-/// The `count` largest, in falling order; of equals the lower ids.
+/// The `count` largest in descending order; of equals the lower ids first.
 fn largest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -98,7 +98,7 @@ fn largest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     all
 }
 
-/// `ln(sum(e^x))`, summed in f64.
+/// `ln(sum(exp(x)))`, summed in f64.
 pub(crate) fn log_sum_exp(values: &[f32]) -> f64 {
     let top = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = values.iter().map(|&value| f64::from((value - top).exp())).sum();

@@ -5,18 +5,23 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype, transforms};
 
-use crate::adapter::{Adapter, LayerAdapter};
-use crate::nn::attention::{Attend, Core};
+use crate::arch::config::{Config, FINAL_NORM};
+use crate::arch::registry;
+use crate::backend::{Backend, OpenOptions, WeightResidency};
+use crate::checkpoint::{Expected, WeightSource};
+use crate::nn::adapter::{Adapter, LayerAdapter};
+use crate::nn::attention::AttentionKernel;
+use crate::nn::batch::{Batch, Flow};
 use crate::nn::cache::{Cache, Columns};
-use crate::checkpoint::{self, Checkpoint, Expected};
-use crate::arch::config::Config;
-use crate::nn::embeddings::Ends;
+use crate::nn::embeddings::Embeddings;
 use crate::nn::head::Head;
-use crate::model::layer::{Batch, Flow, Layer};
-use crate::nn::linear::{Kernels, LinearSpec, WeightResidency};
+use crate::nn::linear_spec::LinearSpec;
+use crate::nn::loader::Loader;
 use crate::nn::lora::row_norms;
 use crate::nn::rope::Rope;
-use crate::{Error, Result, Rows};
+use crate::nn::rows::Rows;
+use crate::{Error, Result};
+use layer::Layer;
 
 /// A language model: embedding, decoder layers, head.
 ///
@@ -25,55 +30,64 @@ use crate::{Error, Result, Rows};
 #[derive(Clone, Debug)]
 pub struct Model {
     config: Arc<Config>,
-    checkpoint: Arc<Checkpoint>,
-    ends: Ends,
+    source: Arc<dyn WeightSource>,
+    backend: Backend,
+    embeddings: Embeddings,
+    /// Where the weights of the embeddings are kept.
+    residency: WeightResidency,
     layers: Vec<Layer>,
     /// By kind of layer.
     ropes: Vec<Rope>,
-    kernels: Kernels,
 }
 
 impl Model {
     /// Opens a `.gguf` file, or a folder with `config.json` and `*.safetensors`.
     ///
     /// # Errors
-    /// An unsupported architecture by name, a file that is broken or cut short, and every tensor
+    /// An architecture that is not supported, a file that is broken or cut short, and every tensor
     /// that is missing, unexpected or of another shape.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(path, WeightResidency::Auto)
+        Self::open_with(path, OpenOptions::default())
     }
 
-    /// Like [`open`](Self::open), with a say in how the weights lie in memory.
-    pub fn open_with(path: impl AsRef<Path>, residency: WeightResidency) -> Result<Self> {
-        let (config, mut checkpoint) = checkpoint::open(path.as_ref())?;
-        checkpoint.check(&config.expected())?;
-        let kernels = checkpoint.kernels();
-        let residency = kernels.residency(residency, config.num_weights());
-        let (config, checkpoint) = (Arc::new(config), Arc::new(checkpoint));
+    /// Like [`open`](Self::open), with [`OpenOptions`] or only a [`WeightResidency`].
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::Argument`] for a value of `NIGHTSHIFT_KERNELS` that does not
+    /// exist.
+    pub fn open_with(path: impl AsRef<Path>, options: impl Into<OpenOptions>) -> Result<Self> {
+        let OpenOptions { residency, kernels } = options.into();
+        let backend = Backend::choose(kernels)?;
+        let (config, checkpoint) = registry::open(path.as_ref())?;
+        let residency = backend.residency(residency, config.num_weights());
+        let config = Arc::new(config);
+        let source: Arc<dyn WeightSource> = Arc::new(checkpoint);
         let layers = (0..config.num_layers)
-            .map(|index| Layer::open(&config, index, &checkpoint, residency))
+            .map(|index| Layer::open(&config, index, &source, backend, residency))
             .collect::<Result<_>>()?;
-        let ends = Ends::open(&config, &checkpoint, residency)?;
-        let rope = |pairs: &Vec<f64>| Rope::new(pairs, config.rope_style, kernels.dtype());
+        let embeddings = load_embeddings(&config, &source, backend, residency)?;
+        let rope = |pairs: &Vec<f64>| Rope::new(pairs, config.rope_style, backend);
         let ropes = config.rope_frequencies.iter().map(rope).collect::<Result<_>>()?;
-        Ok(Self { config, checkpoint, ends, layers, ropes, kernels })
+        Ok(Self { config, source, backend, embeddings, residency, layers, ropes })
     }
 
-    /// The same model with its weights held otherwise: embedding and output matrix like `ends`,
-    /// each layer like its entry in `layers`. What is held as wanted already is shared, not read
-    /// again.
-    pub fn with_weights(&self, ends: WeightResidency, layers: &[WeightResidency]) -> Result<Self> {
-        let layers = self.layers.iter().zip(layers).enumerate();
-        let layers = layers.map(|(index, (layer, &residency))| match layer.residency() {
-            same if same == residency => Ok(layer.clone()),
-            _ => Layer::open(&self.config, index, &self.checkpoint, residency),
-        });
-        let layers = layers.collect::<Result<_>>()?;
-        let ends = match self.ends.residency() {
-            same if same == ends => self.ends.clone(),
-            _ => Ends::open(&self.config, &self.checkpoint, ends)?,
-        };
-        Ok(Self { layers, ends, ..self.clone() })
+    /// The same model with its weights kept otherwise: embedding and output matrix as `embeddings`
+    /// says, each layer as its entry in `layers`. Weights that are kept so already are shared, not
+    /// read again.
+    pub fn with_weights(
+        &self,
+        embeddings: WeightResidency,
+        layers: &[WeightResidency],
+    ) -> Result<Self> {
+        let layers = self.layers.iter().zip(layers);
+        let layers = layers.map(|(layer, &residency)| layer.with_residency(residency));
+        let mut model = Self { layers: layers.collect::<Result<_>>()?, ..self.clone() };
+        if embeddings != self.residency {
+            model.embeddings =
+                load_embeddings(&self.config, &self.source, self.backend, embeddings)?;
+            model.residency = embeddings;
+        }
+        Ok(model)
     }
 
     /// The model's dimensions.
@@ -86,92 +100,104 @@ impl Model {
         &self.layers
     }
 
-    /// The linear layers before and behind the decoder layers that an adapter can attach to: the
-    /// embedding, which is one of one-hot vectors, and the output matrix where that is another.
-    /// Their paths are whole names.
-    pub fn ends(&self) -> Vec<LinearSpec> {
-        self.config.ends()
+    /// Embedding and, unless it is tied, output matrix, as linear layers that an adapter can attach to.
+    /// The embedding maps one-hot vectors. Paths are whole names.
+    pub fn embedding_linears(&self) -> Vec<LinearSpec> {
+        self.config.embedding_linears()
     }
 
-    /// Whether quantized weights can be used as they are; else each use dequantizes them first.
+    /// Whether quantized weights are used as they are; else each use dequantizes them first.
+    #[doc(hidden)]
     pub fn computes_packed(&self) -> bool {
-        self.kernels == Kernels::Native
+        self.backend.is_native()
+    }
+
+    /// Bytes of one value of the hidden states.
+    #[doc(hidden)]
+    pub fn bytes_per_value(&self) -> usize {
+        self.backend.bytes_per_value()
     }
 
     /// Final norm and output matrix.
     pub fn head(&self) -> &Head {
-        self.ends.head()
+        self.embeddings.head()
     }
 
-    /// The length of each row of the matrix of a layer's linear at `path`, `[out]` in f32: what
-    /// DoRA's magnitudes begin with.
+    /// The length of each row of the matrix of a layer's linear layer at `path`, `[out]` in f32: the
+    /// initial magnitudes of DoRA.
+    #[doc(hidden)]
     pub fn row_norms(&self, layer: usize, path: &str) -> Result<Array> {
         let name = format!("{}.{path}", self.config.layer_prefix(layer));
-        row_norms(&self.checkpoint.read_module(&name)?.dense(Dtype::Float32)?)
+        row_norms(&self.source.matrix(&name)?.dense(self.backend, Dtype::Float32)?)
     }
 
     /// Bytes that all weights take in memory.
     pub fn weight_bytes(&self) -> u64 {
         let layer = |layer: &Layer| layer.weight_bytes(layer.residency());
-        self.end_bytes(self.ends.residency()) + self.layers.iter().map(layer).sum::<u64>()
+        self.embedding_bytes(self.residency) + self.layers.iter().map(layer).sum::<u64>()
     }
 
-    /// Bytes that what stands before and behind the layers takes in memory, its matrices held like
-    /// this.
-    pub fn end_bytes(&self, residency: WeightResidency) -> u64 {
+    /// Bytes of the weights outside the layers when they are kept like this.
+    #[doc(hidden)]
+    pub fn embedding_bytes(&self, residency: WeightResidency) -> u64 {
         let bytes = |(name, tensor): (String, Expected)| match residency {
             WeightResidency::Streamed => 0,
             WeightResidency::Auto | WeightResidency::Packed => {
-                self.checkpoint.bytes_below(&format!("{name}."))
+                self.source.bytes_below(&format!("{name}."))
             }
             WeightResidency::Dequantized => {
-                (tensor.weights() * self.kernels.bytes_per_value()) as u64
+                (tensor.weights() * self.backend.bytes_per_value()) as u64
             }
         };
         self.config.expected_outside_layers().into_iter().map(bytes).sum()
     }
 
-    /// Bytes that the caches of all layers have for a row of so many tokens. Of layers with a window
-    /// they do not grow beyond it.
+    /// Bytes of the caches of all layers for a row of so many tokens. The cache of a layer with a
+    /// window does not grow beyond it.
     pub fn cache_bytes(&self, tokens: usize) -> usize {
-        let number = self.kernels.bytes_per_value();
-        self.config.memories().into_iter().map(|memory| memory.bytes(tokens, number)).sum()
+        let caches = self.config.family().caches(&self.config).into_iter();
+        caches.map(|cache| cache.bytes(tokens, self.backend.bytes_per_value())).sum()
     }
 
-    /// Empty caches, one for each layer with a memory of its own.
+    /// Empty caches, one for each layer that has its own.
     pub(crate) fn new_caches(&self, rows: usize, columns: Columns) -> Result<Vec<Cache>> {
-        let dtype = self.kernels.dtype();
-        let new = |memory| Cache::new(memory, rows, columns, dtype);
-        self.config.memories().into_iter().map(new).collect()
+        let new = |shape| Cache::new(shape, rows, columns, self.backend.dtype());
+        self.config.family().caches(&self.config).into_iter().map(new).collect()
     }
 
-    /// How products are computed on this device.
-    pub(crate) fn kernels(&self) -> Kernels {
-        self.kernels
+    /// The device and how it computes.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
     }
 
-    /// The start of a forward pass over rows laid end to end: what enters the first layer, and what
-    /// all layers share. `ends` are the updates of what stands before and behind the layers (see
-    /// [`Adapter::ends`]), in whose arrays both are differentiable.
+    /// The start of a forward pass over rows end to end: what enters the first layer, and what all
+    /// layers share. Both are differentiable in the arrays of `adapter`, the updates of embedding and
+    /// output matrix (see [`Adapter::embeddings`]).
     ///
     /// # Errors
-    /// When `rows` and `tokens` differ in length, or a token is not in the vocabulary.
-    pub fn embed(&self, tokens: &[u32], rows: &Rows, ends: &LayerAdapter) -> Result<(Flow, Batch)> {
-        self.embed_at(tokens, rows, &rows.positions(), ends)
+    /// [`Error::Argument`] if `rows` and `tokens` differ in length, [`Error::Token`] if a token is not
+    /// in the vocabulary.
+    pub fn embed(
+        &self,
+        tokens: &[u32],
+        rows: &Rows,
+        adapter: &LayerAdapter,
+    ) -> Result<(Flow, Batch)> {
+        self.embed_at(tokens, rows, &rows.positions(), adapter)
     }
 
-    /// Like [`embed`](Self::embed), with the tokens at other positions than those of whole rows.
+    /// Like [`embed`](Self::embed), with the tokens at these positions of their rows.
     pub(crate) fn embed_at(
         &self,
         tokens: &[u32],
         rows: &Rows,
         positions: &[usize],
-        ends: &LayerAdapter,
+        adapter: &LayerAdapter,
     ) -> Result<(Flow, Batch)> {
         if rows.total() != tokens.len() {
             return Err(Error::Argument {
                 name: "tokens",
-                expected: format!("{}, as many as the rows have", rows.total()),
+                expected: format!("{}, the number in the rows", rows.total()),
                 found: tokens.len().to_string(),
             });
         }
@@ -179,24 +205,23 @@ impl Model {
         if let Some(position) = tokens.iter().position(|&token| token as usize >= vocab_size) {
             return Err(Error::Token { token: tokens[position], position, vocab_size });
         }
-        let hidden = self.ends.embed(tokens, ends)?;
+        let hidden = self.embeddings.embed(tokens, adapter)?;
         let batch = Batch {
-            rows: rows.clone(),
+            attention: AttentionKernel::new(self.backend, rows, self.config.family().window())?,
             rotations: self.ropes.iter().map(|rope| rope.at(positions)).collect(),
-            core: Core::new(self.kernels, rows, self.config.window())?,
-            per_layer: self.ends.per_layer(tokens, &hidden)?,
+            token_inputs: self.embeddings.token_inputs(tokens, &hidden)?,
         };
         Ok((Flow::new(hidden), batch))
     }
 
-    /// The hidden states `[1, T, H]` that leave the last layer, for rows laid end to end.
+    /// The hidden states `[1, T, H]` after the last layer, for rows end to end.
     ///
-    /// Evaluated layer by layer, so that of each layer only the output stays in memory.
+    /// Evaluated layer by layer, so that only the output of each layer stays in memory.
     pub fn hidden(&self, tokens: &[u32], rows: &Rows, adapter: &Adapter) -> Result<Array> {
-        let layers = adapter.for_model(self)?;
-        let (mut flow, batch) = self.embed(tokens, rows, adapter.ends())?;
+        let layers = adapter.for_layers(self.layers.len())?;
+        let (mut flow, batch) = self.embed(tokens, rows, adapter.embeddings())?;
         for (layer, adapter) in self.layers.iter().zip(layers) {
-            flow = layer.forward_with(&flow, &batch, adapter, Attend::Rows)?;
+            flow = layer.forward(&flow, &batch, adapter)?;
             transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
         }
         Ok(flow.hidden)
@@ -214,6 +239,18 @@ impl Model {
     /// ```
     pub fn logits(&self, tokens: &[u32], adapter: &Adapter) -> Result<Array> {
         let hidden = self.hidden(tokens, &Rows::new([tokens.len()])?, adapter)?;
-        Ok(self.ends.head().logits(&hidden, adapter.ends())?.squeeze_axes(&[0])?)
+        Ok(self.embeddings.head().logits(&hidden, adapter.embeddings())?.squeeze_axes(&[0])?)
     }
+}
+
+fn load_embeddings(
+    config: &Config,
+    source: &Arc<dyn WeightSource>,
+    backend: Backend,
+    residency: WeightResidency,
+) -> Result<Embeddings> {
+    let mut loader = Loader::new(Arc::clone(source), backend, residency);
+    let final_norm = config.name(FINAL_NORM);
+    let spec = config.embeddings(&final_norm);
+    Embeddings::load(&spec, &mut loader, |loader| config.family().load_token_inputs(config, loader))
 }

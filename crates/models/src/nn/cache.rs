@@ -5,56 +5,56 @@ use mlx_rs::{Array, Dtype, ops};
 
 use crate::{Error, Result};
 
-/// What a layer remembers of each row.
+/// What a layer caches of each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Memory {
-    /// Keys and values, of every token or of those that a window still lets be seen.
+pub(crate) enum CacheShape {
+    /// Keys and values, of all tokens or of those within a window.
     Keys { kv_heads: usize, head_dim: usize, window: Option<usize> },
     /// The last inputs `[n, channels]` of a convolution, and a state `[heads, Dv, Dk]`.
     State { inputs: [usize; 2], state: [usize; 3] },
 }
 
-impl Memory {
-    /// Bytes of a row of so many tokens, if numbers have so many.
-    pub fn bytes(self, tokens: usize, number: usize) -> usize {
+impl CacheShape {
+    /// Bytes of a row of so many tokens, with values of `value_bytes`.
+    pub fn bytes(self, tokens: usize, value_bytes: usize) -> usize {
         match self {
             Self::Keys { kv_heads, head_dim, window } => {
-                2 * kv_heads * head_dim * held(tokens, window) * number
+                2 * kv_heads * head_dim * held(tokens, window) * value_bytes
             }
             Self::State { inputs, state } => {
-                inputs.iter().product::<usize>() * number
+                inputs.iter().product::<usize>() * value_bytes
                     + state.iter().product::<usize>() * size_of::<f32>()
             }
         }
     }
 }
 
-/// Columns that are held of so many: with a window, half as many again as it shows, so that they
-/// need not be moved at each step.
+/// How many of `columns` columns are held: with a window, 1.5 times its size, so that they need not be
+/// moved at each step.
 fn held(columns: usize, window: Option<usize>) -> usize {
     window.map_or(columns, |window| columns.min(window + window.div_ceil(2)))
 }
 
-/// The columns of a batch whose prompts end before column `width`.
+/// The columns of a batch whose prompts end before column `width`: column `i` holds a token of every row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Columns {
     pub width: usize,
-    /// All there may be.
+    /// With those of generated tokens, at most.
     pub total: usize,
 }
 
-/// What one layer remembers of a batch of rows.
+/// What one layer caches of a batch of rows.
 #[derive(Debug)]
 pub(crate) enum Cache {
     Keys(KvCache),
-    State(State),
+    State(RecurrentState),
 }
 
 impl Cache {
-    /// An empty one for so many rows.
-    pub fn new(memory: Memory, rows: usize, columns: Columns, dtype: Dtype) -> Result<Self> {
-        Ok(match memory {
-            Memory::Keys { kv_heads, head_dim, window } => {
+    /// An empty cache for so many rows.
+    pub fn new(shape: CacheShape, rows: usize, columns: Columns, dtype: Dtype) -> Result<Self> {
+        Ok(match shape {
+            CacheShape::Keys { kv_heads, head_dim, window } => {
                 let held = held(columns.total, window);
                 let first = match window {
                     Some(window) if held < columns.total => columns.width.saturating_sub(window),
@@ -63,23 +63,25 @@ impl Cache {
                 let shape = [rows, kv_heads, held, head_dim].map(|size| size as i32);
                 Self::Keys(KvCache::new(shape, first, dtype)?)
             }
-            Memory::State { inputs, state } => Self::State(State::new(rows, inputs, state, dtype)?),
+            CacheShape::State { inputs, state } => {
+                Self::State(RecurrentState::new(rows, inputs, state, dtype)?)
+            }
         })
     }
 
-    /// Where a layer puts keys and values.
+    /// The cache of an attention layer.
     pub fn keys(&mut self) -> Result<&mut KvCache> {
         match self {
             Self::Keys(cache) => Ok(cache),
-            Self::State(_) => Err(of_another_layer("keys and values")),
+            Self::State(_) => Err(wrong_kind("keys and values")),
         }
     }
 
-    /// Where a layer puts its state.
-    pub fn state(&mut self) -> Result<&mut State> {
+    /// The state of a recurrent layer.
+    pub fn state(&mut self) -> Result<&mut RecurrentState> {
         match self {
             Self::State(state) => Ok(state),
-            Self::Keys(_) => Err(of_another_layer("a state")),
+            Self::Keys(_) => Err(wrong_kind("a state")),
         }
     }
 
@@ -100,21 +102,21 @@ impl Cache {
     }
 }
 
-fn of_another_layer(expected: &str) -> Error {
+fn wrong_kind(expected: &str) -> Error {
     Error::Argument { name: "cache", expected: expected.into(), found: "another kind".into() }
 }
 
-/// What a recurrent layer remembers of a batch of rows: however long they are, it does not grow.
+/// The state of a recurrent layer for a batch of rows. Its size does not depend on their lengths.
 #[derive(Clone, Debug)]
-pub(crate) struct State {
+pub(crate) struct RecurrentState {
     /// The last inputs of the convolution, `[rows, n, channels]`.
     pub inputs: Array,
     /// `[rows, heads, Dv, Dk]`, f32.
     pub state: Array,
 }
 
-impl State {
-    /// That of rows before their first token.
+impl RecurrentState {
+    /// The state before the first token.
     pub fn new(rows: usize, inputs: [usize; 2], state: [usize; 3], dtype: Dtype) -> Result<Self> {
         let [n, channels] = inputs.map(|size| size as i32);
         let [heads, value_dim, key_dim] = state.map(|size| size as i32);
@@ -124,7 +126,7 @@ impl State {
         })
     }
 
-    /// That of several rows from those of single ones.
+    /// The states of several rows from those of single rows.
     pub fn joined(rows: &[Self]) -> Result<Self> {
         let join = |pick: fn(&Self) -> &Array| {
             ops::concatenate(&rows.iter().map(pick).collect::<Vec<_>>(), 0)
@@ -160,16 +162,16 @@ impl State {
     }
 }
 
-/// The keys and values one layer remembers for a batch of rows: `[rows, kv_heads, columns, d]`.
+/// The keys and values of one layer for a batch of rows: `[rows, kv_heads, columns, d]`.
 ///
 /// All rows end at the same column, so that a step of the whole batch writes one column. A prompt
-/// shorter than the longest leaves columns before it unused; the step's mask hides them. Where fewer
-/// columns are held than there are, they are the last ones.
+/// shorter than the longest leaves columns before it unused, which the mask hides. Where only some
+/// columns are held, they are the last ones.
 #[derive(Debug)]
 pub(crate) struct KvCache {
     keys: Array,
     values: Array,
-    /// The column that is held first.
+    /// The first column that is held.
     first: usize,
 }
 
@@ -180,26 +182,26 @@ impl KvCache {
         Ok(Self { keys: empty()?, values: empty()?, first })
     }
 
-    /// Writes `[n, kv_heads, t, d]` at the given row and column, as far as it is held. MLX does it in
-    /// place, because no one else holds the arrays.
+    /// Writes `[n, kv_heads, t, d]` at the given row and column, as far as these columns are held. MLX
+    /// does it in place, because nothing else refers to the arrays.
     pub fn write(&mut self, row: usize, column: usize, keys: &Array, values: &Array) -> Result<()> {
         let end = column + keys.dim(2) as usize;
-        let beyond = end.saturating_sub(self.first + self.held());
-        if beyond > 0 {
-            // By a third of what is held, but no less than that.
-            self.forget(beyond.max(self.held() / 3))?;
+        let missing = end.saturating_sub(self.first + self.held());
+        if missing > 0 {
+            // A third at a time, so that columns are moved seldom.
+            self.drop_oldest(missing.max(self.held() / 3))?;
         }
-        let past = self.first.saturating_sub(column) as i32;
-        if past >= keys.dim(2) {
+        let dropped = self.first.saturating_sub(column) as i32;
+        if dropped >= keys.dim(2) {
             return Ok(());
         }
         let rows = row as i32..row as i32 + keys.dim(0);
         let from = column.saturating_sub(self.first) as i32;
         let columns = from..(end - self.first) as i32;
-        let seen = (.., .., past.., ..);
-        let place = (rows, .., columns, ..);
-        self.keys.try_index_mut(place.clone(), keys.try_index(seen.clone())?)?;
-        self.values.try_index_mut(place, values.try_index(seen)?)?;
+        let kept = (.., .., dropped.., ..);
+        let target = (rows, .., columns, ..);
+        self.keys.try_index_mut(target.clone(), keys.try_index(kept.clone())?)?;
+        self.values.try_index_mut(target, values.try_index(kept)?)?;
         Ok(())
     }
 
@@ -207,8 +209,8 @@ impl KvCache {
         self.keys.dim(2) as usize
     }
 
-    /// Makes room for so many columns by forgetting as many of the oldest.
-    fn forget(&mut self, columns: usize) -> Result<()> {
+    /// Drops so many of the oldest columns, and adds as many empty ones.
+    fn drop_oldest(&mut self, columns: usize) -> Result<()> {
         let count = columns.min(self.held()) as i32;
         for array in [&mut self.keys, &mut self.values] {
             let (oldest, rest) = (array.try_index((.., .., ..count, ..))?, (.., .., count.., ..));

@@ -1,47 +1,28 @@
-//! Linear layers by the stack, of which each token goes through a few: experts.
-
 use mlx_rs::{Array, ops};
 
+use super::lora::Lora;
 use crate::Result;
-use crate::nn::linear::{Kernels, Weight};
-use crate::nn::lora::Lora;
+use crate::backend::Backend;
+use crate::checkpoint::Matrix;
 
-/// Frozen linear layers without bias, one for each expert.
+/// Stacked frozen linear layers without bias, one per expert, of which each token uses a few.
 #[derive(Clone, Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct ExpertLinear {
     /// `[experts, out, in]`, or the packed form of that.
-    weight: Weight,
+    weight: Matrix,
+    backend: Backend,
 }
 
-impl Gathered {
-    /// Of a [prepared](Weight::prepare) matrix in which the experts lie one below the other.
-    pub fn new(weight: Weight, experts: usize, kernels: Kernels) -> Result<Self> {
-        let stack = |array: Array| {
-            let columns = array.dim(-1);
-            array.reshape(&[experts as i32, -1, columns])
-        };
-        let weight = match weight {
-            Weight::Dense(array) => Weight::Dense(stack(array)?),
-            Weight::Quantized { packed, scales, biases, group_size, bits } => Weight::Quantized {
-                packed: stack(packed)?,
-                scales: stack(scales)?,
-                biases: stack(biases)?,
-                group_size,
-                bits,
-            },
-            Weight::Floats { packed, scales, format } => {
-                Weight::Floats { packed: stack(packed)?, scales: stack(scales)?, format }
-            }
-            on_disk @ Weight::OnDisk { .. } => {
-                Weight::Dense(stack(on_disk.dense(kernels.dtype())?)?)
-            }
-        };
-        Ok(Self { weight })
+impl ExpertLinear {
+    /// From a [prepared](Matrix::prepared) matrix `[experts * out, in]`.
+    pub fn new(matrix: Matrix, experts: usize, backend: Backend) -> Result<Self> {
+        let weight = matrix.map(|array| array.reshape(&[experts as i32, -1, array.dim(-1)]))?;
+        Ok(Self { weight, backend })
     }
 
-    /// `x` is `[.., 1, in]`; its leading dimensions and those of `chosen`, the numbers of the
-    /// experts, broadcast. The update's factors are stacked as the weights are: `A` is
-    /// `[experts, rank, in]`, `B` `[experts, out, rank]`.
+    /// Applies to `x` `[.., 1, in]` the experts of the indices `chosen`; the leading dimensions of both
+    /// broadcast. The update's factors are stacked like the weights: `A` is `[experts, rank, in]`, `B`
+    /// `[experts, out, rank]`.
     pub fn apply(&self, x: &Array, chosen: &Array, lora: Option<&Lora>) -> Result<Array> {
         let y = self.product(x, chosen)?;
         let Some(lora) = lora else { return Ok(y) };
@@ -52,15 +33,15 @@ impl Gathered {
 
     fn product(&self, x: &Array, chosen: &Array) -> Result<Array> {
         match &self.weight {
-            // Only a few of many experts are wanted: unpacking all would cost more on a CPU too.
-            Weight::Quantized { packed, scales, biases, group_size, bits } => {
+            // Few of many experts are used: dequantizing all would cost more, on a CPU too.
+            Matrix::Quantized { packed, scales, biases, group_size, bits } => {
                 let [scales, biases] = [scales.as_dtype(x.dtype())?, biases.as_dtype(x.dtype())?];
                 let (group_size, bits) = (*group_size, *bits);
                 Ok(ops::gather_qmm(
                     x, packed, &scales, &biases, None, chosen, true, group_size, bits, false,
                 )?)
             }
-            weight => products(x, &weight.dense(x.dtype())?, chosen),
+            weight => products(x, &weight.dense(self.backend, x.dtype())?, chosen),
         }
     }
 

@@ -1,17 +1,17 @@
-//! Rotary position embedding as one formula for every variant.
+//! Rotary position embedding (Su et al., 2021), one formula for every variant.
 //!
 //! A rotation by angle `t` of the pair `(a, b)` is `(a, b) cos t + (-b, a) sin t`. The map
 //! `(a, b) -> (-b, a)` on all pairs of a head is a fixed signed permutation, so a head `x` becomes
 //! `x * cos + (x S) * sin` with one small constant matrix `S`: two products with tables shared by
-//! all layers, and a matrix product where a general rotation would slice, negate and concatenate.
-//! On a CPU it is one operation, see [`crate::ext::fused`].
+//! all layers, and a matrix product instead of slicing, negating and concatenating. On a CPU it is
+//! one fused operation.
 
 use kernels::Pairs;
-use mlx_rs::{Array, Dtype};
+use mlx_rs::Array;
 
 use crate::Result;
-use crate::ext::{Differentiable, applied, cpu_op};
-use crate::ext::fused::on_cpu;
+use crate::backend::Backend;
+use crate::ext::{Differentiable, apply_one, cpu_op};
 
 /// Which values of a head form the pairs that are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +22,19 @@ pub enum RopeStyle {
     Interleaved,
 }
 
-/// The rotations of one kind of attention layer.
+/// The rotary embedding of one kind of attention layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Rope {
     swap: Array,
     pairs: Pairs,
     /// Radians per position, for every value of a head.
     frequencies: Vec<f64>,
+    backend: Backend,
 }
 
 impl Rope {
-    /// Rotations of heads of `2 * frequencies.len()` values; `frequencies` in radians per position.
-    pub fn new(frequencies: &[f64], style: RopeStyle, dtype: Dtype) -> Result<Self> {
+    /// For heads of `2 * frequencies.len()` values; `frequencies` in radians per position.
+    pub fn new(frequencies: &[f64], style: RopeStyle, backend: Backend) -> Result<Self> {
         let half = frequencies.len();
         let width = 2 * half;
         let mut swap = vec![0f32; width * width];
@@ -48,16 +49,17 @@ impl Rope {
             per_value[a] = frequency;
             per_value[b] = frequency;
         }
-        let swap = Array::from_slice(&swap, &[width as i32, width as i32]).as_dtype(dtype)?;
+        let swap = Array::from_slice(&swap, &[width as i32, width as i32]);
+        let swap = swap.as_dtype(backend.dtype())?;
         swap.eval()?;
         let pairs = match style {
             RopeStyle::Halves => Pairs::Halves,
             RopeStyle::Interleaved => Pairs::Neighbours,
         };
-        Ok(Self { swap, pairs, frequencies: per_value })
+        Ok(Self { swap, pairs, frequencies: per_value, backend })
     }
 
-    /// The tables for tokens at `positions`. Angles are formed in f64: a position in the tens of
+    /// The tables for tokens at `positions`. Angles are computed in f64: a position in the tens of
     /// thousands times a frequency near one would lose its last digits in f32.
     pub fn at(&self, positions: &[usize]) -> Rotation {
         let angles: Vec<f64> = (positions.iter())
@@ -68,8 +70,8 @@ impl Rope {
             let values: Vec<f32> = angles.iter().map(|&angle| f(angle) as f32).collect();
             Array::from_slice(&values, &shape)
         };
-        let (swap, pairs) = (self.swap.clone(), self.pairs);
-        Rotation { cos: table(f64::cos), sin: table(f64::sin), swap, pairs }
+        let (swap, pairs, backend) = (self.swap.clone(), self.pairs, self.backend);
+        Rotation { cos: table(f64::cos), sin: table(f64::sin), swap, pairs, backend }
     }
 }
 
@@ -80,19 +82,20 @@ pub(crate) struct Rotation {
     sin: Array,
     swap: Array,
     pairs: Pairs,
+    backend: Backend,
 }
 
 impl Rotation {
     /// Rotates `[1, T, heads, d]`.
     pub fn apply(&self, x: &Array) -> Result<Array> {
-        if on_cpu(x)? {
-            return applied(self.clone(), &[x]);
+        if self.backend.fuses(x) {
+            return apply_one(self.clone(), &[x]);
         }
         let turned = x.matmul(&self.swap)?.multiply(&self.sin)?;
         Ok(x.multiply(&self.cos)?.add(turned)?.as_dtype(x.dtype())?)
     }
 
-    /// Forwards, or back.
+    /// Rotates by `direction` times the angles: 1 or -1.
     fn turn(&self, x: &[Array], direction: f32) -> Result<Vec<Array>> {
         let (pairs, width) = (self.pairs, self.cos.dim(-1) as usize);
         let turned = x.iter().map(|x| {
@@ -116,40 +119,40 @@ impl Differentiable for Rotation {
     }
 }
 
-/// How fast the pairs of a head rotate.
+/// The frequencies of a rotary embedding: `theta^(-2 i / d)`, scaled.
 pub(crate) struct Frequencies {
     pub theta: f64,
-    pub stretch: Stretch,
+    pub scaling: Scaling,
 }
 
-/// How the frequencies are lowered for contexts longer than those first trained on.
-pub(crate) enum Stretch {
+/// How frequencies are lowered for contexts longer than those in pretraining.
+pub(crate) enum Scaling {
     None,
-    /// All by the same factor.
+    /// All divided by the same factor.
     Linear(f64),
-    /// Slow pairs by the factor, fast ones not at all, a smooth passage between.
+    /// Llama 3: slow pairs divided by the factor, fast ones kept, interpolated between the two.
     Llama3 {
         factor: f64,
         low: f64,
         high: f64,
-        trained: f64,
+        original_context: f64,
     },
 }
 
 impl Frequencies {
     pub fn plain(theta: f64) -> Self {
-        Self { theta, stretch: Stretch::None }
+        Self { theta, scaling: Scaling::None }
     }
 
     /// Radians per position of each pair of a head.
     pub fn of_pairs(&self, head_dim: usize) -> Vec<f64> {
         (0..head_dim / 2)
             .map(|pair| self.theta.powf(-2.0 * pair as f64 / head_dim as f64))
-            .map(|frequency| match self.stretch {
-                Stretch::None => frequency,
-                Stretch::Linear(factor) => frequency / factor,
-                Stretch::Llama3 { factor, low, high, trained } => {
-                    let turns = trained * frequency / std::f64::consts::TAU;
+            .map(|frequency| match self.scaling {
+                Scaling::None => frequency,
+                Scaling::Linear(factor) => frequency / factor,
+                Scaling::Llama3 { factor, low, high, original_context } => {
+                    let turns = original_context * frequency / std::f64::consts::TAU;
                     let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                     frequency * (smooth + (1.0 - smooth) / factor)
                 }
@@ -169,14 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn stretching_spares_the_fast_pairs() {
-        let stretch = Stretch::Llama3 { factor: 8.0, low: 1.0, high: 4.0, trained: 8192.0 };
+    fn scaling_keeps_the_fast_pairs() {
+        let scaling =
+            Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8192.0 };
         let plain = Frequencies::plain(500_000.0).of_pairs(128);
-        let stretched = Frequencies { theta: 500_000.0, stretch }.of_pairs(128);
-        assert_eq!(stretched[0], plain[0]);
-        assert_eq!(stretched[63], plain[63] / 8.0);
+        let scaled = Frequencies { theta: 500_000.0, scaling }.of_pairs(128);
+        assert_eq!(scaled[0], plain[0]);
+        assert_eq!(scaled[63], plain[63] / 8.0);
         // Between them, each pair keeps between an eighth and all of its frequency.
-        assert!(plain.iter().zip(&stretched).all(|(p, s)| *s <= *p && *s >= p / 8.0));
-        assert!(plain.iter().zip(&stretched).any(|(p, s)| *s < *p && *s > p / 8.0));
+        assert!(plain.iter().zip(&scaled).all(|(p, s)| *s <= *p && *s >= p / 8.0));
+        assert!(plain.iter().zip(&scaled).any(|(p, s)| *s < *p && *s > p / 8.0));
     }
 }

@@ -5,11 +5,11 @@ use mlx_rs::{Array, ops};
 
 use crate::{Error, Result};
 
-/// The ragged layout of one micro-batch: examples laid end to end, without padding.
+/// The ragged layout of one micro-batch: rows end to end, without padding.
 ///
-/// Hidden states are `[1, T, H]` with `T` the sum of the lengths; no padding token exists. Of rows
-/// that begin alike, as those with one system prompt do, the [shared](Self::sharing) tokens can be
-/// laid once: attention is causal, so what a layer makes of them is the same in each of the rows.
+/// Hidden states are `[1, T, H]` with `T` the number of tokens. A [shared
+/// prefix](Self::with_shared_prefixes) of several rows, for instance their system prompt, can be
+/// stored once: attention is causal, so its hidden states are the same in each of the rows.
 ///
 /// ```
 /// use models::Rows;
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// assert_eq!(rows.total(), 8);
 /// assert_eq!(rows.places(1).collect::<Vec<_>>(), [3]);
 ///
-/// let (rows, tokens) = Rows::sharing(&[[5, 6, 7].as_slice(), &[5, 6, 8, 9]])?;
+/// let (rows, tokens) = Rows::with_shared_prefixes(&[[5, 6, 7].as_slice(), &[5, 6, 8, 9]])?;
 /// assert_eq!(tokens, [5, 6, 7, 8, 9]);
 /// assert_eq!(rows.total(), 5);
 /// assert_eq!(rows.places(1).collect::<Vec<_>>(), [0, 1, 3, 4]);
@@ -27,24 +27,24 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     lengths: Vec<usize>,
-    /// What lies one behind the other.
+    /// The stored tokens, piece by piece.
     pieces: Vec<Piece>,
     /// The pieces that make up each row.
     paths: Vec<Vec<usize>>,
 }
 
-/// Successive tokens that the same rows have.
+/// Consecutive tokens that belong to the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
-    /// Of its first token among those laid.
+    /// Index of its first token among those stored.
     place: usize,
-    /// Of its first token in the rows that have it.
+    /// Position of its first token in its rows.
     position: usize,
     length: usize,
 }
 
 impl Rows {
-    /// Rows of these lengths, each laid whole.
+    /// Rows of these lengths that share nothing.
     ///
     /// # Errors
     /// [`Error::Argument`] when there is no row, one is empty, or all together exceed what MLX can
@@ -60,15 +60,15 @@ impl Rows {
         Ok(Self { lengths, pieces, paths })
     }
 
-    /// Rows of these tokens, what one has in common with the beginning of an earlier one laid once;
-    /// with the tokens in the order they are laid.
+    /// Rows of these tokens, of which a prefix that a row shares with an earlier one is stored once.
+    /// Returns the layout and the tokens in the order they are stored.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn sharing(rows: &[&[u32]]) -> Result<(Self, Vec<u32>)> {
+    pub fn with_shared_prefixes(rows: &[&[u32]]) -> Result<(Self, Vec<u32>)> {
         let lengths = checked(rows.iter().map(|row| row.len()).collect())?;
         let branches: Vec<Branch> = (0..rows.len()).map(|row| Branch::of(rows, row)).collect();
-        // Where a row's own tokens are cut, because another row goes another way from there.
+        // Where a row's own tokens are cut, because another row diverges there.
         let mut cuts = vec![BTreeSet::new(); rows.len()];
         for &Branch { row, at } in branches.iter().filter(|branch| branch.at > 0) {
             let mut owner = row;
@@ -77,16 +77,16 @@ impl Rows {
             }
             cuts[owner].insert(at);
         }
-        let mut laid = Self { lengths, pieces: Vec::new(), paths: Vec::new() };
+        let mut layout = Self { lengths, pieces: Vec::new(), paths: Vec::new() };
         let mut tokens = Vec::new();
         for ((row, branch), cuts) in rows.iter().zip(&branches).zip(cuts) {
-            let mut path = laid.paths.get(branch.row).cloned().unwrap_or_default();
-            path.retain(|&piece| laid.pieces[piece].position < branch.at);
+            let mut path = layout.paths.get(branch.row).cloned().unwrap_or_default();
+            path.retain(|&piece| layout.pieces[piece].position < branch.at);
             let mut position = branch.at;
             for end in cuts.into_iter().chain([row.len()]) {
                 if end > position {
-                    path.push(laid.pieces.len());
-                    laid.pieces.push(Piece {
+                    path.push(layout.pieces.len());
+                    layout.pieces.push(Piece {
                         place: tokens.len(),
                         position,
                         length: end - position,
@@ -95,9 +95,9 @@ impl Rows {
                     position = end;
                 }
             }
-            laid.paths.push(path);
+            layout.paths.push(path);
         }
-        Ok((laid, tokens))
+        Ok((layout, tokens))
     }
 
     /// The length of each row.
@@ -105,12 +105,12 @@ impl Rows {
         &self.lengths
     }
 
-    /// How many tokens are laid: those of all rows, shared ones once.
+    /// How many tokens are stored: those of all rows, shared ones once.
     pub fn total(&self) -> usize {
         self.pieces.iter().map(|piece| piece.length).sum()
     }
 
-    /// The place of each token of a row; nothing for a row that is not there.
+    /// The index of each token of a row among those stored; empty for a row that does not exist.
     pub fn places(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
         self.paths.get(row).into_iter().flatten().flat_map(|&piece| {
             let Piece { place, length, .. } = self.pieces[piece];
@@ -118,13 +118,13 @@ impl Rows {
         })
     }
 
-    /// Where an array of all rows, each whole, is cut to get the single rows.
+    /// Where to split an array of all rows, without sharing, into single rows.
     pub(crate) fn cuts(&self) -> Vec<i32> {
         ends(self.lengths.iter().copied())
     }
 
-    /// Runs of successive rows of at most `short` tokens which, filled up to their longest, grow
-    /// by a quarter at most; every other row is a run of its own.
+    /// Runs of consecutive rows of at most `short` tokens that grow by at most a quarter when padded
+    /// to the longest; every other row is a run of its own.
     pub(crate) fn runs(&self, short: usize) -> Vec<Range<usize>> {
         let mut runs = Vec::new();
         let mut first = 0;
@@ -148,43 +148,43 @@ impl Rows {
         self.pieces.iter().flat_map(positions).collect()
     }
 
-    /// The pieces that make up a row: number and length of each.
+    /// The pieces that make up a row: index and length of each.
     pub(crate) fn path(&self, row: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.paths[row].iter().map(|&piece| (piece, self.pieces[piece].length))
     }
 
-    /// The pieces of an array of what is laid, `[1, T, ...]`.
-    pub(crate) fn pieces(&self, laid: &Array) -> Result<Vec<Array>> {
-        Ok(laid.split_at_indices(&ends(self.pieces.iter().map(|piece| piece.length)), 1)?)
+    /// Splits an array of the stored tokens, `[1, T, ...]`, into pieces.
+    pub(crate) fn pieces(&self, stored: &Array) -> Result<Vec<Array>> {
+        Ok(stored.split_at_indices(&ends(self.pieces.iter().map(|piece| piece.length)), 1)?)
     }
 
-    /// An array of what is laid, `[1, T, ...]`, with every row whole: shared tokens once for each row
-    /// that has them.
-    pub(crate) fn whole(&self, laid: &Array) -> Result<Array> {
+    /// Repeats shared tokens of an array of the stored tokens, `[1, T, ...]`, for each row that has
+    /// them.
+    pub(crate) fn expand(&self, stored: &Array) -> Result<Array> {
         if !self.shares() {
-            return Ok(laid.clone());
+            return Ok(stored.clone());
         }
-        let pieces = self.pieces(laid)?;
+        let pieces = self.pieces(stored)?;
         let rows: Vec<&Array> = self.paths.iter().flatten().map(|&piece| &pieces[piece]).collect();
         Ok(ops::concatenate(&rows, 1)?)
     }
 
-    /// The reverse of [`whole`](Self::whole): each token that is laid, as it is in the first row that
-    /// has it.
-    pub(crate) fn once(&self, whole: &Array) -> Result<Array> {
+    /// The reverse of [`expand`](Self::expand): each stored token once, from the first row that has
+    /// it.
+    pub(crate) fn deduplicate(&self, expanded: &Array) -> Result<Array> {
         if !self.shares() {
-            return Ok(whole.clone());
+            return Ok(expanded.clone());
         }
         let walk = || (0..self.lengths.len()).flat_map(|row| self.path(row));
-        let parts = whole.split_at_indices(&ends(walk().map(|(_, length)| length)), 1)?;
-        let mut laid: Vec<Array> = Vec::with_capacity(self.pieces.len());
-        // Pieces are numbered as they come up.
+        let parts = expanded.split_at_indices(&ends(walk().map(|(_, length)| length)), 1)?;
+        let mut stored: Vec<Array> = Vec::with_capacity(self.pieces.len());
+        // Pieces are numbered in this order.
         for ((piece, _), part) in walk().zip(parts) {
-            if piece == laid.len() {
-                laid.push(part);
+            if piece == stored.len() {
+                stored.push(part);
             }
         }
-        Ok(ops::concatenate(&laid, 1)?)
+        Ok(ops::concatenate(&stored, 1)?)
     }
 
     fn shares(&self) -> bool {
@@ -192,26 +192,27 @@ impl Rows {
     }
 }
 
-/// Where a row leaves an earlier one.
+/// Where a row diverges from an earlier one.
 #[derive(Clone, Copy)]
 struct Branch {
-    /// The earlier row; itself, if it has nothing in common with any.
+    /// The earlier row; the row itself, if it shares nothing.
     row: usize,
     /// How many tokens they have in common.
     at: usize,
 }
 
 impl Branch {
-    /// The latest that this one of `rows` leaves an earlier one.
+    /// The longest prefix that this one of `rows` shares with an earlier one.
     fn of(rows: &[&[u32]], row: usize) -> Self {
-        let from = |earlier: usize| Self { row: earlier, at: in_common(rows[earlier], rows[row]) };
+        let from =
+            |earlier: usize| Self { row: earlier, at: common_prefix(rows[earlier], rows[row]) };
         let latest = (0..row).map(from).max_by_key(|branch| branch.at);
         latest.filter(|branch| branch.at > 0).unwrap_or(Self { row, at: 0 })
     }
 }
 
-/// How many tokens two rows begin with.
-pub(crate) fn in_common(a: &[u32], b: &[u32]) -> usize {
+/// The length of the common prefix of two rows.
+pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -228,7 +229,7 @@ fn checked(lengths: Vec<usize>) -> Result<Vec<usize>> {
     Ok(lengths)
 }
 
-/// Where pieces of these lengths end, but for the last.
+/// Where pieces of these lengths end, without the last.
 pub(crate) fn ends(lengths: impl Iterator<Item = usize>) -> Vec<i32> {
     let mut ends: Vec<i32> = lengths
         .scan(0, |end, length| {
@@ -247,13 +248,13 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Few tokens and many rows, so that beginnings are shared at every depth.
+        /// Few tokens and many rows, so that prefixes are shared at every depth.
         #[test]
-        fn shared_rows_are_whole_again(
+        fn shared_rows_expand_and_deduplicate(
             rows in prop::collection::vec(prop::collection::vec(0u32..3, 1..7), 1..12),
         ) {
             let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-            let (laid, tokens) = Rows::sharing(&rows).unwrap();
+            let (laid, tokens) = Rows::with_shared_prefixes(&rows).unwrap();
             let mut distinct = BTreeSet::new();
             for (index, row) in rows.iter().enumerate() {
                 let read: Vec<u32> = laid.places(index).map(|place| tokens[place]).collect();
@@ -263,13 +264,13 @@ mod tests {
                 }
                 distinct.extend((1..=row.len()).map(|length| row[..length].to_vec()));
             }
-            // Every beginning is there, and none twice.
+            // Every prefix is stored exactly once.
             prop_assert_eq!(laid.total(), distinct.len());
             prop_assert_eq!(tokens.len(), distinct.len());
 
             let array = Array::from_slice(&tokens, &[1, tokens.len() as i32]);
-            let whole = laid.whole(&array).unwrap();
-            let once = laid.once(&whole).unwrap();
+            let whole = laid.expand(&array).unwrap();
+            let once = laid.deduplicate(&whole).unwrap();
             prop_assert_eq!(whole.as_slice::<u32>(), rows.concat());
             prop_assert_eq!(once.as_slice::<u32>(), tokens);
         }

@@ -1,32 +1,33 @@
-//! `config.json` of a Gemma 4. What a file leaves out has the value that mlx-lm gives it.
+//! `config.json` of a Gemma 4, with mlx-lm's defaults.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::shape::{ExpertShape, Kind, LayerShape, PerLayerShape, Shape, Source};
+use super::shape::{ExpertShape, Gemma4, Kind, LayerShape, PerLayerShape, Source};
 use crate::Result;
-use crate::arch::config::{Config, Family};
-use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes, parse};
+use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
+use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
+use crate::checkpoint::json::parse;
 use crate::nn::rope::RopeStyle;
 
 const SLIDING_ATTENTION: &str = "sliding_attention";
 
 /// Reads the configuration of a text model (`gemma4_text`), or the text part of a larger one.
-pub(crate) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
+pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
     let (keys, root) = match architecture {
         "gemma4_text" => (parse(path, text)?, ""),
         _ => {
             let Outer { vocab_size, text_config } = parse(path, text)?;
             let vocab_size = vocab_size.unwrap_or(text_config.vocab_size);
-            (TextFile { vocab_size, ..text_config }, "language_model.")
+            (TextFile { vocab_size, ..text_config }, LANGUAGE_MODEL)
         }
     };
     ConfigFile { path, keys: &keys }.config(architecture, root)
 }
 
-/// A model of more than text: its text part.
+/// A multimodal model: its text part.
 #[derive(Deserialize)]
 struct Outer {
     vocab_size: Option<usize>,
@@ -34,7 +35,7 @@ struct Outer {
     text_config: TextFile,
 }
 
-/// Keys that do not change the arithmetic are ignored.
+/// Keys that do not change the result are ignored.
 #[derive(Deserialize)]
 #[serde(default)]
 struct TextFile {
@@ -67,7 +68,7 @@ struct TextFile {
     hidden_activation: Option<String>,
 }
 
-/// mlx-lm's, which are those of E2B.
+/// mlx-lm's defaults, which are those of E2B.
 impl Default for TextFile {
     fn default() -> Self {
         Self {
@@ -102,7 +103,7 @@ impl Default for TextFile {
     }
 }
 
-/// The rotations of one kind of layer.
+/// The rotary embedding of one kind of layer.
 #[derive(Clone, Deserialize)]
 #[serde(default)]
 struct Rotary {
@@ -121,7 +122,7 @@ impl Default for Rotary {
 }
 
 impl Rotary {
-    /// What a file without `rope_parameters` has.
+    /// The default of a file without `rope_parameters`.
     fn of_kind(kind: Kind) -> Self {
         match kind {
             Kind::Sliding => Self::default(),
@@ -142,8 +143,7 @@ impl ConfigFile<'_, TextFile> {
         if act != "gelu_pytorch_tanh" {
             return self.refuse("hidden_activation", "gelu_pytorch_tanh", act);
         }
-        let config = Config {
-            architecture: architecture.to_owned(),
+        let sizes = Sizes {
             hidden_size: file.hidden_size,
             intermediate_size: file.intermediate_size,
             num_layers: file.num_hidden_layers,
@@ -151,31 +151,31 @@ impl ConfigFile<'_, TextFile> {
             num_kv_heads: file.num_key_value_heads,
             head_dim: file.head_dim,
             vocab_size: file.vocab_size,
+        };
+        let sizes = sizes.checked(self.path)?;
+        // The shape first: it checks the sizes that the frequencies are computed with.
+        let config = Config::new(architecture, sizes, self.shape()?);
+        Ok(Config {
             norm_eps: file.rms_norm_eps,
             tied_embeddings: file.tie_word_embeddings,
             rope_style: match file.rope_traditional {
                 true => RopeStyle::Interleaved,
                 false => RopeStyle::Halves,
             },
-            rope_frequencies: Vec::new(),
             soft_cap: file.final_logit_softcapping,
+            rope_frequencies: vec![
+                self.frequencies(Kind::Sliding, file.head_dim)?,
+                self.frequencies(Kind::Full, self.head_dim(Kind::Full))?,
+            ],
             root,
-            family: Family::Llama,
-        };
-        // The sizes first: what follows computes with them.
-        let config = config.checked(self.path)?;
-        let shape = self.shape()?;
-        let rope_frequencies = vec![
-            self.frequencies(Kind::Sliding, file.head_dim)?,
-            self.frequencies(Kind::Full, self.head_dim(Kind::Full))?,
-        ];
-        Ok(Config { rope_frequencies, family: Family::Gemma4(shape), ..config })
+            ..config
+        })
     }
 
-    fn shape(&self) -> Result<Shape> {
+    fn shape(&self) -> Result<Gemma4> {
         let file = self.keys;
         self.size("sliding_window", file.sliding_window)?;
-        Ok(Shape {
+        Ok(Gemma4 {
             layers: self.layers()?,
             window: file.sliding_window,
             experts: self.experts()?,
@@ -284,7 +284,8 @@ impl ConfigFile<'_, TextFile> {
             ("default", _) => Ok((0..pairs).map(of_pair).collect()),
             ("linear", Some(factor)) => Ok((0..pairs).map(|pair| of_pair(pair) / factor).collect()),
             ("proportional", factor) => {
-                // The first pairs rotate as if all did; the others stay as they are.
+                // The first pairs have the frequencies they would have if all rotated; the others do not
+                // rotate.
                 let share = rotary.partial_rotary_factor;
                 let rotated = (head_dim as f64 * share) as usize;
                 if !(0.0..=1.0).contains(&share) || !rotated.is_multiple_of(2) {
@@ -315,7 +316,7 @@ mod tests {
         read(Path::new("config.json"), "gemma4", file.as_bytes()).unwrap()
     }
 
-    /// What the larger models have in common.
+    /// Keys of the larger models.
     fn larger(mut text_config: Value) -> Value {
         for (key, value) in [
             ("sliding_window", json!(1024)),
@@ -350,7 +351,7 @@ mod tests {
             (gemma_31b, 30_697_345_340),
             (gemma_26b, 25_233_141_790),
             (gemma_12b, 11_907_350_320),
-            // What is left out is E2B's.
+            // The defaults are E2B's.
             (json!({}), 4_628_569_379),
         ] {
             assert_eq!(read_text(text_config).num_weights(), weights);
@@ -360,10 +361,10 @@ mod tests {
     #[test]
     fn shared_layers_read_the_last_cache_of_their_kind() {
         let config = read_text(json!({}));
-        assert_eq!(config.memories().len(), 15);
+        assert_eq!(config.family().caches(&config).len(), 15);
         // Every fifth layer is full.
         assert_eq!(
-            [0, 14, 15, 18, 19, 34].map(|layer| config.cache_of(layer)),
+            [0, 14, 15, 18, 19, 34].map(|layer| config.family().cache_of(layer)),
             [0, 14, 13, 13, 14, 14]
         );
     }

@@ -1,4 +1,4 @@
-//! Experts beside the MLP, and the router that chooses among them (26B-A4B).
+//! Mixture of experts beside the MLP (26B-A4B): the experts and their router.
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, stop_gradient};
@@ -8,94 +8,96 @@ use super::shape::{
     POST_EXPERTS_NORM, PRE_EXPERTS_NORM, ROUTER, ROUTER_SCALE,
 };
 use crate::Result;
-use crate::adapter::LayerAdapter;
-use crate::checkpoint::Tensors;
 use crate::arch::config::Config;
-use crate::ext::fused::{self, Activation, rms_norm, softmax};
-use crate::nn::experts::Gathered;
+use crate::backend::Backend;
+use crate::ext::fused::{self, Activation, softmax};
+use crate::nn::adapter::LayerAdapter;
+use crate::nn::experts::ExpertLinear;
 use crate::nn::linear::Linear;
+use crate::nn::loader::Loader;
+use crate::nn::norm::RmsNorm;
 
 #[derive(Clone)]
 pub(super) struct Experts {
     router: Router,
-    gate: Gathered,
-    up: Gathered,
-    down: Gathered,
-    pre_norm: Array,
-    post_norm: Array,
+    gate: ExpertLinear,
+    up: ExpertLinear,
+    down: ExpertLinear,
+    pre_norm: RmsNorm,
+    post_norm: RmsNorm,
     /// Of the MLP's output, before the two are added.
-    post_dense_norm: Array,
-    norm_eps: f32,
+    post_dense_norm: RmsNorm,
+    backend: Backend,
 }
 
 #[derive(Clone)]
 struct Router {
     projection: Linear,
-    /// The weight of its norm, divided by the root of the hidden size.
-    scale: Array,
+    /// Its weight is divided by the root of the hidden size.
+    norm: RmsNorm,
     expert_scale: Array,
+    /// Experts per token.
     chosen: i32,
 }
 
 impl Experts {
-    /// Takes the experts' and the router's tensors of one layer, all below `prefix`.
+    /// Takes the tensors of experts and router of one layer, all below `prefix`.
     pub fn load(
         config: &Config,
         shape: ExpertShape,
         prefix: &str,
-        tensors: &mut Tensors,
+        loader: &mut Loader,
     ) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
-        let scale = tensors.parameter(&path(ROUTER_SCALE))?;
+        let (backend, eps) = (loader.backend(), config.norm_eps);
+        let scale = loader.parameter(&path(ROUTER_SCALE))?;
         let root = Array::from_f32((config.hidden_size as f32).sqrt().recip());
+        let scale = scale.multiply(root.as_dtype(scale.dtype())?)?;
         Ok(Self {
             router: Router {
-                projection: tensors.linear(&path(ROUTER))?,
-                scale: scale.multiply(root.as_dtype(scale.dtype())?)?,
-                expert_scale: tensors.parameter(&path(EXPERT_SCALE))?,
+                projection: loader.linear(&path(ROUTER))?,
+                norm: RmsNorm::new(backend, Some(scale), eps),
+                expert_scale: loader.parameter(&path(EXPERT_SCALE))?,
                 chosen: shape.chosen as i32,
             },
-            gate: tensors.gathered(&path(EXPERT_GATE), shape.count)?,
-            up: tensors.gathered(&path(EXPERT_UP), shape.count)?,
-            down: tensors.gathered(&path(EXPERT_DOWN), shape.count)?,
-            pre_norm: tensors.vector(&path(PRE_EXPERTS_NORM))?,
-            post_norm: tensors.vector(&path(POST_EXPERTS_NORM))?,
-            post_dense_norm: tensors.vector(&path(POST_DENSE_NORM))?,
-            norm_eps: config.norm_eps,
+            gate: loader.experts(&path(EXPERT_GATE), shape.count)?,
+            up: loader.experts(&path(EXPERT_UP), shape.count)?,
+            down: loader.experts(&path(EXPERT_DOWN), shape.count)?,
+            pre_norm: loader.norm(&path(PRE_EXPERTS_NORM), eps)?,
+            post_norm: loader.norm(&path(POST_EXPERTS_NORM), eps)?,
+            post_dense_norm: loader.norm(&path(POST_DENSE_NORM), eps)?,
+            backend,
         })
     }
 
-    /// The sum of the MLP's output and the experts', each behind a norm of its own.
+    /// The sum of the MLP's output `dense` and the experts', each normed.
     pub fn join(&self, x: &Array, dense: &Array, adapter: &LayerAdapter) -> Result<Array> {
-        let norm = |x: &Array, weight: &Array| rms_norm(x, Some(weight), self.norm_eps);
         let sparse = self.forward(x, adapter)?;
-        Ok(norm(dense, &self.post_dense_norm)?.add(norm(&sparse, &self.post_norm)?)?)
+        Ok(self.post_dense_norm.apply(dense)?.add(self.post_norm.apply(&sparse)?)?)
     }
 
     fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
-        let (chosen, weights) = self.router.choose(x, self.norm_eps, adapter)?;
-        let normed = rms_norm(x, Some(&self.pre_norm), self.norm_eps)?;
-        // [1, T, 1, 1, H]: each token is a matrix of one row, which `chosen` [1, T, k] multiplies.
+        let (chosen, weights) = self.router.choose(x, self.backend, adapter)?;
+        let normed = self.pre_norm.apply(x)?;
+        // [1, T, 1, 1, H]: each token is a matrix of one row, for the broadcast with `chosen` [1, T, k].
         let rows = normed.expand_dims(-2)?.expand_dims(-2)?;
-        let apply =
-            |linear: &Gathered, path: &str, x: &Array| linear.apply(x, &chosen, adapter.get(path));
+        let apply = |linear: &ExpertLinear, path: &str, x: &Array| {
+            linear.apply(x, &chosen, adapter.get(path))
+        };
         let gate = apply(&self.gate, EXPERT_GATE, &rows)?;
         let up = apply(&self.up, EXPERT_UP, &rows)?;
-        let gated = fused::gate(Activation::GeluTanh, &gate, &up)?;
+        let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &up)?;
         let outputs = apply(&self.down, EXPERT_DOWN, &gated)?.squeeze_axes(&[-2])?;
         Ok(outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?)
     }
 
     pub fn arrays(&self) -> Vec<&Array> {
-        let mut arrays = vec![
-            &self.pre_norm,
-            &self.post_norm,
-            &self.post_dense_norm,
-            &self.router.scale,
-            &self.router.expert_scale,
-        ];
+        let norms = [&self.pre_norm, &self.post_norm, &self.post_dense_norm, &self.router.norm];
+        let norms = norms.into_iter().flat_map(RmsNorm::arrays);
+        let mut arrays: Vec<&Array> = norms.chain([&self.router.expert_scale]).collect();
         arrays.extend(self.router.projection.arrays());
-        arrays.extend([&self.gate, &self.up, &self.down].into_iter().flat_map(Gathered::arrays));
+        arrays
+            .extend([&self.gate, &self.up, &self.down].into_iter().flat_map(ExpertLinear::arrays));
         arrays
     }
 }
@@ -103,12 +105,17 @@ impl Experts {
 impl Router {
     /// The experts of each token and their weights, both `[1, T, k]`. The choice has no gradient,
     /// the weights do.
-    fn choose(&self, x: &Array, eps: f32, adapter: &LayerAdapter) -> Result<(Array, Array)> {
-        let normed = rms_norm(x, Some(&self.scale), eps)?;
+    fn choose(
+        &self,
+        x: &Array,
+        backend: Backend,
+        adapter: &LayerAdapter,
+    ) -> Result<(Array, Array)> {
+        let normed = self.norm.apply(x)?;
         let scores = self.projection.apply(&normed, adapter.get(ROUTER))?;
         let order = ops::argpartition_axis(stop_gradient(&scores)?, -self.chosen, -1)?;
         let chosen = order.try_index((.., .., -self.chosen..))?;
-        let weights = softmax(&scores.take_along_axis(&chosen, -1)?, 1.0, None)?;
+        let weights = softmax(backend, &scores.take_along_axis(&chosen, -1)?, 1.0, None)?;
         let weights = weights.multiply(self.expert_scale.take_axis(&chosen, 0)?)?;
         Ok((chosen, weights))
     }

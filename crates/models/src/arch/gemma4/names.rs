@@ -1,12 +1,11 @@
-//! How the tensors of a Gemma 4 are called, in MLX's files and in Hugging Face's.
+//! Names of a Gemma 4's tensors, in MLX's files and in Hugging Face's.
 
-use crate::checkpoint::store::Store;
+use super::shape::{EXPERT_DOWN, EXPERT_GATE, EXPERT_UP, Gemma4};
 use crate::arch::config::Config;
+use crate::checkpoint::Store;
 
-use super::shape::{EXPERT_DOWN, EXPERT_GATE, EXPERT_UP, Shape};
-
-/// What a model of more than text has beside its text part.
-const OTHER_SENSES: [&str; 6] = [
+/// Tensors of the vision and audio parts.
+const OTHER_MODALITIES: [&str; 6] = [
     "vision_tower.",
     "multi_modal_projector.",
     "audio_tower.",
@@ -14,17 +13,17 @@ const OTHER_SENSES: [&str; 6] = [
     "embed_vision.",
     "vision_embedder.",
 ];
-/// What converters leave behind that is not a weight.
+/// Tensors from converters that are not weights.
 const LEFTOVERS: [&str; 5] =
     ["self_attn.rotary_emb", "input_max", "input_min", "output_max", "output_min"];
-/// What a layer that shares an earlier one's keys has no use for.
+/// Tensors that a layer which shares an earlier one's keys does not use.
 const OF_KEYS: [&str; 3] = ["self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm."];
-/// Hugging Face's names of the experts' weights, which end in no `.weight`.
+/// Hugging Face's names of the experts' weights, which do not end in `.weight`.
 const FUSED_EXPERTS: &str = "experts.gate_up_proj";
 const HF_EXPERT_DOWN: &str = ".experts.down_proj";
 
-/// Brings the names of `store` into MLX's form, and drops what the text model has no use for.
-pub(crate) fn rename(store: &mut Store, config: &Config, shape: &Shape) {
+/// Brings the names of `store` into MLX's form, and drops tensors that the text model does not use.
+pub(super) fn normalize(store: &mut Store, config: &Config, shape: &Gemma4) {
     store.rename(|name| text_name(name, config.root));
     for (index, layer) in shape.layers.iter().enumerate() {
         let prefix = format!("{}.", config.layer_prefix(index));
@@ -48,8 +47,8 @@ pub(crate) fn rename(store: &mut Store, config: &Config, shape: &Shape) {
     }
 }
 
-/// The name of a text tensor in MLX's form, or `None` if it is none. A file of MLX's begins its names
-/// with `language_model.model.`, one of Hugging Face's with `model.language_model.`.
+/// The name of a tensor in MLX's form, or `None` if it is not of the text model. Names start with
+/// `language_model.model.` in MLX's files and with `model.language_model.` in Hugging Face's.
 fn text_name(name: &str, root: &str) -> Option<String> {
     if LEFTOVERS.iter().any(|part| name.contains(part)) {
         return None;
@@ -61,7 +60,7 @@ fn text_name(name: &str, root: &str) -> Option<String> {
         return Some(name.to_owned());
     }
     let bare = name.strip_prefix("model.").unwrap_or(name);
-    if OTHER_SENSES.iter().any(|tower| bare.starts_with(tower)) {
+    if OTHER_MODALITIES.iter().any(|tower| bare.starts_with(tower)) {
         return None;
     }
     match name.strip_prefix("model.language_model.") {

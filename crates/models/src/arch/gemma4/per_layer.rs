@@ -1,4 +1,4 @@
-//! Inputs that each layer gets beside the hidden states (E2B, E4B).
+//! Per-layer inputs beside the hidden states (E2B, E4B).
 
 use mlx_rs::Array;
 
@@ -7,84 +7,86 @@ use super::shape::{
     POST_INPUT_NORM, PerLayerShape,
 };
 use crate::Result;
-use crate::adapter::LayerAdapter;
-use crate::checkpoint::Tensors;
 use crate::arch::config::Config;
-use crate::ext::fused::{self, Activation, rms_norm};
+use crate::backend::Backend;
+use crate::ext::fused::{self, Activation};
+use crate::nn::adapter::LayerAdapter;
+use crate::nn::block::TokenInputs;
 use crate::nn::linear::Linear;
+use crate::nn::loader::Loader;
+use crate::nn::norm::RmsNorm;
 
-/// What makes the inputs of all layers from the tokens. No adapter reaches this, so the inputs are
-/// constants of a micro-batch.
+/// Computes the inputs of all layers from the tokens. No adapter applies here, so the inputs are
+/// constants of a micro-batch unless the embedding is adapted.
 #[derive(Clone, Debug)]
-pub(crate) struct PerLayer {
+pub(super) struct PerLayer {
     embedding: Linear,
     projection: Linear,
-    norm: Array,
+    norm: RmsNorm,
     layers: usize,
     width: usize,
     hidden_size: usize,
-    norm_eps: f32,
 }
 
 impl PerLayer {
-    /// Takes the tensors that the inputs of all layers are made with.
-    pub fn load(config: &Config, shape: PerLayerShape, tensors: &mut Tensors) -> Result<Self> {
+    /// Takes the tensors, which are outside the layers.
+    pub fn load(config: &Config, shape: PerLayerShape, loader: &mut Loader) -> Result<Self> {
         Ok(Self {
-            embedding: tensors.linear(&config.name(INPUT_EMBEDDING))?,
-            projection: tensors.linear(&config.name(MODEL_PROJECTION))?,
-            norm: tensors.vector(&config.name(MODEL_PROJECTION_NORM))?,
+            embedding: loader.linear(&config.name(INPUT_EMBEDDING))?,
+            projection: loader.linear(&config.name(MODEL_PROJECTION))?,
+            norm: loader.norm(&config.name(MODEL_PROJECTION_NORM), config.norm_eps)?,
             layers: config.num_layers,
             width: shape.width,
             hidden_size: config.hidden_size,
-            norm_eps: config.norm_eps,
         })
     }
+}
 
-    /// `[1, T, layers, width]`: a table's row for each token, and a projection of its embedding.
-    pub fn inputs(&self, tokens: &[u32], hidden: &Array) -> Result<Array> {
+impl TokenInputs for PerLayer {
+    /// The mean of a table's row for each token and a projection of its embedding, times sqrt(2).
+    fn inputs(&self, tokens: &[u32], hidden: &Array) -> Result<Array> {
         let shape = [1, -1, self.layers as i32, self.width as i32];
         let scalar = |value: f32| Array::from_f32(value).as_dtype(hidden.dtype());
         let rows = self.embedding.gather(tokens)?.reshape(&shape)?;
         let rows = rows.multiply(scalar((self.width as f32).sqrt())?)?;
         let projected = self.projection.apply(hidden, None)?;
         let projected = projected.multiply(scalar((self.hidden_size as f32).sqrt().recip())?)?;
-        let projected = rms_norm(&projected.reshape(&shape)?, Some(&self.norm), self.norm_eps)?;
+        let projected = self.norm.apply(&projected.reshape(&shape)?)?;
         Ok(projected.add(rows)?.multiply(scalar(std::f32::consts::FRAC_1_SQRT_2)?)?)
     }
 
-    pub fn arrays(&self) -> Vec<&Array> {
+    fn arrays(&self) -> Vec<&Array> {
         let mut arrays = self.embedding.arrays();
         arrays.extend(self.projection.arrays());
-        arrays.push(&self.norm);
+        arrays.extend(self.norm.arrays());
         arrays
+    }
+
+    fn boxed(&self) -> Box<dyn TokenInputs> {
+        Box::new(self.clone())
     }
 }
 
-/// How one layer takes its input in.
+/// Adds a layer's input to its hidden states, through a gate.
 #[derive(Clone)]
 pub(super) struct InputGate {
     gate: Linear,
     projection: Linear,
-    norm: Array,
-    norm_eps: f32,
+    norm: RmsNorm,
     layer: i32,
+    backend: Backend,
 }
 
 impl InputGate {
-    /// Takes the tensors of the layer of this number, all below `prefix`.
-    pub fn load(
-        config: &Config,
-        index: usize,
-        prefix: &str,
-        tensors: &mut Tensors,
-    ) -> Result<Self> {
+    /// Takes the tensors of layer `index`, all below `prefix`.
+    pub fn load(config: &Config, index: usize, prefix: &str, loader: &mut Loader) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
         Ok(Self {
-            gate: tensors.linear(&path(INPUT_GATE))?,
-            projection: tensors.linear(&path(INPUT_PROJECTION))?,
-            norm: tensors.vector(&path(POST_INPUT_NORM))?,
-            norm_eps: config.norm_eps,
+            gate: loader.linear(&path(INPUT_GATE))?,
+            projection: loader.linear(&path(INPUT_PROJECTION))?,
+            norm: loader.norm(&path(POST_INPUT_NORM), config.norm_eps)?,
             layer: index as i32,
+            backend: loader.backend(),
         })
     }
 
@@ -93,15 +95,15 @@ impl InputGate {
         let layer = Array::from_slice(&[self.layer], &[]);
         let input = inputs.take_axis(layer, 2)?;
         let gate = self.gate.apply(x, adapter.get(INPUT_GATE))?;
-        let gated = fused::gate(Activation::GeluTanh, &gate, &input)?;
+        let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &input)?;
         let added = self.projection.apply(&gated, adapter.get(INPUT_PROJECTION))?;
-        rms_norm(&added, Some(&self.norm), self.norm_eps)
+        self.norm.apply(&added)
     }
 
     pub fn arrays(&self) -> Vec<&Array> {
         let mut arrays = self.gate.arrays();
         arrays.extend(self.projection.arrays());
-        arrays.push(&self.norm);
+        arrays.extend(self.norm.arrays());
         arrays
     }
 }

@@ -1,13 +1,13 @@
-//! What each layer of a Gemma 4 has, settled once from its configuration.
+//! The layers of a Gemma 4 and their tensors.
 
 use std::collections::BTreeSet;
 
-use crate::nn::cache::Memory;
-use crate::checkpoint::Expected;
 use crate::arch::config::Config;
-use crate::nn::linear::LinearSpec;
-use crate::nn::mlp::{DOWN, GATE, UP};
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
+use crate::checkpoint::Expected;
+use crate::nn::cache::CacheShape;
+use crate::nn::linear_spec::LinearSpec;
+use crate::nn::mlp::{DOWN, GATE, UP};
 
 pub(super) const PRE_MLP_NORM: &str = "pre_feedforward_layernorm";
 pub(super) const POST_MLP_NORM: &str = "post_feedforward_layernorm";
@@ -30,11 +30,11 @@ pub(super) const INPUT_EMBEDDING: &str = "model.embed_tokens_per_layer";
 pub(super) const MODEL_PROJECTION: &str = "model.per_layer_model_projection";
 pub(super) const MODEL_PROJECTION_NORM: &str = "model.per_layer_projection_norm";
 
-/// What a Gemma 4 has beyond the dimensions that all families share.
+/// A Gemma 4 model, beside the dimensions that all families have.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Shape {
+pub(super) struct Gemma4 {
     pub layers: Vec<LayerShape>,
-    /// How many tokens a sliding layer sees, the present one included.
+    /// How many tokens a sliding layer attends to, the current one included.
     pub window: usize,
     pub experts: Option<ExpertShape>,
     pub per_layer: Option<PerLayerShape>,
@@ -42,7 +42,7 @@ pub(crate) struct Shape {
 
 /// One decoder layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LayerShape {
+pub(super) struct LayerShape {
     pub kind: Kind,
     pub keys: Source,
     pub head_dim: usize,
@@ -50,60 +50,52 @@ pub(crate) struct LayerShape {
     pub intermediate: usize,
 }
 
-/// How far a layer sees; as a number, the place of its rotations.
+/// The attention of a layer: with the window, or full. As a number, the index of its rotary frequencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     Sliding = 0,
     Full = 1,
 }
 
 /// Where a layer's keys and values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// From projections of its own.
+pub(super) enum Source {
+    /// Its own projections of each.
     Projected,
-    /// From one projection of its own for both.
+    /// One projection of its own for both.
     KeysAreValues,
-    /// From the earlier layer of this number.
+    /// Those of an earlier layer.
     Shared { layer: usize },
 }
 
 /// The experts beside the MLP of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ExpertShape {
+pub(super) struct ExpertShape {
     pub count: usize,
-    /// How many of them each token goes to.
+    /// Experts per token.
     pub chosen: usize,
     pub intermediate: usize,
 }
 
 /// The inputs of each layer beside the hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PerLayerShape {
+pub(super) struct PerLayerShape {
     pub vocab_size: usize,
     pub width: usize,
 }
 
-impl Shape {
-    /// What the layers remember that have keys of their own, which come first.
-    pub fn memories(&self) -> Vec<Memory> {
+impl Gemma4 {
+    /// The caches of the layers that have keys of their own, which come first.
+    pub fn cache_shapes(&self) -> Vec<CacheShape> {
         let own = self.layers.iter().filter(|layer| layer.owns_keys());
         let keys = |&LayerShape { kv_heads, head_dim, kind, .. }: &LayerShape| {
             let window = (kind == Kind::Sliding).then_some(self.window);
-            Memory::Keys { kv_heads, head_dim, window }
+            CacheShape::Keys { kv_heads, head_dim, window }
         };
         own.map(keys).collect()
     }
 
-    /// Whose cache a layer reads.
-    pub fn cache_of(&self, layer: usize) -> usize {
-        match self.layers.get(layer).map(|layer| layer.keys) {
-            Some(Source::Shared { layer }) => layer,
-            _ => layer,
-        }
-    }
-
-    /// The layers whose keys and values later ones use, first to last.
+    /// The layers whose keys and values later ones share, first to last.
     pub fn sources(&self) -> BTreeSet<usize> {
         let source = |layer: &LayerShape| match layer.keys {
             Source::Shared { layer } => Some(layer),
@@ -113,7 +105,7 @@ impl Shape {
     }
 
     /// The tensors outside the layers that only this family has.
-    pub fn expected(&self, config: &Config) -> Vec<(&'static str, Expected)> {
+    pub fn outer(&self, config: &Config) -> Vec<(&'static str, Expected)> {
         let Some(PerLayerShape { vocab_size, width }) = self.per_layer else { return Vec::new() };
         let all = config.num_layers * width;
         vec![
@@ -123,12 +115,8 @@ impl Shape {
         ]
     }
 
-    /// The tensors of one layer, by their paths below it.
-    pub fn expected_in_layer(
-        &self,
-        config: &Config,
-        layer: LayerShape,
-    ) -> Vec<(&'static str, Expected)> {
+    /// The tensors of a layer beside its linear layers, by path.
+    pub fn tensors_of(&self, config: &Config, layer: LayerShape) -> Vec<(&'static str, Expected)> {
         let vector = |path| (path, Expected::Vector(config.hidden_size));
         let mut expected = vec![
             vector(INPUT_NORM),
@@ -149,16 +137,11 @@ impl Shape {
         if self.per_layer.is_some() {
             expected.push(vector(POST_INPUT_NORM));
         }
-        expected.extend(self.linears(config, layer).into_iter().map(|spec| {
-            // Experts lie one below the other.
-            let rows = spec.experts.unwrap_or(1) * spec.out_features;
-            (spec.path, Expected::Matrix { rows, columns: spec.in_features })
-        }));
         expected
     }
 
-    /// The linear layers of one layer, in the order they are applied.
-    pub fn linears(&self, config: &Config, layer: LayerShape) -> Vec<LinearSpec> {
+    /// The linear layers of a layer, in the order they are applied.
+    pub fn linears_of(&self, config: &Config, layer: LayerShape) -> Vec<LinearSpec> {
         let hidden = config.hidden_size;
         let queries = config.num_heads * layer.head_dim;
         let keys = layer.kv_heads * layer.head_dim;

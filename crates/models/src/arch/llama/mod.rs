@@ -1,31 +1,64 @@
-//! The Llama family: attention and gated MLP, each behind an RMS norm and a residual sum.
+//! The Llama family: full attention and a gated MLP in every layer.
+
+mod config;
+mod gguf;
 
 use mlx_rs::Array;
 
+use super::Architecture;
+use super::config::Config;
+use super::gguf_layout::GgufLayout;
+use super::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
+use super::registry::{GgufRegistration, Registration};
 use crate::Result;
-use crate::adapter::LayerAdapter;
-use crate::nn::attention::{Attend, Keys, Look, Projections, attend};
-use crate::checkpoint::{Expected, Tensors};
-use crate::arch::config::Config;
-use crate::model::layer::Batch;
-use crate::nn::linear::{Linear, LinearSpec};
-use crate::nn::recompute::Made;
+use crate::checkpoint::Expected;
+use crate::nn::adapter::LayerAdapter;
+use crate::nn::attention::{AttentionMode, AttentionSpec, KeySource, Projections, attend};
+use crate::nn::batch::Batch;
+use crate::nn::block::Block;
+use crate::nn::linear::Linear;
+use crate::nn::linear_spec::LinearSpec;
+use crate::nn::loader::Loader;
 use crate::nn::mlp::{DOWN, GATE, UP};
-use crate::arch::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
 use crate::nn::pre_norm::{Mixer, PreNorm};
+use crate::nn::recompute::Recomputed;
 
-/// Every tensor of a layer, by its path below the layer.
-pub(crate) fn expected(config: &Config) -> Vec<(&'static str, Expected)> {
-    let norm = Expected::Vector(config.hidden_size);
-    let mut expected = vec![(INPUT_NORM, norm), (POST_ATTENTION_NORM, norm)];
-    expected.extend(linears(config).map(|spec| {
-        (spec.path, Expected::Matrix { rows: spec.out_features, columns: spec.in_features })
-    }));
-    expected
+pub(super) const REGISTRATION: Registration = Registration {
+    model_types: &["llama"],
+    config: config::read,
+    gguf: Some(GgufRegistration { architecture: gguf::LAYOUT.architecture, open: gguf::open }),
+};
+
+#[derive(Debug)]
+struct Llama;
+
+impl Architecture for Llama {
+    fn linears(&self, config: &Config, _layer: usize) -> Vec<LinearSpec> {
+        linears(config).to_vec()
+    }
+
+    fn tensors(&self, config: &Config, _layer: usize) -> Vec<(&'static str, Expected)> {
+        let norm = Expected::Vector(config.hidden_size);
+        vec![(INPUT_NORM, norm), (POST_ATTENTION_NORM, norm)]
+    }
+
+    fn load(
+        &self,
+        config: &Config,
+        _layer: usize,
+        prefix: &str,
+        loader: &mut Loader,
+    ) -> Result<Box<dyn Block>> {
+        let attention = Attention::load(config, prefix, loader)?;
+        Ok(Box::new(PreNorm::load(attention, config.norm_eps, prefix, loader)?))
+    }
+
+    fn gguf(&self) -> Option<GgufLayout> {
+        Some(gguf::LAYOUT)
+    }
 }
 
-/// The linear layers of a layer, in the order they are applied.
-pub(crate) fn linears(config: &Config) -> [LinearSpec; 7] {
+fn linears(config: &Config) -> [LinearSpec; 7] {
     let hidden = config.hidden_size;
     let queries = config.num_heads * config.head_dim;
     let keys = config.num_kv_heads * config.head_dim;
@@ -40,12 +73,9 @@ pub(crate) fn linears(config: &Config) -> [LinearSpec; 7] {
     ]
 }
 
-/// One decoder layer.
-pub(crate) type Block = PreNorm<Attention>;
-
-/// Every query sees all keys before it.
+/// Grouped-query attention with rotary embedding.
 #[derive(Clone)]
-pub(crate) struct Attention {
+struct Attention {
     q: Linear,
     k: Linear,
     v: Linear,
@@ -55,31 +85,31 @@ pub(crate) struct Attention {
     head_dim: i32,
 }
 
-/// Takes the tensors of a layer, all below `prefix`.
-pub(crate) fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Block> {
-    let mut linear = |path: &str| tensors.linear(&format!("{prefix}.{path}"));
-    let attention = Attention {
-        q: linear(Q)?,
-        k: linear(K)?,
-        v: linear(V)?,
-        o: linear(O)?,
-        heads: config.num_heads as i32,
-        kv_heads: config.num_kv_heads as i32,
-        head_dim: config.head_dim as i32,
-    };
-    PreNorm::load(attention, config, prefix, tensors)
+impl Attention {
+    fn load(config: &Config, prefix: &str, loader: &mut Loader) -> Result<Self> {
+        let mut linear = |path: &str| loader.linear(&format!("{prefix}.{path}"));
+        Ok(Self {
+            q: linear(Q)?,
+            k: linear(K)?,
+            v: linear(V)?,
+            o: linear(O)?,
+            heads: config.num_heads as i32,
+            kv_heads: config.num_kv_heads as i32,
+            head_dim: config.head_dim as i32,
+        })
+    }
 }
 
 impl Mixer for Attention {
     fn forward(
         &self,
-        x: &Made,
+        x: &Recomputed,
         batch: &Batch,
         adapter: &LayerAdapter,
-        mode: Attend<'_>,
+        mode: AttentionMode<'_>,
     ) -> Result<Array> {
         let heads = |y: Array, count: i32| y.reshape(&[1, -1, count, self.head_dim]);
-        let [queries, keys, values] = x.through([
+        let [queries, keys, values] = x.apply([
             (&self.q, adapter.get(Q)),
             (&self.k, adapter.get(K)),
             (&self.v, adapter.get(V)),
@@ -90,8 +120,8 @@ impl Mixer for Attention {
             values: heads(values, self.kv_heads)?,
         };
         let scale = (self.head_dim as f32).sqrt().recip();
-        let look = Look { scale, window: None, keys: Keys::Own };
-        let output = attend(&qkv, batch, look, mode)?;
+        let spec = AttentionSpec { scale, window: None, keys: KeySource::Own };
+        let output = attend(&qkv, &batch.attention, spec, mode)?;
         self.o.apply(&output, adapter.get(O))
     }
 

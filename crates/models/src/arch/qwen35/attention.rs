@@ -1,64 +1,66 @@
-//! Qwen3.5's attention: normed queries and keys of which some values rotate, and a gate on the
-//! output that comes with the queries.
+//! Qwen3.5's attention: normed queries and keys with partial rotary embedding, and an output gate that
+//! is projected together with the queries.
 
 use mlx_rs::{Array, ops};
 
 use super::shape::{K, K_NORM, O, Q, Q_NORM, V};
 use crate::Result;
-use crate::adapter::LayerAdapter;
-use crate::nn::attention::{Attend, Keys, Look, Projections, attend};
-use crate::checkpoint::Tensors;
 use crate::arch::config::Config;
-use crate::ext::fused::{Activation, gate, rms_norm};
-use crate::model::layer::Batch;
+use crate::backend::Backend;
+use crate::ext::fused::{Activation, gate};
+use crate::nn::adapter::LayerAdapter;
+use crate::nn::attention::{AttentionMode, AttentionSpec, KeySource, Projections, attend};
+use crate::nn::batch::Batch;
 use crate::nn::linear::Linear;
-use crate::nn::recompute::Made;
+use crate::nn::loader::Loader;
+use crate::nn::norm::RmsNorm;
+use crate::nn::recompute::Recomputed;
 
 #[derive(Clone)]
-pub(crate) struct Attention {
+pub(super) struct Attention {
     q: Linear,
     k: Linear,
     v: Linear,
     o: Linear,
-    q_norm: Array,
-    k_norm: Array,
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
     heads: i32,
     kv_heads: i32,
     head_dim: i32,
-    /// So many first values of a head rotate.
+    /// How many values of a head rotate, the first ones.
     rotated: i32,
-    norm_eps: f32,
+    backend: Backend,
 }
 
 impl Attention {
     /// Takes the attention's tensors of one layer, all below `prefix`.
-    pub fn load(config: &Config, prefix: &str, tensors: &mut Tensors) -> Result<Self> {
+    pub fn load(config: &Config, prefix: &str, loader: &mut Loader) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
         Ok(Self {
-            q: tensors.linear(&path(Q))?,
-            k: tensors.linear(&path(K))?,
-            v: tensors.linear(&path(V))?,
-            o: tensors.linear(&path(O))?,
-            q_norm: tensors.vector(&path(Q_NORM))?,
-            k_norm: tensors.vector(&path(K_NORM))?,
+            q: loader.linear(&path(Q))?,
+            k: loader.linear(&path(K))?,
+            v: loader.linear(&path(V))?,
+            o: loader.linear(&path(O))?,
+            q_norm: loader.norm(&path(Q_NORM), config.norm_eps)?,
+            k_norm: loader.norm(&path(K_NORM), config.norm_eps)?,
             heads: config.num_heads as i32,
             kv_heads: config.num_kv_heads as i32,
             head_dim: config.head_dim as i32,
             rotated: config.rope_frequencies.first().map_or(0, |pairs| 2 * pairs.len() as i32),
-            norm_eps: config.norm_eps,
+            backend: loader.backend(),
         })
     }
 
     pub fn forward(
         &self,
-        x: &Made,
+        x: &Recomputed,
         batch: &Batch,
         adapter: &LayerAdapter,
-        mode: Attend<'_>,
+        mode: AttentionMode<'_>,
     ) -> Result<Array> {
         let heads = |y: Array, count: i32| y.reshape(&[1, -1, count, self.head_dim]);
-        // Of each head first the query, then the gate.
-        let [both, keys, values] = x.through([
+        // Each head has its query, then its gate.
+        let [both, keys, values] = x.apply([
             (&self.q, adapter.get(Q)),
             (&self.k, adapter.get(K)),
             (&self.v, adapter.get(V)),
@@ -68,14 +70,15 @@ impl Attention {
         let [queries, gates] = halves.as_slice() else { return Ok(both) };
         let keys = heads(keys, self.kv_heads)?;
         let qkv = Projections {
-            queries: self.rotate(&rms_norm(queries, Some(&self.q_norm), self.norm_eps)?, batch)?,
-            keys: self.rotate(&rms_norm(&keys, Some(&self.k_norm), self.norm_eps)?, batch)?,
+            queries: self.rotate(&self.q_norm.apply(queries)?, batch)?,
+            keys: self.rotate(&self.k_norm.apply(&keys)?, batch)?,
             values: heads(values, self.kv_heads)?,
         };
         let scale = (self.head_dim as f32).sqrt().recip();
-        let look = Look { scale, window: None, keys: Keys::Own };
-        let output = attend(&qkv, batch, look, mode)?;
-        let gated = gate(Activation::Sigmoid, &gates.reshape(output.shape())?, &output)?;
+        let spec = AttentionSpec { scale, window: None, keys: KeySource::Own };
+        let output = attend(&qkv, &batch.attention, spec, mode)?;
+        let gates = gates.reshape(output.shape())?;
+        let gated = gate(self.backend, Activation::Sigmoid, &gates, &output)?;
         self.o.apply(&gated, adapter.get(O))
     }
 
@@ -93,6 +96,6 @@ impl Attention {
     pub fn arrays(&self) -> Vec<&Array> {
         let Self { q, k, v, o, q_norm, k_norm, .. } = self;
         let linears = [q, k, v, o].into_iter().flat_map(Linear::arrays);
-        linears.chain([q_norm, k_norm]).collect()
+        linears.chain(q_norm.arrays()).chain(k_norm.arrays()).collect()
     }
 }

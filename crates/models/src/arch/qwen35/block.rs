@@ -1,61 +1,56 @@
-//! One decoder layer of a Qwen3.5.
-
 use mlx_rs::Array;
 
 use super::attention::Attention;
 use super::delta_net::DeltaNet;
-use super::shape::{Kind, Shape};
+use super::shape::{DeltaShape, Kind};
 use crate::Result;
-use crate::adapter::LayerAdapter;
-use crate::nn::attention::Attend;
-use crate::checkpoint::Tensors;
 use crate::arch::config::Config;
-use crate::model::layer::Batch;
-use crate::nn::recompute::Made;
+use crate::nn::adapter::LayerAdapter;
+use crate::nn::attention::AttentionMode;
+use crate::nn::batch::Batch;
+use crate::nn::loader::Loader;
 use crate::nn::pre_norm::{Mixer, PreNorm};
+use crate::nn::recompute::Recomputed;
 
-/// One decoder layer.
-pub(crate) type Block = PreNorm<Either>;
-
-/// Every fourth layer attends; the others remember by the gated delta rule.
+/// Full attention or gated-delta linear attention.
 #[derive(Clone)]
-pub(crate) enum Either {
-    Attention(Attention),
+pub(super) enum AnyAttention {
+    Full(Attention),
     Delta(DeltaNet),
 }
 
 /// Takes the tensors of a layer of this kind, all below `prefix`.
-pub(crate) fn load(
+pub(super) fn load(
     config: &Config,
-    shape: &Shape,
+    delta: DeltaShape,
     kind: Kind,
     prefix: &str,
-    tensors: &mut Tensors,
-) -> Result<Block> {
+    loader: &mut Loader,
+) -> Result<PreNorm<AnyAttention>> {
     let mixer = match kind {
-        Kind::Attention => Either::Attention(Attention::load(config, prefix, tensors)?),
-        Kind::Delta => Either::Delta(DeltaNet::load(config, shape.delta, prefix, tensors)?),
+        Kind::Attention => AnyAttention::Full(Attention::load(config, prefix, loader)?),
+        Kind::Delta => AnyAttention::Delta(DeltaNet::load(config, delta, prefix, loader)?),
     };
-    PreNorm::load(mixer, config, prefix, tensors)
+    PreNorm::load(mixer, config.norm_eps, prefix, loader)
 }
 
-impl Mixer for Either {
+impl Mixer for AnyAttention {
     fn forward(
         &self,
-        x: &Made,
+        x: &Recomputed,
         batch: &Batch,
         adapter: &LayerAdapter,
-        mode: Attend<'_>,
+        mode: AttentionMode<'_>,
     ) -> Result<Array> {
         match self {
-            Self::Attention(attention) => attention.forward(x, batch, adapter, mode),
+            Self::Full(attention) => attention.forward(x, batch, adapter, mode),
             Self::Delta(delta) => delta.forward(x, batch, adapter, mode),
         }
     }
 
     fn arrays(&self) -> Vec<&Array> {
         match self {
-            Self::Attention(attention) => attention.arrays(),
+            Self::Full(attention) => attention.arrays(),
             Self::Delta(delta) => delta.arrays(),
         }
     }

@@ -1,34 +1,40 @@
-//! `config.json` of a Qwen3.5. What a file leaves out has the value that mlx-lm gives it.
+//! `config.json` of a Qwen3.5, with mlx-lm's defaults.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::shape::{DeltaShape, Kind, Shape};
+use super::shape::{DeltaShape, Kind, Qwen35};
 use crate::Result;
-use crate::arch::config::{Config, Family};
-use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes, parse};
-use crate::nn::rope::{Frequencies, RopeStyle};
+use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
+use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
+use crate::checkpoint::json::parse;
+use crate::nn::rope::Frequencies;
 
 /// Reads the configuration of a text model (`qwen3_5_text`), or the text part of a larger one.
-pub(crate) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
+pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
+    let keys = keys(path, text)?;
+    ConfigFile { path, keys: &keys }.config(architecture)
+}
+
+fn keys(path: &Path, text: &[u8]) -> Result<TextFile> {
     let outer: Outer = parse(path, text)?;
     let mut keys = match outer.text_config {
         Some(keys) => keys,
         None => parse(path, text)?,
     };
     keys.tie_word_embeddings = keys.tie_word_embeddings.or(outer.tie_word_embeddings);
-    ConfigFile { path, keys: &keys }.config(architecture)
+    Ok(keys)
 }
 
-/// A model of more than text: its text part.
+/// A multimodal model: its text part.
 #[derive(Deserialize)]
 struct Outer {
     text_config: Option<TextFile>,
     tie_word_embeddings: Option<bool>,
 }
 
-/// Keys that do not change the arithmetic are ignored.
+/// Keys that do not change the result are ignored.
 #[derive(Deserialize)]
 #[serde(default)]
 struct TextFile {
@@ -55,7 +61,7 @@ struct TextFile {
     hidden_act: Option<String>,
 }
 
-/// mlx-lm's.
+/// mlx-lm's defaults.
 impl Default for TextFile {
     fn default() -> Self {
         Self {
@@ -84,7 +90,7 @@ impl Default for TextFile {
     }
 }
 
-/// The rotations of attention. Those of pictures (`mrope_section`) are the plain ones in text.
+/// The rotary embedding. That of images (`mrope_section`) does not matter for text.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Rotary {
@@ -105,8 +111,7 @@ impl ConfigFile<'_, TextFile> {
     fn config(&self, architecture: &str) -> Result<Config> {
         let file = self.keys;
         self.check()?;
-        let config = Config {
-            architecture: architecture.to_owned(),
+        let sizes = Sizes {
             hidden_size: file.hidden_size,
             intermediate_size: file.intermediate_size,
             num_layers: file.num_hidden_layers,
@@ -114,22 +119,22 @@ impl ConfigFile<'_, TextFile> {
             num_kv_heads: file.num_key_value_heads,
             head_dim: file.head_dim.unwrap_or(file.hidden_size / file.num_attention_heads.max(1)),
             vocab_size: file.vocab_size,
+        };
+        let sizes = sizes.checked(self.path)?;
+        Ok(Config {
             norm_eps: file.rms_norm_eps,
             tied_embeddings: file.tie_word_embeddings.unwrap_or(false),
-            rope_style: RopeStyle::Halves,
-            rope_frequencies: Vec::new(),
-            soft_cap: None,
-            root: "language_model.",
-            family: Family::Llama,
-        };
-        // The sizes first: what follows computes with them.
-        let config = config.checked(self.path)?;
-        let shape = Shape { layers: self.layers()?, delta: self.delta()? };
-        let rope_frequencies = vec![self.frequencies(config.head_dim)?];
-        Ok(Config { rope_frequencies, family: Family::Qwen35(shape), ..config })
+            root: LANGUAGE_MODEL,
+            rope_frequencies: vec![self.frequencies(sizes.head_dim)?],
+            ..Config::new(architecture, sizes, self.shape()?)
+        })
     }
 
-    /// Refuses what the layers here do not compute.
+    fn shape(&self) -> Result<Qwen35> {
+        Ok(Qwen35 { layers: self.layers()?, delta: self.delta()? })
+    }
+
+    /// Refuses what the layers do not support.
     fn check(&self) -> Result<()> {
         let file = self.keys;
         let act = file.hidden_act.as_deref().unwrap_or("silu");
@@ -177,7 +182,7 @@ impl ConfigFile<'_, TextFile> {
         Ok(delta)
     }
 
-    /// Radians per position of the pairs that rotate: the first values of each head.
+    /// Radians per position of the rotated pairs, the first values of each head.
     fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
         let Rotary { rope_theta, rope_type, partial_rotary_factor: share } =
             &self.keys.rope_parameters;
@@ -204,7 +209,13 @@ mod tests {
         read(Path::new("config.json"), "qwen3_5", file.as_bytes())
     }
 
-    /// The 27B, of which the number of weights is known.
+    fn shape(text_config: Value) -> Qwen35 {
+        let (path, text) = (Path::new("config.json"), text_config.to_string());
+        let keys = keys(path, text.as_bytes()).unwrap();
+        ConfigFile { path, keys: &keys }.shape().unwrap()
+    }
+
+    /// The 27B, whose number of weights is known.
     fn largest() -> Value {
         json!({
             "hidden_size": 5120, "num_hidden_layers": 64, "intermediate_size": 17_408,
@@ -224,21 +235,21 @@ mod tests {
         let config = read_text(largest()).unwrap();
         assert_eq!(config.num_weights(), 26_895_998_464);
         assert_eq!(config.rope_frequencies[0].len(), 32);
-        let Family::Qwen35(shape) = &config.family else { panic!("another family") };
+        let shape = shape(largest());
         let full: Vec<usize> = (0..64).filter(|&i| shape.layers[i] == Kind::Attention).collect();
         assert_eq!(full, (3..64).step_by(4).collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_is_missing_is_mlx_lms() {
+    fn missing_keys_have_mlx_lms_defaults() {
         let config = read_text(json!({})).unwrap();
-        let Family::Qwen35(Shape { delta, layers }) = &config.family else { panic!("another") };
+        let Qwen35 { delta, layers } = shape(json!({}));
         assert_eq!((delta.key_dim, delta.value_heads, layers.len()), (192, 64, 32));
         assert_eq!((config.head_dim, config.tied_embeddings), (128, false));
     }
 
     #[test]
-    fn what_would_be_computed_wrongly_is_refused() {
+    fn unsupported_values_are_refused() {
         for (key, value) in [
             ("num_experts", json!(8)),
             ("attention_bias", json!(true)),

@@ -1,18 +1,19 @@
-//! The causal convolution before the gated delta rule: each channel sees its own last few values.
+//! The causal depthwise convolution before the gated delta rule.
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
-use crate::{Result, Rows};
+use crate::Result;
+use crate::nn::rows::Rows;
 
-/// One weight per channel for each of the last few tokens, the oldest first: `[channels]` each.
+/// The weights of each tap, oldest token first: `[channels]` each.
 #[derive(Clone)]
 pub(super) struct Convolution {
     taps: Vec<Array>,
 }
 
 impl Convolution {
-    /// Of a kernel `[channels, taps, 1]`.
+    /// From a kernel `[channels, taps, 1]`.
     pub fn new(kernel: &Array) -> Result<Self> {
         let count = kernel.dim(1);
         let taps = kernel.squeeze_axes(&[-1])?.transpose()?.split_equal(count, 0)?;
@@ -20,13 +21,13 @@ impl Convolution {
         Ok(Self { taps: taps.into_iter().map(flat).collect::<Result<_>>()? })
     }
 
-    /// How many tokens before the present one it sees.
+    /// How many tokens before the current one it covers.
     fn reach(&self) -> i32 {
         self.taps.len() as i32 - 1
     }
 
-    /// Rows laid end to end, `[1, T, channels]`, each after the `reach` inputs before it in
-    /// `[rows, reach, channels]`. Returns the output and the last inputs of each row.
+    /// Convolves rows end to end, `[1, T, channels]`, each preceded by its `reach` inputs in `before`,
+    /// `[rows, reach, channels]`. Returns the output and the last `reach` inputs of each row.
     pub fn rows(&self, x: &Array, rows: &Rows, before: &Array) -> Result<(Array, Array)> {
         let (count, reach) = (rows.lengths().len() as i32, self.reach());
         let cuts = rows.cuts();
@@ -34,9 +35,9 @@ impl Convolution {
         let before =
             if count == 1 { vec![before.clone()] } else { before.split_equal(count, 0)? };
         let rows: Vec<&Array> = before.iter().zip(&own).flat_map(|(b, row)| [b, row]).collect();
-        // One array for all rows: what it says of a row's beginning is of the row before, and goes.
+        // All rows are convolved as one array; the outputs that straddle two rows are dropped below.
         let padded = ops::concatenate(&rows, 1)?;
-        let output = self.weigh(&padded)?;
+        let output = self.convolve(&padded)?;
         let mut kept = Vec::with_capacity(own.len());
         let mut ends = Vec::with_capacity(own.len());
         let mut cuts = Vec::with_capacity(2 * own.len());
@@ -47,7 +48,7 @@ impl Convolution {
             cuts.extend([end, end + reach]);
             at = end + reach;
         }
-        // The last row's end is the end of the output.
+        // The output ends with the last row.
         cuts.truncate(cuts.len().saturating_sub(2));
         if cuts.is_empty() {
             return Ok((output, ends.swap_remove(0)));
@@ -61,12 +62,12 @@ impl Convolution {
     /// One token of each row `[1, rows, channels]`.
     pub fn step(&self, x: &Array, before: &Array) -> Result<(Array, Array)> {
         let padded = ops::concatenate(&[before, &x.swap_axes(0, 1)?], 1)?;
-        let output = self.weigh(&padded)?.swap_axes(0, 1)?;
+        let output = self.convolve(&padded)?.swap_axes(0, 1)?;
         Ok((output, padded.try_index((.., 1..))?))
     }
 
     /// `[rows, n + reach, channels]` to `[rows, n, channels]`.
-    fn weigh(&self, padded: &Array) -> Result<Array> {
+    fn convolve(&self, padded: &Array) -> Result<Array> {
         let length = padded.dim(1) - self.reach();
         let part = |(start, tap): (i32, &Array)| {
             Ok(padded.try_index((.., start..start + length))?.multiply(tap)?)

@@ -1,20 +1,20 @@
-//! How the tensors of a Qwen3.5 are called and stored, in MLX's files and in Hugging Face's.
-
-use crate::checkpoint::store::Store;
-use crate::arch::config::Config;
+//! Names and layouts of a Qwen3.5's tensors, in MLX's files and in Hugging Face's.
 
 use super::shape::{CONVOLUTION, INPUT_NORM, K_NORM, POST_ATTENTION_NORM, Q_NORM};
+use crate::arch::config::{Config, FINAL_NORM};
+use crate::checkpoint::Store;
 
-/// What is not of the text model: the eyes, and the layer that predicts a token further ahead.
-const OTHERS: [&str; 4] = ["vision_tower", "visual.", "model.visual", "language_model.visual"];
-const FURTHER_AHEAD: &str = "mtp.";
+/// Tensors of the vision tower.
+const VISION: [&str; 4] = ["vision_tower", "visual.", "model.visual", "language_model.visual"];
+/// Layers for multi-token prediction.
+const MULTI_TOKEN_PREDICTION: &str = "mtp.";
 
-/// Norms whose weights Hugging Face's files hold less one. That of the gated delta rule is none.
+/// Norms of which Hugging Face's files store `weight - 1`. The norm of the gated delta rule is not one.
 const CENTRED: [&str; 4] = [INPUT_NORM, POST_ATTENTION_NORM, Q_NORM, K_NORM];
 
-/// Brings names and layouts of `store` into MLX's form, and drops what the text model has no use
-/// for. The layout of the convolutions is all that tells a file of Hugging Face's from one of MLX's.
-pub(crate) fn rename(store: &mut Store, config: &Config) {
+/// Brings names and layouts of `store` into MLX's form, and drops tensors that the text model does not
+/// use. Only the layout of the convolutions tells Hugging Face's files from MLX's.
+pub(super) fn normalize(store: &mut Store, config: &Config) {
     store.rename(text_name);
     let kernels: Vec<String> = (0..config.num_layers)
         .map(|layer| format!("{}.{CONVOLUTION}.weight", config.layer_prefix(layer)))
@@ -30,15 +30,15 @@ pub(crate) fn rename(store: &mut Store, config: &Config) {
     kernels.iter().for_each(|name| store.swap_last_axes(name));
     store.add_one(|name| {
         let name = name.strip_suffix(".weight").unwrap_or_default();
-        CENTRED.iter().any(|norm| name.ends_with(norm)) || name.ends_with("model.norm")
+        CENTRED.iter().any(|norm| name.ends_with(norm)) || name.ends_with(FINAL_NORM)
     });
 }
 
-/// The name of a text tensor in MLX's form, or `None` if it is none. A file of MLX's begins its names
-/// with `language_model.`, one of Hugging Face's with `model.language_model.`; one of the text model
-/// alone has neither.
+/// The name of a tensor in MLX's form, or `None` if it is not of the text model. Names start with
+/// `language_model.` in MLX's files, with `model.language_model.` in Hugging Face's, and with neither in
+/// files of a text model.
 fn text_name(name: &str) -> Option<String> {
-    if name.contains(FURTHER_AHEAD) || OTHERS.iter().any(|other| name.starts_with(other)) {
+    if name.contains(MULTI_TOKEN_PREDICTION) || VISION.iter().any(|other| name.starts_with(other)) {
         return None;
     }
     Some(match name.strip_prefix("model.language_model.") {

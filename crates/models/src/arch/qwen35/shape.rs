@@ -1,12 +1,13 @@
-//! What each layer of a Qwen3.5 has, settled once from its configuration.
+//! The layers of a Qwen3.5 and their tensors.
 
-use crate::nn::cache::Memory;
-use crate::checkpoint::Expected;
 use crate::arch::config::Config;
-use crate::nn::gated_delta::CHUNK;
-use crate::nn::linear::LinearSpec;
-use crate::nn::mlp::{DOWN, GATE, UP};
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
+use crate::checkpoint::Expected;
+use crate::nn::cache::CacheShape;
+use crate::nn::footprint::Activations;
+use crate::nn::gated_delta::CHUNK;
+use crate::nn::linear_spec::LinearSpec;
+use crate::nn::mlp::{DOWN, GATE, UP};
 
 pub(super) const QKV: &str = "linear_attn.in_proj_qkv";
 pub(super) const Z: &str = "linear_attn.in_proj_z";
@@ -18,79 +19,69 @@ pub(super) const A_LOG: &str = "linear_attn.A_log";
 pub(super) const DT_BIAS: &str = "linear_attn.dt_bias";
 pub(super) const OUTPUT_NORM: &str = "linear_attn.norm";
 
-/// What a Qwen3.5 has beyond the dimensions that all families share.
+/// A Qwen3.5 model, beside the dimensions that all families have.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Shape {
+pub(super) struct Qwen35 {
     pub layers: Vec<Kind>,
     pub delta: DeltaShape,
 }
 
-/// How a layer remembers.
+/// The attention of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// By keys and values of all tokens.
+pub(super) enum Kind {
+    /// Full attention.
     Attention,
-    /// By one state, which the gated delta rule changes with each token.
+    /// Gated-delta linear attention: one state, updated by each token.
     Delta,
 }
 
-/// The heads of the gated delta rule and the convolution before it.
+/// Sizes of gated-delta linear attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeltaShape {
+pub(super) struct DeltaShape {
     pub key_heads: usize,
     pub value_heads: usize,
     pub key_dim: usize,
     pub value_dim: usize,
-    /// Tokens that the convolution sees, the present one included.
+    /// Tokens that the convolution covers, the current one included.
     pub taps: usize,
 }
 
 impl DeltaShape {
-    /// Values of all keys of a token.
+    /// Width of all keys of a token.
     pub fn keys(&self) -> usize {
         self.key_heads * self.key_dim
     }
 
-    /// All values of a token.
+    /// Width of all values of a token.
     pub fn values(&self) -> usize {
         self.value_heads * self.value_dim
     }
 
-    /// Queries, keys and values, which go through the convolution.
+    /// Width of queries, keys and values, which go through the convolution.
     pub fn channels(&self) -> usize {
         2 * self.keys() + self.values()
     }
+
+    /// What a layer caches of each row.
+    pub fn cache(&self) -> CacheShape {
+        CacheShape::State {
+            inputs: [self.taps - 1, self.channels()],
+            state: [self.value_heads, self.value_dim, self.key_dim],
+        }
+    }
+
+    /// Values kept for the backward pass, per token: inputs of convolution and norms, their copies in
+    /// chunks, and the states at the boundaries of chunks.
+    pub fn activations(&self) -> Activations {
+        let states = self.value_heads * self.value_dim * self.key_dim / CHUNK;
+        let kept_per_token = 2 * self.channels() + self.values() + states;
+        Activations { kept_per_token, at_once: 0 }
+    }
 }
 
-impl Shape {
-    /// What each layer remembers of a row.
-    pub fn memories(&self, config: &Config) -> Vec<Memory> {
-        let DeltaShape { value_heads, key_dim, value_dim, taps, .. } = self.delta;
-        let memory = |kind: &Kind| match kind {
-            Kind::Attention => {
-                let (kv_heads, head_dim) = (config.num_kv_heads, config.head_dim);
-                Memory::Keys { kv_heads, head_dim, window: None }
-            }
-            Kind::Delta => Memory::State {
-                inputs: [taps - 1, self.delta.channels()],
-                state: [value_heads, value_dim, key_dim],
-            },
-        };
-        self.layers.iter().map(memory).collect()
-    }
-
-    /// Numbers that a layer of the gated delta rule leaves for its backward pass, for each token:
-    /// what the convolution and the norms go through, the chunks' copies of it, and the states at
-    /// the boundaries. `None` for a layer of attention.
-    pub fn values_between(&self, layer: usize) -> Option<usize> {
-        let DeltaShape { value_heads, key_dim, value_dim, .. } = self.delta;
-        let states = value_heads * value_dim * key_dim / CHUNK;
-        let delta = self.layers.get(layer)? == &Kind::Delta;
-        delta.then_some(2 * self.delta.channels() + self.delta.values() + states)
-    }
-
-    /// The tensors of one layer, by their paths below it.
-    pub fn expected_in_layer(&self, config: &Config, kind: Kind) -> Vec<(&'static str, Expected)> {
+impl Qwen35 {
+    /// The tensors of a layer of this kind beside its linear layers, by path.
+    pub fn tensors_of(&self, config: &Config, kind: Kind) -> Vec<(&'static str, Expected)> {
         let DeltaShape { value_heads, value_dim, taps, .. } = self.delta;
         let hidden = Expected::Vector(config.hidden_size);
         let mut expected = vec![(INPUT_NORM, hidden), (POST_ATTENTION_NORM, hidden)];
@@ -106,14 +97,11 @@ impl Shape {
                 (OUTPUT_NORM, Expected::Vector(value_dim)),
             ]),
         }
-        expected.extend(self.linears(config, kind).into_iter().map(|spec| {
-            (spec.path, Expected::Matrix { rows: spec.out_features, columns: spec.in_features })
-        }));
         expected
     }
 
-    /// The linear layers of one layer, in the order they are applied.
-    pub fn linears(&self, config: &Config, kind: Kind) -> Vec<LinearSpec> {
+    /// The linear layers of a layer of this kind, in the order they are applied.
+    pub fn linears_of(&self, config: &Config, kind: Kind) -> Vec<LinearSpec> {
         let hidden = config.hidden_size;
         let linear = LinearSpec::new;
         let mut linears = match kind {
@@ -121,7 +109,7 @@ impl Shape {
                 let queries = config.num_heads * config.head_dim;
                 let keys = config.num_kv_heads * config.head_dim;
                 vec![
-                    // A gate for each value beside the query.
+                    // A gate for each value of a query.
                     linear(Q, hidden, 2 * queries),
                     linear(K, hidden, keys),
                     linear(V, hidden, keys),

@@ -1,34 +1,37 @@
-//! Short rows of about one length, computed side by side.
+//! Attention of short rows of similar length, computed as one batch.
 
 use std::ops::Range;
 
 use mlx_rs::{Array, Dtype, ops};
 
-use super::{Look, Projections};
-use crate::model::layer::Batch;
-use crate::nn::rows::ends;
-use crate::{Result, Rows};
+use super::{AttentionKernel, AttentionSpec, Projections};
+use crate::Result;
+use crate::nn::rows::{Rows, ends};
 
-/// A row this short costs more to ask for than to compute.
+/// Rows up to this length cost more to dispatch than to compute.
 const SHORT: usize = 128;
 
-/// Rows by themselves, as [`by_row`](super::by_row), but short ones of about one length side by side,
-/// so that their operations are asked for once. What fills them up comes after all that their tokens
-/// see; what rows begin with alike is computed with each of them, and comes out once.
-pub(super) fn by_run(qkv: &Projections, batch: &Batch, look: Look) -> Result<Array> {
-    let rows = &batch.rows;
+/// Rows by themselves, as [`by_row`](super::by_row), but short rows of similar length padded to one
+/// batch. Padding follows the row, so causal masks hide it. Shared prefixes are computed with each of
+/// their rows, and returned once.
+pub(super) fn by_run(
+    qkv: &Projections,
+    kernel: &AttentionKernel,
+    spec: AttentionSpec,
+) -> Result<Array> {
+    let rows = kernel.rows();
     let (queries, keys) = (rows.pieces(&qkv.queries)?, rows.pieces(&qkv.keys)?);
     let values = rows.pieces(&qkv.values)?;
     let mut outputs = Vec::with_capacity(queries.len());
     for run in rows.runs(SHORT) {
         let run = Run::new(rows, run);
-        let [q, k, v] = [&queries, &keys, &values].map(|pieces| run.side_by_side(pieces));
-        run.end_to_end(&batch.core.row(&q?, &k?, &v?, look)?, &mut outputs)?;
+        let [q, k, v] = [&queries, &keys, &values].map(|pieces| run.batched(pieces));
+        run.unbatched(&kernel.row(&q?, &k?, &v?, spec)?, &mut outputs)?;
     }
     joined(outputs)
 }
 
-/// Successive rows, each filled up to the longest.
+/// Consecutive rows, padded to the longest.
 struct Run {
     rows: usize,
     parts: Vec<Part>,
@@ -37,9 +40,9 @@ struct Run {
 
 #[derive(Clone, Copy)]
 enum Part {
-    /// The piece of this number.
+    /// The piece of this index.
     Piece(usize),
-    Filling,
+    Padding,
 }
 
 impl Run {
@@ -53,7 +56,7 @@ impl Run {
                 all.lengths.push(length);
             }
             if *length < longest {
-                all.parts.push(Part::Filling);
+                all.parts.push(Part::Padding);
                 all.lengths.push(longest - length);
             }
         }
@@ -61,21 +64,21 @@ impl Run {
     }
 
     /// Pieces `[1, length, heads, d]` as `[rows, heads, longest, d]`.
-    fn side_by_side(&self, pieces: &[Array]) -> Result<Array> {
+    fn batched(&self, pieces: &[Array]) -> Result<Array> {
         let (heads, width, dtype) =
             pieces.first().map_or((0, 0, Dtype::Float32), |p| (p.dim(2), p.dim(3), p.dtype()));
         let parts = self.parts.iter().zip(&self.lengths).map(|(part, length)| match part {
             Part::Piece(piece) => Ok(pieces[*piece].clone()),
-            Part::Filling => Ok(ops::zeros_dtype(&[1, *length as i32, heads, width], dtype)?),
+            Part::Padding => Ok(ops::zeros_dtype(&[1, *length as i32, heads, width], dtype)?),
         });
         let all = joined(parts.collect::<Result<_>>()?)?;
         let all = all.reshape(&[self.rows as i32, -1, heads, width])?;
         Ok(all.transpose_axes(&[0, 2, 1, 3])?)
     }
 
-    /// The reverse, heads joined: adds the pieces `[1, length, heads * d]` that are not in `pieces`
-    /// yet. They are numbered as they come up.
-    fn end_to_end(&self, array: &Array, pieces: &mut Vec<Array>) -> Result<()> {
+    /// The reverse, heads joined: appends the pieces `[1, length, heads * d]` that `pieces` does not
+    /// have yet. Pieces are numbered in this order.
+    fn unbatched(&self, array: &Array, pieces: &mut Vec<Array>) -> Result<()> {
         let all = array.transpose_axes(&[0, 2, 1, 3])?;
         let all = all.reshape(&[1, -1, array.dim(1) * array.dim(3)])?;
         let parts = all.split_at_indices(&ends(self.lengths.iter().copied()), 1)?;
@@ -88,7 +91,7 @@ impl Run {
     }
 }
 
-/// One behind the other.
+/// Concatenates along the tokens.
 fn joined(mut parts: Vec<Array>) -> Result<Array> {
     match parts.len() {
         1 => Ok(parts.remove(0)),

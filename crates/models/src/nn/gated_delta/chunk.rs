@@ -1,18 +1,19 @@
-//! One chunk of every row and head: `C` tokens as products of matrices, forward and backward.
+//! One chunk of every row and head: `C` tokens as matrix products, forward and backward.
 //!
-//! Write `c_i` for the sum of log decays up to token `i` of the chunk, `D_ij = e^(c_i - c_j)` for
-//! `j <= i`, and `S` for the state before the chunk. What token `i` adds to the state is
-//! `delta_i k_i^T`, where `delta_i` is `beta_i` times what the state does not know of `v_i`:
+//! Let `c_i` be the sum of log decays up to token `i` of the chunk, `D_ij = exp(c_i - c_j)` for
+//! `j <= i`, and `S` the state before the chunk. Token `i` adds `delta_i k_i^T` to the state, where
+//! `delta_i` is `beta_i` times the difference of `v_i` and the state's value for `k_i`:
 //!
 //! ```text
-//! (I + A) delta = beta (V - e^c K S^T),     A_ij = beta_i (k_i . k_j) D_ij  for j < i
-//! Y  = e^c Q S^T + (Q K^T * D) delta
-//! S' = e^(c_C) S + (e^(c_C - c) delta)^T K
+//! (I + A) delta = beta (V - exp(c) K S^T),     A_ij = beta_i (k_i . k_j) D_ij  for j < i
+//! Y  = exp(c) Q S^T + (Q K^T * D) delta
+//! S' = exp(c_C) S + (exp(c_C - c) delta)^T K
 //! ```
 
 use mlx_rs::{Array, ops};
 
 use crate::Result;
+use crate::backend::Backend;
 use crate::ext::fused::exp;
 
 /// Matrices `[C, C]` of ones and zeros.
@@ -21,8 +22,7 @@ pub(super) struct Masks {
     lower: Array,
     /// Below it.
     strict: Array,
-    /// For blocks of 1, 2, 4, .. tokens: in each pair of neighbouring blocks, where the second meets
-    /// the first.
+    /// For blocks of 1, 2, 4, .. tokens: the off-diagonal block of each pair of neighbours.
     blocks: Vec<Array>,
     identity: Array,
 }
@@ -46,10 +46,9 @@ impl Masks {
 
     /// `(I + a)^-1` for an `a` below the diagonal.
     ///
-    /// From the inverses `X`, `Z` of two neighbouring blocks on the diagonal follows that of both,
-    /// `-Z a X` where they meet: each round doubles the blocks. The entries of all these inverses
-    /// are within -1 and 1 (they say what is left of one token's value after the updates of others),
-    /// so nothing cancels, as it would in a series of powers of `a`.
+    /// By block inversion: the inverse of two neighbouring diagonal blocks with inverses `X` and `Z`
+    /// has `-Z a X` off the diagonal, so each round doubles the blocks. All entries stay within -1 and
+    /// 1, so nothing cancels, as it would in a series of powers of `a`.
     fn inverse(&self, a: &Array) -> Result<Array> {
         let [first, rest @ ..] = self.blocks.as_slice() else { return Ok(self.identity.clone()) };
         let mut inverse = self.identity.subtract(a.multiply(first)?)?;
@@ -73,17 +72,18 @@ pub(super) struct Chunk {
     pub log_decay: Array,
     /// `[rows, Hk, G, C, 1]`.
     pub beta: Array,
+    pub backend: Backend,
 }
 
-/// What both passes compute of a chunk and the state before it.
+/// Intermediates of a chunk that both passes compute.
 struct Within {
     /// `D`, zero above the diagonal.
     decay: Array,
-    /// `e^c`, `[.., C, 1]`.
+    /// `exp(c)`, `[.., C, 1]`.
     since_start: Array,
-    /// `e^(c_C - c)`, `[.., C, 1]`.
+    /// `exp(c_C - c)`, `[.., C, 1]`.
     until_end: Array,
-    /// `e^(c_C)`, `[.., 1, 1]`.
+    /// `exp(c_C)`, `[.., 1, 1]`.
     whole: Array,
     /// `K K^T * D` below the diagonal: `A` without `beta`.
     overlap: Array,
@@ -91,23 +91,23 @@ struct Within {
     solve: Array,
     /// `K S^T`.
     recalled: Array,
-    /// `V - e^c K S^T`.
+    /// `V - exp(c) K S^T`.
     surprise: Array,
     delta: Array,
 }
 
 impl Chunk {
-    /// How many rows have it.
+    /// How many rows have this chunk.
     pub fn rows(&self) -> i32 {
         self.values.dim(0)
     }
 
     fn within(&self, state: &Array, masks: &Masks) -> Result<Within> {
-        // A sum for each pair of tokens. Differences of running sums would lose what is small
-        // beside all that came before.
+        // A sum for each pair of tokens: differences of running sums would lose small log decays
+        // after large ones.
         let spans = self.log_decay.multiply(&masks.strict)?.cumsum(-2, None, None)?;
-        let decay = decayed(&spans)?.multiply(&masks.lower)?;
-        let since_start = decayed(&self.log_decay.cumsum(-2, None, None)?)?;
+        let decay = self.decayed(&spans)?.multiply(&masks.lower)?;
+        let since_start = self.decayed(&self.log_decay.cumsum(-2, None, None)?)?;
         let until_end = transposed(&last(&decay)?)?;
         let whole = last(&since_start)?;
         let keys = transposed(&self.keys)?;
@@ -129,6 +129,14 @@ impl Chunk {
         })
     }
 
+    /// `exp(x)` for a sum of log decays, flushed to 0 below 1e-15: smaller factors do not change the
+    /// result, and their products are denormals, which are about 100 times slower.
+    fn decayed(&self, x: &Array) -> Result<Array> {
+        const LEAST: f32 = -34.5;
+        let flushed = x.lt(Array::from_f32(LEAST))?;
+        Ok(ops::select(flushed, Array::from_f32(0.0), exp(self.backend, x)?)?)
+    }
+
     fn scores(&self, decay: &Array) -> Result<Array> {
         Ok(self.queries.matmul(transposed(&self.keys)?)?.multiply(decay)?)
     }
@@ -144,8 +152,8 @@ impl Chunk {
         Ok((output, state.multiply(&whole)?.add(added)?))
     }
 
-    /// The gradients of queries, keys, values, log decay and beta, and that of the state before the
-    /// chunk, from those of the output and of the state after it.
+    /// The gradients of queries, keys, values, log decay and beta, and of the state before the chunk,
+    /// given those of the output and of the state after the chunk.
     pub fn backward(
         &self,
         state: &Array,
@@ -166,7 +174,7 @@ impl Chunk {
         let to_values = to_right.multiply(beta)?;
         let to_scores = output.matmul(transposed(&w.delta)?)?;
 
-        // What meets the state, scaled as it was.
+        // Terms with the state, scaled as in the forward pass.
         let early_output = output.multiply(&w.since_start)?;
         let early_values = to_values.multiply(&w.since_start)?;
         let output_to_queries = early_output.matmul(state)?;
@@ -186,7 +194,7 @@ impl Chunk {
         let coupled = to_overlap.multiply(&w.overlap)?;
         let to_beta = row_sums(&to_right.multiply(&w.surprise)?)?.add(row_sums(&coupled)?)?;
 
-        // Every pair of tokens has a span of log decays, each of which gets the pair's gradient.
+        // The gradient of a pair of tokens goes to every log decay between them.
         let to_spans = to_scores.multiply(&scores)?.add(coupled.multiply(beta)?)?;
         let to_spans = to_spans.cumsum(-2, true, None)?.multiply(&masks.strict)?;
         // From the start of the chunk; the whole chunk is the span of its last token.
@@ -194,7 +202,7 @@ impl Chunk {
             .subtract(row_sums(&early_values.multiply(&w.recalled)?)?)?
             .cumsum(-2, true, None)?;
         let to_whole = after.multiply(state)?.sum_axes(&[-1, -2], true)?.multiply(&w.whole)?;
-        // To its end: all tokens behind this one.
+        // To the end of the chunk: all tokens after this one.
         let to_ends = row_sums(&after_to_keys.multiply(keys)?)?.cumsum(-2, None, false)?;
         let to_log_decay = row_sums(&to_spans)?.add(to_starts)?.add(to_whole)?.add(to_ends)?;
 
@@ -204,15 +212,6 @@ impl Chunk {
             .subtract(transposed(&early_values)?.matmul(keys)?)?;
         Ok(([to_queries, to_keys, to_values, to_log_decay, to_beta], to_state))
     }
-}
-
-/// `e^x` for the sum of log decays `x`. What is less than 1e-15 is nothing beside the token itself,
-/// but multiplied with its like it would be a number so small that a processor takes a hundred times
-/// as long for it.
-fn decayed(x: &Array) -> Result<Array> {
-    const LEAST: f32 = -34.5;
-    let lost = x.lt(Array::from_f32(LEAST))?;
-    Ok(ops::select(lost, Array::from_f32(0.0), exp(x)?)?)
 }
 
 fn transposed(x: &Array) -> Result<Array> {

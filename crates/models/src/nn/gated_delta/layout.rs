@@ -1,19 +1,18 @@
-//! Rows of any length as chunks of one: which tokens each chunk holds, and the way back.
+//! Cuts rows of any length into chunks of one length, and back.
 
 use mlx_rs::{Array, ops};
 
 use crate::Result;
 
-/// Rows, longest first, cut into chunks; the chunks in the order of their number, so that the rows
-/// which have an `n`th chunk are the first few of those that had one before, and all of these are
-/// computed together. The last chunk of a row is filled up with tokens that are not looked at.
+/// Rows, longest first, cut into chunks, the chunks sorted by their index. The rows that have an `n`th
+/// chunk are the first of those with an `n-1`th, so the `n`th chunks of all rows are computed
+/// together. The last chunk of a row is padded.
 #[derive(Debug)]
 pub(super) struct Layout {
     chunk: i32,
-    /// For each number of a chunk, how many rows have it.
+    /// For each index of a chunk, how many rows have it.
     rows: Vec<i32>,
-    /// What the places of chunks are taken from and the reverse; none where chunks are full and of
-    /// one row, so that nothing has to move.
+    /// `None` where chunks are full and of one row, so that no token moves.
     moves: Option<Moves>,
     /// The row at each place of the order, and the place of each row.
     by_length: Array,
@@ -26,13 +25,12 @@ struct Moves {
     sources: Array,
     /// The place of each token.
     places: Array,
-    /// `[chunks, 1, 1, C, 1]`: one where there is a token of the row, zero where the chunk is filled
-    /// up.
-    filled: Array,
+    /// `[chunks, 1, 1, C, 1]`: 1 for tokens of the row, 0 for padding.
+    valid: Array,
 }
 
 impl Layout {
-    /// For rows of these lengths, in chunks of `chunk` tokens, or fewer where no row has as many.
+    /// For rows of these lengths, in chunks of `chunk` tokens, or fewer if no row has as many.
     pub fn new(lengths: &[usize], chunk: usize) -> Self {
         let longest = lengths.iter().copied().max().unwrap_or(1);
         let chunk = chunk.min(longest.next_power_of_two());
@@ -47,7 +45,7 @@ impl Layout {
         }
 
         let total: usize = lengths.iter().sum();
-        let (mut rows, mut sources, mut filled) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut sources, mut valid) = (Vec::new(), Vec::new(), Vec::new());
         let mut places = vec![0; total];
         for from in (0..).step_by(chunk) {
             let active = order.iter().take_while(|&&row| lengths[row] > from);
@@ -61,7 +59,7 @@ impl Layout {
                         places[token] = sources.len();
                     }
                     sources.push(token);
-                    filled.push(if real { 1.0f32 } else { 0.0 });
+                    valid.push(if real { 1.0f32 } else { 0.0 });
                 }
             }
             if count == 0 {
@@ -76,10 +74,10 @@ impl Layout {
         let moves = (!still).then(|| Moves {
             sources: indices(&sources),
             places: indices(&places),
-            filled: Array::from_slice(
-                &filled,
+            valid: Array::from_slice(
+                &valid,
                 &[-1, 1, 1, chunk as i32, 1].map(|n| match n {
-                    -1 => (filled.len() / chunk) as i32,
+                    -1 => (valid.len() / chunk) as i32,
                     n => n,
                 }),
             ),
@@ -103,16 +101,16 @@ impl Layout {
         Ok(by_length.take_axis(&self.by_row, 0)?)
     }
 
-    /// The chunks of `[1, T, Hk * G, ..]`, those of one number in one array `[rows, Hk, G, C, D]`.
+    /// The chunks of `[1, T, Hk * G, ..]`, one array `[rows, Hk, G, C, D]` for each index.
     pub fn to_chunks(&self, tokens: &Array, key_heads: i32) -> Result<Vec<Array>> {
         self.cut(&self.arranged(tokens, key_heads)?)
     }
 
-    /// The same with zeros where a chunk is filled up.
+    /// The same with zeros in the padding.
     pub fn to_chunks_or_zero(&self, tokens: &Array, key_heads: i32) -> Result<Vec<Array>> {
         let arranged = self.arranged(tokens, key_heads)?;
         match &self.moves {
-            Some(moves) => self.cut(&arranged.multiply(&moves.filled)?),
+            Some(moves) => self.cut(&arranged.multiply(&moves.valid)?),
             None => self.cut(&arranged),
         }
     }

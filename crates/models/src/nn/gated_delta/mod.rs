@@ -1,16 +1,15 @@
-//! The gated delta rule, in chunks.
+//! The gated delta rule (Yang et al., "Gated Delta Networks", 2024), computed in chunks.
 //!
 //! Each value head has a state `S` `[Dv, Dk]`. A token with query `q`, key `k`, value `v`, decay `g`
-//! and strength `beta` makes of it
+//! and strength `beta` updates it and returns `y`:
 //!
 //! ```text
 //! S <- g S;   S <- S + beta (v - S k) k^T;   y = S q
 //! ```
 //!
-//! Token by token that is a product of a matrix and a vector after the other, and a gradient would
-//! have to keep a state for each. In chunks of some tokens everything is products of matrices, and
-//! the backward pass needs the states at the boundaries only: see [`chunk`]. Autodiff never looks
-//! inside; [`Rule`] says what the gradient is.
+//! Token by token these are matrix-vector products, and a gradient would need the state of every
+//! token. In chunks of tokens everything is matrix products, and the backward pass needs only the
+//! states at the boundaries of chunks: see [`chunk`]. [`Rule`] has a gradient of its own.
 
 mod chunk;
 mod layout;
@@ -19,41 +18,44 @@ use std::slice;
 
 use mlx_rs::{Array, Dtype, ops};
 
-use crate::ext::{self, Differentiable, after};
+use super::rows::Rows;
+use crate::backend::Backend;
 use crate::ext::fused::exp;
-use crate::{Error, Result, Rows};
+use crate::ext::{self, Differentiable, after};
+use crate::{Error, Result};
 use chunk::{Chunk, Masks};
 use layout::Layout;
 
-/// Tokens of a chunk in long rows. Products within a chunk grow with its length; those with the state
-/// are spread over it, and each chunk leaves a state in memory. At the widths of the 27B, 32 and 64
-/// take about as long, 16 longer; and 32 fills up less of short rows (`cargo run --release -p nightshift-benches --example gated-delta`).
+/// Tokens of a chunk in long rows. The cost of products within a chunk grows with its length; products
+/// with the state are once a chunk, and each chunk keeps a state in memory. At the widths of the 27B, 32
+/// and 64 take about as long, 16 longer; and 32 pads short rows less (`cargo run --release -p nightshift-benches --example gated-delta`).
 pub(crate) const CHUNK: usize = 32;
 
-/// What the gated delta rule is applied to, for rows laid end to end.
+/// Inputs of the gated delta rule, for rows end to end.
 #[derive(Clone, Debug)]
 pub struct GatedDelta {
-    /// `[1, T, Hk, Dk]`, scaled as scores are to be.
+    /// `[1, T, Hk, Dk]`, already scaled.
     pub queries: Array,
-    /// `[1, T, Hk, Dk]`, of length one at most.
+    /// `[1, T, Hk, Dk]`, of norm at most 1.
     pub keys: Array,
     /// `[1, T, Hv, Dv]`; each key head serves `Hv / Hk` successive value heads.
     pub values: Array,
-    /// `[1, T, Hv]`: the logarithm of what the state is multiplied by, never above zero.
+    /// `[1, T, Hv]`: the logarithm of the decay, at most 0.
     pub log_decay: Array,
-    /// `[1, T, Hv]`, from 0 to 1: how much of what the state has for a key is replaced.
+    /// `[1, T, Hv]`, from 0 to 1: how much of the state's value for the key is replaced.
     pub beta: Array,
 }
 
-/// The rule's output `[1, T, Hv, Dv]` and the states `[rows, Hv, Dv, Dk]` after each row, in f32.
-/// Rows begin with the states in `before`, or with zeros. Inputs have every row whole, whatever
-/// `rows` share.
+/// The gated delta rule: its output `[1, T, Hv, Dv]` and the states `[rows, Hv, Dv, Dk]` after each
+/// row, in f32. Rows start with the states in `before`, or with zeros. Inputs have all tokens of every
+/// row, also of a shared prefix.
 ///
-/// Differentiable in everything it is given.
+/// Differentiable with respect to all inputs and `before`.
 ///
 /// ```
 /// use mlx_rs::Array;
-/// use models::{GatedDelta, Rows, gated_delta};
+/// use models::Rows;
+/// use models::layers::{GatedDelta, gated_delta};
 ///
 /// let of = |values: &[f32], shape: &[i32]| Array::from_slice(values, shape);
 /// let inputs = GatedDelta {
@@ -64,7 +66,7 @@ pub struct GatedDelta {
 ///     beta: of(&[1.0, 0.5], &[1, 2, 1]),
 /// };
 /// let (output, states) = gated_delta(&inputs, &Rows::new([2])?, None)?;
-/// // The second token moves what was remembered half of the way to its own value.
+/// // The second token moves the stored value half of the way to its own.
 /// assert_eq!(output.as_slice::<f32>(), [2.0, 4.0]);
 /// assert_eq!(states.as_slice::<f32>(), [4.0]);
 /// # Ok::<(), models::Error>(())
@@ -77,11 +79,11 @@ pub fn gated_delta(
     gated_delta_in_chunks(inputs, rows, before, CHUNK)
 }
 
-/// [`gated_delta`] in chunks of at most this many tokens, a power of two: for measuring which is
-/// best.
+/// [`gated_delta`] in chunks of at most this many tokens, to measure which length is best.
 ///
 /// # Errors
-/// A length that is no power of two.
+/// [`Error::Argument`] for a length that is not a power of two.
+#[doc(hidden)]
 pub fn gated_delta_in_chunks(
     inputs: &GatedDelta,
     rows: &Rows,
@@ -92,10 +94,20 @@ pub fn gated_delta_in_chunks(
         let (expected, found) = ("a power of two".into(), chunk.to_string());
         return Err(Error::Argument { name: "chunk", expected, found });
     }
+    in_chunks(Backend::of_default_device()?, inputs, rows, before, chunk)
+}
+
+fn in_chunks(
+    backend: Backend,
+    inputs: &GatedDelta,
+    rows: &Rows,
+    before: Option<&Array>,
+    chunk: usize,
+) -> Result<(Array, Array)> {
     let heads = Heads::of(inputs);
     let before = heads.before(rows, before)?;
     let layout = Layout::new(rows.lengths(), chunk);
-    let rule = Rule { masks: Masks::new(layout.chunk()), layout, heads };
+    let rule = Rule { masks: Masks::new(layout.chunk()), layout, heads, backend };
     let GatedDelta { queries, keys, values, log_decay, beta } = inputs;
     let inputs = [queries, keys, values, log_decay, beta, &before];
     let f32 = |array: &Array| Ok(array.as_dtype(Dtype::Float32)?);
@@ -107,19 +119,30 @@ pub fn gated_delta_in_chunks(
     }
 }
 
-/// As [`gated_delta`], but without a gradient: through MLX's own kernel where the device has one.
-pub(crate) fn infer(
+/// [`gated_delta`] on a backend.
+pub(crate) fn train(
+    backend: Backend,
     inputs: &GatedDelta,
     rows: &Rows,
     before: Option<&Array>,
 ) -> Result<(Array, Array)> {
-    match ext::has_gated_delta_kernel() {
+    in_chunks(backend, inputs, rows, before, CHUNK)
+}
+
+/// The same without a gradient: with MLX's own kernel if the device has one.
+pub(crate) fn infer(
+    backend: Backend,
+    inputs: &GatedDelta,
+    rows: &Rows,
+    before: Option<&Array>,
+) -> Result<(Array, Array)> {
+    match ext::has_gated_delta_kernel(backend) {
         true => by_kernel(inputs, rows, before),
-        false => gated_delta(inputs, rows, before),
+        false => train(backend, inputs, rows, before),
     }
 }
 
-/// Row by row through MLX's kernel.
+/// Row by row with MLX's kernel.
 fn by_kernel(inputs: &GatedDelta, rows: &Rows, before: Option<&Array>) -> Result<(Array, Array)> {
     let GatedDelta { queries, keys, values, log_decay, beta } = inputs;
     let before = Heads::of(inputs).before(rows, before)?;
@@ -144,8 +167,12 @@ fn by_kernel(inputs: &GatedDelta, rows: &Rows, before: Option<&Array>) -> Result
     Ok((ops::concatenate(&outputs, 1)?, ops::concatenate(&ends, 0)?))
 }
 
-/// The rule itself for one token of each row `[1, rows, ..]`, as generation needs it. No gradient.
-pub(crate) fn step(inputs: &GatedDelta, states: &Array) -> Result<(Array, Array)> {
+/// The rule for one token of each row `[1, rows, ..]`, for generation. No gradient.
+pub(crate) fn step(
+    backend: Backend,
+    inputs: &GatedDelta,
+    states: &Array,
+) -> Result<(Array, Array)> {
     let heads = Heads::of(inputs);
     let Heads { key_heads, group, key_dim, value_dim } = heads;
     let rows = states.dim(0);
@@ -153,7 +180,7 @@ pub(crate) fn step(inputs: &GatedDelta, states: &Array) -> Result<(Array, Array)
         array.as_dtype(Dtype::Float32)?.reshape(&[rows, key_heads, group, height, width])
     };
     let state = shaped(states, group, value_dim, key_dim)?;
-    let state = state.multiply(exp(&shaped(&inputs.log_decay, group, 1, 1)?)?)?;
+    let state = state.multiply(exp(backend, &shaped(&inputs.log_decay, group, 1, 1)?)?)?;
     let recalled = state.matmul(shaped(&inputs.keys, 1, key_dim, 1)?)?;
     let surprise = shaped(&inputs.values, group, value_dim, 1)?.subtract(recalled)?;
     let delta = surprise.multiply(shaped(&inputs.beta, group, 1, 1)?)?;
@@ -163,7 +190,7 @@ pub(crate) fn step(inputs: &GatedDelta, states: &Array) -> Result<(Array, Array)
     Ok((output, state.reshape(states.shape())?))
 }
 
-/// How many heads there are, and how wide.
+/// Number and width of heads.
 #[derive(Clone, Copy, Debug)]
 struct Heads {
     key_heads: i32,
@@ -186,12 +213,12 @@ impl Heads {
         [rows, self.key_heads * self.group, self.value_dim, self.key_dim]
     }
 
-    /// The same with the value heads of each key head apart.
+    /// The same with the value heads grouped by key head.
     fn grouped(self, rows: i32) -> [i32; 5] {
         [rows, self.key_heads, self.group, self.value_dim, self.key_dim]
     }
 
-    /// The states that rows begin with.
+    /// The states that rows start with.
     fn before(self, rows: &Rows, given: Option<&Array>) -> Result<Array> {
         Ok(match given {
             Some(states) => states.clone(),
@@ -200,12 +227,13 @@ impl Heads {
     }
 }
 
-/// The rule as a function with a gradient of its own. Beside output and final states it returns the
-/// states before each chunk, for the way back.
+/// The rule with its gradient. Beside output and final states it returns the states before each chunk,
+/// which the backward pass needs.
 struct Rule {
     layout: Layout,
     masks: Masks,
     heads: Heads,
+    backend: Backend,
 }
 
 impl Differentiable for Rule {
@@ -217,8 +245,8 @@ impl Differentiable for Rule {
             let (going_on, done) = cut(states, chunk.rows())?;
             ended.extend(done);
             let (output, next) = chunk.forward(&going_on, &self.masks)?;
-            // Else all states might be computed before the first output, with what the outputs
-            // need of each chunk in memory.
+            // Otherwise MLX may compute all states before the first output, and hold the intermediates
+            // that the outputs need of every chunk.
             states = after(&next, slice::from_ref(&output))?;
             boundaries.push(going_on);
             outputs.push(output);
@@ -246,7 +274,7 @@ impl Differentiable for Rule {
         let mut states: Option<Array> = None;
         let parts = self.chunks(inputs)?.into_iter().zip(boundaries).zip(&to_output);
         for ((chunk, before), to_output) in parts.rev() {
-            // Rows that end with this chunk join those that go on.
+            // Rows that end with this chunk join those that have later ones.
             let (sooner, _) = cut(to_states.clone(), chunk.rows())?;
             let to_end = match states {
                 None => sooner,
@@ -281,11 +309,11 @@ impl Rule {
 
     fn chunks(&self, inputs: &[Array]) -> Result<Vec<Chunk>> {
         let [queries, keys, values, log_decay, beta, _] = self.six(inputs)?;
-        let Self { layout, heads: Heads { key_heads, .. }, .. } = self;
+        let Self { layout, heads: Heads { key_heads, .. }, backend, .. } = self;
         let queries = layout.to_chunks(queries, *key_heads)?.into_iter();
         let keys = layout.to_chunks(keys, *key_heads)?;
         let values = layout.to_chunks(values, *key_heads)?;
-        // What fills up a chunk changes nothing: the state stays, and nothing is added.
+        // Zeros where a chunk is padded: the state neither decays nor changes.
         let log_decay = layout.to_chunks_or_zero(log_decay, *key_heads)?;
         let beta = layout.to_chunks_or_zero(beta, *key_heads)?;
         let parts = queries.zip(keys).zip(values).zip(log_decay).zip(beta);
@@ -295,6 +323,7 @@ impl Rule {
             values,
             log_decay,
             beta,
+            backend: *backend,
         };
         Ok(parts.map(chunk).collect())
     }
@@ -321,9 +350,9 @@ fn cut(states: Array, rows: i32) -> Result<(Array, Option<Array>)> {
     Ok((parts.next().unwrap_or(states), parts.next()))
 }
 
-/// MLX passed a function of ours other arrays than it was given.
+/// The error if MLX passes another number of arrays than the rule was given.
 fn arrays(found: &[Array]) -> Error {
-    let (expected, found) = ("its own arrays".into(), format!("{} others", found.len()));
+    let (expected, found) = ("six arrays".into(), format!("{}", found.len()));
     Error::Argument { name: "gated delta rule", expected, found }
 }
 
@@ -331,7 +360,7 @@ fn arrays(found: &[Array]) -> Error {
 mod tests {
     use super::*;
 
-    /// Without a kernel MLX goes token by token, to the same end.
+    /// Without a kernel MLX computes token by token, with the same result.
     #[test]
     fn mlxs_own_rule_and_single_steps_agree_with_chunks() {
         let noise = |seed: f32, shape: &[i32]| {
@@ -356,6 +385,7 @@ mod tests {
         close(&chunked, &by_kernel(&inputs(9), &rows, Some(&before)).unwrap());
         let (rows, inputs) = (Rows::new([1, 1, 1]).unwrap(), inputs(3));
         let chunked = gated_delta(&inputs, &rows, Some(&before)).unwrap();
-        close(&chunked, &step(&inputs, &before).unwrap());
+        let backend = Backend::of_default_device().unwrap();
+        close(&chunked, &step(backend, &inputs, &before).unwrap());
     }
 }

@@ -1,48 +1,49 @@
 //! Attention of a long row, tile by tile.
 //!
-//! The scores of a tile exist while it is computed, and are computed again for its gradient: memory
-//! grows with the length of the row, not with its square (Dao et al., "FlashAttention", 2022, at the
-//! level of matrix products).
+//! The scores of a tile exist while it is computed, and are recomputed for its gradient: memory grows
+//! with the length of the row, not with its square (Dao et al., "FlashAttention", 2022, at the level
+//! of matrix products).
 
 use mlx_rs::{Array, ops, transforms};
 
-use super::core::Core;
+use super::masked::masked;
 use crate::Result;
-use crate::ext::{Differentiable, after, applied, wrong_arrays};
+use crate::backend::Backend;
+use crate::ext::{Differentiable, after, apply_one, wrong_arrays};
 
-/// Some queries of a row, and the keys that they may see.
+/// Consecutive queries of a row, and the keys they attend to.
 pub(super) struct Tile {
-    /// The first of the tiles whose keys they are; the last is this one.
+    /// Index of the first tile whose keys these are; the last is this tile.
     pub first: usize,
-    /// The first of the queries.
+    /// Position of the first query.
     pub start: i32,
     /// `[queries, keys]`, added to the scores.
     pub mask: Array,
 }
 
-/// How a row is computed. Tiles lie one behind the other.
+/// How a row is computed. Tiles are consecutive.
 pub(super) struct Tiled {
-    pub core: Core,
+    pub backend: Backend,
     pub scale: f32,
     pub tiles: Vec<Tile>,
 }
 
 /// Queries `[B, heads, t, d]`, keys and values `[B, kv_heads, t, d]`.
 pub(super) fn tiled(how: Tiled, qkv: [&Array; 3]) -> Result<Array> {
-    applied(how, &qkv)
+    apply_one(how, &qkv)
 }
 
 impl Tiled {
-    /// An array of the whole row, cut where the tiles are.
+    /// Splits an array of the whole row into tiles.
     fn cut(&self, array: &Array) -> Result<Vec<Array>> {
         let cuts: Vec<i32> = self.tiles.iter().skip(1).map(|tile| tile.start).collect();
         Ok(array.split_at_indices(&cuts, 2)?)
     }
 
-    /// A tile's output, from its own cut of the queries and those of keys and values it sees.
+    /// The output of a tile, from its queries and the tiles of keys and values it attends to.
     fn one(&self, tile: &Tile, q: &Array, keys: &[Array], values: &[Array]) -> Result<Array> {
         let (k, v) = (ops::concatenate(keys, 2)?, ops::concatenate(values, 2)?);
-        self.core.masked(q, &k, &v, self.scale, &tile.mask)
+        masked(self.backend, [q, &k, &v], self.scale, &tile.mask)
     }
 }
 
@@ -53,7 +54,7 @@ impl Differentiable for Tiled {
         let mut outputs: Vec<Array> = Vec::with_capacity(q.len());
         for (index, tile) in self.tiles.iter().enumerate() {
             let seen = tile.first..index + 1;
-            // One after the other, so that the scores of one tile are in memory.
+            // One after the other, so that only one tile's scores are in memory.
             let q = after(&q[index], outputs.last().map_or(&[], std::slice::from_ref))?;
             outputs.push(self.one(tile, &q, &k[seen.clone()], &v[seen])?);
         }
@@ -65,7 +66,8 @@ impl Differentiable for Tiled {
         let (q, k, v, to) = (self.cut(q)?, self.cut(k)?, self.cut(v)?, self.cut(to)?);
         let mut sums: [Vec<Option<Array>>; 2] = [vec![None; k.len()], vec![None; v.len()]];
         let mut queries: Vec<Array> = Vec::with_capacity(q.len());
-        // All that the tile before came to: of what it was made from nothing must wait.
+        // Forces the previous tile's gradients before this tile starts, so that only one tile's scores
+        // are alive.
         let mut done: Vec<Array> = Vec::new();
         for (index, tile) in self.tiles.iter().enumerate() {
             let seen = tile.first..index + 1;

@@ -82,7 +82,7 @@ fn factors(model: &Model) -> Factors {
     let draw = |seed: u64, count: usize| -> Vec<f32> {
         tokens(seed, count, 201).iter().map(|&t| (t as f32 - 100.0) / 300.0).collect()
     };
-    let specs = model.ends().into_iter().zip((0..).step_by(2));
+    let specs = model.embedding_linears().into_iter().zip((0..).step_by(2));
     let factors = specs.map(|(spec, seed)| {
         let (a, b) =
             (draw(seed, spec.in_features * RANK), draw(seed + 1, RANK * spec.out_features));
@@ -100,7 +100,7 @@ fn adapter(model: &Model, factors: &Factors) -> Adapter {
         (*path, Lora { a, b, scale: SCALE, magnitude: None, dropout: None })
     });
     let ends: LayerAdapter = updates.collect();
-    Adapter::none(model).with_ends(ends)
+    Adapter::none(model).with_embeddings(ends)
 }
 
 fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
@@ -270,9 +270,9 @@ fn what_does_not_fit_is_refused_by_name() {
         assert!(text.contains("model.embed_tokens: expected lora, found dora"), "{text}");
         write("lora", tiny.vocab).unwrap();
         // Made, not loaded: refused where it would be applied.
-        let mut lora = adapter(&model, &factors).ends().get(path).unwrap().clone();
+        let mut lora = adapter(&model, &factors).embeddings().get(path).unwrap().clone();
         lora.magnitude = Some(Array::ones::<f32>(&[tiny.vocab as i32]).unwrap());
-        let adapter = Adapter::none(&model).with_ends([(*path, lora)].into_iter().collect());
+        let adapter = Adapter::none(&model).with_embeddings([(*path, lora)].into_iter().collect());
         let text = model.logits(&[1, 2], &adapter).unwrap_err().to_string();
         assert!(text.contains("expected lora, found dora"), "{text}");
     }
