@@ -79,7 +79,15 @@ fn plan(lanes: usize, keep_bytes: u64) -> Plan {
     let weights = WeightResidency::Dequantized;
     let inputs = InputPlace::Memory;
     let layers = vec![weights; 2];
-    Plan { lanes, tokens: 64, embeddings: weights, layers, inputs, keep_bytes, estimated_bytes: u64::MAX }
+    Plan {
+        lanes,
+        tokens: 64,
+        embeddings: weights,
+        layers,
+        inputs,
+        keep_bytes,
+        estimated_bytes: u64::MAX,
+    }
 }
 
 fn start(model: &Model, layout: &Layout, plan: Plan) -> Engine {
@@ -251,7 +259,7 @@ fn weights_and_inputs_may_be_anywhere() {
     let data = dataset();
     let (layout, factors) = adapter(&model, ALL);
     let run = |layers: [WeightResidency; 2], ends, inputs| {
-        let plan = Plan { layers: layers.to_vec(), embeddings, inputs, ..plan(1, 0) };
+        let plan = Plan { layers: layers.to_vec(), embeddings: ends, inputs, ..plan(1, 0) };
         let model = model.with_weights(plan.embeddings, &plan.layers).unwrap();
         let engine = start(&model, &layout, plan);
         let sums = engine.gradients(&factors, batches(&data, 16, 1), (0, 0)).unwrap();

@@ -14,6 +14,9 @@ mod llama;
 mod qwen35;
 
 use std::fmt;
+use std::path::Path;
+
+use gguf::Gguf;
 
 use crate::Result;
 use crate::checkpoint::{Expected, Store};
@@ -25,6 +28,24 @@ use crate::nn::linear_spec::LinearSpec;
 use crate::nn::loader::Loader;
 use config::Config;
 use gguf_layout::GgufLayout;
+
+/// A family, by the names that files have for it.
+struct Registration {
+    /// `model_type` in `config.json`.
+    pub model_types: &'static [&'static str],
+    /// Reads `config.json`, given its path, `model_type` and content.
+    pub config: fn(&Path, &str, &[u8]) -> Result<Config>,
+    /// Support of GGUF files.
+    pub gguf: Option<GgufRegistration>,
+}
+
+/// Support of a family's GGUF files.
+struct GgufRegistration {
+    /// `general.architecture` in the metadata.
+    pub architecture: &'static str,
+    /// Reads the configuration, and lists the tensors under the names of safetensors files.
+    pub open: fn(&Gguf) -> Result<(Config, Store)>,
+}
 
 /// What distinguishes one model family from another: its layers and their tensors.
 ///

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::config::Config;
 use super::config_file::ConfigFile;
-use super::{gemma4, llama, qwen35};
+use super::{Registration, gemma4, llama, qwen35};
 use crate::checkpoint::{Checkpoint, Store, json, list_folder};
 use crate::ext::float_format::FloatFormat;
 use crate::{Error, Result};
@@ -15,24 +15,6 @@ use crate::{Error, Result};
 /// All families.
 const FAMILIES: &[Registration] =
     &[llama::REGISTRATION, gemma4::REGISTRATION, qwen35::REGISTRATION];
-
-/// A family, by the names that files have for it.
-pub(super) struct Registration {
-    /// `model_type` in `config.json`.
-    pub model_types: &'static [&'static str],
-    /// Reads `config.json`, given its path, `model_type` and content.
-    pub config: fn(&Path, &str, &[u8]) -> Result<Config>,
-    /// Support of GGUF files.
-    pub gguf: Option<GgufRegistration>,
-}
-
-/// Support of a family's GGUF files.
-pub(super) struct GgufRegistration {
-    /// `general.architecture` in the metadata.
-    pub architecture: &'static str,
-    /// Reads the configuration, and lists the tensors under the names of safetensors files.
-    pub open: fn(&Gguf) -> Result<(Config, Store)>,
-}
 
 /// The architectures that [`Model::open`](crate::Model::open) accepts, as `model_type` in `config.json`
 /// names them. Of GGUF files, `llama` only.

@@ -13,9 +13,8 @@ mod names;
 mod per_layer;
 mod shape;
 
-use super::Architecture;
 use super::config::Config;
-use super::registry::Registration;
+use super::{Architecture, Registration};
 use crate::checkpoint::{Expected, Store};
 use crate::nn::block::{Block, TokenInputs};
 use crate::nn::cache::CacheShape;

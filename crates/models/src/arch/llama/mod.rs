@@ -5,11 +5,10 @@ mod gguf;
 
 use mlx_rs::Array;
 
-use super::Architecture;
 use super::config::Config;
 use super::gguf_layout::GgufLayout;
 use super::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
-use super::registry::{GgufRegistration, Registration};
+use super::{Architecture, GgufRegistration, Registration};
 use crate::Result;
 use crate::checkpoint::Expected;
 use crate::nn::adapter::LayerAdapter;

@@ -9,9 +9,8 @@ mod delta_net;
 mod names;
 mod shape;
 
-use super::Architecture;
 use super::config::Config;
-use super::registry::Registration;
+use super::{Architecture, Registration};
 use crate::checkpoint::{Expected, Store};
 use crate::nn::attention::scores;
 use crate::nn::block::Block;
