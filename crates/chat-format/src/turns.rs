@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::disguise::Disguise;
-use crate::template::TURN_MARK;
+use crate::turn_marks::TURN_MARK;
 use crate::tokenizer::Ending;
 use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, ToolCall};
 
