@@ -4,6 +4,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, State, context};
 
+use crate::turn_marks::with_turn_marks;
 use crate::{Message, json};
 
 const NAME: &str = "chat_template";

@@ -10,8 +10,8 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::disguise::Disguise;
-use crate::turn_marks::TURN_MARK;
 use crate::tokenizer::Ending;
+use crate::turn_marks::TURN_MARK;
 use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, ToolCall};
 
 /// A rendered conversation and where the texts of its messages are in it. Offsets are in bytes of `text`.

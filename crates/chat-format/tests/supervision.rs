@@ -227,8 +227,8 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
         for _ in 0..rows {
             let chat = draw.conversation();
             for thinking in [Thinking::Off, Thinking::On] {
-                let date = Some(jiff::civil::date(2026, 4, 8));
-                let options = RenderOptions { thinking, date, ..RenderOptions::default() };
+                let date = jiff::civil::date(2026, 4, 8);
+                let options = RenderOptions::default().thinking(thinking).date(date);
                 for supervision in [Supervision::AssistantTurns, Supervision::LastTurn] {
                     tried += 1;
                     let row = match tokenizer.training_row(&chat, &options, supervision) {
