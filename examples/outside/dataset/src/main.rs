@@ -6,7 +6,10 @@ use eval::Suite;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, config, suite, folder] = arguments.as_slice() else {
-        return Err("expected three paths: the configuration, the suite, and a folder for the data set".into());
+        return Err(
+            "expected three paths: the configuration, the suite, and a folder for the data set"
+                .into(),
+        );
     };
     let config = EnrichConfig::load(config)?;
     Dataset::build(&config)?.write(folder, &config)?;
