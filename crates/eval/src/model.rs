@@ -7,8 +7,8 @@ use chat_format::{ChatTokenizer, Message, RenderOptions};
 use durable::Digest;
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
 
-use crate::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use crate::error::{Error, Result};
+use crate::exam::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use crate::suite::Speaker;
 
 /// A model, with or without an adapter, sitting the exam. The model and the tokenizer are borrowed, so that

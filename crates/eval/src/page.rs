@@ -3,8 +3,8 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::exam::run::{ExamRun, Manifest, Record, Summary};
 use crate::gate::Verdict;
-use crate::run::{ExamRun, Manifest, Record, Summary};
 
 /// Everything the template asks for.
 #[derive(Serialize)]

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Agent;
 use crate::error::{Error, Result};
+use crate::exam::run::{ExamRun, Record};
 use crate::gate::verdict::Comparison;
-use crate::run::{ExamRun, Record};
 use crate::stats::{self, Pair};
 use crate::suite::{Category, Tier};
 

@@ -1,13 +1,19 @@
+//! Puts a suite's cases to an answerer and keeps what it answers.
+
+pub(crate) mod answerer;
+pub(crate) mod judge;
+pub(crate) mod run;
+
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::answerer::{Answer, Answerer, Question, Sampling};
 use crate::error::{Error, Result};
-use crate::run::{self, ExamRun, Manifest, Record};
-use crate::score::Scorer;
+use crate::exam::answerer::{Answer, Answerer, Question, Sampling};
+use crate::exam::run::{ExamRun, Manifest, Record};
+use crate::scoring::Scorer;
 use crate::suite::{Case, Suite};
 
 /// How an exam is taken. Two runs are compared only if they agree on all of it.

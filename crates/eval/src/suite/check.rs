@@ -1,6 +1,6 @@
 //! What makes a single case usable.
 use crate::Scorer;
-use crate::rule::Rule;
+use crate::scoring::rule::Rule;
 use crate::suite::{Case, Speaker};
 
 /// What is wrong with a case: the field, and expected and found.

@@ -4,7 +4,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::Agent;
-use crate::text::{Text, stands_alone};
+use crate::scoring::text::{Text, stands_alone};
 
 /// A tool call found in an answer.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,10 +3,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::Agent;
 use crate::error::{Error, Result};
-use crate::refusal::{self, Stance};
-use crate::text::{self, Text};
-use crate::{Agent, extract};
+use crate::scoring::extract;
+use crate::scoring::refusal::{self, Stance};
+use crate::scoring::text::{self, Text};
 
 /// The languages a [`Rule::Language`] can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use regex::{Regex, RegexSet};
 use serde::{Deserialize, Serialize};
 
-use crate::extract;
-use crate::text::{self, Text};
+use crate::scoring::extract;
+use crate::scoring::text::{self, Text};
 
 /// What an answer does with the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

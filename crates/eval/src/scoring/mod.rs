@@ -1,13 +1,19 @@
+//! Scores an answer by a case's rules.
+
+pub(crate) mod extract;
+pub(crate) mod refusal;
+pub(crate) mod rule;
+pub(crate) mod text;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::extract;
-use crate::refusal::{self, Stance};
-use crate::rule::{Judge, Language, Rule};
+use crate::scoring::refusal::Stance;
+use crate::scoring::rule::{Judge, Language, Rule};
+use crate::scoring::text::Text;
 use crate::suite::{Case, Category};
-use crate::text::{self, Text};
 
 /// Goes up with every change to how answers are judged. Scores of different versions are never
 /// compared: the same answers would get other scores.

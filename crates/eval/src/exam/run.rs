@@ -5,12 +5,12 @@ use std::path::Path;
 use durable::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::answerer::{Finish, Subject};
 use crate::error::{Error, Result};
 use crate::exam::ExamOptions;
-use crate::judge::Opinion;
-use crate::refusal::judge_refusal;
-use crate::score::{SCORING_VERSION, Score};
+use crate::exam::answerer::{Finish, Subject};
+use crate::exam::judge::Opinion;
+use crate::scoring::refusal::judge_refusal;
+use crate::scoring::{SCORING_VERSION, Score};
 use crate::stats::{self, Interval};
 use crate::suite::{Category, Suite, Tier};
 use crate::{Agent, Failure};

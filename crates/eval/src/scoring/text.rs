@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use crate::rule::Language;
+use crate::scoring::rule::Language;
 
 /// An answer as a reader sees it, ready to be searched: without the model's reasoning, with
 /// typographic quotes and dashes made plain.

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::refusal::Stance;
-use crate::run::{ExamRun, Record};
+use crate::exam::run::{ExamRun, Record};
+use crate::scoring::refusal::Stance;
+use crate::scoring::text::Text;
 use crate::suite::Category;
-use crate::text::Text;
 
 /// Whoever gives a second opinion on what an answer does with a request. It stands beside the rules'
 /// own verdict for people to compare; no score and no gate looks at it.

@@ -1,3 +1,7 @@
+//! Suites of cases: read, checked, identified.
+
+mod check;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,9 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Agent;
-use crate::check;
+
 use crate::error::{Error, Result};
-use crate::rule::Rule;
+use crate::scoring::rule::Rule;
 
 /// What a case examines.
 #[derive(

@@ -10,7 +10,7 @@ use pairs::{PairedCase, compare, grouped, means};
 
 use crate::Agent;
 use crate::error::{Error, Result};
-use crate::run::ExamRun;
+use crate::exam::run::ExamRun;
 use crate::stats::{self, Pair};
 use crate::suite::{Category, Tier};
 
