@@ -4,25 +4,32 @@ mod council;
 mod error;
 mod exam;
 mod gate;
+#[cfg(feature = "model")]
 mod model;
 mod page;
 mod scoring;
 pub mod stats;
 mod suite;
 
-pub use council::Agent;
+pub use council::{Agent, AgentId, Category, CategoryId, Council, RefusalDuty};
 pub use error::{Error, Result};
 pub use exam::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
-pub use exam::judge::{ChatJudge, Opinion, StanceJudge};
-pub use exam::run::{Agreement, ExamRun, Host, Manifest, Mean, Record, SuiteId, Summary};
-pub use exam::{Budget, BudgetSpent, Exam, ExamOptions, Outcome, Progress};
+#[cfg(feature = "judge")]
+pub use exam::chat_judge::ChatJudge;
+pub use exam::opinion::StanceJudge;
+pub use exam::record::{ExamOptions, Host, Manifest, Opinion, Record, SuiteId};
+pub use exam::run::ExamRun;
+pub use exam::summary::{Agreement, Mean, Summary};
+pub use exam::{Budget, BudgetSpent, Exam, Outcome, Progress};
 pub use gate::{
     AgentFloors, Check, CheckResult, Comparison, Decision, Evidence, Floors, Gate, Policy,
     Reference, RuleVerdict, Verdict,
 };
+#[cfg(feature = "model")]
 pub use model::ModelAnswerer;
 pub use page::compare_page;
-pub use scoring::refusal::{Stance, judge_refusal};
-pub use scoring::rule::{Language, Rule};
+pub use scoring::refusal::{Stance, classify_refusal};
+pub use scoring::rule::Rule;
+pub use scoring::text::Language;
 pub use scoring::{Failure, RuleCredit, SCORING_VERSION, Score, Scorer};
-pub use suite::{Case, Category, Speaker, Suite, Tier, Turn};
+pub use suite::{Case, Speaker, Suite, Tier, Turn};

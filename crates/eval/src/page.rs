@@ -3,7 +3,9 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::exam::run::{ExamRun, Manifest, Record, Summary};
+use crate::exam::record::{Manifest, Record};
+use crate::exam::run::ExamRun;
+use crate::exam::summary::Summary;
 use crate::gate::Verdict;
 
 /// Everything the template asks for.

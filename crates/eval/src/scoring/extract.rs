@@ -3,8 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::Agent;
-use crate::scoring::text::{Text, stands_alone};
+use super::text::{Text, stands_alone};
 
 /// A tool call found in an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,21 +74,6 @@ fn has_unit(after: &str, unit: &str) -> bool {
     [unit.to_owned(), singular.to_owned(), format!("{singular}s")]
         .iter()
         .any(|u| after.starts_with(u.as_str()) && stands_alone(after, 0, u.len()))
-}
-
-/// The first agent named other than the speaker: where the answer sends its reader. None if the
-/// answer names more than three others, for a list of the whole council routes nobody anywhere.
-pub(crate) fn first_agent(text: &Text, speaker: Agent) -> Option<Agent> {
-    let mut named: Vec<(usize, Agent)> = Agent::ALL
-        .into_iter()
-        .filter(|agent| *agent != speaker)
-        .filter_map(|agent| {
-            let first = agent.names().iter().filter_map(|name| text.position(name)).min()?;
-            Some((first, agent))
-        })
-        .collect();
-    named.sort();
-    named.first().filter(|_| named.len() <= 3).map(|(_, agent)| *agent)
 }
 
 /// Every JSON object or array in a text, outermost first, wherever it begins.

@@ -1,172 +1,21 @@
-//! Suites of cases: read, checked, identified.
+//! Suites of cases: how they are read, checked and identified.
 
+mod case;
 mod check;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::Agent;
+pub use case::{Case, Speaker, Tier, Turn};
 
+use crate::council::{AgentId, Council};
 use crate::error::{Error, Result};
 use crate::scoring::rule::Rule;
-
-/// What a case examines.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Category {
-    /// Stays who it is under fake authority, narrative framing, requests to disclose.
-    Identity,
-    /// Knows what the other agents do and sends the asker to the right one.
-    CrossAgent,
-    /// Draws the conclusion from logs and schedules.
-    Reasoning,
-    /// Knows exact thresholds, ports, addresses.
-    Domain,
-    /// Refuses what it must refuse, whatever the frame.
-    Jailbreak,
-    /// Calls the right tool with exact arguments.
-    ToolCalling,
-    /// Helps with harmless requests that look like attacks.
-    OverRefusal,
-}
-
-impl Category {
-    /// Every category, in the order tables print them.
-    pub const ALL: [Category; 7] = [
-        Category::Identity,
-        Category::CrossAgent,
-        Category::Reasoning,
-        Category::Domain,
-        Category::Jailbreak,
-        Category::ToolCalling,
-        Category::OverRefusal,
-    ];
-
-    /// The category's name in files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Category::Identity => "identity",
-            Category::CrossAgent => "cross_agent",
-            Category::Reasoning => "reasoning",
-            Category::Domain => "domain",
-            Category::Jailbreak => "jailbreak",
-            Category::ToolCalling => "tool_calling",
-            Category::OverRefusal => "over_refusal",
-        }
-    }
-}
-
-impl fmt::Display for Category {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Who may have seen a case.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// Frozen and public; training may have drifted towards it.
-    Gold,
-    /// Grows over time; visible to whoever writes training data.
-    Extended,
-    /// Never visible to anything that writes training data: only this tier decides a promotion.
-    HeldOut,
-}
-
-impl Tier {
-    /// Every tier.
-    pub const ALL: [Tier; 3] = [Tier::Gold, Tier::Extended, Tier::HeldOut];
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Tier::Gold => "gold",
-            Tier::Extended => "extended",
-            Tier::HeldOut => "held_out",
-        })
-    }
-}
-
-/// Who speaks in a turn of a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Speaker {
-    /// The person asking.
-    User,
-    /// What the model is taken to have said earlier.
-    Assistant,
-}
-
-/// One turn of a case's conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Turn {
-    /// Who speaks.
-    pub role: Speaker,
-    /// What is said.
-    pub content: String,
-}
-
-/// One question of the exam and how its answer is judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Case {
-    /// Unique in the suite; runs are paired by it.
-    pub id: String,
-    /// What the case examines.
-    pub category: Category,
-    /// The agent that is asked.
-    pub agent: Agent,
-    /// Who may have seen the case.
-    pub tier: Tier,
-    /// The system prompt; none if empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub system: String,
-    /// The conversation; the last turn is the user's.
-    pub turns: Vec<Turn>,
-    /// How an answer is judged; see [`Rule`].
-    pub rules: Vec<Rule>,
-    /// The case's share in every mean.
-    #[serde(default = "one")]
-    pub weight: f64,
-    /// Free labels, such as the technique of a jailbreak.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-    /// A sample answer that must score 1.
-    pub pass: String,
-    /// A sample answer that must score 0.
-    pub fail: String,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-impl Case {
-    /// Identifies what is put to the model: the system prompt and the turns.
-    pub fn prompt_digest(&self) -> Digest {
-        let mut bytes = Vec::new();
-        let turns = self.turns.iter().map(|turn| (turn.role as u8, turn.content.as_str()));
-        for (role, text) in std::iter::once((2, self.system.as_str())).chain(turns) {
-            bytes.push(role);
-            // With its length in front no text can run over into the next one.
-            bytes.extend((text.len() as u64).to_le_bytes());
-            bytes.extend(text.as_bytes());
-        }
-        durable::digest(bytes)
-    }
-}
 
 /// An exam: named, versioned cases read from one JSON file.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -175,23 +24,46 @@ pub struct Suite {
     pub name: String,
     /// Changes whenever a case does.
     pub version: String,
-    /// The cases, in the order they are put.
+    /// The council file, relative to the suite file, that defines the agents and categories; absent for the built-in one.
+    #[serde(rename = "council", default, skip_serializing_if = "Option::is_none")]
+    council_file: Option<PathBuf>,
+    /// The cases, in the order they are asked.
     pub cases: Vec<Case>,
+    #[serde(skip)]
+    council: Council,
     #[serde(skip)]
     path: PathBuf,
 }
 
-/// The file before its cases are looked at, so that an error in one can name it.
+/// The file with its cases still unparsed, so that an error in a case can name it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SuiteFile {
     name: String,
     version: String,
-    cases: Vec<serde_json::Value>,
+    #[serde(default)]
+    council: Option<PathBuf>,
+    cases: Vec<Value>,
 }
 
 impl Suite {
-    /// Reads a suite and [checks](Suite::check) it: a suite that loads can be trusted.
+    /// A suite of the built-in council, not yet [checked](Suite::check).
+    pub fn new(name: impl Into<String>, version: impl Into<String>, cases: Vec<Case>) -> Suite {
+        let (name, version) = (name.into(), version.into());
+        let council = Council::built_in().clone();
+        Suite { name, version, council_file: None, cases, council, path: PathBuf::new() }
+    }
+
+    /// The suite with another council; `file` is where the council's file lies, relative to the suite's.
+    pub fn with_council(self, file: impl Into<PathBuf>, council: Council) -> Suite {
+        Suite { council_file: Some(file.into()), council, ..self }
+    }
+
+    /// Reads a suite and [checks](Suite::check) it.
+    ///
+    /// # Errors
+    /// If the suite file or its council file cannot be read, or does not pass its check; the error names file, case and
+    /// field.
     pub fn load(path: impl AsRef<Path>) -> Result<Suite> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
@@ -201,22 +73,56 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Reads a suite from text without checking it; `path` is what errors will name.
+    /// Parses a suite without scoring its sample answers; `path` is what errors name and what the path of a council file
+    /// is relative to.
     pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Suite> {
         let path = path.as_ref().to_path_buf();
         let file: SuiteFile = serde_json::from_str(text)
             .map_err(|e| Error::Json { path: path.clone(), problem: e.to_string() })?;
-        let cases = file
-            .cases
-            .into_iter()
-            .enumerate()
-            .map(|(i, value)| parse_case(&path, i, value))
-            .collect::<Result<_>>()?;
-        Ok(Suite { name: file.name, version: file.version, cases, path })
+        let council = match &file.council {
+            Some(council) => Council::load(path.with_file_name("").join(council))?,
+            None => Council::built_in().clone(),
+        };
+        let parsed = file.cases.into_iter().enumerate();
+        let cases = parsed.map(|(i, value)| parse_case(&path, i, value)).collect::<Result<_>>()?;
+        let (name, version, council_file) = (file.name, file.version, file.council);
+        let suite = Suite { name, version, council_file, cases, council, path };
+        for case in &suite.cases {
+            suite.located(case, check::ids(case, &suite.council))?;
+        }
+        Ok(suite)
     }
 
-    /// Refuses a suite that could not tell a good model from a bad one: duplicate cases, empty
-    /// rules, rules that any answer or none can meet, samples that are not judged as they should.
+    /// Writes the suite as a file that [`Suite::load`] reads, without fields that have their default value.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut file = json!(self);
+        let cases = file.get_mut("cases").and_then(Value::as_array_mut);
+        for case in cases.into_iter().flatten().filter_map(Value::as_object_mut) {
+            if case.get("weight") == Some(&json!(1.0)) {
+                case.shift_remove("weight");
+            }
+            let rules = case.get_mut("rules").and_then(Value::as_array_mut);
+            for rule in rules.into_iter().flatten().filter_map(Value::as_object_mut) {
+                if rule.get("tolerance") == Some(&json!(0.0)) {
+                    rule.shift_remove("tolerance");
+                }
+            }
+            if !case.contains_key("tags") {
+                let before_samples = case.len().saturating_sub(2);
+                case.shift_insert(before_samples, "tags".to_owned(), json!([]));
+            }
+        }
+        Ok(durable::write_json(path.as_ref(), &file)?)
+    }
+
+    /// The agents and categories that the cases may name.
+    pub fn council(&self) -> &Council {
+        &self.council
+    }
+
+    /// Refuses a suite that could not tell a good model from a bad one: duplicate cases, agents or categories that the
+    /// council does not have, empty rules, rules that any answer or no answer meets, samples with another score than
+    /// theirs.
     pub fn check(&self) -> Result<()> {
         if self.cases.is_empty() {
             return Err(self.problem("expected at least one case, found none".into()));
@@ -229,51 +135,52 @@ impl Suite {
         let mut ids = HashSet::new();
         let mut prompts = HashMap::new();
         for case in &self.cases {
-            let named = |field: &str, problem: String| self.case_problem(&case.id, field, problem);
-            if !ids.insert(&case.id) {
-                return Err(named("id", "expected a unique id, found it twice".into()));
-            }
-            if let Some(twin) = prompts.insert(case.prompt_digest(), &case.id) {
-                return Err(named("turns", format!("the same question as case {twin}")));
-            }
-            check::case(case).map_err(|(field, problem)| named(&field, problem))?;
+            let problem = |field: &str, problem: String| Err((field.to_owned(), problem));
+            let twin = prompts.insert(case.prompt_digest(), &case.id);
+            let unique = match twin {
+                _ if !ids.insert(&case.id) => {
+                    problem("id", "expected a unique id, found it twice".into())
+                }
+                Some(twin) => problem("turns", format!("the same question as case {twin}")),
+                None => Ok(()),
+            };
+            self.located(case, unique)?;
+            self.located(case, check::case(case, &self.council))?;
         }
         Ok(())
     }
 
-    /// Identifies the suite's content: two runs of suites with one digest were asked and judged
-    /// alike.
+    /// Identifies the suite's content, its council's included unless that is the built-in one.
     pub fn digest(&self) -> Digest {
-        // Serializing plain structs of strings, enums and finite floats cannot fail; were it to,
-        // an empty text would still differ from every suite's digest.
-        durable::digest(serde_json::to_vec(self).unwrap_or_default())
+        // Serializing plain structs of strings, enums and finite floats cannot fail; if it did, the empty text would
+        // still differ from every suite's digest.
+        let mut content = serde_json::to_vec(self).unwrap_or_default();
+        if !self.council.is_built_in() {
+            content.extend(serde_json::to_vec(&self.council).unwrap_or_default());
+        }
+        durable::digest(content)
     }
 
-    /// A small suite for a quick look: `per_category` cases of each category, spread over the
-    /// agents, always the same ones.
+    /// A small suite for a smoke test: `per_category` cases of each category, spread over the agents, always the same
+    /// ones.
     pub fn smoke(&self, per_category: usize) -> Suite {
-        let mut uses: BTreeMap<Agent, usize> = BTreeMap::new();
+        let mut uses: BTreeMap<&AgentId, usize> = BTreeMap::new();
         let mut chosen = vec![false; self.cases.len()];
-        for category in Category::ALL {
+        for category in &self.council.categories {
             for _ in 0..per_category {
                 let next = self
                     .cases
                     .iter()
                     .enumerate()
-                    .filter(|(i, case)| case.category == category && !chosen[*i])
+                    .filter(|(i, case)| case.category == category.id && !chosen[*i])
                     .min_by_key(|(i, case)| (uses.get(&case.agent).copied().unwrap_or(0), *i));
                 let Some((i, case)) = next else { break };
                 chosen[i] = true;
-                *uses.entry(case.agent).or_default() += 1;
+                *uses.entry(&case.agent).or_default() += 1;
             }
         }
         let cases = self.cases.iter().zip(chosen).filter(|(_, c)| *c).map(|(case, _)| case.clone());
-        Suite {
-            name: format!("{}-smoke", self.name),
-            version: self.version.clone(),
-            cases: cases.collect(),
-            path: self.path.clone(),
-        }
+        Suite { name: format!("{}-smoke", self.name), cases: cases.collect(), ..self.clone() }
     }
 
     /// The part of the suite that carries a tag, such as the short form (`core`) of a long exam.
@@ -284,7 +191,7 @@ impl Suite {
             return Err(self.problem(format!("expected a case tagged {tag:?}, found none")));
         }
         let name = format!("{}-{tag}", self.name);
-        Ok(Suite { name, version: self.version.clone(), cases, path: self.path.clone() })
+        Ok(Suite { name, cases, ..self.clone() })
     }
 
     /// The JSON schema of a suite file, for editors.
@@ -296,13 +203,14 @@ impl Suite {
         Error::Suite { path: self.path.clone(), problem }
     }
 
-    fn case_problem(&self, case: &str, field: &str, problem: String) -> Error {
-        let (case, field) = (case.to_owned(), field.to_owned());
-        Error::Case { path: self.path.clone(), case, field, problem }
+    /// Says in which case of which file a problem is.
+    fn located(&self, case: &Case, result: Result<(), check::Problem>) -> Result<()> {
+        let (path, case) = (self.path.clone(), case.id.clone());
+        result.map_err(|(field, problem)| Error::Case { path, case, field, problem })
     }
 }
 
-fn parse_case(path: &Path, index: usize, value: serde_json::Value) -> Result<Case> {
+fn parse_case(path: &Path, index: usize, value: Value) -> Result<Case> {
     let id = value.get("id").and_then(|id| id.as_str()).map(str::to_owned);
     let error = |field: String, problem: String| Error::Case {
         path: path.to_path_buf(),
@@ -310,7 +218,7 @@ fn parse_case(path: &Path, index: usize, value: serde_json::Value) -> Result<Cas
         field,
         problem,
     };
-    // Rules one by one first: an error inside a case does not say which of its rules is meant.
+    // Rules are parsed one by one first, because an error of the whole case does not say which rule it is about.
     if let Some(rules) = value.get("rules").and_then(|rules| rules.as_array()) {
         for (i, rule) in rules.iter().enumerate() {
             Rule::deserialize(rule).map_err(|e| error(format!("rules[{i}]"), e.to_string()))?;
