@@ -7,6 +7,7 @@ pub(crate) mod text;
 
 use std::fmt;
 
+use chat_format::tool_calls;
 use serde::{Deserialize, Serialize};
 
 use self::refusal::Stance;
@@ -187,7 +188,7 @@ impl<'a> Scorer<'a> {
             Rule::RoutesTo { .. } => {
                 rule::first_agent(answer, &self.case.agent, self.council).is_some()
             }
-            Rule::ToolCall { .. } => !extract::tool_calls(answer.shown()).is_empty(),
+            Rule::ToolCall { .. } => !tool_calls::find(answer.shown()).is_empty(),
             _ => false,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chat_format::reasoning;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub(crate) struct Text {
 impl Text {
     /// Normalizes an answer as the model wrote it, reasoning included.
     pub(crate) fn of_answer(raw: &str) -> Text {
-        let shown: String = without_reasoning(raw).trim().chars().map(plain).collect();
+        let shown: String = reasoning::split(raw).answer.trim().chars().map(plain).collect();
         let folded = fold(&shown);
         Text { shown, folded }
     }
@@ -70,21 +71,6 @@ impl Text {
         let told = self.words().count() >= 8 && found.is_reliable();
         found.script() == whatlang::Script::Latin && (!told || found.lang() == expected)
     }
-}
-
-/// What follows the model's reasoning, so that rules do not match an attacker's words quoted in it. Reasoning that is not
-/// closed leaves no answer.
-fn without_reasoning(raw: &str) -> &str {
-    const MARKS: [(&str, &str); 2] = [("<think>", "</think>"), ("<|channel>", "<channel|>")];
-    for (open, close) in MARKS {
-        if let Some((_, answer)) = raw.split_once(close) {
-            return answer;
-        }
-        if raw.trim_start().starts_with(open) {
-            return "";
-        }
-    }
-    raw
 }
 
 fn plain(c: char) -> char {
