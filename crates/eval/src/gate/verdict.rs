@@ -126,7 +126,7 @@ impl fmt::Display for Verdict {
         if let Some(difference) = self.detectable {
             writeln!(
                 f,
-                "\nA true held-out difference of {difference:+.3} would be seen on 4 nights of 5."
+                "\nMinimum detectable held-out difference (80 % power): {difference:+.3}."
             )?;
         }
         Ok(())

@@ -1,3 +1,5 @@
+//! Numbers and JSON values in an answer.
+
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -5,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::text::{Text, stands_alone};
 
-/// Equality that does not mind how a number is written: 20 is 20.0.
+/// Equality of JSON values that compares numbers by value: 20 equals 20.0.
 pub(crate) fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -22,8 +24,8 @@ pub(crate) fn same_fields(a: &Map<String, Value>, b: &Map<String, Value>) -> boo
     a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
 }
 
-/// The numbers of a text; with a unit, only those that it follows ("512 GB", "20%", "30 minutes").
-/// Digits inside identifiers, addresses and times of day are no numbers.
+/// The numbers of a text; with a unit, only those followed by it ("512 GB", "20%", "30 minutes"). Digits inside
+/// identifiers, addresses and times of day do not count.
 pub(crate) fn numbers<'t>(text: &'t Text, unit: Option<&'t str>) -> impl Iterator<Item = f64> + 't {
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?").expect("the pattern is valid")
@@ -33,7 +35,7 @@ pub(crate) fn numbers<'t>(text: &'t Text, unit: Option<&'t str>) -> impl Iterato
     NUMBER.find_iter(text).filter_map(move |found| {
         let mut digits = found.as_str();
         let before = text.get(..found.start())?.chars().next_back();
-        // A hyphen after a word or a number joins ("vlan-20", "5-10"); it is no sign.
+        // A hyphen after a word or a number is not a minus sign ("vlan-20", "5-10").
         if digits.starts_with('-') && before.is_some_and(char::is_alphanumeric) {
             digits = &digits[1..];
         }
@@ -62,7 +64,7 @@ fn has_unit(after: &str, unit: &str) -> bool {
         .any(|u| after.starts_with(u.as_str()) && stands_alone(after, 0, u.len()))
 }
 
-/// Every JSON object or array in a text, outermost first, wherever it begins.
+/// The outermost JSON objects and arrays in a text, in order.
 pub(crate) fn json_values(text: &str) -> Vec<Value> {
     let mut values = Vec::new();
     let mut rest = text;

@@ -1,3 +1,7 @@
+//! The rules by which answers are scored.
+//!
+//! A new rule is a variant of [`Rule`] with an arm in each of its methods and in `CompiledRule::credit`.
+
 use chat_format::tool_calls;
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
