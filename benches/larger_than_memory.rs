@@ -15,7 +15,8 @@ use std::time::Instant;
 
 use lora_train::metrics::{Event, Record, peak_memory, reset_peak_memory, resident_memory};
 use lora_train::{Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
-use models::{Adapter, Model, Rows, Storage, WeightResidency, synthesize};
+use models::layers::Rows;
+use models::{Adapter, Model, Storage, WeightResidency, synthesize};
 use nightshift_benches::Result;
 
 /// What is trained, and in how much memory.

@@ -1,6 +1,6 @@
 //! Which rows an update sees, and how they are laid into micro-batches.
 
-use models::Rows;
+use models::layers::Rows;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! Where an adapter sits in a model, and what its tensors are called.
 
 use mlx_rs::{Array, random};
-use models::{Adapter, AdapterKind, Dropout, LayerAdapter, LinearSpec, Lora, Model};
+use models::layers::{AdapterKind, Dropout, LayerAdapter, LinearSpec, Lora};
+use models::{Adapter, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
