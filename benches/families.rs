@@ -36,7 +36,7 @@ fn train(family: Family, rows: usize, length: usize) -> Result<(f64, f64)> {
     let model = random_model(folder.path(), &family.shape(), Storage::Bf16, dense)?;
     let weights = model.config().num_weights();
     let (config, data) = run(&model, folder.path(), rows, length)?;
-    let mut trainer = Trainer::new(model, config, data, Start::Afresh)?;
+    let mut trainer = Trainer::new(model, config, data, Start::Fresh)?;
     trainer.update()?;
     memory::reset_peak_memory()?;
     let mut best = f64::MAX;

@@ -10,7 +10,6 @@
 
 use std::time::Instant;
 
-use lora_train::metrics::{peak_memory, reset_peak_memory};
 use lora_train::{Bytes, Start, Trainer};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, memory, transforms};
@@ -91,16 +90,16 @@ fn both_ways(model: &Model, layer: usize, length: usize) -> Result<f64> {
 
 /// Microseconds for each token of an update, and the bytes planned and held.
 fn update(model: Model, folder: &std::path::Path, length: usize) -> Result<(f64, u64, u64)> {
-    reset_peak_memory()?;
+    memory::reset_peak_memory()?;
     let (mut config, data) = run(&model, folder, 1, length)?;
     config.nightshift.lanes = Some(1);
     let planned = Trainer::plan(&model, &config, &data)?.estimated_memory_bytes;
-    let mut trainer = Trainer::new(model, config, data, Start::Afresh)?;
+    let mut trainer = Trainer::new(model, config, data, Start::Fresh)?;
     let mut best = f64::MAX;
     for _ in 0..REPEATS {
         let begun = Instant::now();
         trainer.update()?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
-    Ok((best / length as f64 * 1e6, planned, peak_memory()?))
+    Ok((best / length as f64 * 1e6, planned, memory::peak_memory()? as u64))
 }

@@ -13,8 +13,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use lora_train::metrics::{Event, Record, peak_memory, reset_peak_memory, resident_memory};
+use lora_train::memory::resident_memory;
+use lora_train::metrics::{Event, Record};
 use lora_train::{Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
+use mlx_rs::memory::{peak_memory, reset_peak_memory};
 use models::{Adapter, Model, Rows, Storage, WeightResidency, synthesize};
 use nightshift_benches::Result;
 
@@ -63,7 +65,7 @@ fn main() -> Result<()> {
     );
     forward(&model, case)?;
     let data = data(&model, case.tokens)?;
-    train(Trainer::new(model, config, data, Start::Afresh)?)
+    train(Trainer::new(model, config, data, Start::Fresh)?)
 }
 
 fn forward(model: &Model, case: &Case) -> Result<()> {
@@ -72,7 +74,7 @@ fn forward(model: &Model, case: &Case) -> Result<()> {
     let tokens = &row(model, case.tokens).tokens[..case.tokens as usize];
     let hidden = model.hidden(tokens, &Rows::new([tokens.len()])?, &Adapter::none(model))?;
     hidden.eval()?;
-    let (peak, resident) = (peak_memory()?, resident_memory().unwrap_or_default());
+    let (peak, resident) = (peak_memory()? as u64, resident_memory().unwrap_or_default());
     println!(
         "forward: {} tokens, {:.1} s, {} at the peak, {} of the process",
         tokens.len(),

@@ -86,7 +86,7 @@ fn heads(criterion: &mut Criterion) {
             let change = serde_json::json!({ "num_hidden_layers": 1, "vocab_size": vocabulary });
             let model = model(family, folder.path(), change);
             let (config, data) = run(&model, folder.path(), 1, TOKENS).expect("a run");
-            let mut trainer = Trainer::new(model, config, data, Start::Afresh).expect("a run");
+            let mut trainer = Trainer::new(model, config, data, Start::Fresh).expect("a run");
             group.bench_function(BenchmarkId::from_parameter(vocabulary), |bencher| {
                 bencher.iter(|| trainer.update().expect("an update"));
             });

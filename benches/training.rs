@@ -49,17 +49,15 @@ fn rows(vocabulary: u32, prompt: u32) -> Vec<Example> {
 fn trainer(folder: &Path, prompt: u32) -> (Trainer, u64) {
     let model = fetch::demo_model(&mut |_| ()).expect("the demo model");
     let model = Model::open(model).expect("the demo model");
-    let config = TrainConfig {
-        num_layers: Some(NumLayers::All),
-        batch_size: ROWS as usize,
-        adapter_path: folder.to_owned(),
-        ..TrainConfig::default()
-    };
+    let mut config = TrainConfig::default();
+    config.num_layers = Some(NumLayers::All);
+    config.batch_size = ROWS as usize;
+    config.adapter_path = folder.to_owned();
     let rows = rows(model.config().vocab_size as u32, prompt);
     let train = Dataset::new("train", rows, config.max_seq_length).expect("rows");
     let tokens = train.processed_tokens() as u64;
     let data = Data { train, valid: None };
-    (Trainer::new(model, config, data, Start::Afresh).expect("a run"), tokens)
+    (Trainer::new(model, config, data, Start::Fresh).expect("a run"), tokens)
 }
 
 fn speed(criterion: &mut Criterion) {
@@ -104,7 +102,7 @@ fn families(criterion: &mut Criterion) {
         let model = random_model(folder.path(), &family.shape(), Storage::Bf16, dense);
         let model = model.expect("a model");
         let (config, data) = run(&model, folder.path(), ROWS, LENGTH).expect("a run");
-        let mut trainer = Trainer::new(model, config, data, Start::Afresh).expect("a run");
+        let mut trainer = Trainer::new(model, config, data, Start::Fresh).expect("a run");
         group.bench_function(family.name(), |bencher| {
             bencher.iter(|| trainer.update().expect("an update"));
         });

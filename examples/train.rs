@@ -37,7 +37,7 @@ struct Args {
 fn main() -> ExitCode {
     finish(run(&Args::parse()).map(|ending| match ending {
         Ending::Complete | Ending::EarlyStop => Exit::Done,
-        Ending::TimeBudget | Ending::Stopped => Exit::BudgetSpent,
+        _ => Exit::BudgetSpent,
     }))
 }
 
@@ -49,7 +49,7 @@ fn run(args: &Args) -> anyhow::Result<Ending> {
     let data = Data::open(&config, &tokenizer)?;
     tell_lints(&config, &model, &data)?;
 
-    let start = if args.resume { Start::Resume } else { Start::Afresh };
+    let start = if args.resume { Start::Resume } else { Start::Fresh };
     let trainer = Trainer::new(model.clone(), config.clone(), data, start)?;
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
@@ -102,11 +102,12 @@ fn show(bar: &ProgressBar, record: &Record) {
         Record::Event(Event::Validation { step, loss, .. }) => {
             bar.suspend(|| eprintln!("validation loss {loss:.3} after {step} updates"));
         }
+        _ => {}
     }
 }
 
 fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f64>) {
-    let Outcome { ending, step, updates, best, estimated_memory_bytes, peak_memory_bytes } =
+    let Outcome { ending, step, updates, best, estimated_memory_bytes, peak_memory_bytes, .. } =
         outcome;
     eprintln!("{ending:?} after {step} of {updates} updates: {}", config.adapter_path.display());
     let [expected, peak] = [*estimated_memory_bytes, *peak_memory_bytes].map(Bytes);

@@ -86,13 +86,11 @@ pub fn run(
     rows: usize,
     length: usize,
 ) -> Result<(TrainConfig, Data)> {
-    let config = TrainConfig {
-        num_layers: Some(NumLayers::All),
-        batch_size: rows,
-        max_seq_length: length + 1,
-        adapter_path: folder.join("run"),
-        ..TrainConfig::default()
-    };
+    let mut config = TrainConfig::default();
+    config.num_layers = Some(NumLayers::All);
+    config.batch_size = rows;
+    config.max_seq_length = length + 1;
+    config.adapter_path = folder.join("run");
     let vocabulary = model.config().vocab_size as u32;
     let row = |number: usize| Example {
         tokens: (0..=length as u32)

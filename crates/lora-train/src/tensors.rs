@@ -1,4 +1,4 @@
-//! Named tensors, of f32 or of packed words, to and from the bytes of a safetensors file.
+//! Safetensors files of named f32 and u32 tensors.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,35 +6,26 @@ use std::path::Path;
 use mlx_rs::Array;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
+use zerocopy::IntoBytes;
 
 use crate::{Error, Result, Tensors};
 
-/// The bytes of a file with these tensors and this metadata.
+/// The bytes of a file with these tensors (f32 or u32) and this metadata.
 pub(crate) fn encode<'a>(
     tensors: impl IntoIterator<Item = (String, &'a Array)>,
     metadata: HashMap<String, String>,
 ) -> Result<Vec<u8>> {
-    let mut parts = Vec::new();
-    for (name, array) in tensors {
-        let array = array.contiguous()?;
-        let (dtype, bytes): (_, Vec<u8>) = match array.dtype() {
-            mlx_rs::Dtype::Uint32 => {
-                let words = array.try_as_slice::<u32>()?.iter();
-                (Dtype::U32, words.flat_map(|word| word.to_le_bytes()).collect())
-            }
-            _ => {
-                let values = array.try_as_slice::<f32>()?.iter();
-                (Dtype::F32, values.flat_map(|value| value.to_le_bytes()).collect())
-            }
+    let tensors = tensors.into_iter().map(|(name, array)| Ok((name, array.contiguous()?)));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let views = tensors.iter().map(|(name, array)| {
+        let (dtype, bytes) = match array.dtype() {
+            mlx_rs::Dtype::Uint32 => (Dtype::U32, array.try_as_slice::<u32>()?.as_bytes()),
+            _ => (Dtype::F32, array.try_as_slice::<f32>()?.as_bytes()),
         };
-        let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
-        parts.push((name, dtype, shape, bytes));
-    }
-    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
-        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+        let shape = array.shape().iter().map(|&n| n as usize).collect();
+        Ok((name, TensorView::new(dtype, shape, bytes).map_err(Error::Encode)?))
     });
-    let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(Error::Encode)?;
-    serialize(views, Some(metadata)).map_err(Error::Encode)
+    serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(Error::Encode)
 }
 
 /// The tensors and the metadata of the file at `path`.

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use lora_train::metrics::reset_peak_memory;
 use lora_train::{Bytes, Data, Dataset, Error, Example, Outcome, Start, TrainConfig, Trainer};
+use mlx_rs::memory::reset_peak_memory;
 use models::{Model, Storage, WeightResidency, synthesize};
 
 const TOKENS: u32 = 128;
@@ -79,7 +79,7 @@ nightshift: {{ lanes: 1, max_tokens_per_step: {TOKENS}{limit} }}
     let train = Dataset::new("train", (0..*rows).map(row), config.max_seq_length)?;
     reset_peak_memory()?;
     let data = Data { train, valid: None };
-    let outcome = Trainer::new(model.clone(), config, data, Start::Afresh)?.run(&mut ())?;
+    let outcome = Trainer::new(model.clone(), config, data, Start::Fresh)?.run(&mut ())?;
     let adapter = std::fs::read(folder.join("adapter/adapters.safetensors")).unwrap();
     Ok((outcome, adapter))
 }

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use lora_train::config::FineTuneType;
 use lora_train::metrics::Record;
-use lora_train::{
-    Data, Dataset, Ending, Example, FineTuneType, Progress, Start, TrainConfig, Trainer,
-};
+use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
 use mlx_rs::Array;
 use models::Model;
 use serde::Deserialize;
@@ -116,7 +115,7 @@ fn compare(family: &str, cases: usize) {
             }
             std::ops::ControlFlow::Continue(())
         };
-        let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Afresh);
+        let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Fresh);
         let outcome = trainer.unwrap().run(&mut watch).unwrap();
         assert_eq!(outcome.ending, Ending::Complete);
 

@@ -83,7 +83,7 @@ fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
 #[test]
 fn stopped_after_any_update_it_ends_with_the_same_bytes() {
     let whole = tempfile::tempdir().unwrap();
-    let outcome = run(whole.path(), Start::Afresh);
+    let outcome = run(whole.path(), Start::Fresh);
     assert_eq!(
         (outcome.ending, outcome.step, outcome.updates),
         (Ending::Complete, UPDATES, UPDATES)
@@ -94,7 +94,7 @@ fn stopped_after_any_update_it_ends_with_the_same_bytes() {
 
     for at in 0..UPDATES {
         let folder = tempfile::tempdir().unwrap();
-        let stopped = run_until(folder.path(), Start::Afresh, |progress| match progress {
+        let stopped = run_until(folder.path(), Start::Fresh, |progress| match progress {
             Progress::Recorded(Record::Update(update)) => update.step == at,
             Progress::Recorded(Record::Event(Event::Plan { .. })) => at == 0,
             _ => false,
@@ -122,8 +122,8 @@ fn an_adapted_embedding_resumes_with_its_dropout() {
         };
         trainer(config, start).unwrap().run(&mut watch).unwrap().ending
     };
-    assert_eq!(run(whole.path(), Start::Afresh, u64::MAX), Ending::Complete);
-    assert_eq!(run(folder.path(), Start::Afresh, 3), Ending::Stopped);
+    assert_eq!(run(whole.path(), Start::Fresh, u64::MAX), Ending::Complete);
+    assert_eq!(run(folder.path(), Start::Fresh, 3), Ending::Stopped);
     assert_eq!(run(folder.path(), Start::Resume, u64::MAX), Ending::Complete);
     assert_eq!(result(folder.path()), result(whole.path()));
 }
@@ -140,10 +140,10 @@ fn a_finished_run_resumed_changes_nothing() {
 #[test]
 fn a_spent_time_budget_is_a_pause() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run(whole.path(), Start::Afresh);
+    run(whole.path(), Start::Fresh);
     let mut hurried = config(folder.path(), "");
     hurried.nightshift.time_budget = Some(Duration::from_nanos(1));
-    let paused = trainer(hurried, Start::Afresh).unwrap().run(&mut ()).unwrap();
+    let paused = trainer(hurried, Start::Fresh).unwrap().run(&mut ()).unwrap();
     assert_eq!((paused.ending, paused.step), (Ending::TimeBudget, 0));
     run(folder.path(), Start::Resume);
     assert_eq!(result(folder.path()), result(whole.path()));
@@ -152,7 +152,7 @@ fn a_spent_time_budget_is_a_pause() {
 #[test]
 fn other_settings_or_rows_are_refused_with_what_differs() {
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path(), Start::Afresh);
+    run(folder.path(), Start::Fresh);
     let mut changed = config(folder.path(), "");
     changed.lora_parameters.rank = 4;
     changed.seed = 9;
@@ -166,7 +166,7 @@ fn other_settings_or_rows_are_refused_with_what_differs() {
 #[test]
 fn a_broken_checkpoint_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path(), Start::Afresh);
+    run(folder.path(), Start::Fresh);
     let newest = folder.path().join("checkpoints/00000007.safetensors");
     let whole = fs::read(&newest).unwrap();
     for cut in [0, 5, 200, whole.len() - 1] {
@@ -190,7 +190,7 @@ fn killed_at_any_moment() {
         return;
     }
     let whole = tempfile::tempdir().unwrap();
-    run(whole.path(), Start::Afresh);
+    run(whole.path(), Start::Fresh);
     let expected = result(whole.path());
     let runs = std::env::var(RUNS).map_or(1, |count| count.parse().unwrap());
     let mut kills = 0;

@@ -44,7 +44,7 @@ fn dataset(examples: Vec<Example>) -> Dataset {
 
 fn train(config: TrainConfig, data: Data) -> (Vec<Record>, lora_train::Result<Ending>) {
     let mut records = Vec::new();
-    let ending = Trainer::new(model(), config, data, Start::Afresh).and_then(|trainer| {
+    let ending = Trainer::new(model(), config, data, Start::Fresh).and_then(|trainer| {
         let mut watch = |progress: Progress<'_>| {
             if let Progress::Recorded(record) = progress {
                 records.push(record.clone());
@@ -166,7 +166,7 @@ fn early_stop_ends_a_run_that_no_longer_improves() {
     let data = Data { train: dataset(examples()), valid: Some(dataset(other)) };
     let settings = "iters: 200\nnightshift: { early_stop: { patience: 2 }, eval_best: true }";
     let trainer =
-        Trainer::new(model(), config(folder.path(), settings), data, Start::Afresh).unwrap();
+        Trainer::new(model(), config(folder.path(), settings), data, Start::Fresh).unwrap();
     let outcome = trainer.run(&mut ()).unwrap();
     assert_eq!(outcome.ending, Ending::EarlyStop);
     let (best, _) = outcome.best.unwrap();

@@ -2,8 +2,8 @@
 
 use models::{Layer, Model, WeightResidency};
 
-use super::inputs::InputPlace;
-use super::layout::{Layout, Place};
+use super::inputs::InputStorage;
+use super::layout::{Block, Layout};
 use super::loss::Chunks;
 use super::plan::Plan;
 use crate::Optimizer;
@@ -71,7 +71,7 @@ impl Costs<'_> {
         let held = self.weights(plan) + factors + self.moments();
         // The gradients of the output matrix's update are put together from parts, and wait until
         // those of the embedding are there.
-        let ends = bytes(self.layout.shapes_at(Place::Ends));
+        let ends = bytes(self.layout.shapes_at(Block::Embeddings));
         let work = self.work(plan).max(ends) + 2 * self.output_update();
         let at_work = held + lanes * (factors + self.inputs(plan) + work + plan.keep_bytes);
         // Afterwards the lanes' gradients are added up.
@@ -113,8 +113,8 @@ impl Costs<'_> {
     fn inputs(&self, plan: &Plan) -> u64 {
         let model = self.model;
         let layers = match plan.inputs {
-            InputPlace::Memory => model.layers().len() - self.layout.lowest_layer(),
-            InputPlace::File => 2,
+            InputStorage::Memory => model.layers().len() - self.layout.lowest_layer(),
+            InputStorage::File => 2,
         };
         (layers * self.tokens(plan) * model.config().hidden_size) as u64 * value_bytes(model)
     }

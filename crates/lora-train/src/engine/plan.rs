@@ -5,11 +5,12 @@ use models::{Model, WeightResidency};
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Costs, left_by};
-use super::inputs::InputPlace;
+use super::inputs::InputStorage;
 use crate::Result;
 use crate::batch::MicroBatch;
 use crate::config::{Bytes, TrainConfig};
-use crate::metrics::{self, WorkPlan};
+use crate::memory::physical_memory;
+use crate::metrics::WorkPlan;
 
 /// More lanes than this share little: each holds activations of its own.
 const MOST_LANES: usize = 8;
@@ -21,10 +22,10 @@ const CPU_TOKENS: usize = 176;
 const DEFAULT_SHARE: u64 = 2;
 
 /// When the fast way does not fit: how weights are held and where inputs wait, the better first.
-const FRUGAL: [(WeightResidency, InputPlace); 3] = [
-    (WeightResidency::Packed, InputPlace::Memory),
-    (WeightResidency::Streamed, InputPlace::Memory),
-    (WeightResidency::Streamed, InputPlace::File),
+const FRUGAL: [(WeightResidency, InputStorage); 3] = [
+    (WeightResidency::Packed, InputStorage::Memory),
+    (WeightResidency::Streamed, InputStorage::Memory),
+    (WeightResidency::Streamed, InputStorage::File),
 ];
 
 /// The plan of a run. Its numbers decide the order of sums, hence the last bits of the result: a
@@ -40,7 +41,7 @@ pub(crate) struct Plan {
     /// How the weights of each layer are held.
     pub(crate) layers: Vec<WeightResidency>,
     /// Where the inputs of layers wait for the backward pass.
-    pub(crate) inputs: InputPlace,
+    pub(crate) inputs: InputStorage,
     /// What a lane may spend on intermediates that stay from the forward to the backward pass.
     pub(crate) keep_bytes: u64,
     /// The most that MLX is expected to hold.
@@ -60,7 +61,7 @@ impl Plan {
         let lanes = settings.lanes.unwrap_or(if cpu { cores.min(MOST_LANES) } else { 1 }).max(1);
         let limit = match settings.memory_limit {
             Some(limit) => limit.0,
-            None if cpu => metrics::machine_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
+            None if cpu => physical_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
             None => mlx_rs::memory::memory_limit()? as u64,
         };
         let most = settings.max_tokens_per_step;
@@ -76,7 +77,7 @@ impl Plan {
         };
         let candidates = || {
             let tokens = if cpu { most.min(CPU_TOKENS) } else { most };
-            let fast = plan(lanes, tokens, WeightResidency::Packed, InputPlace::Memory);
+            let fast = plan(lanes, tokens, WeightResidency::Packed, InputStorage::Memory);
             // One lane: each would unpack and read the weights for itself.
             let lanes = settings.lanes.unwrap_or(1);
             let frugal = FRUGAL.into_iter().flat_map(move |(weights, inputs)| {

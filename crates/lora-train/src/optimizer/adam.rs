@@ -1,8 +1,8 @@
-//! Adam and AdamW: steps in units of the gradient's own spread.
+//! Adam (arXiv:1412.6980) and AdamW (arXiv:1711.05101).
 
 use mlx_rs::Array;
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, scalar};
 use crate::Result;
 use crate::config::{Adam, AdamW};
 
@@ -11,8 +11,8 @@ use crate::config::{Adam, AdamW};
 pub(super) struct Rule(AdamW);
 
 impl From<AdamW> for Rule {
-    fn from(constants: AdamW) -> Self {
-        Self(constants)
+    fn from(settings: AdamW) -> Self {
+        Self(settings)
     }
 }
 
@@ -25,7 +25,7 @@ impl From<Adam> for Rule {
 impl Rule {
     pub fn apply(
         &self,
-        Now { step, learning_rate }: Now,
+        Step { number, learning_rate }: Step,
         parameter: &Array,
         gradient: &Array,
         slots: &mut Slots<'_>,
@@ -37,12 +37,12 @@ impl Rule {
         slots.set("m", &m)?;
         slots.set_squares("v", &v)?;
 
-        let (mut rate, mut spread) = (learning_rate, v.sqrt()?);
+        let (mut rate, mut root) = (learning_rate, v.sqrt()?);
         if bias_correction {
-            rate /= 1.0 - beta1.powf(step as f64);
-            spread = spread.multiply(scalar((1.0 - beta2.powf(step as f64)).powf(-0.5)))?;
+            rate /= 1.0 - beta1.powf(number as f64);
+            root = root.multiply(scalar((1.0 - beta2.powf(number as f64)).powf(-0.5)))?;
         }
-        let change = m.multiply(scalar(rate))?.divide(spread.add(scalar(eps))?)?;
+        let change = m.multiply(scalar(rate))?.divide(root.add(scalar(eps))?)?;
         let kept = match weight_decay {
             0.0 => parameter.clone(),
             decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,

@@ -1,14 +1,14 @@
-//! Lion: every element moves by the learning rate, in the direction of a blended momentum.
+//! Lion (arXiv:2302.06675): the learning rate times the sign of an interpolated momentum.
 
 use mlx_rs::{Array, ops};
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, scalar};
 use crate::Result;
 use crate::config::Lion;
 
 pub(super) fn apply(
     rule: &Lion,
-    Now { learning_rate, .. }: Now,
+    Step { learning_rate, .. }: Step,
     parameter: &Array,
     gradient: &Array,
     slots: &mut Slots<'_>,

@@ -1,14 +1,14 @@
-//! Gradient descent, plain or with momentum.
+//! Stochastic gradient descent, plain or with momentum.
 
 use mlx_rs::Array;
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, scalar};
 use crate::Result;
 use crate::config::Sgd;
 
 pub(super) fn apply(
     rule: &Sgd,
-    now: Now,
+    step: Step,
     parameter: &Array,
     gradient: &Array,
     slots: &mut Slots<'_>,
@@ -26,5 +26,5 @@ pub(super) fn apply(
             if rule.nesterov { blend(momentum, &v, 1.0, &gradient)? } else { v }
         }
     };
-    Ok(parameter.subtract(direction.multiply(scalar(now.learning_rate))?)?)
+    Ok(parameter.subtract(direction.multiply(scalar(step.learning_rate))?)?)
 }
