@@ -1,4 +1,4 @@
-//! Lets a built benchmark start outside cargo, which otherwise tells the loader where MLX is.
+//! Sets the rpath to MLX, so that a built benchmark also starts outside cargo.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

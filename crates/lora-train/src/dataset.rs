@@ -9,11 +9,19 @@ use crate::{Error, Result};
 
 /// The tokens of one example, and which of them have a loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Example {
     /// All tokens, prompt included.
     pub tokens: Vec<u32>,
     /// Ranges of `tokens` that have a loss.
     pub trained: Vec<Range<usize>>,
+}
+
+impl Example {
+    /// An example with a loss on these ranges of its tokens.
+    pub fn new(tokens: Vec<u32>, trained: Vec<Range<usize>>) -> Self {
+        Self { tokens, trained }
+    }
 }
 
 impl From<TrainingRow> for Example {
@@ -85,7 +93,7 @@ impl Dataset {
     /// ```
     /// use lora_train::{Dataset, Example};
     ///
-    /// let row = Example { tokens: vec![5, 6, 7, 8], trained: vec![2..3] };
+    /// let row = Example::new(vec![5, 6, 7, 8], vec![2..3]);
     /// let data = Dataset::new("train", [row], 2048)?;
     /// assert_eq!(data.rows()[0].inputs(), [5, 6]);
     /// assert_eq!(data.rows()[0].targets().collect::<Vec<_>>(), [(1, 7)]);

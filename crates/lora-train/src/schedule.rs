@@ -124,54 +124,29 @@ impl Curve {
             let found = settings.warmup_init.to_string();
             return Err(bad("warmup_init", "a finite number of at least 0", found));
         }
-        let (curve, signature) = Self::from_arguments(settings.name, arguments);
-        curve.ok_or_else(|| bad("arguments", signature, format!("{arguments:?}")))
+        Self::from_arguments(settings.name, arguments)
+            .ok_or_else(|| bad("arguments", signature(settings.name), format!("{arguments:?}")))
     }
 
-    /// The curve, if the arguments match its signature, and the signature for messages.
-    fn from_arguments(name: ScheduleName, arguments: &[f64]) -> (Option<Self>, &'static str) {
+    fn from_arguments(name: ScheduleName, arguments: &[f64]) -> Option<Self> {
         let steps = |number: f64| (number.fract() == 0.0 && number >= 1.0).then_some(number as u64);
-        let cosine = |init, number, end| Some(Self::Cosine { init, steps: steps(number)?, end });
-        let linear = |init, end, number| Some(Self::Linear { init, end, steps: steps(number)? });
-        let step = |init, rate, number| Some(Self::Step { init, rate, every: steps(number)? });
-        match name {
-            ScheduleName::Constant => (
-                match *arguments {
-                    [init] => Some(Self::Constant { init }),
-                    _ => None,
-                },
-                "[init]",
-            ),
-            ScheduleName::CosineDecay => (
-                match *arguments {
-                    [init, number] => cosine(init, number, 0.0),
-                    [init, number, end] => cosine(init, number, end),
-                    _ => None,
-                },
-                "[init, steps] or [init, steps, end], with at least 1 whole step",
-            ),
-            ScheduleName::LinearSchedule => (
-                match *arguments {
-                    [init, end, number] => linear(init, end, number),
-                    _ => None,
-                },
-                "[init, end, steps], with at least 1 whole step",
-            ),
-            ScheduleName::StepDecay => (
-                match *arguments {
-                    [init, rate, number] => step(init, rate, number),
-                    _ => None,
-                },
-                "[init, rate, every], with at least 1 whole step",
-            ),
-            ScheduleName::ExponentialDecay => (
-                match *arguments {
-                    [init, rate] => Some(Self::Exponential { init, rate }),
-                    _ => None,
-                },
-                "[init, rate]",
-            ),
-        }
+        Some(match (name, arguments) {
+            (ScheduleName::Constant, &[init]) => Self::Constant { init },
+            (ScheduleName::CosineDecay, &[init, number]) => {
+                Self::Cosine { init, steps: steps(number)?, end: 0.0 }
+            }
+            (ScheduleName::CosineDecay, &[init, number, end]) => {
+                Self::Cosine { init, steps: steps(number)?, end }
+            }
+            (ScheduleName::LinearSchedule, &[init, end, number]) => {
+                Self::Linear { init, end, steps: steps(number)? }
+            }
+            (ScheduleName::StepDecay, &[init, rate, number]) => {
+                Self::Step { init, rate, every: steps(number)? }
+            }
+            (ScheduleName::ExponentialDecay, &[init, rate]) => Self::Exponential { init, rate },
+            _ => return None,
+        })
     }
 
     fn at(self, step: u64) -> f64 {
@@ -188,5 +163,18 @@ impl Curve {
             Self::Step { init, rate, every } => init * rate.powf((step / every) as f64),
             Self::Exponential { init, rate } => init * rate.powf(step as f64),
         }
+    }
+}
+
+/// The arguments of a curve, for messages.
+fn signature(name: ScheduleName) -> &'static str {
+    match name {
+        ScheduleName::Constant => "[init]",
+        ScheduleName::CosineDecay => {
+            "[init, steps] or [init, steps, end], with at least 1 whole step"
+        }
+        ScheduleName::LinearSchedule => "[init, end, steps], with at least 1 whole step",
+        ScheduleName::StepDecay => "[init, rate, every], with at least 1 whole step",
+        ScheduleName::ExponentialDecay => "[init, rate]",
     }
 }

@@ -1,4 +1,4 @@
-//! An interrupted run ends with the same bytes as an uninterrupted one.
+//! A run that is interrupted and resumed ends with the same bytes as an uninterrupted one.
 
 #![allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lora_train::metrics::{Event, Record};
+use lora_train::metrics::{Event, Metrics, Record};
 use lora_train::{
     Data, Dataset, Ending, Error, Example, Outcome, Progress, Start, TrainConfig, Trainer,
 };
@@ -37,9 +37,11 @@ nightshift: {{ lanes: 2, max_tokens_per_step: 24, max_grad_norm: 0.5, eval_best:
 }
 
 fn rows(count: u32, shift: u32) -> Dataset {
-    let rows = (0..count).map(|i| Example {
-        tokens: (0..6 + i % 9).map(|j| (i * 13 + j * 7 + shift) % 64).collect(),
-        trained: vec![3..6 + i as usize % 9],
+    let rows = (0..count).map(|i| {
+        Example::new(
+            (0..6 + i % 9).map(|j| (i * 13 + j * 7 + shift) % 64).collect(),
+            vec![3..6 + i as usize % 9],
+        )
     });
     Dataset::new("train", rows, 64).unwrap()
 }
@@ -54,7 +56,7 @@ fn run(folder: &Path, start: Start) -> Outcome {
     trainer(config(folder, ""), start).unwrap().run(&mut ()).unwrap()
 }
 
-/// Runs until `stop` says so.
+/// Runs until `stop` returns true.
 fn run_until(folder: &Path, start: Start, stop: impl Fn(&Progress<'_>) -> bool) -> Outcome {
     let mut watch = |progress: Progress<'_>| match stop(&progress) {
         true => ControlFlow::Break(()),
@@ -63,11 +65,9 @@ fn run_until(folder: &Path, start: Start, stop: impl Fn(&Progress<'_>) -> bool) 
     trainer(config(folder, ""), start).unwrap().run(&mut watch).unwrap()
 }
 
-/// The adapter's bytes, and the metrics without what a clock or the system says.
+/// The adapter's bytes, and the metrics without durations and memory.
 fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
-    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-    let mut records: Vec<Record> =
-        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records = Metrics::read(folder.join("metrics.jsonl")).unwrap().records;
     for record in &mut records {
         match record {
             Record::Update(update) => {
@@ -105,7 +105,7 @@ fn stopped_after_any_update_it_ends_with_the_same_bytes() {
     }
 }
 
-/// What is dropped is drawn anew for each update, of the embedding and the head it is tied to alike.
+/// Covers dropout, which has another mask in each update, on an embedding tied to the output matrix.
 #[test]
 fn an_adapted_embedding_resumes_with_its_dropout() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -176,13 +176,13 @@ fn a_broken_checkpoint_is_named() {
     }
 }
 
-/// Set in the processes that are killed, to the folder they train in.
+/// The variable with the folder of the run, set in the child processes that are killed.
 const CHILD: &str = "LORA_TRAIN_KILL_TEST";
-/// How many runs are killed, each several times; see `benches/kills.sh`.
+/// The variable with the number of runs, each of which is killed several times; see
+/// `benches/kills.sh`.
 const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
 
-/// SIGKILL at moments spread over the run, several times per run. The process that is killed is
-/// this test again.
+/// SIGKILL at various times, several times per run. The child processes execute this test.
 #[test]
 fn killed_at_any_moment() {
     if let Some(folder) = std::env::var_os(CHILD) {
@@ -196,7 +196,7 @@ fn killed_at_any_moment() {
     let mut kills = 0;
     for number in 0..runs {
         let folder = tempfile::tempdir().unwrap();
-        // Another first moment for each run.
+        // A different first time for each run.
         let first = Duration::from_millis(60 + number * 37 % 90);
         kills += run_and_kill(folder.path(), first);
         assert_eq!(result(folder.path()), expected, "run {number}, after {kills} kills in all");
@@ -205,18 +205,18 @@ fn killed_at_any_moment() {
     assert!(kills > 0, "the run was over before it could be killed");
 }
 
-/// Kills a run again and again until it gets through; returns how often.
+/// Kills and resumes a run until it finishes; returns the number of kills.
 fn run_and_kill(folder: &Path, first: Duration) -> u64 {
     let mut kills = 0;
-    // Each time with more patience, so that the last one gets through on any machine.
-    for patience in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
+    // Increasing times, so that the run finishes on any machine.
+    for delay in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed_at_any_moment"])
             .env(CHILD, folder)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(patience);
+        std::thread::sleep(delay);
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success());
             break;

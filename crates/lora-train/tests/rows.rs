@@ -1,4 +1,4 @@
-//! Data files, in every shape, as rows of tokens.
+//! Data files in each of the formats, as rows of tokens.
 
 #[path = "../../pipeline/tests/support/mod.rs"]
 mod support;
@@ -7,7 +7,7 @@ use chat_format::{ChatTokenizer, Supervision, TrainingRow};
 use lora_train::{Columns, Data, Result, TrainConfig, read_rows};
 use support::Tiny;
 
-/// The text of a row, and of its trained part.
+/// The text of a row and of its trained tokens.
 fn read(tiny: &Tiny, line: &str, supervision: Supervision) -> Result<(String, String)> {
     read_with(tiny, line, &Columns::default(), supervision)
 }
@@ -74,7 +74,7 @@ fn fields_may_have_other_names() {
 }
 
 #[test]
-fn what_is_no_row_is_refused_with_its_line() {
+fn invalid_rows_are_refused_with_their_line() {
     let tiny = Tiny::new();
     for (line, supervision, words) in [
         ("{", Supervision::All, "rows.jsonl:2:1: expected JSON"),

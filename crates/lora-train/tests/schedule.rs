@@ -13,7 +13,7 @@ struct Golden {
     rates: Vec<f64>,
 }
 
-/// As [`LrSchedule`], which refuses the other fields of the golden file.
+/// The fields of [`LrSchedule`], which itself refuses unknown fields.
 #[derive(Deserialize)]
 struct LrScheduleFields {
     name: ScheduleName,
@@ -38,7 +38,7 @@ fn agrees_with_mlx() {
         let schedule = Schedule::new(&config, 0).unwrap();
         for (update, expected) in rates.into_iter().enumerate() {
             let rate = schedule.at(update as u64);
-            // MLX computes in f32: seven digits of the largest rate.
+            // MLX computes in f32, with seven digits of the largest rate.
             assert!(
                 (rate - expected).abs() <= 3e-7 * peak,
                 "{name:?} at {update}: {rate:e}, MLX {expected:e}",
@@ -69,7 +69,7 @@ fn without_a_schedule_the_rate_is_constant() {
 }
 
 #[test]
-fn iterations_as_the_unit_squeeze_the_schedule_by_the_accumulation() {
+fn with_iterations_as_unit_the_schedule_advances_by_the_accumulation() {
     let by_updates = Schedule::new(&cosine(8), 30).unwrap();
     let mut config = cosine(8);
     config.nightshift.schedule_unit = ScheduleUnit::Iterations;
@@ -96,7 +96,7 @@ fn a_warmup_share_is_of_the_updates_of_the_run() {
 }
 
 #[test]
-fn far_beyond_its_end_a_schedule_stays_where_it_ended() {
+fn after_its_end_a_schedule_is_constant() {
     let schedule = Schedule::new(&cosine(8), 30).unwrap();
     assert_eq!(schedule.at(u64::MAX), 0.0);
     assert_eq!(schedule.at(109), schedule.at(1_000_000));

@@ -25,9 +25,7 @@ impl<'de> Deserialize<'de> for NumLayers {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         match i64::deserialize(input)? {
             -1 | 0 => Ok(Self::All),
-            n => usize::try_from(n)
-                .map(Self::Last)
-                .map_err(|_| invalid_count(n, &"a number of layers, or -1 for all")),
+            n => count(n, &"a number of layers, or -1 for all").map(Self::Last),
         }
     }
 }
@@ -54,9 +52,7 @@ impl<'de> Deserialize<'de> for Batches {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         match i64::deserialize(input)? {
             -1 => Ok(Self::All),
-            n => usize::try_from(n)
-                .map(Self::AtMost)
-                .map_err(|_| invalid_count(n, &"a number of batches, or -1 for the whole set")),
+            n => count(n, &"a number of batches, or -1 for the whole set").map(Self::AtMost),
         }
     }
 }
@@ -70,8 +66,8 @@ impl Serialize for Batches {
     }
 }
 
-fn invalid_count<E: de::Error>(found: i64, expected: &dyn de::Expected) -> E {
-    E::invalid_value(Unexpected::Signed(found), expected)
+fn count<E: de::Error>(found: i64, expected: &dyn de::Expected) -> Result<usize, E> {
+    usize::try_from(found).map_err(|_| E::invalid_value(Unexpected::Signed(found), expected))
 }
 
 /// A size in bytes. YAML: a number or a string such as `24GB` (10^9) or `24GiB` (2^30).

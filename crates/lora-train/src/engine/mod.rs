@@ -155,13 +155,6 @@ impl Sums {
         self.processed += other.processed;
         self.computed += other.computed;
         self.bad_rows.extend(other.bad_rows);
-        for (name, gradient) in other.gradients {
-            let sum = match self.gradients.get(&name) {
-                Some(sum) => sum.add(gradient)?,
-                None => gradient,
-            };
-            self.gradients.insert(name, sum);
-        }
-        Ok(())
+        pass::add(other.gradients.into_iter(), &mut self.gradients)
     }
 }

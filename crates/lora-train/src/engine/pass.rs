@@ -132,7 +132,7 @@ impl Pass {
             Ok(outputs)
         };
         let (_, gradients) = transforms::fallible_vjp(function, &factors, cotangents)?;
-        add(self.layout.names(Block::Embeddings), gradients, sums)?;
+        add(self.layout.names(Block::Embeddings).zip(gradients), sums)?;
         let changed = self.layout.names(Block::Embeddings).filter_map(|name| sums.get(name));
         Ok(transforms::eval(changed)?)
     }
@@ -328,7 +328,7 @@ impl Segment<'_> {
             Ok(end(self.forward(flow, factors)?)?)
         };
         let (_, mut gradients) = transforms::fallible_vjp(function, &primals, cotangents)?;
-        add(self.names(), gradients.split_off(inputs), sums)?;
+        add(self.names().zip(gradients.split_off(inputs)), sums)?;
         Ok(gradients)
     }
 
@@ -341,17 +341,16 @@ impl Segment<'_> {
 }
 
 /// Adds gradients to the sums of these names.
-fn add<'a>(
-    names: impl Iterator<Item = &'a str>,
-    gradients: Vec<Array>,
+pub(super) fn add<S: AsRef<str>>(
+    gradients: impl Iterator<Item = (S, Array)>,
     sums: &mut Tensors,
 ) -> Result<()> {
-    for (name, gradient) in names.zip(gradients) {
-        let sum = match sums.get(name) {
+    for (name, gradient) in gradients {
+        let sum = match sums.get(name.as_ref()) {
             Some(sum) => sum.add(gradient)?,
             None => gradient,
         };
-        sums.insert(name.to_owned(), sum);
+        sums.insert(name.as_ref().to_owned(), sum);
     }
     Ok(())
 }

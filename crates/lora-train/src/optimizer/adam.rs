@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use super::{Slots, Step, blend, scalar};
+use super::{Slots, Step, blend, decayed, scalar};
 use crate::Result;
 use crate::config::{Adam, AdamW};
 
@@ -43,10 +43,6 @@ impl Rule {
             root = root.multiply(scalar((1.0 - beta2.powf(number as f64)).powf(-0.5)))?;
         }
         let change = m.multiply(scalar(rate))?.divide(root.add(scalar(eps))?)?;
-        let kept = match weight_decay {
-            0.0 => parameter.clone(),
-            decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,
-        };
-        Ok(kept.subtract(change)?)
+        Ok(decayed(parameter, learning_rate * weight_decay)?.subtract(change)?)
     }
 }

@@ -2,7 +2,7 @@
 
 use mlx_rs::{Array, ops};
 
-use super::{Slots, Step, blend, scalar};
+use super::{Slots, Step, blend, decayed, scalar};
 use crate::Result;
 use crate::config::Lion;
 
@@ -17,9 +17,6 @@ pub(super) fn apply(
     let m = slots.get("m", gradient.shape())?;
     let direction = ops::sign(blend(beta1, &m, 1.0 - beta1, gradient)?)?;
     slots.set("m", &blend(beta2, &m, 1.0 - beta2, gradient)?)?;
-    let kept = match rule.weight_decay {
-        0.0 => parameter.clone(),
-        decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,
-    };
+    let kept = decayed(parameter, learning_rate * rule.weight_decay)?;
     Ok(kept.subtract(direction.multiply(scalar(learning_rate))?)?)
 }

@@ -213,6 +213,22 @@ fn scalar(value: f64) -> Array {
     Array::from_f32(value as f32)
 }
 
+/// The parameter after a decoupled weight decay by this share.
+fn decayed(parameter: &Array, share: f64) -> Result<Array> {
+    match share {
+        0.0 => Ok(parameter.clone()),
+        share => Ok(parameter.multiply(scalar(1.0 - share))?),
+    }
+}
+
+/// The gradient with a weight decay added to it (L2 regularization).
+fn regularized(gradient: &Array, parameter: &Array, decay: f64) -> Result<Array> {
+    match decay {
+        0.0 => Ok(gradient.clone()),
+        decay => Ok(gradient.add(parameter.multiply(scalar(decay))?)?),
+    }
+}
+
 /// `a * x + b * y`
 fn blend(a: f64, x: &Array, b: f64, y: &Array) -> Result<Array> {
     Ok(x.multiply(scalar(a))?.add(y.multiply(scalar(b))?)?)

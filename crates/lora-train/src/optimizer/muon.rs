@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use super::{Slots, Step, blend, scalar};
+use super::{Slots, Step, blend, regularized, scalar};
 use crate::Result;
 use crate::config::Muon;
 
@@ -14,10 +14,7 @@ pub(super) fn apply(
     slots: &mut Slots<'_>,
 ) -> Result<Array> {
     let momentum = rule.momentum;
-    let gradient = match rule.weight_decay {
-        0.0 => gradient.clone(),
-        decay => gradient.add(parameter.multiply(scalar(decay))?)?,
-    };
+    let gradient = regularized(gradient, parameter, rule.weight_decay)?;
     let old = slots.get("v", gradient.shape())?;
     let v = blend(momentum, &old, 1.0 - momentum, &gradient)?;
     slots.set("v", &v)?;

@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use super::{Slots, Step, blend, scalar};
+use super::{Slots, Step, blend, regularized, scalar};
 use crate::Result;
 use crate::config::Sgd;
 
@@ -13,10 +13,7 @@ pub(super) fn apply(
     gradient: &Array,
     slots: &mut Slots<'_>,
 ) -> Result<Array> {
-    let gradient = match rule.weight_decay {
-        0.0 => gradient.clone(),
-        decay => gradient.add(parameter.multiply(scalar(decay))?)?,
-    };
+    let gradient = regularized(gradient, parameter, rule.weight_decay)?;
     let direction = match rule.momentum {
         0.0 => gradient,
         momentum => {

@@ -77,7 +77,7 @@ pub struct Outcome {
 ///
 /// let config = TrainConfig::load("night.yaml")?;
 /// let model = models::Model::open("SmolLM2-135M-Instruct.Q4_1.gguf")?;
-/// let rows = [Example { tokens: vec![1, 2, 3], trained: vec![1..3] }];
+/// let rows = [Example::new(vec![1, 2, 3], vec![1..3])];
 /// let train = Dataset::new("train", rows, config.max_seq_length)?;
 /// let outcome =
 ///     Trainer::new(model, config, Data { train, valid: None }, Start::Resume)?.run(&mut ())?;

@@ -266,10 +266,7 @@ pub(crate) fn examples(
     let options = RenderOptions::default();
     jsonl::Reader::open(path)?
         .conversations()
-        .map(|row| {
-            let row = tokenizer.training_row(&row?, &options, supervision)?;
-            Ok(Example { tokens: row.tokens, trained: row.trained })
-        })
+        .map(|row| Ok(tokenizer.training_row(&row?, &options, supervision)?.into()))
         .collect()
 }
 
