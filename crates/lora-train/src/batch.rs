@@ -91,10 +91,10 @@ impl MicroBatch {
     /// Packs `rows` (indices into `data`).
     ///
     /// # Errors
-    /// As for [`Rows::sharing`].
+    /// As for [`Rows::with_shared_prefixes`].
     pub fn new(data: &[Row], rows: &[usize]) -> Result<Self> {
         let inputs: Vec<&[u32]> = rows.iter().map(|&row| data[row].inputs()).collect();
-        let (layout, tokens) = Rows::sharing(&inputs)?;
+        let (layout, tokens) = Rows::with_shared_prefixes(&inputs)?;
         let mut targets = Vec::new();
         for (index, &row) in rows.iter().enumerate() {
             let positions: Vec<usize> = layout.places(index).collect();

@@ -115,7 +115,7 @@ impl Layout {
             }
         }
         let mut embeddings = Vec::new();
-        let specs = model.ends();
+        let specs = model.embedding_linears();
         for spec in &specs {
             // Absent `keys` mean all linear layers of the decoder layers, but no embeddings.
             if keys.iter().flatten().any(|key| key == spec.path) {
@@ -276,7 +276,7 @@ impl Layout {
         let updates = |block| self.updates(block, &self.factors(block, tensors)?, None);
         let layers =
             (0..self.layers.len()).map(Block::Layer).map(updates).collect::<Result<_>>()?;
-        Ok(Adapter::new(layers).with_ends(updates(Block::Embeddings)?))
+        Ok(Adapter::new(layers).with_embeddings(updates(Block::Embeddings)?))
     }
 }
 

@@ -17,7 +17,7 @@ use std::ops::Range;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, maximum, zeros_dtype};
 use mlx_rs::{Array, transforms};
-use models::{exp, exponentials};
+use models::train_support::{self, exp, exponentials};
 
 use super::output::OutputProjection;
 use crate::Result;
@@ -167,7 +167,7 @@ impl Positions<'_> {
     fn target_gradient(&self, output: &impl OutputProjection) -> Result<Array> {
         let mut features = self.lora_features(output)?;
         if let Some(cap) = output.soft_cap() {
-            features = features.multiply(models::soft_cap_slope(&self.target_logit, cap)?)?;
+            features = features.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
         }
         scatter_add(features, self.targets, output.vocab_size())
     }
@@ -333,8 +333,8 @@ impl OnlineSoftmax {
 /// `cap * tanh(z / cap)` and its derivative; without a cap, `z` and `None`.
 fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
     let Some(cap) = cap else { return Ok((z.clone(), None)) };
-    let capped = models::soft_cap(z, cap)?;
-    let slope = models::soft_cap_slope(&capped, cap)?;
+    let capped = train_support::soft_cap(z, cap)?;
+    let slope = train_support::soft_cap_slope(&capped, cap)?;
     Ok((capped, Some(slope)))
 }
 
