@@ -3,9 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use models::{Adapter, Model};
-use serde_json::{Map, Value};
-
 use crate::checkpoint::{self, Checkpoint};
 use crate::metrics::Record;
 use crate::{Error, Result};
@@ -15,7 +12,7 @@ const BAD_ROWS: &str = "bad-rows.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const BEST: &str = "best";
 
-/// `adapters.safetensors` and `adapter_config.json` (written by [`Adapter::save`]), `metrics.jsonl`,
+/// `adapters.safetensors` and `adapter_config.json` (written by [`models::Adapter::save`]), `metrics.jsonl`,
 /// `bad-rows.jsonl`, `checkpoints/STEP.safetensors`, and `best/` with the adapter of the lowest
 /// validation loss.
 pub(crate) struct RunFolder {
@@ -59,31 +56,11 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Writes the current adapter.
-    pub(crate) fn save_adapter(
-        &self,
-        adapter: &Adapter,
-        model: &Model,
-        config: &Map<String, Value>,
-    ) -> Result<()> {
-        Ok(adapter.save(&self.root, model, config)?)
-    }
-
-    /// Writes the adapter of the lowest validation loss.
-    pub(crate) fn save_best(
-        &self,
-        adapter: &Adapter,
-        model: &Model,
-        config: &Map<String, Value>,
-    ) -> Result<()> {
+    /// The folder of the adapter of the lowest validation loss, created if necessary.
+    pub(crate) fn best(&self) -> Result<PathBuf> {
         let path = self.root.join(BEST);
         fs::create_dir_all(&path).map_err(|source| Error::Folder { path: path.clone(), source })?;
-        Ok(adapter.save(&path, model, config)?)
-    }
-
-    /// Reads the adapter of the lowest validation loss.
-    pub(crate) fn best(&self, model: &Model) -> Result<Adapter> {
-        Ok(Adapter::load(self.root.join(BEST), model)?)
+        Ok(path)
     }
 
     /// Appends a line to `metrics.jsonl`.

@@ -20,7 +20,9 @@ pub(crate) use clip::{clip_global_norm, global_norm};
 
 use state::{Slots, Stored};
 
-use crate::config::{OptimizerName, StateStorage, TrainConfig};
+use crate::config::{
+    Adafactor, Adam, AdamW, Lion, Muon, OptimizerName, Sgd, StateStorage, TrainConfig,
+};
 use crate::{Error, Result};
 
 /// Tensors by name: an adapter, its gradients, or an optimizer's state.
@@ -155,19 +157,22 @@ struct Step {
 /// An update rule with its hyperparameters.
 #[derive(Debug, Clone)]
 enum Rule {
-    Adam(adam::Rule),
-    Sgd(crate::config::Sgd),
-    Lion(crate::config::Lion),
-    Muon(crate::config::Muon),
-    Adafactor(crate::config::Adafactor),
+    Adam(AdamW),
+    Sgd(Sgd),
+    Lion(Lion),
+    Muon(Muon),
+    Adafactor(Adafactor),
 }
 
 impl Rule {
     fn new(config: &TrainConfig) -> Self {
         let all = config.optimizer_config.clone();
         match config.optimizer {
-            OptimizerName::Adam => Self::Adam(all.adam.into()),
-            OptimizerName::AdamW => Self::Adam(all.adamw.into()),
+            OptimizerName::Adam => {
+                let Adam { betas, eps, bias_correction } = all.adam;
+                Self::Adam(AdamW { betas, eps, bias_correction, weight_decay: 0.0 })
+            }
+            OptimizerName::AdamW => Self::Adam(all.adamw),
             OptimizerName::Muon => Self::Muon(all.muon),
             OptimizerName::Sgd => Self::Sgd(all.sgd),
             OptimizerName::Lion => Self::Lion(all.lion),
@@ -184,7 +189,7 @@ impl Rule {
         slots: &mut Slots<'_>,
     ) -> Result<Array> {
         match self {
-            Self::Adam(rule) => rule.apply(step, parameter, gradient, slots),
+            Self::Adam(rule) => adam::apply(rule, step, parameter, gradient, slots),
             Self::Sgd(rule) => sgd::apply(rule, step, parameter, gradient, slots),
             Self::Lion(rule) => lion::apply(rule, step, parameter, gradient, slots),
             Self::Muon(rule) => muon::apply(rule, step, parameter, gradient, slots),

@@ -4,9 +4,10 @@ mod initial;
 mod validation;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
-use models::Model;
+use models::{Adapter, Model};
 use serde_json::{Map, Value};
 
 use crate::batch::{Cursor, MicroBatch, Sampler, pack};
@@ -202,8 +203,8 @@ impl Trainer {
         // The run is over, so the observer's answer does not matter.
         let _ = self.save(observer)?;
         if self.config.nightshift.eval_best && self.state.best.is_some() {
-            let best = self.folder.best(&self.model)?;
-            self.folder.save_adapter(&best, &self.model, &self.adapter_config()?)?;
+            let best = Adapter::load(self.folder.best()?, &self.model)?;
+            self.save_adapter(&best, &self.config.adapter_path)?;
         }
         Ok(Outcome {
             ending,
@@ -325,8 +326,7 @@ impl Trainer {
 
     /// Writes the adapter and a checkpoint.
     fn save(&self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
-        let adapter = self.layout.adapter(&self.factors)?;
-        self.folder.save_adapter(&adapter, &self.model, &self.adapter_config()?)?;
+        self.save_adapter(&self.layout.adapter(&self.factors)?, &self.config.adapter_path)?;
         let optimizer_step = self.optimizer.step();
         let checkpoint = Checkpoint {
             state: TrainerState { optimizer_step, ..self.state.clone() },
@@ -343,12 +343,12 @@ impl Trainer {
         Ok(observer.observe(Progress::Recorded(&record)))
     }
 
-    /// The contents of `adapter_config.json`, without the adapter's own keys.
-    fn adapter_config(&self) -> Result<Map<String, Value>> {
-        match self.config.adapter_config(self.model.layers().len())? {
-            Value::Object(keys) => Ok(keys),
-            _ => Ok(Map::new()),
-        }
+    fn save_adapter(&self, adapter: &Adapter, folder: &Path) -> Result<()> {
+        let config = match self.config.adapter_config(self.model.layers().len())? {
+            Value::Object(keys) => keys,
+            _ => Map::new(),
+        };
+        Ok(adapter.save(folder, &self.model, &config)?)
     }
 
     /// The numbers in the data file of these rows of the data set.

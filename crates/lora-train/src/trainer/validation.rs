@@ -40,8 +40,7 @@ impl Trainer {
         if self.state.best.is_none_or(|(_, best)| loss < best - needed) {
             (self.state.best, self.state.stale) = (Some((step, loss)), 0);
             if self.config.nightshift.eval_best {
-                let adapter = self.layout.adapter(&self.factors)?;
-                self.folder.save_best(&adapter, &self.model, &self.adapter_config()?)?;
+                self.save_adapter(&self.layout.adapter(&self.factors)?, &self.folder.best()?)?;
             }
         } else {
             self.state.stale += 1;

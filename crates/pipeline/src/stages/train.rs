@@ -132,7 +132,7 @@ impl Stage for Train<'_> {
             (Ending::Stopped, _, Some(Stop::Full(error))) => return Err(error),
             // Without an update there is nothing that could sit an exam.
             _ if outcome.step == 0 => return Err(desk.out_of_time()),
-            (_, ..) => TrainingEnd::Deadline,
+            _ => TrainingEnd::Deadline,
         };
         Trained::of(desk.night(), desk.dir(), updates, end)
     }
