@@ -69,10 +69,6 @@ pub enum Error {
         found: String,
     },
 
-    /// safetensors refused to encode the tensors.
-    #[error("tensors cannot be written: {0}")]
-    Encode(safetensors::SafeTensorError),
-
     /// A value that JSON cannot represent.
     #[error("cannot be written as JSON: {0}")]
     Json(serde_json::Error),

@@ -1,32 +1,13 @@
-//! Safetensors files of named f32 and u32 tensors.
+//! Reading safetensors files of named f32 and u32 tensors.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use mlx_rs::Array;
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize};
-use zerocopy::IntoBytes;
 
 use crate::{Error, Result, Tensors};
-
-/// The bytes of a file with these tensors (f32 or u32) and this metadata.
-pub(crate) fn encode<'a>(
-    tensors: impl IntoIterator<Item = (String, &'a Array)>,
-    metadata: HashMap<String, String>,
-) -> Result<Vec<u8>> {
-    let tensors = tensors.into_iter().map(|(name, array)| Ok((name, array.contiguous()?)));
-    let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    let views = tensors.iter().map(|(name, array)| {
-        let (dtype, bytes) = match array.dtype() {
-            mlx_rs::Dtype::Uint32 => (Dtype::U32, array.try_as_slice::<u32>()?.as_bytes()),
-            _ => (Dtype::F32, array.try_as_slice::<f32>()?.as_bytes()),
-        };
-        let shape = array.shape().iter().map(|&n| n as usize).collect();
-        Ok((name, TensorView::new(dtype, shape, bytes).map_err(Error::Encode)?))
-    });
-    serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(Error::Encode)
-}
 
 /// The tensors and the metadata of the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {

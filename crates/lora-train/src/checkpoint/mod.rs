@@ -5,9 +5,10 @@
 
 mod seal;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use mlx_rs::Array;
+use models::train_support::write_safetensors;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Cursor;
@@ -67,12 +68,14 @@ impl Checkpoint {
     /// Writes the checkpoint to `folder/STEP.safetensors`.
     pub(crate) fn save(&self, folder: &Path) -> Result<PathBuf> {
         let path = folder.join(format!("{:08}.safetensors", self.state.step));
-        let factors = self.factors.iter().map(|(name, array)| (format!("{ADAPTER}{name}"), array));
-        let state =
-            self.optimizer.iter().map(|(name, array)| (format!("{OPTIMIZER}{name}"), array));
-        let trainer_state = serde_json::to_string(&self.state).map_err(Error::Json)?;
-        let metadata = HashMap::from([(METADATA.to_owned(), trainer_state)]);
-        durable::write(&path, tensors::encode(factors.chain(state), metadata)?)?;
+        let named = |prefix: &'static str, tensors: &Tensors| -> Vec<(String, Array)> {
+            let named =
+                tensors.iter().map(|(name, array)| (format!("{prefix}{name}"), array.clone()));
+            named.collect()
+        };
+        let tensors = [named(ADAPTER, &self.factors), named(OPTIMIZER, &self.optimizer)].concat();
+        let state = serde_json::to_string(&self.state).map_err(Error::Json)?;
+        write_safetensors(&path, &[(METADATA, &state)], &tensors)?;
         Ok(path)
     }
 

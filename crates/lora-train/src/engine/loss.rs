@@ -167,7 +167,8 @@ impl Positions<'_> {
     fn target_gradient(&self, output: &impl OutputProjection) -> Result<Array> {
         let mut features = self.lora_features(output)?;
         if let Some(cap) = output.soft_cap() {
-            features = features.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
+            features =
+                features.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
         }
         scatter_add(features, self.targets, output.vocab_size())
     }
