@@ -1,5 +1,8 @@
-// A shared object that exports the three BLAS routines MLX calls and forwards them to OpenBLAS, whose symbols in the
-// PyPI build carry a prefix. Loaded before libmlx, it serves libmlx's calls in place of the reference BLAS.
+// The three BLAS routines that MLX calls, forwarded to OpenBLAS, whose symbols in the PyPI build carry a prefix. The
+// loader searches this library before libmlx's reference BLAS, so libmlx's calls arrive here.
+#ifdef NIGHTSHIFT_OPENBLAS
+
+extern "C" {
 #define GEMM(name, scalar, element)                                                                                  \
   void scipy_cblas_##name(                                                                                           \
       int order, int trans_a, int trans_b, int m, int n, int k, scalar alpha, const element* a, int lda,             \
@@ -13,6 +16,7 @@
 GEMM(sgemm, float, float)
 GEMM(dgemm, double, double)
 GEMM(cgemm, const void*, void)
+#undef GEMM
 
 const char* scipy_openblas_get_config(void);
 int scipy_openblas_get_num_threads(void);
@@ -29,3 +33,6 @@ int nightshift_openblas_threads(void) {
 void nightshift_openblas_set_threads(int threads) {
   scipy_openblas_set_num_threads(threads);
 }
+}
+
+#endif

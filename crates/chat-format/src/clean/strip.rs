@@ -1,18 +1,17 @@
-//! What stands beside the words: calls of tools, their declarations, further keys. Control tokens are only taken out there.
+//! Removes control tokens from the strings of a row that are not message contents: tool calls, declarations, other keys.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::report::Tally;
-use super::walk;
+use super::report::{Event, Tally};
 use crate::draft::{Chat, Draft};
 use crate::raw::Raw;
 use crate::{family, tool_calls};
 
-/// Takes control tokens out of a row's declarations and further keys.
-pub(super) fn strip(chat: &mut Chat<'_>, notes: &mut Tally) {
-    // They hold none, as a rule; then nothing is built anew.
+/// Removes control tokens from a row's tool declarations and other keys.
+pub(super) fn row(chat: &mut Chat<'_>, notes: &mut Tally) {
+    // Most rows contain none, and are not rebuilt then.
     for tool in &mut chat.tools {
         if tool.any(&family::is_in) {
             let mut value = Value::from(std::mem::take(tool));
@@ -23,16 +22,16 @@ pub(super) fn strip(chat: &mut Chat<'_>, notes: &mut Tally) {
     if chat.meta.any(&family::is_in) {
         let mut map: Map<String, Value> = std::mem::take(&mut chat.meta).into();
         strip_map(&mut map, notes);
-        // What is left of a key may not pass for the row itself.
+        // A key that becomes `messages` or `tools` once its markup is removed is dropped.
         map.retain(|key, _| key != "messages" && key != "tools");
         chat.meta = map.into();
     }
 }
 
-/// Takes control tokens out of a message's calls and names.
-pub(super) fn strip_message(message: &mut Draft<'_>, notes: &mut Tally) {
+/// Removes control tokens from a message's tool calls, names and ids.
+pub(super) fn message(message: &mut Draft<'_>, notes: &mut Tally) {
     for name in [&mut message.name, &mut message.tool_call_id].into_iter().flatten() {
-        if let Some(clean) = walk::strip(name, notes) {
+        if let Some(clean) = self::text(name, notes) {
             *name = Cow::Owned(clean);
         }
     }
@@ -47,8 +46,23 @@ pub(super) fn strip_message(message: &mut Draft<'_>, notes: &mut Tally) {
     }
 }
 
+/// The text without control tokens, or `None` if it contains none. One pass: after each character the end of the kept text
+/// is checked, so tokens that form where others were removed are found too, at any depth.
+pub(super) fn text(text: &str, notes: &mut Tally) -> Option<String> {
+    family::find(text).next()?;
+    let mut kept = String::with_capacity(text.len());
+    for c in text.chars() {
+        kept.push(c);
+        if let Some(mark) = family::ending(&kept) {
+            kept.truncate(kept.len() - mark.literal.len());
+            notes.note(Event::Removed(mark.id));
+        }
+    }
+    Some(kept)
+}
+
 fn strip_text(text: &mut String, notes: &mut Tally) {
-    if let Some(clean) = walk::strip(text, notes) {
+    if let Some(clean) = self::text(text, notes) {
         *text = clean;
     }
 }

@@ -1,9 +1,8 @@
-//! The short way, for the commonest rows: nothing is decoded, and a clean row is put together from slices of the raw one.
+//! Fast path: the most common rows are not decoded; a clean row is written from slices of the raw one.
 //!
-//! It is taken by rows whose messages have a role and a content and nothing else, in whole and tidy markup or in none. Whatever
-//! is out of the ordinary (a character by number, a tool's call, words between turns, a turn left open, a key twice) makes it
-//! give up, and the row goes the [long way](super::walk). That one alone decides what is refused, and why; tests hold this
-//! one's rows against its.
+//! It accepts rows whose messages have only a role and a content, with complete markup or none. Anything else (`\u`
+//! escapes, tool calls, text between turns, a turn left open, a duplicate key) is left to the [full parser](super::walk),
+//! which alone decides what is refused and why. Tests and a fuzz target compare the two.
 
 use memchr::memchr2;
 
@@ -12,10 +11,10 @@ use super::{Options, Origin, Reasoning, Shape};
 use crate::family::{self, Effect, FAMILIES, Found};
 use crate::{Role, json};
 
-/// Keys are compared one by one; rows with more are rare.
+/// Rows with more keys take the full parser, because keys are compared one by one here.
 const MOST_KEYS: usize = 16;
 
-/// Cleans a row and adds it to `out`; where it gives up, nothing is added.
+/// Cleans a row and appends it to `out`. `None` if the row needs the full parser; `out` is unchanged then.
 pub(super) fn clean(
     row: &[u8],
     options: Options,
@@ -32,7 +31,7 @@ pub(super) fn clean(
 }
 
 struct Row<'r, 'o> {
-    /// What is left to read.
+    /// The rest of the row.
     rest: &'r str,
     out: &'o mut Vec<u8>,
     tally: &'o mut Tally,
@@ -41,7 +40,7 @@ struct Row<'r, 'o> {
 impl<'r, 'o> Row<'r, 'o> {
     fn new(row: &'r [u8], out: &'o mut Vec<u8>, tally: &'o mut Tally) -> Option<Self> {
         let row = json::trim(row);
-        // JSON has no control characters inside texts; between them only the long way knows them.
+        // Control characters are invalid inside JSON strings; as white space they are left to the full parser.
         let printable = row.iter().fold(true, |all, &byte| all & (byte >= b' '));
         let rest = std::str::from_utf8(row).ok().filter(|_| printable)?;
         Some(Row { rest, out, tally })
@@ -101,7 +100,7 @@ impl<'r, 'o> Row<'r, 'o> {
         let mut marks = family::find(content);
         let Some(first) = marks.next() else {
             (!content.is_empty()).then_some(())?;
-            self.say(role, content, start);
+            self.write_message(role, content, start);
             return Some(());
         };
         let opens =
@@ -116,7 +115,7 @@ impl<'r, 'o> Row<'r, 'o> {
             turn.follow(content, &found, self.tally)?;
         }
         let words = turn.words(content, content.len())?;
-        self.say(role, words, start);
+        self.write_message(role, words, start);
         Some(())
     }
 
@@ -130,7 +129,7 @@ impl<'r, 'o> Row<'r, 'o> {
         let mut turn: Option<Turn> = None;
         let mut done = 0;
         for found in marks {
-            // A header's own end has been passed already.
+            // The end token of a header was skipped with the header.
             if found.start < done {
                 continue;
             }
@@ -178,16 +177,16 @@ impl<'r, 'o> Row<'r, 'o> {
     fn close(&mut self, turn: Turn, text: &str, end: usize, start: usize) -> Option<()> {
         let role = turn.role;
         match turn.words(text, end) {
-            Some(words) => self.say(role, words, start),
-            // An empty turn is dropped, but an answer has to say something.
+            Some(words) => self.write_message(role, words, start),
+            // An empty turn is dropped; an empty answer is an error, which the full parser reports.
             None if role != Role::Assistant => {}
             None => return None,
         }
         Some(())
     }
 
-    /// Writes a message; the list it belongs to begins at `start`.
-    fn say(&mut self, role: Role, words: &str, start: usize) {
+    /// Writes a message. `start` is where its list begins in `out`.
+    fn write_message(&mut self, role: Role, words: &str, start: usize) {
         let comma = if self.out.len() > start { ", " } else { "" };
         self.write(&[comma, "{\"role\": \"", role.as_str(), "\", \"content\": \"", words, "\"}"]);
     }
@@ -196,7 +195,7 @@ impl<'r, 'o> Row<'r, 'o> {
         parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
     }
 
-    /// Reads a token of JSON, and the spaces before it.
+    /// Reads a JSON delimiter and the spaces before it.
     fn eat(&mut self, token: u8) -> Option<()> {
         self.skip_spaces();
         (*self.rest.as_bytes().first()? == token).then_some(())?;
@@ -210,14 +209,14 @@ impl<'r, 'o> Row<'r, 'o> {
         }
     }
 
-    /// Reads a key, and the colon behind it.
+    /// Reads a key and the colon after it.
     fn key(&mut self) -> Option<&'r str> {
         let key = self.word()?;
         self.eat(b':')?;
         Some(key)
     }
 
-    /// Reads a short text that holds neither an escape nor what a control token could begin with.
+    /// Reads a string without escapes and without the characters that control tokens begin with.
     fn word(&mut self) -> Option<&'r str> {
         self.eat(b'"')?;
         let end = self.rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | b'<' | b'['))?;
@@ -226,7 +225,7 @@ impl<'r, 'o> Row<'r, 'o> {
         Some(word)
     }
 
-    /// Reads a text, and leaves its escapes as they are: those of one letter are written as they are read.
+    /// Reads a string without decoding it: escapes of one letter are written as they are read.
     fn text(&mut self) -> Option<&'r str> {
         self.eat(b'"')?;
         let text = self.rest;
@@ -239,7 +238,7 @@ impl<'r, 'o> Row<'r, 'o> {
             }
             match text.as_bytes().get(end + 1)? {
                 b'n' | b't' | b'r' | b'b' | b'f' | b'\\' => {}
-                // One control token holds a quote, and is not seen where that is escaped.
+                // The control token that contains a quotation mark is not found while the mark is escaped.
                 b'"' if !text[..end].ends_with("<|") => {}
                 _ => return None,
             }
@@ -247,7 +246,7 @@ impl<'r, 'o> Row<'r, 'o> {
         }
     }
 
-    /// Reads a text with its quotes, a whole number or a word of JSON.
+    /// Reads a string with its quotation marks, an integer, `true`, `false` or `null`.
     fn scalar(&mut self) -> Option<&'r str> {
         self.skip_spaces();
         let value = self.rest;
@@ -269,13 +268,13 @@ impl<'r, 'o> Row<'r, 'o> {
     }
 }
 
-/// A turn whose words are one slice.
+/// A turn whose text is one slice.
 struct Turn {
     role: Role,
-    /// Where its words, or at the moment its thoughts, begin.
+    /// Where its text begins; inside reasoning, where that begins.
     from: usize,
     thinks: bool,
-    /// Where its words end, if it has said so.
+    /// Where its text ends, once its end token was found.
     end: Option<usize>,
 }
 
@@ -284,7 +283,7 @@ impl Turn {
         Turn { role, from, thinks: false, end: None }
     }
 
-    /// Acts on a control token: thoughts before the words are passed over, and a message of its own may end as a turn does.
+    /// Acts on a control token: reasoning before the text is skipped, and a single message may have an end token.
     fn follow(&mut self, text: &str, found: &Found, tally: &mut Tally) -> Option<()> {
         match found.mark.effect {
             Effect::Think(_) if self.role == Role::Assistant && !self.thinks => {
@@ -305,14 +304,14 @@ impl Turn {
         }
     }
 
-    /// Its words, up to `end` if it has not ended before; none if there are none.
+    /// Its text, up to `end` unless it ended before; `None` if it is blank.
     fn words(self, text: &str, end: usize) -> Option<&str> {
         let words = text.get(self.from..self.end.unwrap_or(end)).filter(|_| !self.thinks)?;
         Some(trim(words)).filter(|words| !words.is_empty())
     }
 }
 
-/// The role that follows a header's token at `start`, and where the words begin.
+/// The role after a header's token, and where the text begins. `start` is the end of the token.
 fn header(text: &str, start: usize, ends: &[&str]) -> Option<(Role, usize)> {
     let opening = &text[start..];
     let name = &opening[..opening.bytes().position(|byte| !byte.is_ascii_alphanumeric())?];
@@ -326,14 +325,14 @@ fn blank(text: &str) -> Option<()> {
     trim(text).is_empty().then_some(())
 }
 
-/// Takes white space off both ends, escaped or not.
+/// Trims white space, escaped or not.
 fn trim(text: &str) -> &str {
     let mut text = text.trim();
     while let [b'\\', b'n' | b'r' | b't' | b'f', ..] = text.as_bytes() {
         text = text[2..].trim_start();
     }
     while let [before @ .., b'\\', b'n' | b'r' | b't' | b'f'] = text.as_bytes() {
-        // Behind a backslash of its own the letter is no escape.
+        // After an odd number of backslashes this one is itself escaped.
         if before.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1 {
             break;
         }

@@ -1,4 +1,4 @@
-//! Whatever the short way makes of a row, the long one makes of it too.
+//! The fast path and the full parser write the same.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,8 +7,8 @@ use super::*;
 use crate::clean::report::Counts;
 use crate::clean::{Clean, Notes, shape};
 
-/// The clean line and what was noted, or nothing.
-fn short(row: &[u8]) -> Option<(String, Notes)> {
+/// The clean line and the notes; `None` if the fast path gave up.
+fn fast(row: &[u8]) -> Option<(String, Notes)> {
     let (mut out, mut tally) = (b"before".to_vec(), Tally::default());
     let done = clean(row, Options::default(), &mut out, &mut tally);
     let added = String::from_utf8(out).unwrap().split_off(6);
@@ -18,7 +18,7 @@ fn short(row: &[u8]) -> Option<(String, Notes)> {
     done.map(|()| (added, notes(&tally)))
 }
 
-fn long(row: &[u8]) -> Result<(String, Notes), String> {
+fn full(row: &[u8]) -> Result<(String, Notes), String> {
     let raw = serde_json::from_slice(row).map_err(|error| error.to_string())?;
     let mut tally = Tally::default();
     let mut chat = shape::read(raw, &mut tally).map_err(|problem| problem.to_string())?;
@@ -36,8 +36,8 @@ fn notes(tally: &Tally) -> Notes {
 }
 
 fn same(row: &[u8]) -> bool {
-    let Some(found) = short(row) else { return false };
-    assert_eq!(Ok(found), long(row), "{}", String::from_utf8_lossy(row));
+    let Some(found) = fast(row) else { return false };
+    assert_eq!(Ok(found), full(row), "{}", String::from_utf8_lossy(row));
     true
 }
 
@@ -89,7 +89,7 @@ fn whatever_is_out_of_the_ordinary_goes_the_long_way() {
         r#"{"messages":[{"role":"user","content":"q","name":"n"}]}"#,
         r#"{"messages":[]}"#,
     ]
-    .map(|row| short(row.as_bytes()).map(|_| row.to_owned()));
+    .map(|row| fast(row.as_bytes()).map(|_| row.to_owned()));
     assert_eq!(odd, [const { None }; 18]);
 }
 
