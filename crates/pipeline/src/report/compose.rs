@@ -1,6 +1,5 @@
 //! From what the night found to what stands on the page.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use eval::{Mean, Summary, Tier};
@@ -148,8 +147,8 @@ fn scores(base: &Summary, candidate: &Summary, champion: Option<&Summary>) -> Ve
 
 type Named = Vec<(String, Mean)>;
 
-fn named<K: Display>(means: &BTreeMap<K, Mean>) -> Named {
-    means.iter().map(|(key, mean)| (key.to_string(), *mean)).collect()
+fn named<'a, K: Display + 'a>(means: impl IntoIterator<Item = (&'a K, &'a Mean)>) -> Named {
+    means.into_iter().map(|(key, mean)| (key.to_string(), *mean)).collect()
 }
 
 fn rows(base: Named, candidate: &Named, champion: Option<&Named>) -> Vec<Row> {
