@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::arch::registry;
 use crate::backend::WeightResidency;
 use crate::checkpoint::{
-    Checkpoint, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
+    Checkpoint, MLX_FORMAT, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
 };
 use crate::nn::lora::Lora;
 use crate::{Adapter, Error, Model, Result};
 
 /// How the matrices of a fused model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FusedWeights {
     /// In the form they had: a quantized matrix with an update is quantized again, which loses a part
     /// of the update (see [`LogitError`]).
@@ -48,8 +49,7 @@ pub fn fuse(model: &Path, adapter: &Path, out: &Path, weights: FusedWeights) -> 
     let plain = others.iter().filter_map(|name| fusion.plain(name));
     let planned = modules.iter().flat_map(|module| fusion.planned(module)).chain(plain);
     let planned: Vec<Planned> = planned.collect();
-    let mut file =
-        SafetensorsWriter::create(&out.join("model.safetensors"), Some("mlx"), &planned)?;
+    let mut file = SafetensorsWriter::create(&out.join("model.safetensors"), MLX_FORMAT, &planned)?;
     for module in &modules {
         for array in fusion.arrays(module)? {
             file.write(&bytes_of(&array)?)?;
