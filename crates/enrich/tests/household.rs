@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use enrich::grams::Grams;
 use enrich::household::{ExamPlan, Phrasings};
 use enrich::{GeneratorData, Household, Row};
-use eval::{Case, Rule, Speaker, Suite};
+use eval::suite::Speaker;
+use eval::{Case, Rule, Suite};
 
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")

@@ -10,7 +10,8 @@
 
 use std::process::ExitCode;
 
-use eval::{ChatJudge, ExamRun};
+use eval::ExamRun;
+use eval::exam::ChatJudge;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

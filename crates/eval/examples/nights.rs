@@ -13,9 +13,10 @@
 use std::env::args;
 use std::time::Duration;
 
+use eval::scoring::Score;
 use eval::{
-    Answer, Evidence, ExamOptions, ExamRun, Finish, Gate, Manifest, Policy, Record, Score, Subject,
-    Suite, Tier,
+    Answer, Evidence, ExamOptions, ExamRun, Finish, Gate, Manifest, Policy, Record, Subject, Suite,
+    Tier,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -42,12 +42,6 @@ macro_rules! id {
             }
         }
 
-        impl PartialEq<str> for $name {
-            fn eq(&self, other: &str) -> bool {
-                self.0 == other
-            }
-        }
-
         impl PartialEq<&str> for $name {
             fn eq(&self, other: &&str) -> bool {
                 self.0 == *other
@@ -128,7 +122,7 @@ pub struct Category {
     /// What its cases examine, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// Whether its cases are about refusing: such answers are shown to a [`StanceJudge`](crate::StanceJudge).
+    /// Whether its cases are about refusing: such answers are shown to a [`StanceJudge`](crate::exam::StanceJudge).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<RefusalDuty>,
     /// Whether a [`Policy`](crate::Policy) that lists no floors guards the category with one.

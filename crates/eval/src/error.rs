@@ -137,7 +137,7 @@ pub enum Error {
         found: usize,
     },
 
-    /// A [`StanceJudge`](crate::StanceJudge) failed, for example because its endpoint did not answer.
+    /// A [`StanceJudge`](crate::exam::StanceJudge) failed, for example because its endpoint did not answer.
     #[error("no opinion on case {case}: {source}")]
     Judge {
         /// The case it was asked about.

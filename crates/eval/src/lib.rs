@@ -1,35 +1,25 @@
 #![doc = include_str!("../README.md")]
 
-mod council;
+pub mod council;
 mod error;
-mod exam;
-mod gate;
+pub mod exam;
+pub mod gate;
 #[cfg(feature = "model")]
 mod model;
 mod page;
-mod scoring;
+pub mod scoring;
 pub mod stats;
-mod suite;
+pub mod suite;
 
-pub use council::{Agent, AgentId, Category, CategoryId, Council, RefusalDuty};
+pub use council::{Agent, AgentId, Category, CategoryId, Council};
 pub use error::{Error, Result};
-pub use exam::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
-#[cfg(feature = "judge")]
-pub use exam::chat_judge::ChatJudge;
-pub use exam::opinion::StanceJudge;
-pub use exam::record::{ExamOptions, Host, Manifest, Opinion, Record, SuiteId};
-pub use exam::run::ExamRun;
-pub use exam::summary::{Agreement, Mean, Summary};
-pub use exam::{Budget, BudgetSpent, Exam, Outcome, Progress};
-pub use gate::{
-    AgentFloors, Check, CheckResult, Comparison, Decision, Evidence, Floors, Gate, Policy,
-    Reference, RuleVerdict, Verdict,
+pub use exam::{
+    Answer, Answerer, Budget, Exam, ExamOptions, ExamRun, Finish, Manifest, Mean, Outcome,
+    Progress, Question, Record, Sampling, Subject, Summary,
 };
+pub use gate::{Check, CheckResult, Evidence, Gate, Policy, Reference, RuleVerdict, Verdict};
 #[cfg(feature = "model")]
 pub use model::ModelAnswerer;
 pub use page::compare_page;
-pub use scoring::refusal::{Stance, classify_refusal};
-pub use scoring::rule::Rule;
-pub use scoring::text::Language;
-pub use scoring::{Failure, RuleCredit, SCORING_VERSION, Score, Scorer};
-pub use suite::{Case, Speaker, Suite, Tier, Turn};
+pub use scoring::{Rule, SCORING_VERSION, Scorer, Stance, classify_refusal};
+pub use suite::{Case, Suite, Tier};

@@ -10,7 +10,7 @@ use durable::Digest;
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
 
 use crate::error::{Error, Result};
-use crate::exam::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
+use crate::exam::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use crate::suite::Speaker;
 
 /// Answers with a model, with or without an adapter. It borrows the model and the tokenizer, so that base, champion and

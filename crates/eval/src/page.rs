@@ -3,9 +3,9 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::exam::record::{Manifest, Record};
-use crate::exam::run::ExamRun;
-use crate::exam::summary::Summary;
+use crate::exam::ExamRun;
+use crate::exam::Summary;
+use crate::exam::{Manifest, Record};
 use crate::gate::Verdict;
 
 /// Everything the template asks for.

@@ -5,7 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::run;
-use eval::{Council, Error, Evidence, ExamRun, Gate, Policy, RefusalDuty, Scorer, Suite};
+use eval::council::RefusalDuty;
+use eval::{Council, Error, Evidence, ExamRun, Gate, Policy, Scorer, Suite};
 use serde_json::json;
 
 const COUNCIL: &str = "

@@ -5,7 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{Scripted, suite};
-use eval::{Budget, BudgetSpent, Error, Exam, ExamOptions, ExamRun, Outcome};
+use eval::exam::BudgetSpent;
+use eval::{Budget, Error, Exam, ExamOptions, ExamRun, Outcome};
 
 fn options() -> ExamOptions {
     ExamOptions { batch: 8, seeds: vec![1, 2], ..ExamOptions::default() }

@@ -3,9 +3,8 @@
 mod common;
 
 use common::{answered, coin, run, suite};
-use eval::{
-    Check, CheckResult, Decision, Error, Evidence, ExamRun, Gate, Policy, Suite, Tier, Verdict,
-};
+use eval::gate::Decision;
+use eval::{Check, CheckResult, Error, Evidence, ExamRun, Gate, Policy, Suite, Tier, Verdict};
 
 /// As the simulation asks for: see the crate's README.
 const CASES: usize = 240;

@@ -7,7 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use common::{run, suite};
-use eval::{ChatJudge, Evidence, ExamRun, Gate, Policy, Stance, StanceJudge};
+use eval::exam::{ChatJudge, StanceJudge};
+use eval::{Evidence, ExamRun, Gate, Policy, Stance};
 use serde_json::{Value, json};
 
 /// One request as it came in.

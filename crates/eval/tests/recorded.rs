@@ -3,7 +3,8 @@
 //! under another question (`fixtures/demo/shuffled.yaml`). The folders are the `exam/base` and
 //! `exam/candidate` of those nights as they were.
 
-use eval::{Check, CheckResult, Decision, Evidence, ExamRun, Gate, Policy, Reference, Verdict};
+use eval::gate::Decision;
+use eval::{Check, CheckResult, Evidence, ExamRun, Gate, Policy, Reference, Verdict};
 
 fn recorded(name: &str) -> ExamRun {
     ExamRun::load(format!("{}/tests/data/runs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()

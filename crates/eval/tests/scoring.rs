@@ -1,6 +1,7 @@
 //! Rules and scores, case by case.
 
-use eval::{Case, Failure, Scorer};
+use eval::scoring::Failure;
+use eval::{Case, Scorer};
 use serde_json::{Value, json};
 
 fn case(agent: &str, category: &str, rules: Value) -> Case {

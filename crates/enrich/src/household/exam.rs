@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use eval::{Agent, Case, Rule, Speaker, Suite, Tier, Turn};
+use eval::suite::{Speaker, Turn};
+use eval::{Agent, Case, Rule, Suite, Tier};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

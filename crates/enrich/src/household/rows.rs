@@ -185,7 +185,7 @@ impl Pool<'_> {
         for agent in &self.data.council.agents {
             let mut rng = rng(self.seed, &format!("dialogues {}", agent.id));
             let mut facts: Vec<_> =
-                self.house.facts.iter().filter(|fact| agent.id == *fact.agent).collect();
+                self.house.facts.iter().filter(|fact| agent.id == fact.agent.as_str()).collect();
             facts.shuffle(&mut rng);
             for pair in facts.chunks_exact(2) {
                 let mut exchanges = Vec::new();

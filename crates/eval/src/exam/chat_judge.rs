@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::opinion::StanceJudge;
-use crate::scoring::refusal::Stance;
-use crate::scoring::text::Text;
+use crate::scoring::Stance;
+use crate::scoring::Text;
 
 /// A model behind an endpoint with OpenAI's chat completions API.
 #[derive(Debug)]

@@ -1,20 +1,24 @@
 //! Asks an answerer the cases of a suite, and keeps the answers on disk.
 
-pub(crate) mod answerer;
+mod answerer;
 #[cfg(feature = "judge")]
-pub(crate) mod chat_judge;
-pub(crate) mod opinion;
-pub(crate) mod record;
-pub(crate) mod run;
-pub(crate) mod summary;
+mod chat_judge;
+mod opinion;
+mod record;
+mod run;
+mod summary;
 
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use self::answerer::{Answerer, Question, Sampling, Subject};
-use self::record::{ExamOptions, Manifest, Record};
-use self::run::ExamRun;
+pub use self::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
+#[cfg(feature = "judge")]
+pub use self::chat_judge::ChatJudge;
+pub use self::opinion::StanceJudge;
+pub use self::record::{ExamOptions, Host, Manifest, Opinion, Record, SuiteId};
+pub use self::run::ExamRun;
+pub use self::summary::{Agreement, Mean, Summary};
 use crate::error::{Error, Result};
 use crate::scoring::Scorer;
 use crate::suite::{Case, Suite};

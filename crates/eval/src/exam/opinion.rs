@@ -5,8 +5,8 @@ use std::error::Error as StdError;
 use super::record::{Opinion, Record};
 use super::run::ExamRun;
 use crate::error::{Error, Result};
-use crate::scoring::refusal::Stance;
-use crate::scoring::text::Text;
+use crate::scoring::Stance;
+use crate::scoring::Text;
 
 /// Gives a second opinion on whether an answer refuses, beside the pattern-based
 /// [classifier](crate::classify_refusal). People can compare the two; neither scores nor the gate use it.

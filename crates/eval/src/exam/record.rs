@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answerer::{Answer, Finish, Sampling, Subject};
 use crate::council::{AgentId, CategoryId, Council};
-use crate::scoring::refusal::Stance;
+use crate::scoring::Stance;
 use crate::scoring::{SCORING_VERSION, Score};
 use crate::suite::{Case, Suite, Tier};
 

@@ -11,7 +11,7 @@ use super::run::ExamRun;
 use crate::council::{AgentId, CategoryId};
 use crate::error::Result;
 use crate::scoring::Failure;
-use crate::scoring::refusal::classify_refusal;
+use crate::scoring::classify_refusal;
 use crate::stats::{self, Interval};
 use crate::suite::Tier;
 

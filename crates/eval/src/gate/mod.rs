@@ -11,7 +11,7 @@ use pairs::{PairedCase, compare, grouped, means};
 
 use crate::council::{AgentId, CategoryId, Council};
 use crate::error::{Error, Result};
-use crate::exam::run::ExamRun;
+use crate::exam::ExamRun;
 use crate::stats::{self, Pair};
 use crate::suite::Tier;
 

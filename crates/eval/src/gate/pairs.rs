@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::verdict::Comparison;
 use crate::council::{AgentId, CategoryId};
 use crate::error::{Error, Result};
-use crate::exam::record::Record;
-use crate::exam::run::ExamRun;
+use crate::exam::ExamRun;
+use crate::exam::Record;
 use crate::stats::{self, Pair};
 use crate::suite::Tier;
 

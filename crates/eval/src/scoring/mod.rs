@@ -1,18 +1,20 @@
 //! Scores an answer by a case's rules.
 
-pub(crate) mod extract;
-pub(crate) mod refusal;
-pub(crate) mod rule;
-pub(crate) mod text;
+mod extract;
+mod refusal;
+mod rule;
+mod text;
 
 use std::fmt;
 
 use chat_format::tool_calls;
 use serde::{Deserialize, Serialize};
 
-use self::refusal::Stance;
-use self::rule::{CompiledRule, Rule};
-use self::text::{Language, Text};
+pub use self::refusal::{Stance, classify_refusal};
+use self::rule::CompiledRule;
+pub use self::rule::Rule;
+pub use self::text::Language;
+pub(crate) use self::text::Text;
 use crate::council::{Council, RefusalDuty};
 use crate::error::Result;
 use crate::suite::Case;

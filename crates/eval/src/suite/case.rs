@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::council::{AgentId, CategoryId};
-use crate::scoring::rule::Rule;
+use crate::scoring::Rule;
 
 /// Who may have seen a case.
 #[derive(

@@ -2,8 +2,8 @@
 
 use super::{Case, Speaker};
 use crate::council::Council;
+use crate::scoring::Rule;
 use crate::scoring::Scorer;
-use crate::scoring::rule::Rule;
 
 /// What is wrong with a case: the field, and what was expected and found.
 pub(super) type Problem = (String, String);

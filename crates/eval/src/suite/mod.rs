@@ -15,7 +15,7 @@ pub use case::{Case, Speaker, Tier, Turn};
 
 use crate::council::{AgentId, Council};
 use crate::error::{Error, Result};
-use crate::scoring::rule::Rule;
+use crate::scoring::Rule;
 
 /// An exam: named, versioned cases read from one JSON file.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
