@@ -3,8 +3,10 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::exam::record::{Manifest, Record};
+use crate::exam::run::ExamRun;
+use crate::exam::summary::Summary;
 use crate::gate::Verdict;
-use crate::run::{ExamRun, Manifest, Record, Summary};
 
 /// Everything the template asks for.
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! Everything that a night reads before it does anything: a bad file is found before an hour of
 //! training.
 
-use eval::{Policy, Suite};
+use eval::{Council, Policy, Suite};
 use lora_train::TrainConfig;
 
 use crate::config::{ModelSource, NightConfig};
@@ -21,10 +21,11 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Reads them all; the first that is missing or wrong is the error.
     pub fn read(config: &NightConfig) -> Result<Self> {
+        let suite = config.read_suite()?;
         Ok(Self {
-            suite: config.read_suite()?,
             training: TrainConfig::load(&config.setup.train)?,
-            policy: config.read_policy()?,
+            policy: config.read_policy(suite.council())?,
+            suite,
             rows: RawRows::locate(&config.setup.data)?,
             enrichment: Recipe::load(config.enrich.as_deref())?,
         })
@@ -41,9 +42,12 @@ impl NightConfig {
         })
     }
 
-    /// The gate's rules; without a file, the crate's own.
-    pub(crate) fn read_policy(&self) -> Result<Policy> {
-        Ok(self.gate.as_ref().map(Policy::load).transpose()?.unwrap_or_default())
+    /// The gate's policy; without a file, the default one for the suite's council.
+    pub(crate) fn read_policy(&self, council: &Council) -> Result<Policy> {
+        Ok(match &self.gate {
+            Some(path) => Policy::load_for(path, council)?,
+            None => Policy::of_council(council),
+        })
     }
 
     /// Reads every file that the night reads before it trains, except the model's weights: that

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use lora_train::metrics::{self, Event, Record};
+use lora_train::memory::physical_memory;
+use lora_train::metrics::Metrics;
 use lora_train::{Bytes, TrainConfig};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,6 @@ use crate::home::Home;
 use crate::journal::{Entry, Journal};
 use crate::report::words;
 use crate::stage::StageName;
-use crate::stages::train::read_records;
 
 /// A plan that ran out of memory is followed by one that may take this much of what it took.
 const NEXT: (u64, u64) = (3, 4);
@@ -67,7 +67,7 @@ impl Ladder {
     /// Takes down that training in `dir` ran out of memory.
     pub fn step_down(&mut self, dir: &Path, recipe: &TrainConfig, because: String) -> Result<()> {
         let planned = planned(dir).or(recipe.nightshift.memory_limit.map(|limit| limit.0));
-        let taken = planned.or_else(metrics::machine_memory).unwrap_or(u64::MAX);
+        let taken = planned.or_else(physical_memory).unwrap_or(u64::MAX);
         let memory_limit = Bytes(taken / NEXT.1 * NEXT.0);
         tracing::warn!(memory_limit = memory_limit.0, because, "the next plan needs less memory");
         let rung = Rung { memory_limit, because, at: Timestamp::now() };
@@ -88,9 +88,9 @@ impl Ladder {
             journal.entries().last(),
             Some(Entry::StageBegun { stage: StageName::Train, .. })
         );
-        let (Some(all), true) = (metrics::machine_memory(), died) else { return Ok(()) };
-        let records = read_records(&dir.join("metrics.jsonl")).unwrap_or_default();
-        let last = records.iter().rev().find_map(Record::as_update);
+        let (Some(all), true) = (physical_memory(), died) else { return Ok(()) };
+        let metrics = Metrics::read(dir.join("metrics.jsonl")).unwrap_or_default();
+        let last = metrics.updates().next_back();
         let used = last.map(|update| update.rss_bytes.max(update.peak_memory_bytes));
         match used {
             Some(used) if used >= all / FATAL.1 * FATAL.0 => {
@@ -123,11 +123,8 @@ impl Ladder {
 
 /// What the plan of the run in `dir` was expected to take.
 fn planned(dir: &Path) -> Option<u64> {
-    let records = read_records(&dir.join("metrics.jsonl")).ok()?;
-    records.iter().find_map(|record| match record {
-        Record::Event(Event::Plan { work, .. }) => Some(work.estimated_memory_bytes),
-        _ => None,
-    })
+    let metrics = Metrics::read(dir.join("metrics.jsonl")).ok()?;
+    metrics.plan().map(|work| work.estimated_memory_bytes)
 }
 
 #[cfg(test)]
@@ -169,7 +166,7 @@ mod tests {
     fn only_a_death_with_full_memory_is_blamed_on_it() {
         let died = |stage| Entry::StageBegun { stage, key: durable::digest("") };
         let stopped = Entry::StageFailed { stage: StageName::Train, message: "time".into() };
-        let full = metrics::machine_memory().unwrap();
+        let full = physical_memory().unwrap();
         for (what, entries, used, blamed) in [
             ("killed when full", vec![died(StageName::Train)], full, true),
             ("killed with room", vec![died(StageName::Train)], full / 2, false),
@@ -179,19 +176,9 @@ mod tests {
             let place = place();
             let mut journal = Journal::open(place.dir.path().join("journal.jsonl")).unwrap();
             entries.into_iter().for_each(|entry| journal.append(entry).unwrap());
-            let update = metrics::Update {
-                step: 1,
-                loss: 1.0,
-                learning_rate: 1e-3,
-                grad_norm: 1.0,
-                processed_tokens: 1,
-                computed_tokens: 1,
-                trained_tokens: 1,
-                seconds: 1.0,
-                peak_memory_bytes: 0,
-                rss_bytes: used,
-            };
-            let line = serde_json::to_string(&Record::Update(update)).unwrap();
+            let mut update = lora_train::metrics::Update::default();
+            (update.step, update.rss_bytes) = (1, used);
+            let line = serde_json::to_string(&update).unwrap();
             durable::append_line(place.dir.path().join("metrics.jsonl"), &line).unwrap();
             let mut ladder = Ladder::open(&place.home).unwrap();
             ladder.blame_death(&journal, place.dir.path(), &TrainConfig::default()).unwrap();
@@ -208,7 +195,7 @@ mod tests {
         let other = Error::Train(TrainConfig::from_yaml(text, "t.yaml").unwrap_err());
         assert!(!ladder.is_too_short(&other).unwrap());
         let short = Error::Train(lora_train::Error::Setting {
-            place: Default::default(),
+            location: Default::default(),
             key: "nightshift.memory_limit".into(),
             expected: "more".into(),
             found: "less".into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::civil::Date;
 use jiff::tz::AmbiguousOffset;
 use jiff::{ToSpan, Zoned};
-use lora_train::metrics;
+use lora_train::memory::physical_memory;
 
 use super::finding::Finding;
 use super::scene::{Scene, Tried};
@@ -47,7 +47,7 @@ fn probe(home: &Path) -> Result<()> {
 
 /// The machine has the memory that the plan and the budget count on.
 pub(super) fn memory(scene: &Scene<'_>) -> Finding {
-    let Some(all) = metrics::machine_memory() else {
+    let Some(all) = physical_memory() else {
         return Finding::warning("this system does not tell how much there is");
     };
     let ceiling = scene.config.budgets.memory.map_or(0, |ceiling| ceiling.0);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chat_format::{ChatTokenizer, Conversation, jsonl};
-use eval::{Policy, Suite};
+use eval::{Council, Policy, Suite};
 use jiff::Zoned;
 use lora_train::{Bytes, TrainConfig};
 use models::{Model, WeightResidency};
@@ -132,6 +132,9 @@ impl<'a> Scene<'a> {
         let scratch = scratch.map_err(io_error(&beside, "make a folder in"))?;
         let night = scratch.path().join("night");
         crate::home::private_dir(&night)?;
+        let suite = config.read_suite();
+        let council = suite.as_ref().map_or(Council::built_in(), Suite::council);
+        let policy = config.read_policy(council);
         let mut scene = Self {
             file,
             choice,
@@ -139,8 +142,8 @@ impl<'a> Scene<'a> {
             home,
             timers,
             training: Tried::from(TrainConfig::load(&config.setup.train).map_err(Error::from)),
-            suite: Tried::from(config.read_suite()),
-            policy: Tried::from(config.read_policy()),
+            suite: Tried::from(suite),
+            policy: Tried::from(policy),
             clean: Tried::Missed("the raw rows"),
             enriched: Tried::Missed("the clean rows"),
             opened: Tried::Missed("the model"),

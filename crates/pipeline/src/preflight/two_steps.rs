@@ -67,14 +67,10 @@ impl TwoSteps {
             return Ok(Self { plan, taken: None });
         }
         let adapter = scene.night.join("two-steps");
-        let mut short = TrainConfig {
-            adapter_path: adapter.clone(),
-            iters: 2,
-            grad_accumulation_steps: 1,
-            val_batches: Batches::AtMost(0),
-            save_every: 1,
-            ..recipe.clone()
-        };
+        let mut short = recipe.clone();
+        short.adapter_path = adapter.clone();
+        (short.iters, short.grad_accumulation_steps, short.save_every) = (2, 1, 1);
+        short.val_batches = Batches::AtMost(0);
         let settings = &mut short.nightshift;
         (settings.epochs, settings.early_stop, settings.time_budget) = (None, None, None);
         settings.eval_best = false;
@@ -90,7 +86,7 @@ impl TwoSteps {
             }
             ControlFlow::Continue(())
         };
-        let trainer = Trainer::new(opened.model.clone(), short, data, Start::Afresh)?;
+        let trainer = Trainer::new(opened.model.clone(), short, data, Start::Fresh)?;
         let peak_memory_bytes = trainer.run(&mut watch)?.peak_memory_bytes;
         Ok(Self { plan, taken: Some(Taken { updates, adapter, peak_memory_bytes }) })
     }

@@ -1,10 +1,9 @@
 //! From what the night found to what stands on the page.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use eval::{Mean, Summary, Tier};
-use lora_train::metrics::{Event, Record, Update};
+use lora_train::metrics::{Metrics, Update};
 
 use super::dumbbell::Row;
 use super::line::{Series, Style};
@@ -148,8 +147,8 @@ fn scores(base: &Summary, candidate: &Summary, champion: Option<&Summary>) -> Ve
 
 type Named = Vec<(String, Mean)>;
 
-fn named<K: Display>(means: &BTreeMap<K, Mean>) -> Named {
-    means.iter().map(|(key, mean)| (key.to_string(), *mean)).collect()
+fn named<'a, K: Display + 'a>(means: impl IntoIterator<Item = (&'a K, &'a Mean)>) -> Named {
+    means.into_iter().map(|(key, mean)| (key.to_string(), *mean)).collect()
 }
 
 fn rows(base: Named, candidate: &Named, champion: Option<&Named>) -> Vec<Row> {
@@ -168,19 +167,15 @@ fn rows(base: Named, candidate: &Named, champion: Option<&Named>) -> Vec<Row> {
     base.into_iter().filter_map(row).collect()
 }
 
-fn training(metrics: &[Record]) -> Vec<Figure> {
-    let updates = || metrics.iter().filter_map(Record::as_update);
+fn training(metrics: &Metrics) -> Vec<Figure> {
     let curve = |of: fn(&Update) -> f64| -> Vec<(f64, f64)> {
-        updates().map(|update| (update.step as f64, of(update))).collect()
+        metrics.updates().map(|update| (update.step as f64, of(update))).collect()
     };
-    let valid = metrics.iter().filter_map(|record| match record {
-        Record::Event(Event::Validation { step, loss, .. }) => Some((*step as f64, *loss)),
-        _ => None,
-    });
+    let valid = metrics.validations().map(|(step, loss)| (step as f64, loss));
     let series = |name, class, style, points| Series { name, class, style, points };
     let per_second = |tokens: u64, update: &Update| tokens as f64 / update.seconds.max(1e-9);
     let speed = |of: fn(&Update) -> u64| -> Vec<(f64, f64)> {
-        updates().map(|u| (u.step as f64, per_second(of(u), u))).collect()
+        metrics.updates().map(|u| (u.step as f64, per_second(of(u), u))).collect()
     };
     vec![
         Figure::curves(

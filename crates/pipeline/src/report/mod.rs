@@ -13,7 +13,7 @@ pub mod words;
 
 use durable::Digest;
 use eval::Verdict;
-use lora_train::metrics::Record;
+use lora_train::metrics::Metrics;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -59,7 +59,7 @@ pub(crate) struct Report<'a> {
 /// The files behind the page.
 pub(crate) struct Sources {
     runs: Runs,
-    metrics: Vec<Record>,
+    metrics: Metrics,
 }
 
 impl Stage for Report<'_> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chat_format::clean::{self, Options, Origin, Strictness};
 use durable::Digest;
 use enrich::household::{Phrasings, write_raw};
-use enrich::{Council, Household};
+use enrich::{GeneratorData, Household};
 use serde::{Deserialize, Serialize};
 
 use crate::config::DataSource;
@@ -38,8 +38,8 @@ impl RawRows {
     /// The file of raw rows, which is made if they come from a household.
     fn file(&self, desk: &Desk<'_>) -> Result<PathBuf> {
         let Some((rows, seed)) = self.household else { return Ok(self.path.clone()) };
-        let (council, phrasings) = (Council::embedded()?, Phrasings::embedded()?);
-        let rows = Household::load(&self.path)?.rows(&council, &phrasings, rows, seed)?;
+        let (data, phrasings) = (GeneratorData::embedded()?, Phrasings::embedded()?);
+        let rows = Household::load(&self.path)?.rows(&data, &phrasings, rows, seed)?;
         let path = desk.dir().join("raw.jsonl");
         write_raw(&path, &rows, seed)?;
         Ok(path)

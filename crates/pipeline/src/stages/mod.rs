@@ -1,6 +1,5 @@
 //! The seven stages, each a value that holds its input and knows how to work on it.
 
-mod checkpoints;
 pub(crate) mod convert;
 pub(crate) mod enrich;
 pub(crate) mod exam;
