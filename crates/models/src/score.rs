@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::error::Exception;
 
 use crate::generate::log_sum_exp;
-use crate::nn::rows::Rows;
+use crate::nn::Rows;
 use crate::{Adapter, Error, Model, Result};
 
 /// A sequence, and which of its tokens are scored.

@@ -26,7 +26,7 @@ fn largest(array: &Array) -> f32 {
 /// differ from those in f32 by 2.9e-2 of the largest.
 #[test]
 fn native_kernels_agree_with_blas_to_bf16() {
-    for name in ["mlx_lm/model", "gemma4/dense", "gemma4/dense-4bit", "qwen35/tied-4bit"] {
+    for name in ["mlx_lm/model", "gemma4/dense", "gemma4/dense-4bit", "qwen35/tied"] {
         let blas = logits(name, Kernels::Blas);
         let native = logits(name, Kernels::Native);
         let apart = largest(&native.subtract(&blas).unwrap()) / largest(&blas);

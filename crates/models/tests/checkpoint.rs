@@ -140,11 +140,15 @@ type Case = (&'static str, fn(&Tiny, &Path), &'static str);
 
 const REFUSED: &[Case] = &[
     ("no folder", |_, path| std::fs::remove_dir_all(path).unwrap(), "cannot read"),
-    ("no config", |_, path| std::fs::remove_file(path.join("config.json")).unwrap(), "no model"),
+    (
+        "no config",
+        |_, path| std::fs::remove_file(path.join("config.json")).unwrap(),
+        "expected a .gguf file",
+    ),
     (
         "no weights",
         |_, path| std::fs::remove_file(path.join("model.safetensors")).unwrap(),
-        "no model",
+        "expected a .gguf file",
     ),
     ("config cut short", |_, path| write(path, "config.json", b"{\"model_type\":"), "config.json"),
     (

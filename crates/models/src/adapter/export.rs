@@ -10,8 +10,7 @@ use crate::arch::config::{Config, EMBEDDING, OUTPUT};
 use crate::arch::gguf_layout::GgufLayout;
 use crate::arch::registry::{gguf_architectures, unsupported};
 use crate::checkpoint::{MLX_FORMAT, bytes_of, write_safetensors};
-use crate::nn::lora::{AdapterKind, Lora};
-use crate::nn::rope::RopeStyle;
+use crate::nn::{AdapterKind, Lora, RopeStyle};
 use crate::{Adapter, Error, Model, Result};
 
 /// Writes `adapter` in PEFT's layout into `folder`, which is created if it does not exist:

@@ -11,7 +11,7 @@ use crate::backend::WeightResidency;
 use crate::checkpoint::{
     Checkpoint, MLX_FORMAT, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
 };
-use crate::nn::lora::Lora;
+use crate::nn::Lora;
 use crate::{Adapter, Error, Model, Result};
 
 /// How the matrices of a fused model are stored.

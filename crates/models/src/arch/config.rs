@@ -6,9 +6,7 @@ use super::Architecture;
 use super::config_file::ConfigFile;
 use crate::Result;
 use crate::checkpoint::{Expected, Store};
-use crate::nn::embeddings::EmbeddingSpec;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::rope::RopeStyle;
+use crate::nn::{LinearSpec, RopeStyle};
 
 /// Paths of tensors outside the layers.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens";
@@ -167,20 +165,6 @@ impl Config {
             linears.push(LinearSpec::new(output, hidden, vocabulary));
         }
         linears
-    }
-
-    /// What embeddings and head are loaded from, the final norm under this name.
-    pub(crate) fn embeddings<'a>(&self, final_norm: &'a str) -> EmbeddingSpec<'a> {
-        let [embedding, output] = self.embedding_names();
-        EmbeddingSpec {
-            embedding,
-            output: (!self.tied_embeddings).then_some(output),
-            final_norm,
-            norm_eps: self.norm_eps,
-            vocab_size: self.vocab_size,
-            soft_cap: self.soft_cap,
-            scale: self.family().embedding_scale(self),
-        }
     }
 
     /// Number of weights in all.

@@ -1,6 +1,6 @@
 use super::config::{Config, EMBEDDING, FINAL_NORM, OUTPUT};
 use super::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
-use crate::nn::mlp::{DOWN, GATE, UP};
+use crate::nn::{DOWN, GATE, UP};
 
 /// GGUF's names of modules outside the layers, and those of safetensors files.
 const OUTER: [(&str, &str); 3] =

@@ -20,12 +20,7 @@ use gguf::Gguf;
 
 use crate::Result;
 use crate::checkpoint::{Expected, Store};
-use crate::nn::attention::scores;
-use crate::nn::block::{Block, TokenInputs};
-use crate::nn::cache::CacheShape;
-use crate::nn::footprint::Activations;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::loader::Loader;
+use crate::nn::{Activations, Block, CacheShape, LinearSpec, Loader, TokenInputs, scores};
 use config::Config;
 use gguf_layout::GgufLayout;
 

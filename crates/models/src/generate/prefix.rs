@@ -1,6 +1,6 @@
 //! Finds shared prefixes of prompts, which are processed once.
 
-use crate::nn::rows::common_prefix;
+use crate::nn::common_prefix;
 
 /// A pass through the model has a fixed cost, which saving fewer tokens than this does not pay for.
 const LEAST_SAVED: usize = 64;

@@ -1,20 +1,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mlx_rs::transforms;
-
 use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::{Backend, WeightResidency};
 use crate::checkpoint::WeightSource;
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::AttentionMode;
-use crate::nn::batch::{Batch, Flow};
-use crate::nn::block::Block;
-use crate::nn::footprint::{BatchSize, Footprint};
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::loader::Loader;
-use crate::nn::prefetch::Prefetch;
+use crate::nn::{
+    AttentionMode, Batch, BatchSize, Block, Flow, Footprint, LayerAdapter, LinearSpec, Loader,
+    Prefetch,
+};
 
 /// Scores of a tile, their softmax and the gradients of both.
 const TILES: usize = 4;
@@ -59,7 +53,7 @@ impl Layer {
                 let mut loader = Loader::new(Arc::clone(source), backend, residency);
                 let block = config.family().load(config, index, &prefix, &mut loader)?;
                 // Layer by layer, so that at most one has its weights in memory twice.
-                transforms::eval(block.arrays())?;
+                loader.eval()?;
                 Weights::Held(block, residency)
             }
         };

@@ -1,3 +1,4 @@
+mod embeddings;
 pub(crate) mod layer;
 
 use std::path::Path;
@@ -5,22 +6,16 @@ use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype, transforms};
 
-use crate::arch::config::{Config, FINAL_NORM};
+use crate::arch::config::Config;
 use crate::arch::registry;
 use crate::backend::{Backend, OpenOptions, WeightResidency};
 use crate::checkpoint::{Expected, WeightSource};
-use crate::nn::adapter::{Adapter, LayerAdapter};
-use crate::nn::attention::AttentionKernel;
-use crate::nn::batch::{Batch, Flow};
-use crate::nn::cache::{Cache, Columns};
-use crate::nn::embeddings::Embeddings;
-use crate::nn::head::Head;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::loader::Loader;
-use crate::nn::lora::row_norms;
-use crate::nn::rope::Rope;
-use crate::nn::rows::Rows;
+use crate::nn::{
+    Adapter, AttentionKernel, Batch, Cache, Columns, Flow, Head, LayerAdapter, LinearSpec, Rope,
+    Rows, row_norms,
+};
 use crate::{Error, Result};
+use embeddings::Embeddings;
 use layer::Layer;
 
 /// A language model: embedding, decoder layers, head.
@@ -33,8 +28,6 @@ pub struct Model {
     source: Arc<dyn WeightSource>,
     backend: Backend,
     embeddings: Embeddings,
-    /// Where the weights of the embeddings are kept.
-    residency: WeightResidency,
     layers: Vec<Layer>,
     /// By kind of layer.
     ropes: Vec<Rope>,
@@ -65,10 +58,10 @@ impl Model {
         let layers = (0..config.num_layers)
             .map(|index| Layer::open(&config, index, &source, backend, residency))
             .collect::<Result<_>>()?;
-        let embeddings = load_embeddings(&config, &source, backend, residency)?;
+        let embeddings = Embeddings::open(&config, &source, backend, residency)?;
         let rope = |pairs: &Vec<f64>| Rope::new(pairs, config.rope_style, backend);
         let ropes = config.rope_frequencies.iter().map(rope).collect::<Result<_>>()?;
-        Ok(Self { config, source, backend, embeddings, residency, layers, ropes })
+        Ok(Self { config, source, backend, embeddings, layers, ropes })
     }
 
     /// The same model with its weights kept otherwise: embedding and output matrix as `embeddings`
@@ -82,10 +75,9 @@ impl Model {
         let layers = self.layers.iter().zip(layers);
         let layers = layers.map(|(layer, &residency)| layer.with_residency(residency));
         let mut model = Self { layers: layers.collect::<Result<_>>()?, ..self.clone() };
-        if embeddings != self.residency {
+        if embeddings != self.embeddings.residency() {
             model.embeddings =
-                load_embeddings(&self.config, &self.source, self.backend, embeddings)?;
-            model.residency = embeddings;
+                Embeddings::open(&self.config, &self.source, self.backend, embeddings)?;
         }
         Ok(model)
     }
@@ -134,7 +126,8 @@ impl Model {
     /// Bytes that all weights take in memory.
     pub fn weight_bytes(&self) -> u64 {
         let layer = |layer: &Layer| layer.weight_bytes(layer.residency());
-        self.embedding_bytes(self.residency) + self.layers.iter().map(layer).sum::<u64>()
+        self.embedding_bytes(self.embeddings.residency())
+            + self.layers.iter().map(layer).sum::<u64>()
     }
 
     /// Bytes of the weights outside the layers when they are kept like this.
@@ -241,16 +234,4 @@ impl Model {
         let hidden = self.hidden(tokens, &Rows::new([tokens.len()])?, adapter)?;
         Ok(self.embeddings.head().logits(&hidden, adapter.embeddings())?.squeeze_axes(&[0])?)
     }
-}
-
-fn load_embeddings(
-    config: &Config,
-    source: &Arc<dyn WeightSource>,
-    backend: Backend,
-    residency: WeightResidency,
-) -> Result<Embeddings> {
-    let mut loader = Loader::new(Arc::clone(source), backend, residency);
-    let final_norm = config.name(FINAL_NORM);
-    let spec = config.embeddings(&final_norm);
-    Embeddings::load(&spec, &mut loader, |loader| config.family().load_token_inputs(config, loader))
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::lora::Lora;
+use super::Lora;
 use crate::{Error, Result};
 
 /// The updates of one layer, or of embedding and output matrix, by the path of the linear layer (see

@@ -1,8 +1,6 @@
 use mlx_rs::Array;
 
-use super::attention::AttentionKernel;
-use super::rope::Rotation;
-use super::rows::Rows;
+use super::{AttentionKernel, Rotation, Rows};
 use crate::Result;
 
 /// The activations that flow from layer to layer: the hidden states `[1, T, H]`, and arrays that one

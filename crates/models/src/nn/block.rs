@@ -2,9 +2,7 @@ use std::fmt;
 
 use mlx_rs::Array;
 
-use super::adapter::LayerAdapter;
-use super::attention::AttentionMode;
-use super::batch::{Batch, Flow};
+use super::{AttentionMode, Batch, Flow, LayerAdapter};
 use crate::Result;
 
 /// The weights of one decoder layer and what it computes.
@@ -20,9 +18,6 @@ pub(crate) trait Block: Send {
         mode: AttentionMode<'_>,
     ) -> Result<Flow>;
 
-    /// The arrays that are in memory.
-    fn arrays(&self) -> Vec<&Array>;
-
     /// A clone that shares the arrays.
     fn boxed(&self) -> Box<dyn Block>;
 }
@@ -37,9 +32,6 @@ impl Clone for Box<dyn Block> {
 pub(crate) trait TokenInputs: fmt::Debug + Send {
     /// `[1, T, layers, d]` from the tokens and their embeddings `[1, T, H]`.
     fn inputs(&self, tokens: &[u32], embeddings: &Array) -> Result<Array>;
-
-    /// The arrays that are in memory.
-    fn arrays(&self) -> Vec<&Array>;
 
     /// A clone that shares the arrays.
     fn boxed(&self) -> Box<dyn TokenInputs>;

@@ -1,6 +1,6 @@
 use mlx_rs::{Array, ops};
 
-use super::lora::Lora;
+use super::Lora;
 use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Matrix;
@@ -14,10 +14,9 @@ pub(crate) struct ExpertLinear {
 }
 
 impl ExpertLinear {
-    /// From a [prepared](Matrix::prepared) matrix `[experts * out, in]`.
-    pub fn new(matrix: Matrix, experts: usize, backend: Backend) -> Result<Self> {
-        let weight = matrix.map(|array| array.reshape(&[experts as i32, -1, array.dim(-1)]))?;
-        Ok(Self { weight, backend })
+    /// From a [prepared](Matrix::prepared) stack of matrices.
+    pub fn new(weight: Matrix, backend: Backend) -> Self {
+        Self { weight, backend }
     }
 
     /// Applies to `x` `[.., 1, in]` the experts of the indices `chosen`; the leading dimensions of both
@@ -43,11 +42,6 @@ impl ExpertLinear {
             }
             weight => products(x, &weight.dense(self.backend, x.dtype())?, chosen),
         }
-    }
-
-    /// The arrays it consists of.
-    pub fn arrays(&self) -> Vec<&Array> {
-        self.weight.arrays()
     }
 }
 

@@ -2,10 +2,7 @@ use std::ops::Range;
 
 use mlx_rs::{Array, Dtype};
 
-use super::adapter::LayerAdapter;
-use super::linear::Linear;
-use super::lora::Lora;
-use super::norm::RmsNorm;
+use super::{LayerAdapter, Linear, Lora, RmsNorm};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::soft_cap;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype, ops};
 
-use super::lora::Lora;
+use super::Lora;
 use crate::backend::Backend;
 use crate::checkpoint::{Matrix, WeightSource};
 use crate::{Error, Result};
@@ -118,13 +118,5 @@ impl Linear {
         }
         let rows = self.weight.rows(&[range])?.dense(self.backend, self.backend.dtype())?;
         Ok(rows.as_dtype(Dtype::Float32)?)
-    }
-
-    /// The arrays that are in memory.
-    pub fn arrays(&self) -> Vec<&Array> {
-        match &self.weight {
-            Weight::Held(matrix) => matrix.arrays(),
-            Weight::Streamed { .. } => Vec::new(),
-        }
     }
 }

@@ -1,11 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mlx_rs::{Array, Dtype};
+use mlx_rs::{Array, Dtype, transforms};
 
-use super::experts::ExpertLinear;
-use super::linear::Linear;
-use super::norm::RmsNorm;
+use super::{ExpertLinear, Linear, RmsNorm};
 use crate::Result;
 use crate::backend::{Backend, WeightResidency};
 use crate::checkpoint::{Matrix, WeightSource};
@@ -16,6 +14,8 @@ pub(crate) struct Loader {
     source: Arc<dyn WeightSource>,
     /// Tensors that have been read ahead.
     read: BTreeMap<String, Array>,
+    /// Arrays that layers were built from.
+    built: Vec<Array>,
     backend: Backend,
     residency: WeightResidency,
 }
@@ -27,7 +27,7 @@ impl Loader {
         backend: Backend,
         residency: WeightResidency,
     ) -> Self {
-        Self { source, read: BTreeMap::new(), backend, residency }
+        Self { source, read: BTreeMap::new(), built: Vec::new(), backend, residency }
     }
 
     /// Takes tensors from those that have been `read`, else from `source`, and keeps matrices as they
@@ -47,17 +47,32 @@ impl Loader {
 
     /// Takes `NAME.weight`, a vector or a convolution, in the backend's type.
     pub fn vector(&mut self, name: &str) -> Result<Array> {
-        Ok(self.take(&format!("{name}.weight"))?.as_dtype(self.backend.dtype())?)
+        let array = self.take(&format!("{name}.weight"))?.as_dtype(self.backend.dtype())?;
+        Ok(self.keep(array))
     }
 
     /// Takes `NAME` itself, a vector, in the backend's type.
     pub fn parameter(&mut self, name: &str) -> Result<Array> {
-        Ok(self.take(name)?.as_dtype(self.backend.dtype())?)
+        let array = self.take(name)?.as_dtype(self.backend.dtype())?;
+        Ok(self.keep(array))
     }
 
     /// Takes `NAME` itself, a vector, in f32.
     pub fn parameter_f32(&mut self, name: &str) -> Result<Array> {
-        Ok(self.take(name)?.as_dtype(Dtype::Float32)?)
+        let array = self.take(name)?.as_dtype(Dtype::Float32)?;
+        Ok(self.keep(array))
+    }
+
+    /// Records an array that was computed from others, for [`eval`](Self::eval).
+    pub fn keep(&mut self, array: Array) -> Array {
+        self.built.push(array.clone());
+        array
+    }
+
+    /// Evaluates all arrays that layers were built from: one that is not evaluated can only be used on
+    /// the thread that created it.
+    pub fn eval(&self) -> Result<()> {
+        Ok(transforms::eval(&self.built)?)
     }
 
     /// Takes the weight of a norm.
@@ -68,7 +83,9 @@ impl Loader {
     /// Takes a matrix that stacks those of so many experts, `[experts * out, in]`.
     pub fn experts(&mut self, name: &str, experts: usize) -> Result<ExpertLinear> {
         let matrix = self.matrix(name)?.prepared(self.backend, self.residency)?;
-        ExpertLinear::new(matrix, experts, self.backend)
+        let stack = matrix.map(|array| array.reshape(&[experts as i32, -1, array.dim(-1)]))?;
+        self.built.extend(stack.arrays().into_iter().cloned());
+        Ok(ExpertLinear::new(stack, self.backend))
     }
 
     /// Takes a matrix.
@@ -77,15 +94,12 @@ impl Loader {
             WeightResidency::Streamed => {
                 Linear::streamed(Arc::clone(&self.source), name, self.backend)
             }
-            residency => {
-                Linear::held(self.matrix(name)?.prepared(self.backend, residency)?, self.backend)
+            _ => {
+                let matrix = self.matrix(name)?.prepared(self.backend, self.residency)?;
+                self.built.extend(matrix.arrays().into_iter().cloned());
+                Linear::held(matrix, self.backend)
             }
         })
-    }
-
-    /// The floating-point type that the matrix was computed with when the checkpoint was made.
-    pub fn float_type(&self, name: &str) -> Dtype {
-        self.source.float_type(name)
     }
 
     fn matrix(&mut self, name: &str) -> Result<Matrix> {

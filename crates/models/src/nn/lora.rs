@@ -2,7 +2,7 @@ use mlx_rs::ops::addmm;
 use mlx_rs::{Array, random, stop_gradient};
 use serde::{Deserialize, Serialize};
 
-use super::linear_spec::LinearSpec;
+use super::LinearSpec;
 use crate::{Error, Result};
 
 /// Tensor names below the linear layer's, as in mlx-lm's adapter files.

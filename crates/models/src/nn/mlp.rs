@@ -1,9 +1,6 @@
 use mlx_rs::Array;
 
-use super::adapter::LayerAdapter;
-use super::linear::Linear;
-use super::loader::Loader;
-use super::recompute::Recomputed;
+use super::{LayerAdapter, Linear, Loader, Recomputed};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::Activation;
@@ -35,10 +32,5 @@ impl Mlp {
         let gated = Recomputed::gate(self.backend, self.activation, &gate, &up);
         let [output] = gated.apply([(&self.down, adapter.get(DOWN))])?;
         Ok(output)
-    }
-
-    /// The arrays that are in memory.
-    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        [&self.gate, &self.up, &self.down].into_iter().flat_map(Linear::arrays)
     }
 }

@@ -7,7 +7,6 @@ pub(crate) mod attention;
 pub(crate) mod batch;
 pub(crate) mod block;
 pub(crate) mod cache;
-pub(crate) mod embeddings;
 pub(crate) mod experts;
 pub(crate) mod footprint;
 pub(crate) mod gated_delta;
@@ -23,3 +22,27 @@ pub(crate) mod prefetch;
 pub(crate) mod recompute;
 pub(crate) mod rope;
 pub(crate) mod rows;
+
+pub(crate) use adapter::{Adapter, LayerAdapter};
+pub(crate) use attention::{
+    AttentionKernel, AttentionMode, AttentionSpec, KeySource, MASKED, Prefix, Projections, attend,
+    scores,
+};
+pub(crate) use batch::{Batch, Flow};
+pub(crate) use block::{Block, TokenInputs};
+pub(crate) use cache::{Cache, CacheShape, Columns, KvCache, RecurrentState};
+pub(crate) use experts::ExpertLinear;
+pub(crate) use footprint::{Activations, BatchSize, Footprint};
+pub(crate) use gated_delta::CHUNK;
+pub(crate) use head::Head;
+pub(crate) use linear::Linear;
+pub(crate) use linear_spec::LinearSpec;
+pub(crate) use loader::Loader;
+pub(crate) use lora::{AdapterKind, Lora, dora_unsupported, row_norms};
+pub(crate) use mlp::{DOWN, GATE, Mlp, UP};
+pub(crate) use norm::RmsNorm;
+pub(crate) use pre_norm::{Mixer, PreNorm};
+pub(crate) use prefetch::Prefetch;
+pub(crate) use recompute::Recomputed;
+pub(crate) use rope::{Frequencies, Rope, RopeStyle, Rotation, Scaling};
+pub(crate) use rows::{Rows, common_prefix, ends};

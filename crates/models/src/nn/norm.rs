@@ -22,9 +22,4 @@ impl RmsNorm {
     pub fn apply(&self, x: &Array) -> Result<Array> {
         fused::rms_norm(self.backend, x, self.weight.as_ref(), self.eps)
     }
-
-    /// The arrays it consists of.
-    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.weight.iter()
-    }
 }

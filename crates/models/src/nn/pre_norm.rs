@@ -1,13 +1,6 @@
 use mlx_rs::Array;
 
-use super::adapter::LayerAdapter;
-use super::attention::AttentionMode;
-use super::batch::{Batch, Flow};
-use super::block::Block;
-use super::loader::Loader;
-use super::mlp::Mlp;
-use super::norm::RmsNorm;
-use super::recompute::Recomputed;
+use super::{AttentionMode, Batch, Block, Flow, LayerAdapter, Loader, Mlp, Recomputed, RmsNorm};
 use crate::Result;
 use crate::ext::fused::Activation;
 
@@ -24,9 +17,6 @@ pub(crate) trait Mixer: Clone + Send + 'static {
         adapter: &LayerAdapter,
         mode: AttentionMode<'_>,
     ) -> Result<Array>;
-
-    /// The arrays that are in memory.
-    fn arrays(&self) -> Vec<&Array>;
 }
 
 /// The decoder layer of most families: a mixer of tokens and a gated MLP, each behind an RMS norm and
@@ -66,13 +56,6 @@ impl<M: Mixer> Block for PreNorm<M> {
         let normed = Recomputed::norm(&x, &self.post_attention_norm);
         let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
         Ok(Flow { hidden, carried: input.carried.clone() })
-    }
-
-    fn arrays(&self) -> Vec<&Array> {
-        let mut arrays = self.mixer.arrays();
-        arrays.extend(self.input_norm.arrays().chain(self.post_attention_norm.arrays()));
-        arrays.extend(self.mlp.arrays());
-        arrays
     }
 
     fn boxed(&self) -> Box<dyn Block> {

@@ -10,9 +10,7 @@ use std::rc::Rc;
 
 use mlx_rs::Array;
 
-use super::linear::Linear;
-use super::lora::Lora;
-use super::norm::RmsNorm;
+use super::{Linear, Lora, RmsNorm};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::{self, Activation};

@@ -3,15 +3,12 @@
 
 use mlx_rs::Array;
 
-use super::shape::{Gemma4, K, K_NORM, Kind, LayerShape, O, Q, Q_NORM, Source, V};
+use super::shape::{Gemma4, K, K_NORM, Kind, O, Q, Q_NORM, Source, V};
 use crate::arch::config::Config;
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::{AttentionMode, AttentionSpec, KeySource, Projections, attend};
-use crate::nn::batch::Batch;
-use crate::nn::linear::Linear;
-use crate::nn::loader::Loader;
-use crate::nn::norm::RmsNorm;
-use crate::nn::recompute::Recomputed;
+use crate::nn::{
+    AttentionMode, AttentionSpec, Batch, KeySource, LayerAdapter, Linear, Loader, Projections,
+    Recomputed, RmsNorm, attend,
+};
 use crate::{Error, Result};
 
 #[derive(Clone)]
@@ -43,12 +40,11 @@ impl Attention {
         config: &Config,
         shape: &Gemma4,
         index: usize,
-        layer: LayerShape,
         prefix: &str,
         loader: &mut Loader,
     ) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
-        let sources = shape.sources();
+        let (layer, sources) = (shape.layers[index], shape.sources());
         let keys = match layer.keys {
             Source::Shared { layer } => Keys::Shared { place: 2 * sources.range(..layer).count() },
             Source::Projected | Source::KeysAreValues => Keys::Own {
@@ -128,18 +124,6 @@ impl Attention {
 
     fn split(&self, x: Array, heads: i32) -> Result<Array> {
         Ok(x.reshape(&[1, -1, heads, self.head_dim])?)
-    }
-
-    pub fn arrays(&self) -> Vec<&Array> {
-        let mut arrays: Vec<&Array> = self.q_norm.arrays().collect();
-        arrays.extend(self.q.arrays());
-        arrays.extend(self.o.arrays());
-        if let Keys::Own { k, v, k_norm, .. } = &self.keys {
-            arrays.extend(k_norm.arrays());
-            arrays.extend(k.arrays());
-            arrays.extend(v.iter().flat_map(Linear::arrays));
-        }
-        arrays
     }
 }
 

@@ -3,18 +3,13 @@ use mlx_rs::Array;
 use super::attention::Attention;
 use super::experts::Experts;
 use super::per_layer::InputGate;
-use super::shape::{self, Gemma4, LayerShape};
+use super::shape::{self, Gemma4};
 use crate::Result;
 use crate::arch::config::Config;
 use crate::ext::fused::Activation;
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::AttentionMode;
-use crate::nn::batch::{Batch, Flow};
-use crate::nn::block::Block;
-use crate::nn::loader::Loader;
-use crate::nn::mlp::Mlp;
-use crate::nn::norm::RmsNorm;
-use crate::nn::recompute::Recomputed;
+use crate::nn::{
+    AttentionMode, Batch, Block, Flow, LayerAdapter, Loader, Mlp, Recomputed, RmsNorm,
+};
 
 /// One decoder layer of a Gemma 4: attention, MLP and, in some models, experts beside the MLP and an
 /// input gate.
@@ -37,14 +32,13 @@ impl GemmaBlock {
         config: &Config,
         model: &Gemma4,
         index: usize,
-        layer: LayerShape,
         prefix: &str,
         loader: &mut Loader,
     ) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
         let norm = |name, loader: &mut Loader| loader.norm(&path(name), config.norm_eps);
         Ok(Self {
-            attention: Attention::load(config, model, index, layer, prefix, loader)?,
+            attention: Attention::load(config, model, index, prefix, loader)?,
             mlp: Mlp::load(prefix, Activation::GeluTanh, loader)?,
             experts: match model.experts {
                 Some(experts) => Some(Experts::load(config, experts, prefix, loader)?),
@@ -88,18 +82,6 @@ impl Block for GemmaBlock {
             x = x.add(gate.forward(&x, inputs, adapter)?)?;
         }
         Ok(Flow { hidden: x.multiply(&self.scalar)?, carried })
-    }
-
-    fn arrays(&self) -> Vec<&Array> {
-        let norms =
-            [&self.input_norm, &self.post_attention_norm, &self.pre_mlp_norm, &self.post_mlp_norm];
-        let norms = norms.into_iter().flat_map(RmsNorm::arrays);
-        let mut arrays: Vec<&Array> = norms.chain([&self.scalar]).collect();
-        arrays.extend(self.attention.arrays());
-        arrays.extend(self.mlp.arrays());
-        arrays.extend(self.experts.iter().flat_map(Experts::arrays));
-        arrays.extend(self.input_gate.iter().flat_map(InputGate::arrays));
-        arrays
     }
 
     fn boxed(&self) -> Box<dyn Block> {

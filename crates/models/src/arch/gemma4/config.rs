@@ -10,7 +10,7 @@ use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
 use crate::checkpoint::json::parse;
-use crate::nn::rope::RopeStyle;
+use crate::nn::RopeStyle;
 
 const SLIDING_ATTENTION: &str = "sliding_attention";
 

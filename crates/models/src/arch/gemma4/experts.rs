@@ -11,11 +11,7 @@ use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::Backend;
 use crate::ext::fused::{self, Activation, softmax};
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::experts::ExpertLinear;
-use crate::nn::linear::Linear;
-use crate::nn::loader::Loader;
-use crate::nn::norm::RmsNorm;
+use crate::nn::{ExpertLinear, LayerAdapter, Linear, Loader, RmsNorm};
 
 #[derive(Clone)]
 pub(super) struct Experts {
@@ -56,7 +52,7 @@ impl Experts {
         Ok(Self {
             router: Router {
                 projection: loader.linear(&path(ROUTER))?,
-                norm: RmsNorm::new(backend, Some(scale), eps),
+                norm: RmsNorm::new(backend, Some(loader.keep(scale)), eps),
                 expert_scale: loader.parameter(&path(EXPERT_SCALE))?,
                 chosen: shape.chosen as i32,
             },
@@ -89,16 +85,6 @@ impl Experts {
         let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &up)?;
         let outputs = apply(&self.down, EXPERT_DOWN, &gated)?.squeeze_axes(&[-2])?;
         Ok(outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?)
-    }
-
-    pub fn arrays(&self) -> Vec<&Array> {
-        let norms = [&self.pre_norm, &self.post_norm, &self.post_dense_norm, &self.router.norm];
-        let norms = norms.into_iter().flat_map(RmsNorm::arrays);
-        let mut arrays: Vec<&Array> = norms.chain([&self.router.expert_scale]).collect();
-        arrays.extend(self.router.projection.arrays());
-        arrays
-            .extend([&self.gate, &self.up, &self.down].into_iter().flat_map(ExpertLinear::arrays));
-        arrays
     }
 }
 

@@ -15,12 +15,9 @@ mod shape;
 
 use super::config::Config;
 use super::{Architecture, Registration};
+use crate::Result;
 use crate::checkpoint::{Expected, Store};
-use crate::nn::block::{Block, TokenInputs};
-use crate::nn::cache::CacheShape;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::loader::Loader;
-use crate::{Error, Result};
+use crate::nn::{Block, CacheShape, LinearSpec, Loader, TokenInputs};
 use block::GemmaBlock;
 use per_layer::PerLayer;
 use shape::{Gemma4, Kind, Source};
@@ -33,13 +30,11 @@ pub(super) const REGISTRATION: Registration = Registration {
 
 impl Architecture for Gemma4 {
     fn linears(&self, config: &Config, layer: usize) -> Vec<LinearSpec> {
-        let layer = self.layers.get(layer);
-        layer.map_or_else(Vec::new, |&layer| self.linears_of(config, layer))
+        self.linears_of(config, self.layers[layer])
     }
 
     fn tensors(&self, config: &Config, layer: usize) -> Vec<(&'static str, Expected)> {
-        let layer = self.layers.get(layer);
-        layer.map_or_else(Vec::new, |&layer| self.tensors_of(config, layer))
+        self.tensors_of(config, self.layers[layer])
     }
 
     fn load(
@@ -49,14 +44,7 @@ impl Architecture for Gemma4 {
         prefix: &str,
         loader: &mut Loader,
     ) -> Result<Box<dyn Block>> {
-        let Some(&shape) = self.layers.get(layer) else {
-            return Err(Error::Argument {
-                name: "layer",
-                expected: format!("below {}", self.layers.len()),
-                found: layer.to_string(),
-            });
-        };
-        Ok(Box::new(GemmaBlock::load(config, self, layer, shape, prefix, loader)?))
+        Ok(Box::new(GemmaBlock::load(config, self, layer, prefix, loader)?))
     }
 
     fn outer_tensors(&self, config: &Config) -> Vec<(&'static str, Expected)> {
@@ -85,8 +73,7 @@ impl Architecture for Gemma4 {
     }
 
     fn layer_window(&self, layer: usize) -> Option<usize> {
-        let sliding = self.layers.get(layer)?.kind == Kind::Sliding;
-        sliding.then_some(self.window)
+        (self.layers[layer].kind == Kind::Sliding).then_some(self.window)
     }
 
     fn caches(&self, _config: &Config) -> Vec<CacheShape> {
@@ -94,9 +81,9 @@ impl Architecture for Gemma4 {
     }
 
     fn cache_of(&self, layer: usize) -> usize {
-        match self.layers.get(layer).map(|layer| layer.keys) {
-            Some(Source::Shared { layer }) => layer,
-            _ => layer,
+        match self.layers[layer].keys {
+            Source::Shared { layer } => layer,
+            Source::Projected | Source::KeysAreValues => layer,
         }
     }
 }

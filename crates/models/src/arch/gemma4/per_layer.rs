@@ -10,11 +10,7 @@ use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::Backend;
 use crate::ext::fused::{self, Activation};
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::block::TokenInputs;
-use crate::nn::linear::Linear;
-use crate::nn::loader::Loader;
-use crate::nn::norm::RmsNorm;
+use crate::nn::{LayerAdapter, Linear, Loader, RmsNorm, TokenInputs};
 
 /// Computes the inputs of all layers from the tokens. No adapter applies here, so the inputs are
 /// constants of a micro-batch unless the embedding is adapted.
@@ -55,13 +51,6 @@ impl TokenInputs for PerLayer {
         Ok(projected.add(rows)?.multiply(scalar(std::f32::consts::FRAC_1_SQRT_2)?)?)
     }
 
-    fn arrays(&self) -> Vec<&Array> {
-        let mut arrays = self.embedding.arrays();
-        arrays.extend(self.projection.arrays());
-        arrays.extend(self.norm.arrays());
-        arrays
-    }
-
     fn boxed(&self) -> Box<dyn TokenInputs> {
         Box::new(self.clone())
     }
@@ -98,12 +87,5 @@ impl InputGate {
         let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &input)?;
         let added = self.projection.apply(&gated, adapter.get(INPUT_PROJECTION))?;
         self.norm.apply(&added)
-    }
-
-    pub fn arrays(&self) -> Vec<&Array> {
-        let mut arrays = self.gate.arrays();
-        arrays.extend(self.projection.arrays());
-        arrays.extend(self.norm.arrays());
-        arrays
     }
 }

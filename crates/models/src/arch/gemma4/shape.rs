@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use crate::arch::config::Config;
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 use crate::checkpoint::Expected;
-use crate::nn::cache::CacheShape;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::mlp::{DOWN, GATE, UP};
+use crate::nn::{CacheShape, DOWN, GATE, LinearSpec, UP};
 
 pub(super) const PRE_MLP_NORM: &str = "pre_feedforward_layernorm";
 pub(super) const POST_MLP_NORM: &str = "post_feedforward_layernorm";

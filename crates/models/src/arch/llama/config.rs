@@ -9,7 +9,7 @@ use crate::Result;
 use crate::arch::config::{Config, Sizes};
 use crate::arch::config_file::ConfigFile;
 use crate::checkpoint::json::parse;
-use crate::nn::rope::{Frequencies, RopeStyle, Scaling};
+use crate::nn::{Frequencies, RopeStyle, Scaling};
 
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
     let file: LlamaFile = parse(path, text)?;

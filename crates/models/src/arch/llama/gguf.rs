@@ -9,7 +9,7 @@ use crate::arch::config::{Config, Sizes};
 use crate::arch::config_file::ConfigFile;
 use crate::arch::gguf_layout::GgufLayout;
 use crate::checkpoint::{Store, list_gguf};
-use crate::nn::rope::Frequencies;
+use crate::nn::Frequencies;
 use crate::{Error, Result};
 
 pub(super) const LAYOUT: GgufLayout = GgufLayout { architecture: "llama", interleaved: true };

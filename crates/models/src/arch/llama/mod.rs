@@ -11,16 +11,10 @@ use super::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
 use super::{Architecture, GgufRegistration, Registration};
 use crate::Result;
 use crate::checkpoint::Expected;
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::{AttentionMode, AttentionSpec, KeySource, Projections, attend};
-use crate::nn::batch::Batch;
-use crate::nn::block::Block;
-use crate::nn::linear::Linear;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::loader::Loader;
-use crate::nn::mlp::{DOWN, GATE, UP};
-use crate::nn::pre_norm::{Mixer, PreNorm};
-use crate::nn::recompute::Recomputed;
+use crate::nn::{
+    AttentionMode, AttentionSpec, Batch, Block, DOWN, GATE, KeySource, LayerAdapter, Linear,
+    LinearSpec, Loader, Mixer, PreNorm, Projections, Recomputed, UP, attend,
+};
 
 pub(super) const REGISTRATION: Registration = Registration {
     model_types: &["llama"],
@@ -122,10 +116,5 @@ impl Mixer for Attention {
         let spec = AttentionSpec { scale, window: None, keys: KeySource::Own };
         let output = attend(&qkv, &batch.attention, spec, mode)?;
         self.o.apply(&output, adapter.get(O))
-    }
-
-    fn arrays(&self) -> Vec<&Array> {
-        let Self { q, k, v, o, .. } = self;
-        [q, k, v, o].into_iter().flat_map(Linear::arrays).collect()
     }
 }

@@ -8,13 +8,10 @@ use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::Backend;
 use crate::ext::fused::{Activation, gate};
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::{AttentionMode, AttentionSpec, KeySource, Projections, attend};
-use crate::nn::batch::Batch;
-use crate::nn::linear::Linear;
-use crate::nn::loader::Loader;
-use crate::nn::norm::RmsNorm;
-use crate::nn::recompute::Recomputed;
+use crate::nn::{
+    AttentionMode, AttentionSpec, Batch, KeySource, LayerAdapter, Linear, Loader, Projections,
+    Recomputed, RmsNorm, attend,
+};
 
 #[derive(Clone)]
 pub(super) struct Attention {
@@ -91,11 +88,5 @@ impl Attention {
             *first = batch.rotate(0, first)?;
         }
         Ok(ops::concatenate(&parts, -1)?)
-    }
-
-    pub fn arrays(&self) -> Vec<&Array> {
-        let Self { q, k, v, o, q_norm, k_norm, .. } = self;
-        let linears = [q, k, v, o].into_iter().flat_map(Linear::arrays);
-        linears.chain(q_norm.arrays()).chain(k_norm.arrays()).collect()
     }
 }

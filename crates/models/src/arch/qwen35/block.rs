@@ -5,12 +5,7 @@ use super::delta_net::DeltaNet;
 use super::shape::{DeltaShape, Kind};
 use crate::Result;
 use crate::arch::config::Config;
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::AttentionMode;
-use crate::nn::batch::Batch;
-use crate::nn::loader::Loader;
-use crate::nn::pre_norm::{Mixer, PreNorm};
-use crate::nn::recompute::Recomputed;
+use crate::nn::{AttentionMode, Batch, LayerAdapter, Loader, Mixer, PreNorm, Recomputed};
 
 /// Full attention or gated-delta linear attention.
 #[derive(Clone)]
@@ -45,13 +40,6 @@ impl Mixer for AnyAttention {
         match self {
             Self::Full(attention) => attention.forward(x, batch, adapter, mode),
             Self::Delta(delta) => delta.forward(x, batch, adapter, mode),
-        }
-    }
-
-    fn arrays(&self) -> Vec<&Array> {
-        match self {
-            Self::Full(attention) => attention.arrays(),
-            Self::Delta(delta) => delta.arrays(),
         }
     }
 }

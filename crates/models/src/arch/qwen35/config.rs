@@ -9,7 +9,7 @@ use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
 use crate::checkpoint::json::parse;
-use crate::nn::rope::Frequencies;
+use crate::nn::Frequencies;
 
 /// Reads the configuration of a text model (`qwen3_5_text`), or the text part of a larger one.
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {

@@ -4,7 +4,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
 use crate::Result;
-use crate::nn::rows::Rows;
+use crate::nn::{Loader, Rows};
 
 /// The weights of each tap, oldest token first: `[channels]` each.
 #[derive(Clone)]
@@ -13,11 +13,11 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
-    /// From a kernel `[channels, taps, 1]`.
-    pub fn new(kernel: &Array) -> Result<Self> {
-        let count = kernel.dim(1);
-        let taps = kernel.squeeze_axes(&[-1])?.transpose()?.split_equal(count, 0)?;
-        let flat = |tap: Array| Ok(tap.flatten(0, -1)?.contiguous()?);
+    /// Takes a kernel `[channels, taps, 1]`.
+    pub fn load(name: &str, loader: &mut Loader) -> Result<Self> {
+        let kernel = loader.vector(name)?;
+        let taps = kernel.squeeze_axes(&[-1])?.transpose()?.split_equal(kernel.dim(1), 0)?;
+        let flat = |tap: Array| Ok(loader.keep(tap.flatten(0, -1)?.contiguous()?));
         Ok(Self { taps: taps.into_iter().map(flat).collect::<Result<_>>()? })
     }
 
@@ -75,9 +75,5 @@ impl Convolution {
         let mut parts = (0..).zip(&self.taps).map(part);
         let first = parts.next().unwrap_or_else(|| Ok(padded.clone()))?;
         parts.try_fold(first, |sum, part: Result<Array>| Ok(sum.add(part?)?))
-    }
-
-    pub fn arrays(&self) -> &[Array] {
-        &self.taps
     }
 }

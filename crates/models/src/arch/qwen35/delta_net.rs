@@ -8,15 +8,10 @@ use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::Backend;
 use crate::ext::fused::{Activation, activate, gate};
-use crate::nn::adapter::LayerAdapter;
-use crate::nn::attention::{AttentionMode, Prefix};
-use crate::nn::batch::Batch;
-use crate::nn::cache::RecurrentState;
 use crate::nn::gated_delta::{self, GatedDelta};
-use crate::nn::linear::Linear;
-use crate::nn::loader::Loader;
-use crate::nn::norm::RmsNorm;
-use crate::nn::recompute::Recomputed;
+use crate::nn::{
+    AttentionMode, Batch, LayerAdapter, Linear, Loader, Prefix, Recomputed, RecurrentState, RmsNorm,
+};
 
 /// Added to the sum of squares when queries and keys are normalized to length 1.
 const LENGTH_EPS: f32 = 1e-6;
@@ -50,14 +45,15 @@ impl DeltaNet {
     ) -> Result<Self> {
         let path = |path: &str| format!("{prefix}.{path}");
         let backend = loader.backend();
+        let rate = loader.parameter_f32(&path(A_LOG))?.exp()?.negative()?;
         Ok(Self {
             qkv: loader.linear(&path(QKV))?,
             z: loader.linear(&path(Z))?,
             b: loader.linear(&path(B))?,
             a: loader.linear(&path(A))?,
             out: loader.linear(&path(OUT))?,
-            convolution: Convolution::new(&loader.vector(&path(CONVOLUTION))?)?,
-            rate: loader.parameter_f32(&path(A_LOG))?.exp()?.negative()?,
+            convolution: Convolution::load(&path(CONVOLUTION), loader)?,
+            rate: loader.keep(rate),
             dt_bias: loader.parameter_f32(&path(DT_BIAS))?,
             norm: loader.norm(&path(OUTPUT_NORM), config.norm_eps)?,
             unit_norm: RmsNorm::new(backend, None, LENGTH_EPS / shape.key_dim as f32),
@@ -195,12 +191,6 @@ impl DeltaNet {
             _ => initial.clone(),
         };
         RecurrentState::joined(&prefixes.iter().map(row).collect::<Vec<_>>())
-    }
-
-    pub fn arrays(&self) -> Vec<&Array> {
-        let Self { qkv, z, b, a, out, convolution, rate, dt_bias, norm, .. } = self;
-        let linears = [qkv, z, b, a, out].into_iter().flat_map(Linear::arrays);
-        linears.chain(convolution.arrays()).chain([rate, dt_bias]).chain(norm.arrays()).collect()
     }
 }
 

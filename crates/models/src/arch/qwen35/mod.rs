@@ -11,14 +11,9 @@ mod shape;
 
 use super::config::Config;
 use super::{Architecture, Registration};
+use crate::Result;
 use crate::checkpoint::{Expected, Store};
-use crate::nn::attention::scores;
-use crate::nn::block::Block;
-use crate::nn::cache::CacheShape;
-use crate::nn::footprint::Activations;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::loader::Loader;
-use crate::{Error, Result};
+use crate::nn::{Activations, Block, CacheShape, LinearSpec, Loader, scores};
 use shape::{Kind, Qwen35};
 
 pub(super) const REGISTRATION: Registration =
@@ -26,13 +21,11 @@ pub(super) const REGISTRATION: Registration =
 
 impl Architecture for Qwen35 {
     fn linears(&self, config: &Config, layer: usize) -> Vec<LinearSpec> {
-        let kind = self.layers.get(layer);
-        kind.map_or_else(Vec::new, |&kind| self.linears_of(config, kind))
+        self.linears_of(config, self.layers[layer])
     }
 
     fn tensors(&self, config: &Config, layer: usize) -> Vec<(&'static str, Expected)> {
-        let kind = self.layers.get(layer);
-        kind.map_or_else(Vec::new, |&kind| self.tensors_of(config, kind))
+        self.tensors_of(config, self.layers[layer])
     }
 
     fn load(
@@ -42,14 +35,7 @@ impl Architecture for Qwen35 {
         prefix: &str,
         loader: &mut Loader,
     ) -> Result<Box<dyn Block>> {
-        let Some(&kind) = self.layers.get(layer) else {
-            return Err(Error::Argument {
-                name: "layer",
-                expected: format!("below {}", self.layers.len()),
-                found: layer.to_string(),
-            });
-        };
-        Ok(Box::new(block::load(config, self.delta, kind, prefix, loader)?))
+        Ok(Box::new(block::load(config, self.delta, self.layers[layer], prefix, loader)?))
     }
 
     fn normalize(&self, config: &Config, store: &mut Store) {
@@ -66,9 +52,9 @@ impl Architecture for Qwen35 {
     }
 
     fn activations(&self, config: &Config, layer: usize, length: usize) -> Activations {
-        match self.layers.get(layer) {
-            Some(Kind::Delta) => self.delta.activations(),
-            Some(Kind::Attention) | None => scores(config.num_heads, length, None),
+        match self.layers[layer] {
+            Kind::Delta => self.delta.activations(),
+            Kind::Attention => scores(config.num_heads, length, None),
         }
     }
 }

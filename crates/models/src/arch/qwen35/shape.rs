@@ -3,11 +3,7 @@
 use crate::arch::config::Config;
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 use crate::checkpoint::Expected;
-use crate::nn::cache::CacheShape;
-use crate::nn::footprint::Activations;
-use crate::nn::gated_delta::CHUNK;
-use crate::nn::linear_spec::LinearSpec;
-use crate::nn::mlp::{DOWN, GATE, UP};
+use crate::nn::{Activations, CHUNK, CacheShape, DOWN, GATE, LinearSpec, UP};
 
 pub(super) const QKV: &str = "linear_attn.in_proj_qkv";
 pub(super) const Z: &str = "linear_attn.in_proj_z";

@@ -12,8 +12,7 @@ use super::tiled::{Tile, Tiled, tiled};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::softmax;
-use crate::nn::footprint::Activations;
-use crate::nn::rows::Rows;
+use crate::nn::{Activations, Rows};
 
 /// Queries in a tile, at most.
 const TILE: i32 = 512;

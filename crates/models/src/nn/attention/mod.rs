@@ -10,7 +10,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
 use crate::Result;
-use crate::nn::cache::{Cache, KvCache, RecurrentState};
+use crate::nn::{Cache, KvCache, RecurrentState};
 
 pub(crate) use kernel::{AttentionKernel, scores};
 pub(crate) use masked::MASKED;

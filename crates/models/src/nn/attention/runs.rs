@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype, ops};
 
 use super::{AttentionKernel, AttentionSpec, Projections};
 use crate::Result;
-use crate::nn::rows::{Rows, ends};
+use crate::nn::{Rows, ends};
 
 /// Rows up to this length cost more to dispatch than to compute.
 const SHORT: usize = 128;
