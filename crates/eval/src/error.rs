@@ -167,13 +167,6 @@ pub enum Error {
         found: String,
     },
 
-    /// The comparison page could not be rendered, which only a value without a JSON form can cause.
-    #[error("the comparison page: {problem}")]
-    Page {
-        /// The renderer's own reason.
-        problem: String,
-    },
-
     /// A file could not be written whole.
     #[error(transparent)]
     Durable(#[from] durable::Error),

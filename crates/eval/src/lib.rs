@@ -9,7 +9,6 @@ mod extract;
 mod gate;
 mod judge;
 mod model;
-mod page;
 mod refusal;
 mod rule;
 mod run;
@@ -28,7 +27,6 @@ pub use gate::{
 };
 pub use judge::{ChatJudge, Opinion, StanceJudge};
 pub use model::ModelAnswerer;
-pub use page::compare_page;
 pub use refusal::{Stance, judge_refusal};
 pub use rule::{Language, Rule};
 pub use run::{Agreement, ExamRun, Host, Manifest, Mean, Record, SuiteId, Summary};

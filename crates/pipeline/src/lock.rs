@@ -1,3 +1,5 @@
+//! The lock of a home.
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -6,15 +8,18 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result, io_error};
 
-/// An exclusive claim on a home. The operating system drops it when the process ends, however it
-/// ends, so no stale lock is ever left to clean up; the file's text only tells others who holds it.
+/// An exclusive lock on a home. The operating system releases it when the process exits, even when
+/// killed, so there is no stale lock to clean up. The text of the file only names the holder.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock at `path`, or says at once who has it.
+    /// Takes the lock at `path` without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] with the holder if another process has it.
     pub fn acquire(path: &Path) -> Result<Self> {
         let mut file = open(path)?;
         match file.try_lock() {
@@ -31,7 +36,7 @@ impl Lock {
         Ok(Self { _file: file })
     }
 
-    /// Takes the lock at `path`, waiting for whoever has it: for short work only.
+    /// Takes the lock at `path`, waiting for its holder. Only for locks that are held briefly.
     pub(crate) fn wait(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock().map_err(io_error(path, "lock"))?;
@@ -68,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_taker_is_told_who_has_it() {
+    fn a_second_acquire_fails_and_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("night.lock");
         let first = Lock::acquire(&path).unwrap();
@@ -80,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_left_by_a_dead_process_locks_nobody_out() {
+    fn the_text_left_by_a_dead_process_does_not_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("night.lock");
         std::fs::write(&path, "process 1 since yesterday").unwrap();

@@ -17,9 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use durable::Digest;
-use pipeline::{
-    Action, Error, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary,
-};
+use pipeline::registry::{Action, Registry};
+use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, StageName, Summary};
 use support::Tiny;
 
 /// Set for a child process: the configuration, and the stage at whose beginning it fills its disk.

@@ -52,7 +52,7 @@ fn memory_above_the_ceiling_tries_what_needs_less_and_then_says_so() {
     assert!(tries > 1, "a plan that needs less was tried");
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     assert_eq!(error.exit_code(), 3);
-    assert!(error.to_string().contains("1 MB allowed by `budgets.memory`"), "{error}");
+    assert!(error.to_string().contains("1.0 MB allowed by `budgets.memory`"), "{error}");
     // Mended, the same night goes on, and no limit that nothing can keep was left behind.
     assert!(!tiny.path("home/memory.json").exists());
     tiny.edit("night.yaml", "budgets: { memory: 1MB }\n", "");

@@ -9,7 +9,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipeline::{Action, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use pipeline::registry::Action;
+use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
 use support::Tiny;
 
 /// Set for the child process of a kill test: the configuration, and the number of the event at
@@ -66,7 +67,7 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
     assert!(sample.score_after > sample.score_before);
     let page = fs::read_to_string(&first.paths.report).unwrap();
     assert!(page.contains("Promoted") && page.contains("<svg") && !page.contains("http:"));
-    assert!(page.contains("Markup the chats came in"));
+    assert!(page.contains("Chat formats of the raw rows"));
 
     // The same recipe on the same rows gives the same adapter: no better than the champion.
     let second = run(&tiny, &mut |_| ()).unwrap();

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use durable::Digest;
-use pipeline::{Error, Home, Mandate, Promotion, Registry, adapter_digest};
+use pipeline::registry::{Promotion, Registry, Requester, adapter_digest};
+use pipeline::{Error, Home};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -39,8 +40,8 @@ impl Place {
     }
 }
 
-fn night(id: &str, against: Option<Digest>) -> Mandate<'_> {
-    Mandate::Night { id, against }
+fn night(id: &str, against: Option<Digest>) -> Requester<'_> {
+    Requester::Night { id, against }
 }
 
 #[test]
@@ -75,9 +76,9 @@ fn a_night_promotes_at_most_once() {
 fn a_night_cannot_replace_a_champion_it_never_met() {
     let place = place();
     let (a, b) = (place.adapter("a"), place.adapter("b"));
-    place.registry.promote(a, Mandate::Hand, "by hand").unwrap();
+    place.registry.promote(a, Requester::Operator, "by hand").unwrap();
     let outcome = place.registry.promote(b, night("0001", None), "beat the base").unwrap();
-    assert_eq!(outcome, Promotion::Overtaken);
+    assert_eq!(outcome, Promotion::ChampionChanged);
     assert_eq!(place.champion(), Some(a));
     let outcome = place.registry.promote(b, night("0002", Some(a)), "beat a").unwrap();
     assert_eq!(outcome, Promotion::Done);
@@ -88,8 +89,8 @@ fn two_rollbacks_cancel_out() {
     let place = place();
     assert!(matches!(place.registry.rollback("?"), Err(Error::NothingToRollBack { .. })));
     let (a, b) = (place.adapter("a"), place.adapter("b"));
-    place.registry.promote(a, Mandate::Hand, "first").unwrap();
-    place.registry.promote(b, Mandate::Hand, "second").unwrap();
+    place.registry.promote(a, Requester::Operator, "first").unwrap();
+    place.registry.promote(b, Requester::Operator, "second").unwrap();
     assert_eq!(place.registry.rollback("back").unwrap().champion, Some(a));
     assert_eq!(place.registry.rollback("and forth").unwrap().champion, Some(b));
 }
@@ -98,7 +99,7 @@ fn two_rollbacks_cancel_out() {
 fn adapters_go_by_alias_digest_or_prefix() {
     let place = place();
     let (a, b) = (place.adapter("a"), place.adapter("b"));
-    place.registry.promote(a, Mandate::Hand, "first").unwrap();
+    place.registry.promote(a, Requester::Operator, "first").unwrap();
     let full = a.to_string();
     for name in ["champion", &full, &full[..12]] {
         assert_eq!(place.registry.resolve(name).unwrap(), a, "{name}");
@@ -114,12 +115,15 @@ fn adapters_go_by_alias_digest_or_prefix() {
 fn a_damaged_adapter_never_serves() {
     let place = place();
     let (a, b) = (place.adapter("a"), place.adapter("b"));
-    place.registry.promote(a, Mandate::Hand, "first").unwrap();
-    place.registry.promote(b, Mandate::Hand, "second").unwrap();
+    place.registry.promote(a, Requester::Operator, "first").unwrap();
+    place.registry.promote(b, Requester::Operator, "second").unwrap();
     damage(&place.registry.folder(a));
     assert!(matches!(place.registry.verified(a), Err(Error::Corrupt { .. })));
     assert!(matches!(place.registry.rollback("back"), Err(Error::Corrupt { .. })));
-    assert!(matches!(place.registry.promote(a, Mandate::Hand, "?"), Err(Error::Corrupt { .. })));
+    assert!(matches!(
+        place.registry.promote(a, Requester::Operator, "?"),
+        Err(Error::Corrupt { .. })
+    ));
     assert_eq!(place.champion(), Some(b));
 }
 
@@ -152,7 +156,7 @@ fn a_broken_registry_is_refused_and_left_as_it_is() {
     let whole = fs::read(&path).unwrap();
     for damaged in [&whole[..whole.len() / 2], b"", b"{\"version\":2}"] {
         fs::write(&path, damaged).unwrap();
-        let error = place.registry.promote(adapter, Mandate::Hand, "?").unwrap_err();
+        let error = place.registry.promote(adapter, Requester::Operator, "?").unwrap_err();
         assert!(error.to_string().contains("registry.json"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), damaged);
     }
@@ -180,11 +184,11 @@ fn a_home_is_for_its_owner_alone() {
 fn a_pinned_champion_stays_until_it_is_unpinned() {
     let place = place();
     let (a, b) = (place.adapter("a"), place.adapter("b"));
-    place.registry.promote(a, Mandate::Hand, "first").unwrap();
+    place.registry.promote(a, Requester::Operator, "first").unwrap();
     place.registry.pin("guests this week").unwrap();
     let by_night = night("0002", Some(a));
     assert_eq!(place.registry.promote(b, by_night, "won").unwrap(), Promotion::Pinned);
-    let error = place.registry.promote(b, Mandate::Hand, "?").unwrap_err().to_string();
+    let error = place.registry.promote(b, Requester::Operator, "?").unwrap_err().to_string();
     assert!(error.contains("guests this week"), "{error}");
     assert_eq!(place.champion(), Some(a));
     place.registry.unpin().unwrap();
@@ -199,13 +203,13 @@ fn a_dry_run_tells_and_changes_nothing() {
     let place = place();
     let (a, b) = (place.adapter("a"), place.adapter("b"));
     let registry = &place.registry;
-    assert_eq!(registry.try_promote(a, Mandate::Hand).unwrap(), Promotion::Done);
-    assert!(registry.try_rollback().is_err());
-    registry.promote(a, Mandate::Hand, "first").unwrap();
+    assert_eq!(registry.promote_dry_run(a, Requester::Operator).unwrap(), Promotion::Done);
+    assert!(registry.rollback_dry_run().is_err());
+    registry.promote(a, Requester::Operator, "first").unwrap();
     let before = fs::read(place.home.path().join("registry.json")).unwrap();
-    assert_eq!(registry.try_promote(b, night("1", None)).unwrap(), Promotion::Overtaken);
-    assert_eq!(registry.try_rollback().unwrap(), None);
-    registry.try_prune(0).unwrap();
+    assert_eq!(registry.promote_dry_run(b, night("1", None)).unwrap(), Promotion::ChampionChanged);
+    assert_eq!(registry.rollback_dry_run().unwrap(), None);
+    registry.prune_dry_run(0).unwrap();
     assert_eq!(fs::read(place.home.path().join("registry.json")).unwrap(), before);
     let dry = place.audit().iter().filter(|line| line["call"].to_string().contains("dry")).count();
     assert_eq!(dry, 5);
@@ -215,14 +219,14 @@ fn a_dry_run_tells_and_changes_nothing() {
 fn retention_keeps_who_serves_who_served_and_who_waits() {
     let place = place();
     let all = ["a", "b", "c", "d", "e"].map(|weights| place.adapter(weights));
-    place.registry.promote(all[0], Mandate::Hand, "first").unwrap();
-    place.registry.promote(all[1], Mandate::Hand, "second").unwrap();
+    place.registry.promote(all[0], Requester::Operator, "first").unwrap();
+    place.registry.promote(all[1], Requester::Operator, "second").unwrap();
     // Age them apart: folders made within one tick of the clock have no order.
     for (age, adapter) in all.iter().rev().enumerate() {
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
         fs::File::open(place.registry.folder(*adapter)).unwrap().set_modified(then).unwrap();
     }
-    assert_eq!(place.registry.try_prune(2).unwrap(), [all[2]]);
+    assert_eq!(place.registry.prune_dry_run(2).unwrap(), [all[2]]);
     assert_eq!(place.registry.prune(0).unwrap(), [all[2], all[3]]);
     assert_eq!(place.registry.prune(0).unwrap(), []);
     for adapter in [all[0], all[1], all[4]] {
@@ -238,8 +242,8 @@ fn retention_keeps_who_serves_who_served_and_who_waits() {
 fn the_state_before_the_last_change_mends_a_broken_file() {
     let place = place();
     let (a, b) = (place.adapter("a"), place.adapter("b"));
-    place.registry.promote(a, Mandate::Hand, "first").unwrap();
-    place.registry.promote(b, Mandate::Hand, "second").unwrap();
+    place.registry.promote(a, Requester::Operator, "first").unwrap();
+    place.registry.promote(b, Requester::Operator, "second").unwrap();
     let file = |name: &str| place.home.path().join(name);
     fs::write(file("registry.json"), "").unwrap();
     let error = place.registry.state().unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use pipeline::schedule::{LABEL, Manager, Run, Schedule, System};
+use pipeline::schedule::{CommandOutput, LABEL, Manager, Schedule, System};
 
 fn schedule() -> Schedule {
     Schedule::new("/opt/night shift/nightly", "/home/luke/100 %/night.yaml").unwrap()
@@ -113,20 +113,20 @@ impl Fake {
                 _ if program == "id" => (true, "501\n".to_owned()),
                 _ => (false, "what?".to_owned()),
             };
-            Ok(Run { success, output })
+            Ok(CommandOutput { success, output })
         })
     }
 }
 
 #[test]
 fn installing_twice_is_installing_once_and_removing_leaves_nothing() {
-    for (system, says) in [(System::Launchd, "waiting"), (System::Systemd, "next Mon 01:00")] {
+    for (system, detail) in [(System::Launchd, "waiting"), (System::Systemd, "next Mon 01:00")] {
         let (fake, folder) = (Fake::default(), tempfile::tempdir().unwrap());
         let (schedule, mut manager) = (schedule(), fake.manager(system));
         for _ in 0..2 {
             schedule.install(&mut manager, folder.path()).unwrap();
             let status = manager.status(schedule.jobs()).unwrap();
-            assert!(status.iter().all(|job| job.loaded && job.says == says), "{status:?}");
+            assert!(status.iter().all(|job| job.loaded && job.detail == detail), "{status:?}");
         }
         schedule.remove(&mut manager, folder.path()).unwrap();
         let status = manager.status(schedule.jobs()).unwrap();
@@ -141,7 +141,7 @@ fn installing_twice_is_installing_once_and_removing_leaves_nothing() {
 #[test]
 fn a_system_that_refuses_is_quoted() {
     let mut manager = Manager::with(System::Systemd, |_, _| {
-        Ok(Run { success: false, output: "Failed to connect to bus\n".to_owned() })
+        Ok(CommandOutput { success: false, output: "Failed to connect to bus\n".to_owned() })
     });
     let error = schedule().install(&mut manager, tempfile::tempdir().unwrap().path()).unwrap_err();
     let expected = "`systemctl --user daemon-reload`: Failed to connect to bus";

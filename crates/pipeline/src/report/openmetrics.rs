@@ -1,16 +1,16 @@
-//! The last finished night in the OpenMetrics text format, for whoever scrapes files.
+//! The last finished night in the OpenMetrics text format, for collectors that read files.
 
 use std::fmt::Write;
 
-use super::index::{Figures, Line};
+use super::history::{NightMetrics, NightRow};
 
-/// Name, help, and the samples: labels and value.
+/// A metric family: name, help text, and samples of labels and value.
 type Family<'a> = (&'a str, &'a str, Vec<(String, Option<f64>)>);
 
-/// The text; a figure that is not known has no line.
-pub(super) fn text(nights: &[Line]) -> String {
-    let last = nights.iter().rev().find(|night| night.figures.is_some());
-    let figure = |of: fn(&Figures) -> Option<f64>| of(last?.figures.as_ref()?);
+/// The metrics of all nights, oldest first, as text. Unknown figures have no line.
+pub(super) fn text(nights: &[NightRow]) -> String {
+    let last = nights.iter().rev().find(|night| night.metrics.is_some());
+    let figure = |of: fn(&NightMetrics) -> Option<f64>| of(last?.metrics.as_ref()?);
     let plain = |value| vec![(String::new(), value)];
     let subject = |name: &str, value| (format!("{{subject=\"{name}\"}}"), value);
     let outcome = |name: &str| {
@@ -77,23 +77,23 @@ pub(super) fn text(nights: &[Line]) -> String {
 mod tests {
     use super::*;
 
-    fn night(number: u32, figures: Option<Figures>) -> Line {
-        Line {
+    fn night(number: u32, metrics: Option<NightMetrics>) -> NightRow {
+        NightRow {
             number,
-            id: format!("{number:04}-2026-04-08"),
             date: String::new(),
             outcome: "rolled back".to_owned(),
             partial: true,
             note: String::new(),
             page: None,
-            figures,
+            metrics,
         }
     }
 
     #[test]
-    fn the_last_finished_night_is_told() {
-        let figures = Figures { candidate: Some(0.5), seconds: Some(278.25), ..Figures::default() };
-        let text = text(&[night(6, Some(figures)), night(7, None)]);
+    fn the_last_finished_night_is_reported() {
+        let metrics =
+            NightMetrics { candidate: Some(0.5), seconds: Some(278.25), ..NightMetrics::default() };
+        let text = text(&[night(6, Some(metrics)), night(7, None)]);
         for line in [
             "nightshift_nights 2",
             "nightshift_night 6",

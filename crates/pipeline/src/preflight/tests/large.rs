@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::super::finding::Status;
+use super::super::finding::CheckStatus;
 use super::support::Tiny;
 use super::{preflight, sanctum};
 
@@ -16,7 +16,7 @@ fn a_model_too_large_to_try_is_planned_and_never_read() {
     let check = |name: &str| report.checks.iter().find(|check| check.check == name).unwrap();
     let detail = &check("safetensors").detail;
     assert!(detail.starts_with("30,8") && detail.contains("weights"), "{detail}");
-    assert_eq!(check("2-iter execution").status, Status::Warning);
+    assert_eq!(check("2-iter execution").status, CheckStatus::Warning);
     assert!(check("2-iter execution").detail.contains("streamed"), "{report:#?}");
     assert!(check("peak memory < 60GB").detail.contains("expected"));
     assert_eq!(report.seed_passed, 21, "{report:#?}");

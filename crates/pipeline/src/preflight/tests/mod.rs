@@ -12,10 +12,12 @@ use std::fs;
 
 use support::Tiny;
 
-use super::finding::{Finding, Status};
-use super::scene::{Scene, Tried};
-use super::{CHECKS, Preflight, PreflightReport};
-use crate::config::{Choice, NightFile};
+use super::attempt::Attempt;
+use super::checks::CHECKS;
+use super::finding::{CheckStatus, Finding};
+use super::rehearsal::Rehearsal;
+use super::{Preflight, PreflightReport};
+use crate::config::{ModelChoice, NightFile};
 
 /// A tiny night among the household's own names.
 fn sanctum() -> Tiny {
@@ -38,8 +40,8 @@ models:
     tiny
 }
 
-fn choice() -> Choice {
-    Choice::Named { name: "tiny".into(), by: Choice::VARIABLE }
+fn choice() -> ModelChoice {
+    ModelChoice::Named { name: "tiny".into(), by: ModelChoice::VARIABLE }
 }
 
 fn preflight(tiny: &Tiny) -> PreflightReport {
@@ -47,21 +49,21 @@ fn preflight(tiny: &Tiny) -> PreflightReport {
     Preflight::new(file, choice()).run(&mut |_| ()).unwrap()
 }
 
-/// What a check says about a scene that `plant` has spoiled.
-fn spoiled(name: &str, plant: impl FnOnce(&mut Scene<'_>)) -> Finding {
+/// What a check says about a rehearsal that `plant` has spoiled.
+fn spoiled(name: &str, plant: impl FnOnce(&mut Rehearsal<'_>)) -> Finding {
     let tiny = sanctum();
     let file = NightFile::load(tiny.path("night.yaml")).unwrap();
     let choice = choice();
-    let timers = Tried::Done(None);
-    let mut scene = Scene::rehearse(&file, &choice, None, timers, &mut |_| ()).unwrap();
+    let schedule = Attempt::Done(None);
+    let mut rehearsal = Rehearsal::run(&file, &choice, None, schedule, &mut |_| ()).unwrap();
     let check = CHECKS.iter().find(|check| check.name == name).unwrap();
-    let sound = (check.look)(&scene);
+    let sound = (check.run)(&rehearsal);
     assert!(
-        matches!(sound.status, Status::Passed | Status::Warning | Status::Skipped),
+        matches!(sound.status, CheckStatus::Passed | CheckStatus::Warning | CheckStatus::Skipped),
         "{sound:?}"
     );
-    plant(&mut scene);
-    (check.look)(&scene)
+    plant(&mut rehearsal);
+    (check.run)(&rehearsal)
 }
 
 /// Plants a cause in the night's files; the check must fail and name it.
@@ -70,7 +72,7 @@ fn plant(name: &str, cause: impl FnOnce(&Tiny), words: &[&str]) {
     cause(&tiny);
     let report = preflight(&tiny);
     let check = report.checks.iter().find(|check| check.check == name).unwrap();
-    assert_eq!(check.status, Status::Failed, "{name}: {check:#?}");
+    assert_eq!(check.status, CheckStatus::Failed, "{name}: {check:#?}");
     for word in words {
         assert!(check.detail.contains(word), "{name}: no {word:?} in {}", check.detail);
     }
@@ -78,7 +80,7 @@ fn plant(name: &str, cause: impl FnOnce(&Tiny), words: &[&str]) {
 }
 
 fn fails(finding: &Finding, words: &[&str]) {
-    assert_eq!(finding.status, Status::Failed, "{finding:?}");
+    assert_eq!(finding.status, CheckStatus::Failed, "{finding:?}");
     for word in words {
         assert!(finding.detail.contains(word), "no {word:?} in {}", finding.detail);
     }
@@ -102,10 +104,10 @@ fn a_sound_night_passes_all_of_the_seeds_21_checks() {
 #[test]
 fn the_seeds_suites_have_its_numbers_of_checks() {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for check in CHECKS.iter().filter(|check| check.suite.is_of_the_seed()) {
+    for check in CHECKS.iter().filter(|check| check.group.is_of_the_seed()) {
         match counts.last_mut() {
-            Some((suite, count)) if *suite == check.suite.to_string() => *count += 1,
-            _ => counts.push((check.suite.to_string(), 1)),
+            Some((suite, count)) if *suite == check.group.to_string() => *count += 1,
+            _ => counts.push((check.group.to_string(), 1)),
         }
     }
     let seed = [
