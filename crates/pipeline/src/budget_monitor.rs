@@ -14,7 +14,9 @@ use crate::stages::StageName;
 /// The budgets of a running night.
 #[derive(Debug, Clone)]
 pub(crate) struct BudgetMonitor {
-    deadline: Deadline,
+    wall_clock: Span,
+    /// When the wall-clock budget is spent, on the clock of [`uptime`]; `None` if it overflows that.
+    deadline: Option<Duration>,
     memory_limit: Option<Bytes>,
     min_free_disk: Bytes,
     home: PathBuf,
@@ -33,7 +35,8 @@ impl BudgetMonitor {
     /// Starts the clock of `budgets` for work below `home`.
     pub fn new(budgets: &Budgets, home: &Path) -> Self {
         Self {
-            deadline: Deadline::after(budgets.wall_clock),
+            wall_clock: budgets.wall_clock,
+            deadline: uptime().checked_add(budgets.wall_clock.0),
             memory_limit: budgets.memory,
             min_free_disk: budgets.disk,
             home: home.to_path_buf(),
@@ -42,7 +45,7 @@ impl BudgetMonitor {
 
     /// Fails if `stage` would have to stop as soon as it starts.
     pub fn check_before(&self, stage: StageName) -> Result<()> {
-        if stage.is_timed() && self.deadline.has_passed() {
+        if stage.is_timed() && self.is_late() {
             return Err(self.out_of_time(stage));
         }
         self.check_disk()
@@ -57,13 +60,17 @@ impl BudgetMonitor {
         }
         match self.check_disk() {
             Err(full) => Some(StopReason::Exhausted(full)),
-            Ok(()) => self.deadline.has_passed().then_some(StopReason::Deadline),
+            Ok(()) => self.is_late().then_some(StopReason::Deadline),
         }
     }
 
     /// The error of a stage that ran out of time before it had a result.
     pub fn out_of_time(&self, stage: StageName) -> Error {
-        Error::BudgetSpent { stage, budget: self.deadline.budget.to_string() }
+        Error::BudgetSpent { stage, budget: self.wall_clock.to_string() }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| uptime() >= deadline)
     }
 
     fn check_disk(&self) -> Result<()> {
@@ -86,26 +93,8 @@ pub(crate) fn free_space(path: &Path) -> Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// The wall-clock budget and the time at which it is spent.
-#[derive(Debug, Clone, Copy)]
-struct Deadline {
-    /// On the clock of [`uptime`]; `None` if the budget overflows it.
-    at: Option<Duration>,
-    budget: Span,
-}
-
-impl Deadline {
-    fn after(budget: Span) -> Self {
-        Self { at: uptime().checked_add(budget.0), budget }
-    }
-
-    fn has_passed(&self) -> bool {
-        self.at.is_some_and(|at| uptime() >= at)
-    }
-}
-
-/// Time since the machine started, including sleep. Unlike the wall clock it is not affected by
-/// daylight saving time or corrections; unlike [`Instant`](std::time::Instant) it counts sleep.
+/// Time since the machine started. Unlike the wall clock it is not affected by daylight saving time
+/// or corrections; unlike [`Instant`](std::time::Instant) it includes sleep.
 fn uptime() -> Duration {
     let now = clock_gettime(CLOCK);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)

@@ -1,9 +1,7 @@
 //! Durations, counts and sizes as text.
 
-use jiff::SignedDuration;
-use jiff::SignedDurationRound;
-use jiff::Unit;
 use jiff::fmt::friendly::{FractionalUnit, SpanPrinter};
+use jiff::{SignedDuration, SignedDurationRound, Unit};
 
 /// `0.4s`, `12s`, `3m 5s`, `2h 10m`: rounded to tenths below ten seconds, to seconds below one hour,
 /// to minutes above.
@@ -22,14 +20,8 @@ pub fn duration(seconds: f64) -> String {
 /// `12,345`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
 }
 
 /// `812.3 MB`, `1.2 GB`, in powers of ten.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::Zoned;
 
 use crate::error::{Error, Result, io_error};
 
@@ -29,7 +29,9 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(io_error(path, "lock")(source)),
         }
-        let note = format!("process {} since {}\n", std::process::id(), now_local());
+        let now = Zoned::now();
+        let now = now.strftime("%Y-%m-%d %H:%M:%S %Z");
+        let note = format!("process {} since {now}\n", std::process::id());
         file.set_len(0)
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(io_error(path, "write"))?;
@@ -59,13 +61,6 @@ fn holder(file: File) -> String {
         Ok(_) if !note.trim().is_empty() => note.trim().to_owned(),
         _ => "another process".to_owned(),
     }
-}
-
-fn now_local() -> String {
-    Timestamp::now()
-        .to_zoned(jiff::tz::TimeZone::system())
-        .strftime("%Y-%m-%d %H:%M:%S %Z")
-        .to_string()
 }
 
 #[cfg(test)]

@@ -199,7 +199,14 @@ impl Night {
             sample: pick(&runs.base, &runs.candidate, 1).into_iter().next(),
             standing: promotion.deviation(),
             verdict: gate.verdict,
-            paths: Paths::of(&self.home, &self.dir, registry, trained, &report.path)?,
+            paths: Paths {
+                home: self.home.path().to_path_buf(),
+                night: self.dir.clone(),
+                report: self.dir.join(report.path),
+                index: self.home.index(),
+                adapter: registry.folder(trained.adapter),
+                champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
+            },
         })
     }
 

@@ -158,11 +158,11 @@ mod tests {
         type Output = Artefact;
 
         fn run(&self, ctx: &mut StageContext<'_>) -> Result<Artefact> {
-            durable::append_line(ctx.dir().join("runs"), self.text)?;
+            durable::append_line(ctx.dir.join("runs"), self.text)?;
             if self.fails {
                 return Err(ctx.out_of_time());
             }
-            let path = ctx.dir().join("text");
+            let path = ctx.dir.join("text");
             durable::write(&path, self.text)?;
             ctx.artefact(&path)
         }

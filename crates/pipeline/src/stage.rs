@@ -6,7 +6,7 @@ use durable::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::budget_monitor::{BudgetMonitor, StopReason};
+use crate::budget_monitor::BudgetMonitor;
 use crate::error::{Error, Result};
 use crate::observer::{Event, Observer};
 use crate::stages::StageName;
@@ -52,7 +52,7 @@ pub(crate) trait Stage: Serialize {
     /// The result that later stages use.
     type Output: Serialize + DeserializeOwned;
 
-    /// Does the work in the folder `ctx.dir()`. A restarted stage finds there the files of the
+    /// Does the work in the folder `ctx.dir`. A restarted stage finds there the files of the
     /// killed run.
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Self::Output>;
 
@@ -65,24 +65,16 @@ pub(crate) trait Stage: Serialize {
 
 /// What a running stage can use: its folder, the files of earlier stages, the observer, the budgets.
 pub(crate) struct StageContext<'a> {
-    pub(crate) stage: StageName,
-    pub(crate) night: &'a Path,
-    pub(crate) dir: &'a Path,
-    pub(crate) budgets: &'a BudgetMonitor,
-    pub(crate) observer: &'a mut dyn Observer,
+    pub stage: StageName,
+    /// The night's folder, to which artefact paths are relative.
+    pub night: &'a Path,
+    /// The stage's own folder.
+    pub dir: &'a Path,
+    pub budgets: &'a BudgetMonitor,
+    pub observer: &'a mut dyn Observer,
 }
 
 impl StageContext<'_> {
-    /// The stage's own folder.
-    pub fn dir(&self) -> &Path {
-        self.dir
-    }
-
-    /// The night's folder, to which artefact paths are relative.
-    pub fn night(&self) -> &Path {
-        self.night
-    }
-
     /// Records a file of this stage.
     pub fn artefact(&self, path: &Path) -> Result<Artefact> {
         Artefact::of(self.night, path)
@@ -91,11 +83,6 @@ impl StageContext<'_> {
     /// Reports progress to the observer.
     pub fn progress(&mut self, done: u64, total: u64, note: &str) {
         self.observer.event(Event::Progress { stage: self.stage, done, total, note });
-    }
-
-    /// Why the stage has to stop, given the memory in bytes that the process uses; `None` to go on.
-    pub fn stop(&self, used: u64) -> Option<StopReason> {
-        self.budgets.stop(used)
     }
 
     /// The error of a stage that ran out of time before it had a result.

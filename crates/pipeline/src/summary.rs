@@ -1,7 +1,7 @@
 //! The summary of a finished night, written to `summary.json` and read back for the index.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use eval::Tier;
 use serde::de::{DeserializeOwned, Error as _};
@@ -10,8 +10,6 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::format;
-use crate::home::Home;
-use crate::registry::Registry;
 use crate::stages::exam::ExamRuns;
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
@@ -214,31 +212,15 @@ impl Scores {
     }
 }
 
-impl Paths {
-    pub(crate) fn of(
-        home: &Home,
-        night: &Path,
-        registry: &Registry,
-        trained: &TrainedAdapter,
-        report: &Path,
-    ) -> Result<Self> {
-        Ok(Paths {
-            home: home.path().to_path_buf(),
-            night: night.to_path_buf(),
-            report: night.join(report),
-            index: home.index(),
-            adapter: registry.folder(trained.adapter),
-            champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
-        })
-    }
-}
+#[cfg(test)]
+pub(crate) use tests::example;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_summary_of_another_version_can_be_read() {
+    /// A summary of another version: fields are missing, unknown, or have another form.
+    pub(crate) fn example() -> Summary {
         let mean = json!({ "score": 0.5, "interval": { "low": 0.4, "high": 0.6 }, "answers": 2 });
         let run = json!({
             "overall": mean, "tiers": {}, "categories": {}, "agents": {}, "failures": {},
@@ -250,7 +232,12 @@ mod tests {
             "scores": { "base": run, "candidate": run },
             "verdict": { "reason": "better", "decision": "promote" },
         });
-        let summary: Summary = serde_json::from_value(text).unwrap();
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn a_summary_of_another_version_can_be_read() {
+        let summary = example();
         assert_eq!((summary.outcome, summary.seconds), (Outcome::RolledBack, 278.25));
         assert_eq!((summary.verdict.reason.as_str(), summary.stages.len()), ("better", 0));
         assert_eq!(summary.scores.candidate.overall.score, 0.5);

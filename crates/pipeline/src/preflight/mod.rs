@@ -75,10 +75,10 @@ impl Preflight {
         let begun = Instant::now();
         let Self { file, choice, home, schedule } = self;
         let rehearsal = Rehearsal::run(&file, &choice, home, schedule, on_step)?;
-        let checks = CHECKS.iter().map(|check| {
-            let Finding { status, detail } = (check.run)(&rehearsal);
+        let checks = CHECKS.iter().map(|&(group, check, run)| {
+            let Finding { status, detail } = run(&rehearsal);
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
-            PreflightCheck { group: check.group, check: check.name, status, detail }
+            PreflightCheck { group, check, status, detail }
         });
         let model = match &choice {
             ModelChoice::Default => file.default_model(),

@@ -22,20 +22,8 @@ pub(super) struct NightRow {
     pub note: String,
     /// Path of the night's report relative to the index, if there is one.
     pub page: Option<String>,
-    pub metrics: Option<NightMetrics>,
-}
-
-/// The figures of a finished night. Summaries of older versions lack some.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct NightMetrics {
-    pub base: Option<f64>,
-    pub candidate: Option<f64>,
-    pub champion: Option<f64>,
-    pub seconds: Option<f64>,
-    pub processed_per_second: Option<f64>,
-    pub trained_per_second: Option<f64>,
-    pub peak_memory_bytes: Option<f64>,
-    pub rss_bytes: Option<f64>,
+    /// The summary of a finished night.
+    pub summary: Option<Summary>,
 }
 
 /// All nights of a home, oldest first.
@@ -61,10 +49,10 @@ impl NightRow {
                 date,
                 outcome: summary.outcome.to_string(),
                 partial: summary.partial,
-                metrics: Some(NightMetrics::of(&summary)),
-                note: summary.standing.unwrap_or(summary.verdict.reason),
+                note: summary.standing.as_ref().unwrap_or(&summary.verdict.reason).clone(),
                 page: Some(format!("nights/{id}/report/report.html"))
                     .filter(|page| home.path().join(page).is_file()),
+                summary: Some(summary),
             },
             None => Self {
                 number,
@@ -76,27 +64,24 @@ impl NightRow {
                     Err(error) => error.to_string(),
                 },
                 page: None,
-                metrics: None,
+                summary: None,
             },
         }
     }
 }
 
-impl NightMetrics {
-    fn of(summary: &Summary) -> Self {
-        let score = |run: &eval::Summary| Some(run.overall.score);
-        // 0 stands for a figure that was not measured.
-        let known = |value: f64| Some(value).filter(|value| *value > 0.0);
-        let training = &summary.training;
-        Self {
-            base: score(&summary.scores.base),
-            candidate: score(&summary.scores.candidate),
-            champion: summary.scores.champion.as_ref().and_then(score),
-            seconds: Some(summary.seconds),
-            processed_per_second: known(training.processed_per_second),
-            trained_per_second: known(training.trained_per_second),
-            peak_memory_bytes: known(training.peak_memory_bytes as f64),
-            rss_bytes: known(training.rss_bytes as f64),
-        }
-    }
+/// A figure by which nights are compared; `None` if the night's summary does not have it.
+pub(super) type Metric = fn(&Summary) -> Option<f64>;
+
+pub(super) const BASE: Metric = |s| Some(s.scores.base.overall.score);
+pub(super) const CANDIDATE: Metric = |s| Some(s.scores.candidate.overall.score);
+pub(super) const CHAMPION: Metric = |s| Some(s.scores.champion.as_ref()?.overall.score);
+pub(super) const PROCESSED: Metric = |s| measured(s.training.processed_per_second);
+pub(super) const TRAINED: Metric = |s| measured(s.training.trained_per_second);
+pub(super) const PEAK_MEMORY: Metric = |s| measured(s.training.peak_memory_bytes as f64);
+pub(super) const RSS: Metric = |s| measured(s.training.rss_bytes as f64);
+
+/// 0 stands for a figure that was not measured.
+fn measured(value: f64) -> Option<f64> {
+    Some(value).filter(|value| *value > 0.0)
 }

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::charts::{Figure, Series, Style};
 use super::frame::{Template, render};
-use super::history::{self, NightMetrics, NightRow};
+use super::history::{
+    self, BASE, CANDIDATE, CHAMPION, NightRow, PEAK_MEMORY, PROCESSED, RSS, TRAINED,
+};
 use super::openmetrics;
 use crate::error::Result;
 use crate::home::Home;
@@ -77,18 +79,14 @@ impl Index {
 
 /// The result of the last preflight in one line.
 fn preflight_line(path: &Path) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Report {
-        line: String,
-    }
-    let report: Report = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    Some(report.line)
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    Some(report["line"].as_str()?.to_owned())
 }
 
 fn charts(nights: &[NightRow]) -> Vec<Figure> {
-    let points = |of: fn(&NightMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+    let points = |of: history::Metric| -> Vec<(f64, f64)> {
         let point =
-            |night: &NightRow| Some((f64::from(night.number), of(night.metrics.as_ref()?)?));
+            |night: &NightRow| Some((f64::from(night.number), of(night.summary.as_ref()?)?));
         nights.iter().filter_map(point).collect()
     };
     let series = |name, class, of| Series { name, class, style: Style::Dotted, points: points(of) };
@@ -98,30 +96,27 @@ fn charts(nights: &[NightRow]) -> Vec<Figure> {
             "Scores",
             "mean over all cases of the exam",
             &[
-                series("candidate", "s1", |m| m.candidate),
-                series("base", "s2", |m| m.base),
-                series("champion", "s3", |m| m.champion),
+                series("candidate", "s1", CANDIDATE),
+                series("base", "s2", BASE),
+                series("champion", "s3", CHAMPION),
             ],
         ),
         figure(
             "Duration",
             "minutes of all stages",
-            &[series("minutes", "s1", |m| m.seconds.map(|s| s / 60.0))],
+            &[series("minutes", "s1", |s| Some(s.seconds / 60.0))],
         ),
         figure(
             "Training speed",
             "tokens per second",
-            &[
-                series("processed", "s1", |m| m.processed_per_second),
-                series("trained", "s2", |m| m.trained_per_second),
-            ],
+            &[series("processed", "s1", PROCESSED), series("trained", "s2", TRAINED)],
         ),
         figure(
             "Peak memory",
             "GB",
             &[
-                series("MLX", "s1", |m| m.peak_memory_bytes.map(|b| b / 1e9)),
-                series("process", "s2", |m| m.rss_bytes.map(|b| b / 1e9)),
+                series("MLX", "s1", |s| PEAK_MEMORY(s).map(|b| b / 1e9)),
+                series("process", "s2", |s| RSS(s).map(|b| b / 1e9)),
             ],
         ),
     ]

@@ -2,15 +2,17 @@
 
 use std::fmt::Write;
 
-use super::history::{NightMetrics, NightRow};
+use super::history::{
+    BASE, CANDIDATE, CHAMPION, Metric, NightRow, PEAK_MEMORY, PROCESSED, RSS, TRAINED,
+};
 
 /// A metric family: name, help text, and samples of labels and value.
 type Family<'a> = (&'a str, &'a str, Vec<(String, Option<f64>)>);
 
 /// The metrics of all nights, oldest first, as text. Unknown figures have no line.
 pub(super) fn text(nights: &[NightRow]) -> String {
-    let last = nights.iter().rev().find(|night| night.metrics.is_some());
-    let figure = |of: fn(&NightMetrics) -> Option<f64>| of(last?.metrics.as_ref()?);
+    let last = nights.iter().rev().find(|night| night.summary.is_some());
+    let figure = |of: Metric| of(last?.summary.as_ref()?);
     let plain = |value| vec![(String::new(), value)];
     let subject = |name: &str, value| (format!("{{subject=\"{name}\"}}"), value);
     let outcome = |name: &str| {
@@ -34,30 +36,30 @@ pub(super) fn text(nights: &[NightRow]) -> String {
             "Whether its training was cut short by the clock.",
             plain(last.map(|night| f64::from(u8::from(night.partial)))),
         ),
-        ("night_seconds", "How long its stages took.", plain(figure(|f| f.seconds))),
+        ("night_seconds", "How long its stages took.", plain(figure(|s| Some(s.seconds)))),
         (
             "exam_score",
             "Mean score over all cases of its exam.",
             vec![
-                subject("base", figure(|f| f.base)),
-                subject("candidate", figure(|f| f.candidate)),
-                subject("champion", figure(|f| f.champion)),
+                subject("base", figure(BASE)),
+                subject("candidate", figure(CANDIDATE)),
+                subject("champion", figure(CHAMPION)),
             ],
         ),
         (
             "training_tokens_per_second",
             "Tokens per second through the model, and those trained on.",
             vec![
-                ("{tokens=\"processed\"}".into(), figure(|f| f.processed_per_second)),
-                ("{tokens=\"trained\"}".into(), figure(|f| f.trained_per_second)),
+                ("{tokens=\"processed\"}".into(), figure(PROCESSED)),
+                ("{tokens=\"trained\"}".into(), figure(TRAINED)),
             ],
         ),
         (
             "training_memory_bytes",
             "The most memory that its training took.",
             vec![
-                ("{of=\"mlx\"}".into(), figure(|f| f.peak_memory_bytes)),
-                ("{of=\"process\"}".into(), figure(|f| f.rss_bytes)),
+                ("{of=\"mlx\"}".into(), figure(PEAK_MEMORY)),
+                ("{of=\"process\"}".into(), figure(RSS)),
             ],
         ),
     ];
@@ -76,8 +78,9 @@ pub(super) fn text(nights: &[NightRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::summary::{Summary, example};
 
-    fn night(number: u32, metrics: Option<NightMetrics>) -> NightRow {
+    fn night(number: u32, summary: Option<Summary>) -> NightRow {
         NightRow {
             number,
             date: String::new(),
@@ -85,15 +88,13 @@ mod tests {
             partial: true,
             note: String::new(),
             page: None,
-            metrics,
+            summary,
         }
     }
 
     #[test]
     fn the_last_finished_night_is_reported() {
-        let metrics =
-            NightMetrics { candidate: Some(0.5), seconds: Some(278.25), ..NightMetrics::default() };
-        let text = text(&[night(6, Some(metrics)), night(7, None)]);
+        let text = text(&[night(6, Some(example())), night(7, None)]);
         for line in [
             "nightshift_nights 2",
             "nightshift_night 6",

@@ -41,7 +41,7 @@ impl RawRows {
         let Some((rows, seed)) = self.household else { return Ok(self.path.clone()) };
         let (council, phrasings) = (Council::embedded()?, Phrasings::embedded()?);
         let rows = Household::load(&self.path)?.rows(&council, &phrasings, rows, seed)?;
-        let path = ctx.dir().join("raw.jsonl");
+        let path = ctx.dir.join("raw.jsonl");
         write_raw(&path, &rows, seed)?;
         Ok(path)
     }
@@ -71,7 +71,7 @@ impl Stage for Convert<'_> {
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<CleanRows> {
         let raw = self.rows.file(ctx)?;
-        let path = ctx.dir().join("clean.jsonl");
+        let path = ctx.dir.join("clean.jsonl");
         // The origin is needed for the share of each chat format in the report.
         let options = Options::default().origin(Origin::Keep);
         let report = clean::convert(&raw, &path, options, Strictness::Refuse)?;

@@ -85,17 +85,17 @@ impl Stage for Enrich<'_> {
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Splits> {
         let config = EnrichConfig {
-            inputs: vec![self.clean.file.verified(ctx.night())?],
+            inputs: vec![self.clean.file.verified(ctx.night)?],
             suites: vec![self.suite.to_path_buf()],
             ..self.recipe.config.clone()
         };
         let dataset = Dataset::build(&config)?;
-        let manifest = dataset.write(ctx.dir(), &config)?;
+        let manifest = dataset.write(ctx.dir, &config)?;
         let report = &dataset.report;
         let (train, train_rows) = output(ctx, &manifest, "train.jsonl")?;
         let (valid, valid_rows) = output(ctx, &manifest, "valid.jsonl")?;
         Ok(Splits {
-            contaminated: self.contaminated(&ctx.night().join(&train.path), &config)?,
+            contaminated: self.contaminated(&ctx.night.join(&train.path), &config)?,
             train,
             valid,
             train_rows,
@@ -135,7 +135,7 @@ impl Enrich<'_> {
 
 /// A split's file and its number of rows according to the dataset's manifest.
 fn output(ctx: &StageContext<'_>, manifest: &Manifest, name: &str) -> Result<(Artefact, usize)> {
-    let path: PathBuf = ctx.dir().join(name);
+    let path: PathBuf = ctx.dir.join(name);
     let source = manifest.outputs.iter().find(|source| source.file == Path::new(name));
     let Some(source) = source else {
         let (expected, found) = ("a split of the dataset", "none".to_owned());

@@ -102,7 +102,7 @@ impl Stage for Exam<'_> {
             tokenizer: ChatTokenizer::open(&self.model.path)?,
             runs: 2 + u64::from(self.champion.is_some()),
         };
-        let folder = ctx.night().join(&self.trained.folder);
+        let folder = ctx.night.join(&self.trained.folder);
         let base = self.run_one(ctx, &setup, 0, "base", None)?;
         let candidate = Some((self.trained.adapter, folder));
         let candidate = self.run_one(ctx, &setup, 1, "candidate", candidate)?;
@@ -151,7 +151,7 @@ impl Exam<'_> {
             None => Adapter::none(&setup.model),
             Some((_, path)) => Adapter::load(path, &setup.model)?,
         };
-        let dir = ctx.dir().join(name);
+        let dir = ctx.dir.join(name);
         // Without a budget: a night that has an adapter ends with a verdict.
         let exam = eval::Exam::new(self.suite, self.options.clone());
         let mut answerer = ModelAnswerer::new(&setup.model, &adapter, &setup.tokenizer, subject)?;
@@ -162,7 +162,7 @@ impl Exam<'_> {
         match exam.sit(&mut answerer, &dir, &mut report)? {
             Outcome::Partial { .. } => Err(ctx.out_of_time()),
             Outcome::Complete(run) => Ok(RunFiles {
-                folder: dir.strip_prefix(ctx.night()).unwrap_or(&dir).to_path_buf(),
+                folder: dir.strip_prefix(ctx.night).unwrap_or(&dir).to_path_buf(),
                 manifest: ctx.artefact(&dir.join("manifest.json"))?,
                 answers: ctx.artefact(&dir.join("answers.jsonl"))?,
                 score: run.summary()?.overall.score,

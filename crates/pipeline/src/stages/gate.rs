@@ -47,7 +47,7 @@ impl Stage for Gate<'_> {
             checks: self.checks.to_vec(),
         };
         let verdict = eval::Gate::new(self.policy.clone())?.decide(&evidence)?;
-        let path = ctx.dir().join("verdict.json");
+        let path = ctx.dir.join("verdict.json");
         durable::write_json(&path, &verdict)?;
         Ok(GateResult { verdict, file: ctx.artefact(&path)? })
     }

@@ -62,7 +62,7 @@ impl Stage for Promote<'_> {
     type Output = PromotionOutcome;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<PromotionOutcome> {
-        let adapter = self.registry.nominate(&ctx.night().join(&self.trained.folder))?;
+        let adapter = self.registry.nominate(&ctx.night.join(&self.trained.folder))?;
         if !self.verdict.promotes() {
             return Ok(PromotionOutcome::Refused);
         }

@@ -10,8 +10,8 @@ impl Stage for NightReport<'_> {
     type Output = Artefact;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Artefact> {
-        let metrics = self.trained.records(ctx.night())?;
-        let path = ctx.dir().join("report.html");
+        let metrics = self.trained.records(ctx.night)?;
+        let path = ctx.dir.join("report.html");
         durable::write(&path, self.html(&metrics)?)?;
         ctx.artefact(&path)
     }

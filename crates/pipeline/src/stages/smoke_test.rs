@@ -43,7 +43,7 @@ impl SmokeTest<'_> {
         let asked = best(&self.candidate.records);
         let mut suite = self.suite.clone();
         suite.cases.retain(|case| asked.iter().any(|record| record.case == case.id));
-        let answers = match self.answers(&suite, &ctx.dir().join("smoke"), registry, adapter) {
+        let answers = match self.answers(&suite, &ctx.dir.join("smoke"), registry, adapter) {
             Ok(answers) => answers,
             // An adapter that cannot be loaded or run fails the test, not the stage.
             Err(error) => return Ok(Some(error.to_string())),

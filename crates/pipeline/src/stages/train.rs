@@ -94,14 +94,14 @@ impl Stage for Train<'_> {
     type Output = TrainedAdapter;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
-        let config = TrainConfig { adapter_path: ctx.dir().to_path_buf(), ..self.recipe.clone() };
+        let config = TrainConfig { adapter_path: ctx.dir.to_path_buf(), ..self.recipe.clone() };
         // The model first: for a file of an unknown architecture, its error is the more useful one.
         ctx.progress(0, 0, "opening the model");
         let model = models::Model::open(&self.model.path)?;
         let tokenizer = ChatTokenizer::open(&self.model.path)?;
-        let data = self.splits.data(ctx.night(), &tokenizer, &config)?;
+        let data = self.splits.data(ctx.night, &tokenizer, &config)?;
         let updates = config.updates(data.train.rows().len());
-        checkpoints::drop_damaged(&ctx.dir().join("checkpoints"))?;
+        checkpoints::drop_damaged(&ctx.dir.join("checkpoints"))?;
         let trainer = start(model, config, data)?;
 
         // The first reason is kept: the trainer writes one more checkpoint after it.
@@ -119,7 +119,7 @@ impl Stage for Train<'_> {
                 }
                 _ => {}
             }
-            stop = stop.take().or_else(|| ctx.stop(used));
+            stop = stop.take().or_else(|| ctx.budgets.stop(used));
             match stop.is_some() || failed.is_some() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -135,7 +135,7 @@ impl Stage for Train<'_> {
             _ if outcome.step == 0 => return Err(ctx.out_of_time()),
             (Ending::TimeBudget | Ending::Stopped, ..) => TrainingEnd::Deadline,
         };
-        TrainedAdapter::of(ctx.night(), ctx.dir(), updates, end)
+        TrainedAdapter::of(ctx.night, ctx.dir, updates, end)
     }
 
     fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {

@@ -56,14 +56,14 @@ fn spoiled(name: &str, plant: impl FnOnce(&mut Rehearsal<'_>)) -> Finding {
     let choice = choice();
     let schedule = Attempt::Done(None);
     let mut rehearsal = Rehearsal::run(&file, &choice, None, schedule, &mut |_| ()).unwrap();
-    let check = CHECKS.iter().find(|check| check.name == name).unwrap();
-    let sound = (check.run)(&rehearsal);
+    let (.., run) = CHECKS.iter().find(|check| check.1 == name).unwrap();
+    let sound = run(&rehearsal);
     assert!(
         matches!(sound.status, CheckStatus::Passed | CheckStatus::Warning | CheckStatus::Skipped),
         "{sound:?}"
     );
     plant(&mut rehearsal);
-    (check.run)(&rehearsal)
+    run(&rehearsal)
 }
 
 /// Plants a cause in the night's files; the check must fail and name it.
@@ -104,10 +104,10 @@ fn a_sound_night_passes_all_of_the_seeds_21_checks() {
 #[test]
 fn the_seeds_suites_have_its_numbers_of_checks() {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for check in CHECKS.iter().filter(|check| check.group.is_of_the_seed()) {
+    for (group, ..) in CHECKS.iter().filter(|check| check.0.is_of_the_seed()) {
         match counts.last_mut() {
-            Some((suite, count)) if *suite == check.group.to_string() => *count += 1,
-            _ => counts.push((check.group.to_string(), 1)),
+            Some((suite, count)) if *suite == group.to_string() => *count += 1,
+            _ => counts.push((group.to_string(), 1)),
         }
     }
     let seed = [
