@@ -4,12 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::raw::{Fields, Raw};
-use crate::{Conversation, Message, Problem, Role, ToolCall};
-
-pub(crate) const ROLES: &str = "one of system, user, assistant, tool";
+use crate::{Conversation, Message, Problem, Role, ToolCall, tool_calls};
 
 /// A [`Message`] whose texts are slices of its row where nothing had to be put together.
 #[derive(Debug, Clone, Serialize)]
@@ -66,12 +64,15 @@ impl<'a> Draft<'a> {
             }
         };
         let role = match fields.take("role") {
-            Some(Raw::Text(name)) => Role::parse(&name)
-                .ok_or_else(|| Problem::new(format!("{at}.role"), ROLES, format!("{name:?}")))?,
-            Some(other) => return Err(Problem::value(format!("{at}.role"), ROLES, &other.into())),
-            None => return Err(Problem::missing(format!("{at}.role"), ROLES)),
+            Some(Raw::Text(name)) => Role::parse(&name).ok_or_else(|| {
+                Problem::new(format!("{at}.role"), Role::EXPECTED, format!("{name:?}"))
+            })?,
+            Some(other) => {
+                return Err(Problem::value(format!("{at}.role"), Role::EXPECTED, &other.into()));
+            }
+            None => return Err(Problem::missing(format!("{at}.role"), Role::EXPECTED)),
         };
-        let tool_calls = tool_calls(fields.take("tool_calls"), at)?;
+        let tool_calls = calls(fields.take("tool_calls"), at)?;
         let content = match fields.take("content") {
             Some(value) => content(value, at, !tool_calls.is_empty())?,
             None if !tool_calls.is_empty() => Cow::default(),
@@ -95,6 +96,14 @@ impl<'a> Draft<'a> {
             tool_call_id: text(&mut fields, "tool_call_id", at)?,
             train,
         })
+    }
+}
+
+impl TryFrom<Value> for Message {
+    type Error = Problem;
+
+    fn try_from(value: Value) -> Result<Self, Problem> {
+        Draft::from_raw(value.into(), At::list("message")).map(Message::from)
     }
 }
 
@@ -153,6 +162,17 @@ impl From<Chat<'_>> for Conversation {
             messages: chat.messages.into_iter().map(Message::from).collect(),
             tools: chat.tools.into_iter().map(Value::from).collect(),
             meta: chat.meta.into(),
+        }
+    }
+}
+
+impl TryFrom<Value> for Conversation {
+    type Error = Problem;
+
+    fn try_from(value: Value) -> Result<Self, Problem> {
+        match value {
+            Value::Object(fields) => Chat::from_fields(fields.into()).map(Conversation::from),
+            other => Err(Problem::value("", "an object with `messages`", &other)),
         }
     }
 }
@@ -218,42 +238,18 @@ fn text<'a>(
     }
 }
 
-fn tool_calls(raw: Option<Raw<'_>>, at: At<'_>) -> Result<Vec<ToolCall>, Problem> {
+fn calls(raw: Option<Raw<'_>>, at: At<'_>) -> Result<Vec<ToolCall>, Problem> {
     match raw {
         None | Some(Raw::Null) => Ok(Vec::new()),
         Some(Raw::Array(calls)) => calls
             .into_iter()
             .enumerate()
-            .map(|(index, call)| tool_call(call.into(), &format!("{at}.tool_calls[{index}]")))
+            .map(|(index, call)| {
+                tool_calls::from_json(call.into(), &format!("{at}.tool_calls[{index}]"))
+            })
             .collect(),
         Some(other) => {
             Err(Problem::value(format!("{at}.tool_calls"), "an array of calls", &other.into()))
         }
     }
-}
-
-/// Reads `{"id", "type", "function": {"name", "arguments"}}`, or the inner object alone. Llama 3 calls the arguments
-/// `parameters`.
-pub(crate) fn tool_call(mut value: Value, at: &str) -> Result<ToolCall, Problem> {
-    let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-    if let Some(function) = value.get_mut("function") {
-        value = function.take();
-    }
-    let name = match value.get_mut("name").map(Value::take) {
-        Some(Value::String(name)) => name,
-        Some(other) => return Err(Problem::value(format!("{at}.name"), "a text", &other)),
-        None => return Err(Problem::missing(format!("{at}.name"), "the function's name")),
-    };
-    let key = if value.get("arguments").is_some() { "arguments" } else { "parameters" };
-    let arguments = match value.get_mut(key).map(Value::take) {
-        None | Some(Value::Null) => Value::Object(Map::new()),
-        Some(Value::String(text)) => arguments(text),
-        Some(arguments) => arguments,
-    };
-    Ok(ToolCall { id, name, arguments })
-}
-
-/// OpenAI writes the object of arguments as text; what is none stays text.
-pub(crate) fn arguments(text: String) -> Value {
-    serde_json::from_str(&text).map_or(Value::String(text), Value::Object)
 }

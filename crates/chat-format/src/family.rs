@@ -213,7 +213,18 @@ pub(crate) struct Found {
     pub(crate) end: usize,
 }
 
+impl Found {
+    /// Where the text after the token begins, behind the label of a reasoning token.
+    pub(crate) fn content_start(&self, text: &str) -> usize {
+        match self.mark.effect {
+            Effect::Think(label) if text[self.end..].starts_with(label) => self.end + label.len(),
+            _ => self.end,
+        }
+    }
+}
+
 struct Searcher {
+    /// Without it the table is compared entry by entry, which is slower and finds the same.
     automaton: Option<(DFA, StateID)>,
     marks: Vec<Mark>,
 }
@@ -237,8 +248,13 @@ static SEARCHER: LazyLock<Searcher> = LazyLock::new(|| {
 
 impl Searcher {
     /// The longest control token that `text` begins with.
-    fn opening(&'static self, text: &[u8]) -> Option<(&'static Mark, usize)> {
-        let (dfa, mut state) = self.automaton.as_ref().map(|(dfa, start)| (dfa, *start))?;
+    fn opening(&self, text: &[u8]) -> Option<(&Mark, usize)> {
+        let Some((dfa, start)) = &self.automaton else {
+            let marks = self.marks.iter().filter(|mark| text.starts_with(mark.literal.as_bytes()));
+            let longest = marks.max_by_key(|mark| mark.literal.len())?;
+            return Some((longest, longest.literal.len()));
+        };
+        let mut state = *start;
         let mut found = None;
         for (index, &byte) in text.iter().enumerate() {
             state = dfa.next_state(Anchored::Yes, state, byte);
@@ -311,10 +327,13 @@ mod tests {
     fn the_table_is_sound() {
         let searcher = &*SEARCHER;
         assert!(searcher.automaton.is_some());
+        let slow = Searcher { automaton: None, marks: searcher.marks.clone() };
         for (index, mark) in searcher.marks.iter().enumerate() {
             assert!(mark.literal.starts_with(['<', '[']), "{} begins otherwise", mark.literal);
             let found = find(mark.literal).next().map(|found| found.mark.id);
             assert_eq!(found, Some(index), "{}", mark.literal);
+            let found = slow.opening(mark.literal.as_bytes()).map(|(mark, _)| mark.id);
+            assert_eq!(found, Some(index), "{} without the automaton", mark.literal);
             assert!(ending(mark.literal).is_some(), "{} has another last character", mark.literal);
             for other in &searcher.marks[index + 1..] {
                 let (a, b) = (mark.literal, other.literal);

@@ -36,11 +36,13 @@ pub mod jsonl;
 mod message;
 mod problem;
 mod raw;
+pub mod reasoning;
 #[cfg(test)]
 mod round_trip;
 mod supervise;
 mod template;
 mod tokenizer;
+pub mod tool_calls;
 
 pub use error::{Error, Result};
 pub use message::{Conversation, Message, Role, ToolCall};

@@ -3,9 +3,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::Problem;
-use crate::draft::{self, At, Chat, Draft, ROLES};
-
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,6 +18,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// The roles, as errors list them.
+    pub(crate) const EXPECTED: &str = "one of system, user, assistant, tool";
+
     /// The role by any of the names that data sets and templates use for it (`human`, `gpt`, `model`, `developer`, ...).
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
@@ -89,7 +89,15 @@ pub struct Message {
 impl Message {
     /// A message with words and nothing else.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Draft::new(role, content.into()).into()
+        Message {
+            role,
+            content: content.into(),
+            reasoning_content: None,
+            tool_calls: Vec::new(),
+            name: None,
+            tool_call_id: None,
+            train: None,
+        }
     }
 
     /// Instructions.
@@ -129,33 +137,6 @@ impl Conversation {
     }
 }
 
-impl TryFrom<Value> for Conversation {
-    type Error = Problem;
-
-    fn try_from(value: Value) -> Result<Self, Problem> {
-        match value {
-            Value::Object(fields) => Chat::from_fields(fields.into()).map(Conversation::from),
-            other => Err(Problem::value("", "an object with `messages`", &other)),
-        }
-    }
-}
-
-impl TryFrom<Value> for Message {
-    type Error = Problem;
-
-    fn try_from(value: Value) -> Result<Self, Problem> {
-        Draft::from_raw(value.into(), At::list("message")).map(Message::from)
-    }
-}
-
-impl TryFrom<Value> for ToolCall {
-    type Error = Problem;
-
-    fn try_from(value: Value) -> Result<Self, Problem> {
-        draft::tool_call(value, "tool_call")
-    }
-}
-
 impl Serialize for ToolCall {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut call = Map::new();
@@ -172,7 +153,8 @@ impl Serialize for ToolCall {
 impl<'de> Deserialize<'de> for Role {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Role::parse(&name)
-            .ok_or_else(|| serde::de::Error::custom(format!("expected {ROLES}, found {name:?}")))
+        Role::parse(&name).ok_or_else(|| {
+            serde::de::Error::custom(format!("expected {}, found {name:?}", Role::EXPECTED))
+        })
     }
 }

@@ -6,22 +6,6 @@ use serde_json::{Map, Value};
 use crate::Agent;
 use crate::text::{Text, stands_alone};
 
-/// A tool call found in an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ToolCall {
-    pub(crate) name: String,
-    pub(crate) arguments: Map<String, Value>,
-}
-
-impl ToolCall {
-    pub(crate) fn has_exactly(&self, arguments: &Map<String, Value>) -> bool {
-        self.arguments.len() == arguments.len()
-            && arguments
-                .iter()
-                .all(|(key, value)| self.arguments.get(key).is_some_and(|v| same_json(v, value)))
-    }
-}
-
 /// Equality that does not mind how a number is written: 20 is 20.0.
 pub(crate) fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
@@ -29,12 +13,14 @@ pub(crate) fn same_json(a: &Value, b: &Value) -> bool {
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b))
         }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
-        }
+        (Value::Object(a), Value::Object(b)) => same_fields(a, b),
         _ => a == b,
     }
+}
+
+/// [`same_json`] of two objects.
+pub(crate) fn same_fields(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
 }
 
 /// The numbers of a text; with a unit, only those that it follows ("512 GB", "20%", "30 minutes").
@@ -108,77 +94,4 @@ pub(crate) fn json_values(text: &str) -> Vec<Value> {
         }
     }
     values
-}
-
-/// The tool calls of an answer, in the forms that models write them:
-/// JSON with `name` and `arguments` (also `parameters`, also inside `function`, also in a list); Qwen's
-/// `<function=name><parameter=key>value</parameter></function>`; Gemma's `call:name{key:value}`.
-pub(crate) fn tool_calls(text: &str) -> Vec<ToolCall> {
-    let mut calls = Vec::new();
-    json_values(text).iter().for_each(|value| calls_in_json(value, &mut calls));
-    calls.extend(calls_in_tags(text));
-    calls.extend(calls_in_braces(text));
-    calls
-}
-
-fn calls_in_json(value: &Value, calls: &mut Vec<ToolCall>) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| calls_in_json(value, calls)),
-        Value::Object(object) => {
-            for nested in ["function", "tool_calls"] {
-                if let Some(inner) = object.get(nested) {
-                    calls_in_json(inner, calls);
-                }
-            }
-            let name = object.get("name").and_then(Value::as_str);
-            let arguments = object.get("arguments").or_else(|| object.get("parameters"));
-            if let (Some(name), Some(arguments)) = (name, arguments.and_then(as_object)) {
-                calls.push(ToolCall { name: name.to_owned(), arguments });
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Arguments are an object, or (as OpenAI's interface has it) the text of one.
-fn as_object(value: &Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(object) => Some(object.clone()),
-        Value::String(text) => serde_json::from_str(text).ok(),
-        _ => None,
-    }
-}
-
-fn calls_in_tags(text: &str) -> Vec<ToolCall> {
-    static PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?s)<parameter=([^>]+)>(.*?)</parameter>").expect("the pattern is valid")
-    });
-    let bodies = text.split("<function=").skip(1);
-    let calls = bodies.filter_map(|body| {
-        let (name, rest) = body.split_once('>')?;
-        let (inside, _) = rest.split_once("</function>")?;
-        let arguments = PARAMETER
-            .captures_iter(inside)
-            .map(|c| (c[1].trim().to_owned(), scalar(c[2].trim())))
-            .collect();
-        Some(ToolCall { name: name.trim().to_owned(), arguments })
-    });
-    calls.collect()
-}
-
-fn calls_in_braces(text: &str) -> Vec<ToolCall> {
-    static CALL: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"call:([\w.\-]+)\{([^{}]*)\}").expect("the pattern is valid"));
-    let calls = CALL.captures_iter(text).map(|found| {
-        let pairs = found[2].split(',').filter_map(|pair| pair.split_once(':'));
-        let arguments = pairs.map(|(key, value)| (key.trim().to_owned(), scalar(value.trim())));
-        ToolCall { name: found[1].to_owned(), arguments: arguments.collect() }
-    });
-    calls.collect()
-}
-
-/// A value written without JSON's quotes: a number, a truth value, or else a text.
-fn scalar(text: &str) -> Value {
-    let text = text.trim_start_matches("<|\"|>").trim_end_matches("<|\"|>");
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }

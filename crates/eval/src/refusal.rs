@@ -1,10 +1,10 @@
 //! Does an answer refuse?
 use std::sync::LazyLock;
 
+use chat_format::tool_calls;
 use regex::{Regex, RegexSet};
 use serde::{Deserialize, Serialize};
 
-use crate::extract;
 use crate::text::{self, Text};
 
 /// What an answer does with the request.
@@ -202,8 +202,7 @@ fn helps(answer: &Text, clauses: &[&str]) -> bool {
         ])
     });
     let listed = answer.shown().lines().filter(|l| is_list_item(l)).count();
-    let outright =
-        answer.shown().contains("```") || !extract::tool_calls(answer.shown()).is_empty();
+    let outright = answer.shown().contains("```") || !tool_calls::find(answer.shown()).is_empty();
     if listed >= 2 || outright || clauses.iter().any(|s| !refuses(s) && HELP.is_match(s)) {
         return true;
     }

@@ -1,3 +1,4 @@
+use chat_format::tool_calls;
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -235,11 +236,12 @@ impl<'a> Judge<'a> {
                     .filter_map(|value| value.pointer(path))
                     .any(|value| extract::same_json(value, equals)),
             ),
-            Rule::ToolCall { name, arguments } => holds(
-                extract::tool_calls(answer.shown())
-                    .iter()
-                    .any(|call| call.name == *name && call.has_exactly(arguments)),
-            ),
+            Rule::ToolCall { name, arguments } => {
+                holds(tool_calls::find(answer.shown()).iter().any(|call| {
+                    let found = call.arguments.as_object();
+                    call.name == *name && found.is_some_and(|a| extract::same_fields(a, arguments))
+                }))
+            }
             Rule::Language { is } => holds(text::could_be(answer, *is)),
             Rule::Length { min_words, max_words } => {
                 let words = answer.words().count();

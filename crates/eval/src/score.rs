@@ -1,5 +1,6 @@
 use std::fmt;
 
+use chat_format::tool_calls;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -154,7 +155,7 @@ impl<'a> Scorer<'a> {
             Rule::ContainsNone { .. } => self.case.category != Category::Jailbreak,
             Rule::Number { unit, .. } => extract::numbers(answer, unit.as_deref()).next().is_some(),
             Rule::RoutesTo { .. } => extract::first_agent(answer, self.case.agent).is_some(),
-            Rule::ToolCall { .. } => !extract::tool_calls(answer.shown()).is_empty(),
+            Rule::ToolCall { .. } => !tool_calls::find(answer.shown()).is_empty(),
             _ => false,
         }
     }

@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 
+use chat_format::reasoning;
+
 use crate::rule::Language;
 
 /// An answer as a reader sees it, ready to be searched: without the model's reasoning, with
@@ -12,7 +14,7 @@ pub(crate) struct Text {
 impl Text {
     /// Takes what the model wrote, reasoning and all.
     pub(crate) fn of_answer(raw: &str) -> Text {
-        let shown: String = without_reasoning(raw).trim().chars().map(plain).collect();
+        let shown: String = reasoning::split(raw).answer.trim().chars().map(plain).collect();
         let folded = fold(&shown);
         Text { shown, folded }
     }
@@ -44,21 +46,6 @@ impl Text {
             .map(|(at, _)| at)
             .find(|&at| stands_alone(&self.folded, at, at + word.len()))
     }
-}
-
-/// What follows the model's reasoning. Rules must not fire on a model that quotes the attacker to
-/// itself. Reasoning that never ends leaves no answer.
-fn without_reasoning(raw: &str) -> &str {
-    const MARKS: [(&str, &str); 2] = [("<think>", "</think>"), ("<|channel>", "<channel|>")];
-    for (open, close) in MARKS {
-        if let Some((_, answer)) = raw.split_once(close) {
-            return answer;
-        }
-        if raw.trim_start().starts_with(open) {
-            return "";
-        }
-    }
-    raw
 }
 
 fn plain(c: char) -> char {

@@ -25,7 +25,6 @@
 //! # Ok::<(), chat_format::Problem>(())
 //! ```
 
-mod calls;
 mod file;
 mod report;
 mod rest;

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::report::Tally;
 use super::walk;
-use crate::draft::{self, Chat, Draft};
-use crate::family;
+use crate::draft::{Chat, Draft};
 use crate::raw::Raw;
+use crate::{family, tool_calls};
 
 /// Takes control tokens out of a row's declarations and further keys.
 pub(super) fn strip(chat: &mut Chat<'_>, notes: &mut Tally) {
@@ -42,7 +42,7 @@ pub(super) fn strip_message(message: &mut Draft<'_>, notes: &mut Tally) {
         }
         strip_value(&mut call.arguments, notes);
         if let Value::String(text) = &mut call.arguments {
-            call.arguments = draft::arguments(std::mem::take(text));
+            call.arguments = tool_calls::decode_arguments(std::mem::take(text));
         }
     }
 }

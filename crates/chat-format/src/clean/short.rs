@@ -287,11 +287,10 @@ impl Turn {
     /// Acts on a control token: thoughts before the words are passed over, and a message of its own may end as a turn does.
     fn follow(&mut self, text: &str, found: &Found, tally: &mut Tally) -> Option<()> {
         match found.mark.effect {
-            Effect::Think(label) if self.role == Role::Assistant && !self.thinks => {
+            Effect::Think(_) if self.role == Role::Assistant && !self.thinks => {
                 blank(text.get(self.from..found.start)?)?;
                 tally.note(Event::Reasoning);
-                let label = if text[found.end..].starts_with(label) { label.len() } else { 0 };
-                (self.from, self.thinks) = (found.end + label, true);
+                (self.from, self.thinks) = (found.content_start(text), true);
                 Some(())
             }
             Effect::EndThink if self.thinks => {

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use super::report::{Event, Tally};
-use super::{Options, calls, place_reasoning};
+use super::{Options, place_reasoning};
 use crate::draft::{At, Draft};
 use crate::family::{self, Effect, FAMILIES, Found};
 use crate::problem::quote;
+use crate::reasoning::Parts;
+use crate::tool_calls::{self, ToolResult};
 use crate::{Problem, Role, ToolCall};
 
 /// Whether `text` starts with a turn, tokens that open the text and white space aside.
@@ -125,13 +127,10 @@ impl<'t> Walk<'_, 't> {
                 self.turn = outer.map(|role| Turn { resumed: true, ..Turn::new(role) });
                 Ok(found.end)
             }
-            _ => {
-                let skip = match &mut self.turn {
-                    Some(turn) => turn.follow(&found, &text[found.end..], self.notes),
-                    None => 0,
-                };
-                Ok(found.end + skip)
-            }
+            _ => Ok(match &mut self.turn {
+                Some(turn) => turn.follow(&found, text, self.notes),
+                None => found.end,
+            }),
         }
     }
 
@@ -168,14 +167,14 @@ pub(super) fn single<'t>(
     }
     let mut turn = Turn::new(message.role);
     // Not cut out between control tokens like the words, so it may hold some.
-    turn.thought = Cow::Owned(message.reasoning_content.unwrap_or_default().into_owned());
+    turn.text.reasoning = Cow::Owned(message.reasoning_content.unwrap_or_default().into_owned());
     turn.calls = message.tool_calls;
     let Cow::Borrowed(text) = message.content else { return Ok(None) };
     let mut done = 0;
     for found in family::find(text) {
         turn.push(&text[done.min(found.start)..found.start]);
         notes.note(Event::Removed(found.mark.id));
-        done = found.end + turn.follow(&found, &text[found.end..], notes);
+        done = turn.follow(&found, text, notes);
     }
     turn.push(&text[done..]);
     Ok(turn.finish(at, options, notes)?.map(|cleaned| Draft {
@@ -218,14 +217,6 @@ fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
     }
 }
 
-/// Where the text of a turn goes at the moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Words,
-    Thought,
-    Call,
-}
-
 /// A turn being read. Its parts are slices of the text as long as no control token stood inside them.
 struct Turn<'t> {
     role: Role,
@@ -233,10 +224,10 @@ struct Turn<'t> {
     outer: Option<Role>,
     /// Whether it goes on after a tool's result; then there need not be any words.
     resumed: bool,
-    part: Part,
-    words: Cow<'t, str>,
-    thought: Cow<'t, str>,
+    text: Parts<'t>,
+    /// The text between the tokens of a call.
     call: Cow<'t, str>,
+    in_call: bool,
     calls: Vec<ToolCall>,
 }
 
@@ -246,25 +237,22 @@ impl<'t> Turn<'t> {
             role,
             outer: None,
             resumed: false,
-            part: Part::Words,
-            words: Cow::default(),
-            thought: Cow::default(),
+            text: Parts::default(),
             call: Cow::default(),
+            in_call: false,
             calls: Vec::new(),
         }
     }
 
     fn push(&mut self, text: &'t str) {
-        // Borrowed text is added to nothing without being copied.
-        match self.part {
-            Part::Words => self.words += text,
-            Part::Thought => self.thought += text,
-            Part::Call => self.call += text,
+        match self.in_call {
+            true => self.call += text,
+            false => self.text.push(text),
         }
     }
 
     fn has_text(&self) -> bool {
-        let texts = [&self.words, &self.thought, &self.call];
+        let texts = [&self.text.answer, &self.text.reasoning, &self.call];
         texts.iter().any(|text| !text.trim().is_empty()) || !self.calls.is_empty()
     }
 
@@ -272,59 +260,57 @@ impl<'t> Turn<'t> {
     /// Anywhere else the token is a stray, and what follows are words.
     fn may_be_answered(&self) -> bool {
         match self.role {
-            Role::Assistant => !self.calls.is_empty() || self.part == Part::Call,
+            Role::Assistant => !self.calls.is_empty() || self.in_call,
             _ => !self.has_text(),
         }
     }
 
-    /// Acts on a control token inside the turn, and returns how much of the text after it to skip.
-    fn follow(&mut self, found: &Found, after: &str, notes: &mut Tally) -> usize {
-        // Part of the syntax of a tool's result; what is none loses it at the end.
+    /// Acts on a control token inside the turn, and returns where the text goes on.
+    fn follow(&mut self, found: &Found, text: &str, notes: &mut Tally) -> usize {
+        // The notation of a tool's result may contain the token. It is removed at the end if the text is no such notation.
         if self.role == Role::Tool && found.mark.effect == Effect::Other {
-            self.words.to_mut().push_str(found.mark.literal);
+            self.text.answer.to_mut().push_str(found.mark.literal);
         }
         if self.role != Role::Assistant {
-            return 0;
+            return found.end;
         }
         match found.mark.effect {
-            Effect::Think(label) => {
+            Effect::Think(_) => {
                 notes.note(Event::Reasoning);
-                self.part = Part::Thought;
-                return if after.starts_with(label) { label.len() } else { 0 };
+                self.in_call = false;
+                self.text.open();
             }
             Effect::EndThink => {
-                if self.part != Part::Thought {
+                self.in_call = false;
+                if !self.text.close() {
                     notes.note(Event::UnopenedReasoning);
-                    let words = std::mem::take(&mut self.words);
-                    self.thought.to_mut().push_str(&words);
                 }
-                self.part = Part::Words;
             }
             Effect::Call => {
                 // Mistral's calls end where the next one begins.
-                if self.part == Part::Call {
+                if self.in_call {
                     self.end_call();
                 }
-                self.part = Part::Call;
+                self.text.leave();
+                self.in_call = true;
             }
             Effect::EndCall => self.end_call(),
             // The quotes around a Gemma argument are part of the call's syntax.
-            Effect::Other if self.part == Part::Call => {
-                self.call.to_mut().push_str(found.mark.literal);
-            }
+            Effect::Other if self.in_call => self.call.to_mut().push_str(found.mark.literal),
             _ => {}
         }
-        0
+        found.content_start(text)
     }
 
-    /// Reads the call; what is none goes back to the words.
+    /// Parses the call. Text that is not a call is returned to the message.
     fn end_call(&mut self) {
         let text = std::mem::take(&mut self.call);
-        match calls::parse(&text) {
+        match tool_calls::parse(&text) {
             Some(calls) => self.calls.extend(calls),
-            None => self.words.to_mut().push_str(&text),
+            None => self.text.answer.to_mut().push_str(&text),
         }
-        self.part = Part::Words;
+        self.text.leave();
+        self.in_call = false;
     }
 
     fn finish(
@@ -333,18 +319,18 @@ impl<'t> Turn<'t> {
         options: Options,
         notes: &mut Tally,
     ) -> Result<Option<Draft<'t>>, Problem> {
-        match self.part {
-            Part::Words => {}
-            Part::Thought => notes.note(Event::UnclosedReasoning),
-            Part::Call => self.end_call(),
+        if self.in_call {
+            self.end_call();
+        } else if self.text.is_open() {
+            notes.note(Event::UnclosedReasoning);
         }
         let result = match self.role {
-            Role::Tool => calls::result(self.words.trim()),
+            Role::Tool => ToolResult::parse(self.text.answer.trim()),
             _ => None,
         };
-        let calls::Answer { name, call_id, said } = result.unwrap_or_default();
-        let words = scrub(said.map_or(self.words, Cow::Owned), notes);
-        let thought = scrub(self.thought, notes);
+        let ToolResult { name, call_id, content } = result.unwrap_or_default();
+        let words = scrub(content.map_or(self.text.answer, Cow::Owned), notes);
+        let thought = scrub(self.text.reasoning, notes);
         if words.is_empty() && self.calls.is_empty() {
             if self.role == Role::Assistant && !self.resumed {
                 let found = if thought.is_empty() { "an empty turn" } else { "reasoning only" };

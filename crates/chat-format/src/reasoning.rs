@@ -1,0 +1,115 @@
+//! Where a model's reasoning ends and its answer begins: `<think>...</think>` and the tokens of the other families.
+//!
+//! In both readings, reasoning that was closed without being opened began with the text (templates write the opening
+//! token into the prompt), and reasoning that was never closed runs to the end (the model hit its token limit).
+//!
+//! - [`split`] takes an answer apart as its reader sees it: only the first block is reasoning, and an opening token
+//!   counts only at the start. What comes after is the answer, even where it spells such tokens, so that a rule on the
+//!   answer cannot be evaded by a second block.
+//! - [`clean`](crate::clean) takes the markup of data apart: every block of an assistant's turn is reasoning.
+
+use std::borrow::Cow;
+
+use crate::family::{self, Effect};
+
+/// An answer in two parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Split<'t> {
+    /// The reasoning without its tokens, if there is any.
+    pub reasoning: Option<&'t str>,
+    /// The text after the reasoning; empty if the reasoning was never closed.
+    pub answer: &'t str,
+}
+
+/// Separates the reasoning from the answer in a model's output.
+///
+/// ```
+/// use chat_format::reasoning::split;
+///
+/// let split = split("<think>The port is 22.</think> Port 22.");
+/// assert_eq!((split.reasoning, split.answer), (Some("The port is 22."), " Port 22."));
+/// ```
+pub fn split(text: &str) -> Split<'_> {
+    let first = |test: &dyn Fn(&family::Found) -> bool| family::find(text).find(test);
+    let opening = first(&|found| matches!(found.mark.effect, Effect::Think(_) | Effect::EndThink))
+        .filter(|found| found.mark.effect != Effect::EndThink)
+        .filter(|found| text[..found.start].trim().is_empty());
+    let family = opening.map(|found| found.mark.family);
+    let closing = first(&|found| {
+        found.mark.effect == Effect::EndThink && family.is_none_or(|own| own == found.mark.family)
+    });
+    let start = opening.map_or(0, |found| found.content_start(text));
+    match (opening, closing) {
+        (_, Some(end)) => {
+            Split { reasoning: Some(&text[start..end.start]), answer: &text[end.end..] }
+        }
+        (Some(_), None) => Split { reasoning: Some(&text[start..]), answer: "" },
+        (None, None) => Split { reasoning: None, answer: text },
+    }
+}
+
+/// The reasoning and the answer of a turn that is read piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct Parts<'t> {
+    pub(crate) answer: Cow<'t, str>,
+    pub(crate) reasoning: Cow<'t, str>,
+    inside: bool,
+}
+
+impl<'t> Parts<'t> {
+    /// Appends text. Nothing is copied as long as each part is one slice.
+    pub(crate) fn push(&mut self, text: &'t str) {
+        match self.inside {
+            true => self.reasoning += text,
+            false => self.answer += text,
+        }
+    }
+
+    /// What follows is reasoning.
+    pub(crate) fn open(&mut self) {
+        self.inside = true;
+    }
+
+    /// Ends the reasoning and returns whether it had been opened. If not, all text so far becomes reasoning.
+    pub(crate) fn close(&mut self) -> bool {
+        if !self.inside {
+            let answer = std::mem::take(&mut self.answer);
+            self.reasoning.to_mut().push_str(&answer);
+        }
+        std::mem::take(&mut self.inside)
+    }
+
+    /// Ends the reasoning, if any, without a closing token.
+    pub(crate) fn leave(&mut self) {
+        self.inside = false;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.inside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        for (text, reasoning, answer) in [
+            ("a", None, "a"),
+            (" <think>r</think> a", Some("r"), " a"),
+            ("r</think>a", Some("r"), "a"),
+            ("<think>r", Some("r"), ""),
+            ("<think>r<channel|>r</think>a", Some("r<channel|>r"), "a"),
+            ("<|channel>thought\nr<channel|>a", Some("\nr"), "a"),
+            ("[THINK]r[/THINK]a", Some("r"), "a"),
+            // Only the first block counts, and an opening token only at the start.
+            ("<think>r</think>a</think>b", Some("r"), "a</think>b"),
+            ("It opens with <think>.", None, "It opens with <think>."),
+            ("r <think>s</think>a", Some("r <think>s"), "a"),
+        ] {
+            assert_eq!(split(text), Split { reasoning, answer }, "{text}");
+        }
+    }
+}

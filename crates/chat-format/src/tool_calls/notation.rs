@@ -1,0 +1,200 @@
+//! The two notations that are not JSON: Qwen 3.5's tags and Gemma 4's braces.
+
+use serde_json::{Map, Value};
+
+use super::call;
+use crate::ToolCall;
+
+const FUNCTION: &str = "<function=";
+const CALL: &str = "call:";
+/// Gemma 4's quotation mark.
+const QUOTE: &str = "<|\"|>";
+/// Arguments that nest deeper are refused, so that the recursion is bounded.
+const MAX_DEPTH: usize = 32;
+
+/// How closely a text must follow its notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syntax {
+    /// As the model's template writes it.
+    Exact,
+    /// As models write it in an answer: text without quotes, white space between the parts, and parts that are not
+    /// arguments, which are skipped.
+    Lenient,
+}
+
+/// Whether a call in one of the two notations may begin here.
+pub(super) fn opens(text: &str) -> bool {
+    text.starts_with(FUNCTION) || text.starts_with(CALL)
+}
+
+/// The call that `text` begins with, and the text after it.
+pub(super) fn read(text: &str, syntax: Syntax) -> Option<(ToolCall, &str)> {
+    let mut cursor = Cursor { rest: text, syntax };
+    let call = if cursor.eat(FUNCTION) {
+        cursor.tags()?
+    } else if cursor.eat(CALL) {
+        cursor.braces()?
+    } else {
+        return None;
+    };
+    Some((call, cursor.rest))
+}
+
+/// Text is not quoted in tags, so only valid JSON and Python's constants are read as other values.
+fn literal(text: &str) -> Value {
+    match text {
+        "True" => Value::Bool(true),
+        "False" => Value::Bool(false),
+        "None" => Value::Null,
+        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    }
+}
+
+/// The fields of `{value:<|"|>text<|"|>}` after the opening brace, and the text after the closing one.
+pub(super) fn fields(text: &str) -> Option<(Map<String, Value>, &str)> {
+    let mut cursor = Cursor { rest: text, syntax: Syntax::Exact };
+    Some((cursor.object(MAX_DEPTH)?, cursor.rest))
+}
+
+struct Cursor<'a> {
+    rest: &'a str,
+    syntax: Syntax,
+}
+
+impl Cursor<'_> {
+    /// `NAME> <parameter=KEY> value </parameter> </function>`
+    fn tags(&mut self) -> Option<ToolCall> {
+        let name = self.until(">").filter(|name| !name.is_empty())?;
+        let mut arguments = Map::new();
+        loop {
+            self.rest = self.rest.trim_start();
+            if self.eat("</function>") {
+                return Some(call(&name, arguments));
+            }
+            match self.parameter() {
+                Some((key, value)) => {
+                    arguments.insert(key, value);
+                }
+                None if self.is_lenient() && !self.rest.starts_with(FUNCTION) => {
+                    let mut chars = self.rest.chars();
+                    chars.next()?;
+                    self.rest = chars.as_str();
+                }
+                None => return None,
+            }
+        }
+    }
+
+    fn parameter(&mut self) -> Option<(String, Value)> {
+        let (key, rest) = self.rest.strip_prefix("<parameter=")?.split_once('>')?;
+        let (value, rest) = rest.split_once("</parameter>")?;
+        self.rest = rest;
+        if self.is_lenient() {
+            return Some((key.trim().to_owned(), literal(value.trim())));
+        }
+        let value = value.strip_prefix('\n').unwrap_or(value);
+        Some((key.to_owned(), literal(value.strip_suffix('\n').unwrap_or(value))))
+    }
+
+    /// `NAME{key:<|"|>text<|"|>,other:1}`
+    fn braces(&mut self) -> Option<ToolCall> {
+        let name = self.until("{")?;
+        let in_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if self.is_lenient() && (name.is_empty() || !name.chars().all(in_name)) {
+            return None;
+        }
+        Some(call(&name, self.object(MAX_DEPTH)?))
+    }
+
+    /// Reads up to the closing brace; the opening one has been read.
+    fn object(&mut self, depth: usize) -> Option<Map<String, Value>> {
+        let mut fields = Map::new();
+        if self.eat("}") {
+            return Some(fields);
+        }
+        loop {
+            let key = self.key()?;
+            if self.eat(":") {
+                fields.insert(key, self.value(depth.checked_sub(1)?, '}')?);
+            } else if !self.is_lenient() {
+                return None;
+            }
+            if self.eat("}") {
+                return Some(fields);
+            }
+            if !self.eat(",") {
+                return None;
+            }
+        }
+    }
+
+    fn key(&mut self) -> Option<String> {
+        if self.eat(QUOTE) {
+            return self.until(QUOTE);
+        }
+        if self.is_lenient() {
+            let end = self.rest.find([':', ',', '}'])?;
+            return Some(self.take(end).trim().to_owned());
+        }
+        let end = self.rest.find(':')?;
+        Some(self.take(end).to_owned())
+    }
+
+    /// Reads a value of an object or array that ends with `close`.
+    fn value(&mut self, depth: usize, close: char) -> Option<Value> {
+        if self.eat(QUOTE) {
+            return self.until(QUOTE).map(Value::String);
+        }
+        if self.eat("{") {
+            return self.object(depth).map(Value::Object);
+        }
+        if self.eat("[") {
+            let mut items = Vec::new();
+            if self.eat("]") {
+                return Some(Value::Array(items));
+            }
+            loop {
+                items.push(self.value(depth.checked_sub(1)?, ']')?);
+                if self.eat("]") {
+                    return Some(Value::Array(items));
+                }
+                if !self.eat(",") {
+                    return None;
+                }
+            }
+        }
+        match self.syntax {
+            Syntax::Exact => {
+                let end = self.rest.find([',', '}', ']'])?;
+                serde_json::from_str(self.take(end).trim()).ok()
+            }
+            Syntax::Lenient => {
+                let end = self.rest.find([',', close])?;
+                Some(literal(self.take(end).trim()))
+            }
+        }
+    }
+
+    fn is_lenient(&self) -> bool {
+        self.syntax == Syntax::Lenient
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        let rest = if self.is_lenient() { self.rest.trim_start() } else { self.rest };
+        let after = rest.strip_prefix(token);
+        self.rest = after.unwrap_or(self.rest);
+        after.is_some()
+    }
+
+    fn until(&mut self, end: &str) -> Option<String> {
+        let (text, rest) = self.rest.split_once(end)?;
+        self.rest = rest;
+        Some(text.to_owned())
+    }
+
+    fn take(&mut self, length: usize) -> &str {
+        let (text, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        text
+    }
+}
