@@ -37,7 +37,6 @@ impl BaseModel {
         Ok(Self { sha256: durable::digest(path.as_os_str().as_encoded_bytes()), path })
     }
 
-    /// The name of its file or folder.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
     }

@@ -1,6 +1,7 @@
 //! The home: the folder with everything of one installation.
 
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::NightConfig;
@@ -68,7 +69,6 @@ impl Home {
         self.root.join("index.html")
     }
 
-    /// The lock held while a night runs.
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.root.join("night.lock")
     }
@@ -85,9 +85,7 @@ impl Home {
 /// Creates a folder and its parents with access for the owner only.
 pub(crate) fn private_dir(path: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).mode(0o700);
     builder.create(path).map_err(io_error(path, "create the folder"))
 }
 
@@ -107,14 +105,7 @@ pub(crate) fn make_private(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(unix)]
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(io_error(path, "make private"))
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &Path, _: u32) -> Result<()> {
-    Ok(())
 }

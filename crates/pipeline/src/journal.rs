@@ -28,29 +28,21 @@ pub(crate) enum Entry {
     },
     /// A stage starts on the input with this digest.
     StageBegun {
-        /// The stage.
         stage: StageName,
         /// Digest of the stage's input.
         key: Digest,
     },
     /// A stage's result is on disk.
     StageFinished {
-        /// The stage.
         stage: StageName,
         /// Digest of the stage's input.
         key: Digest,
         /// Duration of the run that finished it.
         seconds: f64,
-        /// The stage's output.
         output: Value,
     },
     /// A stage failed; the next start runs it again.
-    StageFailed {
-        /// The stage.
-        stage: StageName,
-        /// The error message.
-        message: String,
-    },
+    StageFailed { stage: StageName, message: String },
     /// The night is complete; the next start begins a new one.
     NightFinished,
 }
@@ -116,17 +108,14 @@ impl Journal {
         Ok(())
     }
 
-    /// All entries, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether the night is complete.
     pub fn is_finished(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry, Entry::NightFinished))
     }
@@ -140,7 +129,6 @@ impl Journal {
         })
     }
 
-    /// Whether `stage` ever finished.
     pub fn has_finished(&self, stage: StageName) -> bool {
         let is = |e: &Entry| matches!(e, Entry::StageFinished { stage: s, .. } if *s == stage);
         self.entries.iter().any(is)

@@ -24,7 +24,6 @@ impl NightId {
         Self { number, id: format!("{number:04}-{}", now.date()) }
     }
 
-    /// Its folder in `home`.
     pub fn dir(&self, home: &Home) -> PathBuf {
         home.nights().join(&self.id)
     }
@@ -34,7 +33,6 @@ impl NightId {
         self.id.ends_with(&now.date().to_string())
     }
 
-    /// Opens its journal.
     pub fn journal(&self, home: &Home) -> Result<Journal> {
         Journal::open(self.dir(home).join("journal.jsonl"))
     }

@@ -31,13 +31,9 @@ pub struct StageSummary {
 
 /// Runs stages one after the other, each at most once per input, and keeps the journal.
 pub(crate) struct Runner<'a> {
-    /// The night's folder.
     pub night: &'a Path,
-    /// The night's journal.
     pub journal: &'a mut Journal,
-    /// Receives the events.
     pub observer: &'a mut dyn Observer,
-    /// The budgets to check.
     pub budgets: &'a BudgetMonitor,
     /// The finished stages, in order.
     pub done: Vec<StageSummary>,

@@ -17,7 +17,6 @@ use crate::stages::StageName;
 pub(crate) struct Artefact {
     /// Path relative to the night's folder.
     pub path: PathBuf,
-    /// Digest of the content.
     pub sha256: Digest,
 }
 
@@ -75,12 +74,10 @@ pub(crate) struct StageContext<'a> {
 }
 
 impl StageContext<'_> {
-    /// Records a file of this stage.
     pub fn artefact(&self, path: &Path) -> Result<Artefact> {
         Artefact::of(self.night, path)
     }
 
-    /// Reports progress to the observer.
     pub fn progress(&mut self, done: u64, total: u64, note: &str) {
         self.observer.event(Event::Progress { stage: self.stage, done, total, note });
     }

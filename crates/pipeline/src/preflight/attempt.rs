@@ -6,9 +6,7 @@ use crate::error::{Error, Result};
 /// The result of a step of the rehearsal.
 #[derive(Debug)]
 pub(super) enum Attempt<T> {
-    /// The step succeeded.
     Done(T),
-    /// The step failed.
     Failed(Error),
     /// The step was not tried, for lack of this.
     Skipped(&'static str),

@@ -26,26 +26,22 @@ const QUESTIONS: usize = 2;
 /// Length limit of an answer in tokens. The scores do not matter here.
 const TOKENS: usize = 8;
 
-/// The inputs of the trial.
 pub(super) struct EvaluationInputs<'a> {
     /// The scratch night's folder.
     pub night: &'a Path,
     pub base: &'a BaseModel,
     pub model: &'a Model,
     pub splits: &'a Splits,
-    /// The folder of the adapter.
     pub adapter: &'a Path,
     pub suite: &'a Suite,
     pub options: &'a ExamOptions,
     pub policy: &'a Policy,
 }
 
-/// The result of the trial.
 #[derive(Debug)]
 pub(super) struct EvaluationTrial {
     /// One line for each stage.
     pub figures: Vec<String>,
-    /// Size of the adapter on disk.
     pub adapter_bytes: u64,
 }
 

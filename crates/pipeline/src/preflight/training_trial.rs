@@ -16,7 +16,6 @@ use crate::stages::train::examples;
 /// on any machine. Larger models are streamed from their files.
 pub(super) const SMALL_MODEL: usize = 1_500_000_000;
 
-/// The result of the trial.
 #[derive(Debug)]
 pub(super) struct TrainingTrial {
     /// The plan of the whole training.
@@ -25,13 +24,10 @@ pub(super) struct TrainingTrial {
     pub run: Option<TrialRun>,
 }
 
-/// The two iterations.
 #[derive(Debug)]
 pub(super) struct TrialRun {
     pub updates: Vec<Update>,
-    /// The folder of the adapter.
     pub adapter: PathBuf,
-    /// Peak memory of MLX.
     pub peak_memory_bytes: u64,
 }
 

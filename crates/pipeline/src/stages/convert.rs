@@ -47,10 +47,8 @@ impl RawRows {
     }
 }
 
-/// The inputs of the stage.
 #[derive(Serialize)]
 pub(crate) struct Convert<'a> {
-    /// The rows to clean.
     pub rows: &'a RawRows,
 }
 
@@ -59,7 +57,6 @@ pub(crate) struct Convert<'a> {
 pub(crate) struct CleanRows {
     /// A JSONL file with one conversation per line.
     pub file: Artefact,
-    /// Number of rows.
     pub rows: u64,
     /// Number of reasoning blocks removed.
     pub reasoning: u64,

@@ -19,25 +19,17 @@ use crate::summary::Scores;
 
 /// A trained adapter and everything needed to evaluate it.
 pub(crate) struct Evaluation<'a> {
-    /// The night's id.
     pub id: &'a str,
-    /// The base model.
     pub model: &'a BaseModel,
-    /// The training set.
     pub splits: &'a Splits,
-    /// The adapter.
     pub trained: &'a TrainedAdapter,
     /// The champion to compare with; `None` for the base model.
     pub champion: Option<Digest>,
-    /// The suite of the exam.
     pub suite: &'a Suite,
-    /// Sampling, seeds and batch size of the exam.
     pub options: &'a ExamOptions,
-    /// The rules of the gate.
     pub policy: &'a Policy,
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: &'a [String],
-    /// The registry.
     pub registry: &'a Registry,
 }
 
@@ -52,7 +44,6 @@ pub(crate) struct EvaluationOutcome {
 }
 
 impl Evaluation<'_> {
-    /// Runs the stages.
     pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
         let Self { id, model, splits, trained, champion, suite, options, registry, .. } = *self;
         let exams = runner.run(&Exam {

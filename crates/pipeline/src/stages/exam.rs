@@ -15,22 +15,16 @@ use crate::registry::Registry;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
-/// The inputs of the stage.
 #[derive(Serialize)]
 pub(crate) struct Exam<'a> {
-    /// The base model.
     pub model: &'a BaseModel,
-    /// The candidate.
     pub trained: &'a TrainedAdapter,
     /// The champion; `None` for the base model.
     pub champion: Option<Digest>,
-    /// Digest of the suite.
     pub suite_digest: Digest,
     /// Sampling, seeds and batch size.
     pub options: &'a ExamOptions,
-    /// Version of the scoring rules.
     pub scoring_version: u32,
-    /// The suite.
     #[serde(skip)]
     pub suite: &'a Suite,
     /// The registry, which holds the champion.
@@ -47,11 +41,9 @@ pub(crate) struct ExamFiles {
     pub candidate: RunFiles,
     /// The model with the champion.
     pub champion: Option<RunFiles>,
-    /// Number of cases in the suite.
     cases: usize,
 }
 
-/// The exam runs, loaded.
 pub(crate) struct ExamRuns {
     pub base: ExamRun,
     pub candidate: ExamRun,
@@ -59,7 +51,6 @@ pub(crate) struct ExamRuns {
 }
 
 impl ExamFiles {
-    /// Loads all runs.
     pub fn load(&self, night: &Path) -> Result<ExamRuns> {
         let load = |run: &RunFiles| ExamRun::load(night.join(&run.folder));
         Ok(ExamRuns {
@@ -77,7 +68,6 @@ pub(crate) struct RunFiles {
     folder: PathBuf,
     /// Subject, suite and options of the run.
     manifest: Artefact,
-    /// The answers.
     answers: Artefact,
     /// Mean score over all cases.
     score: f64,

@@ -8,12 +8,9 @@ use crate::error::Result;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
-/// The inputs of the stage.
 #[derive(Serialize)]
 pub(crate) struct Gate<'a> {
-    /// The files of the exam runs.
     pub exams: &'a ExamFiles,
-    /// The rules of the gate.
     pub policy: &'a Policy,
     /// Results of checks by earlier stages.
     pub checks: &'a [CheckResult],
@@ -25,9 +22,7 @@ pub(crate) struct Gate<'a> {
 /// The verdict and its file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GateResult {
-    /// The verdict.
     pub verdict: Verdict,
-    /// `verdict.json`.
     pub file: Artefact,
 }
 

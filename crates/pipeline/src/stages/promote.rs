@@ -11,21 +11,16 @@ use crate::registry::{Promotion, Registry, Requester};
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
-/// The inputs of the stage.
 #[derive(Serialize)]
 pub(crate) struct Promote<'a> {
     /// The night's id. A night promotes at most once.
     pub id: &'a str,
-    /// The candidate.
     pub trained: &'a TrainedAdapter,
     /// The champion that the candidate was compared with; `None` for the base model.
     pub champion: Option<Digest>,
-    /// The verdict of the gate.
     pub verdict: &'a Verdict,
-    /// The test of the new champion.
     #[serde(skip)]
     pub smoke_test: SmokeTest<'a>,
-    /// The registry.
     #[serde(skip)]
     pub registry: &'a Registry,
 }

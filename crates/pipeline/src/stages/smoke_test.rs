@@ -17,13 +17,9 @@ const QUESTIONS: usize = 8;
 /// The required score, as a fraction of the adapter's exam score on the same questions.
 const REQUIRED: f64 = 0.75;
 
-/// The inputs of the test.
 pub(crate) struct SmokeTest<'a> {
-    /// The base model.
     pub model: &'a BaseModel,
-    /// The suite of the exam.
     pub suite: &'a Suite,
-    /// The options of the exam.
     pub options: &'a ExamOptions,
     /// The candidate's exam run.
     pub candidate: &'a ExamRun,

@@ -20,14 +20,10 @@ use crate::registry::adapter_digest;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
-/// The inputs of the stage.
 #[derive(Serialize)]
 pub(crate) struct Train<'a> {
-    /// The base model.
     pub model: &'a BaseModel,
-    /// The training set.
     pub splits: &'a Splits,
-    /// The training recipe.
     pub recipe: &'a TrainConfig,
 }
 
@@ -42,27 +38,22 @@ pub(crate) struct TrainedAdapter {
     pub files: Vec<Artefact>,
     /// Path of `metrics.jsonl`, relative to the night's folder.
     pub metrics: PathBuf,
-    /// Losses at the beginning and the end.
     pub losses: Losses,
     /// Optimizer updates done.
     pub updates: u64,
     /// Optimizer updates planned by the recipe.
     pub planned: u64,
-    /// Why training ended.
     pub end: TrainingEnd,
     /// Tokens processed by the model.
     pub processed_tokens: u64,
     /// Tokens with a loss (supervised positions).
     pub trained_tokens: u64,
-    /// Seconds of all updates.
     pub seconds: f64,
-    /// Peak memory of MLX.
     pub peak_memory_bytes: u64,
     /// Largest resident set of the process after an update.
     pub rss_bytes: u64,
 }
 
-/// Why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TrainingEnd {

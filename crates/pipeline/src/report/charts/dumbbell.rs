@@ -14,15 +14,10 @@ const BOTTOM: f64 = 26.0;
 /// The scores of one group (category, agent or tier), each from 0 to 1.
 #[derive(Debug, Clone)]
 pub(in crate::report) struct Row {
-    /// The group.
     pub name: String,
-    /// Number of cases behind each mean.
     pub cases: usize,
-    /// The model without an adapter.
     pub base: f64,
-    /// The model with the candidate.
     pub candidate: f64,
-    /// The model with the champion, if there is one.
     pub champion: Option<f64>,
 }
 

@@ -14,7 +14,6 @@ const BOTTOM: f64 = 34.0;
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::report) enum Style {
-    /// A plain line.
     Line,
     /// A faint line under its moving average, for noisy measurements.
     Smoothed,
@@ -29,7 +28,6 @@ pub(in crate::report) struct Series {
     pub name: &'static str,
     /// Color class of the style sheet, `s1` to `s3`.
     pub class: &'static str,
-    /// Drawing style.
     pub style: Style,
     /// Points, by increasing x.
     pub points: Vec<(f64, f64)>,

@@ -30,28 +30,21 @@ const SAMPLES: usize = 4;
 /// Everything that the report of a night shows; the input of the stage `report`.
 #[derive(Serialize)]
 pub(crate) struct NightReport<'a> {
-    /// The night's id.
     pub id: &'a str,
-    /// The base model.
     pub model: &'a BaseModel,
-    /// The base model's name.
     pub model_name: String,
-    /// The training set.
     pub splits: &'a Splits,
     /// The adapter and the figures of its training.
     pub trained: &'a TrainedAdapter,
     /// The champion when the night began; `None` for the base model.
     pub champion: Option<Digest>,
-    /// The files of the exam runs.
     pub exams: &'a ExamFiles,
-    /// The verdict of the gate.
     pub verdict: &'a Verdict,
     /// What came of the verdict.
     pub standing: &'a PromotionOutcome,
     /// The runs in `exams`, loaded.
     #[serde(skip)]
     pub runs: &'a ExamRuns,
-    /// The scores of `runs`.
     #[serde(skip)]
     pub scores: &'a Scores,
     /// The finished stages. Not part of the input: their durations differ after a restart.

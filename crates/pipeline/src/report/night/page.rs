@@ -11,9 +11,7 @@ use crate::runner::StageSummary;
 /// The whole page. The template escapes every text in it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Page {
-    /// The night's id.
     pub night: String,
-    /// The night's number.
     pub number: u32,
     /// The day, written out.
     pub date: String,
@@ -23,23 +21,17 @@ pub(super) struct Page {
     pub partial: Option<String>,
     /// The outcome in one sentence.
     pub sentence: String,
-    /// The main figures, shown at the top.
     pub tiles: Vec<Tile>,
-    /// The rules of the gate.
     pub rules: Vec<RuleVerdict>,
-    /// Score charts.
     pub scores: Vec<Figure>,
     /// Whether the score charts show a champion.
     pub has_champion: bool,
     /// Cases with the largest changes.
     pub samples: Vec<AnswerSample>,
-    /// Training charts.
     pub training: Vec<Figure>,
     /// The training set by kind of row.
     pub mix: Vec<Part>,
-    /// Warnings about the mix.
     pub warnings: Vec<String>,
-    /// The stages.
     pub stages: Vec<Step>,
     /// Names and values that identify the inputs.
     pub facts: Vec<(&'static str, String)>,
