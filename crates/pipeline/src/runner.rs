@@ -46,7 +46,7 @@ impl Runner<'_> {
         let key = key(stage)?;
         if let Some((seconds, output)) = self.stored::<S>(key) {
             let figures = S::describe(&output);
-            tracing::info!(stage = %S::NAME, figures, "kept");
+            tracing::info!(stage = %S::NAME, figures, "reused");
             self.observer.event(Event::StageSkipped { stage: S::NAME, figures: &figures });
             self.done.push(StageSummary { stage: S::NAME, seconds, reused: true, figures });
             return Ok(output);

@@ -1,4 +1,4 @@
-//! The household's own configuration: names, paths and default as its pipeline has always had them.
+//! The names, paths and default of `fixtures/sanctum.yaml`.
 
 use std::path::Path;
 
@@ -38,6 +38,6 @@ fn gemma_is_the_default_and_qwen_the_fallback() {
         assert_eq!(serde_json::to_value(&config.setup.data).unwrap(), data);
         assert_eq!(config.budgets.wall_clock.to_string(), "6h");
     }
-    // The demo's files are all here.
+    // All files of the demo exist.
     file.choose(&named("demo")).unwrap().check().unwrap();
 }

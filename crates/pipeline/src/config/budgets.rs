@@ -16,7 +16,7 @@ pub struct Budgets {
     /// Default `6h`.
     pub wall_clock: Span,
     /// Memory limit of the process, such as `60GB`. Above it, training stops at a checkpoint and
-    /// continues with a plan that needs less. `None` for no limit.
+    /// starts again with a plan that needs less. `None` for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
     /// Free space to keep on the disk of the home. Default `1GB`.

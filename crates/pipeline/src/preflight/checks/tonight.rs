@@ -92,7 +92,7 @@ pub(super) fn suite_check(rehearsal: &Rehearsal<'_>) -> Finding {
     })
 }
 
-/// No row that is trained on comes near to a question of the exam.
+/// No training row is too similar to a question of the suite.
 pub(super) fn contamination(rehearsal: &Rehearsal<'_>) -> Finding {
     rehearsal.enriched.needed("the training set", |enriched| {
         let cases = enriched.splits.contaminated.iter();

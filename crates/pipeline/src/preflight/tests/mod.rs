@@ -1,6 +1,5 @@
-//! One test per check: on a night where all is well it passes, and with its cause planted it fails,
-//! by name. Causes are planted in the files of the night where a file can be the cause, and in what
-//! a stage made of them where only a fault of ours could be.
+//! One test per check: it passes on a valid night and fails with its cause planted. The cause is
+//! planted in the input files if possible, else in the output of a stage.
 
 mod large;
 mod seed;
@@ -19,7 +18,7 @@ use super::rehearsal::Rehearsal;
 use super::{Preflight, PreflightReport};
 use crate::config::{ModelChoice, NightFile};
 
-/// A tiny night among the household's own names.
+/// A tiny night with the model names of the seed's pipeline.
 fn sanctum() -> Tiny {
     let tiny = Tiny::new();
     let models = "
@@ -49,7 +48,7 @@ fn preflight(tiny: &Tiny) -> PreflightReport {
     Preflight::new(file, choice()).run(&mut |_| ()).unwrap()
 }
 
-/// What a check says about a rehearsal that `plant` has spoiled.
+/// The finding of a check for a rehearsal that `plant` has modified.
 fn spoiled(name: &str, plant: impl FnOnce(&mut Rehearsal<'_>)) -> Finding {
     let tiny = sanctum();
     let file = NightFile::load(tiny.path("night.yaml")).unwrap();
@@ -66,7 +65,7 @@ fn spoiled(name: &str, plant: impl FnOnce(&mut Rehearsal<'_>)) -> Finding {
     run(&rehearsal)
 }
 
-/// Plants a cause in the night's files; the check must fail and name it.
+/// Plants a cause in the night's files. The check must fail with these words.
 fn plant(name: &str, cause: impl FnOnce(&Tiny), words: &[&str]) {
     let tiny = sanctum();
     cause(&tiny);
@@ -87,12 +86,12 @@ fn fails(finding: &Finding, words: &[&str]) {
 }
 
 #[test]
-fn a_sound_night_passes_all_of_the_seeds_21_checks() {
+fn a_valid_night_passes_the_seeds_21_checks() {
     let tiny = sanctum();
     let report = preflight(&tiny);
     assert_eq!((report.seed_passed, report.seed_checks), (21, 21), "{report:#?}");
     assert!(report.ok, "{report:#?}");
-    // Nothing of the rehearsal is left, and nothing of the home was decided.
+    // The scratch folder is deleted, and the registry is unchanged.
     let mut left: Vec<_> = fs::read_dir(tiny.path("home"))
         .unwrap()
         .map(|item| item.unwrap().file_name().into_string().unwrap())
@@ -102,7 +101,7 @@ fn a_sound_night_passes_all_of_the_seeds_21_checks() {
 }
 
 #[test]
-fn the_seeds_suites_have_its_numbers_of_checks() {
+fn the_seeds_groups_have_its_numbers_of_checks() {
     let mut counts: Vec<(String, usize)> = Vec::new();
     for (group, ..) in CHECKS.iter().filter(|check| check.0.is_of_the_seed()) {
         match counts.last_mut() {

@@ -1,4 +1,4 @@
-//! The checks that the seed has, in its order.
+//! The seed's checks, in its order.
 
 use std::fs;
 
@@ -188,7 +188,7 @@ fn qwen_fallback() {
 fn score_fix() {
     let finding = spoiled("score fix", |rehearsal| {
         let Attempt::Done(suite) = &mut rehearsal.suite else { panic!() };
-        // As if every answer had been lost on the way.
+        // As if every answer had been lost.
         suite.cases.iter_mut().for_each(|case| case.pass.clear());
         fs::remove_dir_all(rehearsal.night.join("score-fix")).unwrap();
     });

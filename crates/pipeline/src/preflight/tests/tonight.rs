@@ -1,4 +1,4 @@
-//! The checks of this machine and of what tonight may meet.
+//! The checks of the groups Machine and Tonight.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What ends a night before its time, and what does not.
+//! Budgets, smoke test, pinning, notifications and file permissions of a night.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn registry(tiny: &Tiny) -> Registry {
 }
 
 #[test]
-fn when_time_is_up_training_stops_and_the_exam_is_sat() {
+fn when_time_is_up_training_stops_and_the_exam_runs() {
     const BUDGET: Duration = Duration::from_secs(6);
     let tiny = Tiny::new();
     tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
@@ -35,13 +35,13 @@ fn when_time_is_up_training_stops_and_the_exam_is_sat() {
     assert!(summary.line().contains("(partial)"), "{}", summary.line());
     let page = fs::read_to_string(&summary.paths.report).unwrap();
     assert!(page.contains("Partial") && page.contains("5 of 12 updates"));
-    // It is over: the next start begins another night.
+    // The night is complete: the next start begins another one.
     let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
     assert!(Night::start_or_resume(config).unwrap().id().starts_with("0002-"));
 }
 
 #[test]
-fn memory_above_the_ceiling_tries_what_needs_less_and_then_says_so() {
+fn memory_above_the_limit_retries_with_smaller_plans_and_then_fails() {
     let tiny = Tiny::new();
     tiny.edit("night.yaml", "gate:", "budgets: { memory: 1MB }\ngate:");
     let mut tries = 0;
@@ -53,14 +53,14 @@ fn memory_above_the_ceiling_tries_what_needs_less_and_then_says_so() {
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("1.0 MB allowed by `budgets.memory`"), "{error}");
-    // Mended, the same night goes on, and no limit that nothing can keep was left behind.
+    // No limit below every plan is left behind, and with more memory the same night completes.
     assert!(!tiny.path("home/memory.json").exists());
     tiny.edit("night.yaml", "budgets: { memory: 1MB }\n", "");
     assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
 }
 
 #[test]
-fn a_disk_that_is_too_full_begins_nothing_and_the_next_start_goes_on() {
+fn too_little_free_disk_starts_nothing_and_the_next_start_resumes() {
     let tiny = Tiny::new();
     tiny.edit("night.yaml", "gate:", "budgets: { disk: 1000000TB }\ngate:");
     let error = run(&tiny, &mut |_| ()).unwrap_err();
@@ -100,7 +100,7 @@ fn damage(adapters: &Path) {
 }
 
 #[test]
-fn a_pinned_champion_outlives_a_better_candidate() {
+fn a_pinned_champion_is_not_replaced() {
     let tiny = Tiny::new();
     registry(&tiny).pin("guests this week").unwrap();
     let summary = run(&tiny, &mut |_| ()).unwrap();
@@ -110,7 +110,7 @@ fn a_pinned_champion_outlives_a_better_candidate() {
 }
 
 #[test]
-fn a_finished_night_is_told_listed_and_measured() {
+fn a_finished_night_is_notified_listed_and_measured() {
     let tiny = Tiny::new();
     let told = tiny.path("told.json");
     let command = format!("notify: {{ command: [sh, -c, 'cat > {}'] }}\ngate:", told.display());
@@ -125,10 +125,10 @@ fn a_finished_night_is_told_listed_and_measured() {
     assert!(index.contains(&link) && index.contains("promoted"));
     let metrics = fs::read_to_string(tiny.path("home/metrics.txt")).unwrap();
     assert!(metrics.contains("nightshift_night_outcome{outcome=\"promoted\"} 1"));
-    // Checkpoints are for going on; there is nothing left to go on with.
+    // Checkpoints are only needed to resume training.
     assert!(!summary.paths.night.join("train/checkpoints").exists());
 
-    // A night that stops is told too, and the index of the next says why.
+    // A night that fails is notified too.
     tiny.edit("lora.yaml", "iters: 12", "iters: 12\nresume_adapter_file: nowhere.safetensors");
     run(&tiny, &mut |_| ()).unwrap_err();
     let message = fs::read_to_string(&told).unwrap();
@@ -140,7 +140,7 @@ fn a_finished_night_is_told_listed_and_measured() {
 
 #[cfg(unix)]
 #[test]
-fn everything_in_a_home_is_for_its_owner_alone() {
+fn everything_in_a_home_is_accessible_only_to_its_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     fn check(dir: &Path) {
