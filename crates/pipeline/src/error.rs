@@ -87,7 +87,7 @@ pub enum Error {
 
     /// The wall-clock budget ran out before the stage had a result. The next start resumes from the
     /// last checkpoint.
-    #[error("the budget of {budget} ran out during {stage}; start again to go on from there")]
+    #[error("the budget of {budget} ran out during {stage}; start again to resume")]
     BudgetSpent {
         /// The stage that was stopped.
         stage: StageName,
