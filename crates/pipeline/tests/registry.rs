@@ -140,7 +140,7 @@ fn every_call_leaves_an_audit_line() {
     test.registry.verified(adapter).unwrap();
     damage(&test.registry.folder(adapter));
     test.registry.verified(adapter).unwrap_err();
-    let calls: Vec<_> = place
+    let calls: Vec<_> = test
         .audit()
         .iter()
         .map(|line| format!("{} {}", line["call"], line["outcome"]).replace('"', ""))
