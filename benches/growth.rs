@@ -14,7 +14,8 @@ use lora_train::metrics::{peak_memory, reset_peak_memory};
 use lora_train::{Bytes, Start, Trainer};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, memory, transforms};
-use models::{Flow, Layer, LayerAdapter, Model, Rows, Storage, WeightResidency};
+use models::layers::{Flow, Layer};
+use models::{LayerAdapter, Model, Rows, Storage, WeightResidency};
 use nightshift_benches::{Result, random_model, run};
 use serde_json::{Value, json};
 

@@ -12,20 +12,20 @@ use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use nightshift_examples::finish;
 
-/// Any supported chat JSONL to clean messages JSONL.
+/// Converts chat rows of any supported shape and markup to clean messages (JSON Lines).
 #[derive(Parser)]
 struct Args {
     /// The raw rows.
     input: PathBuf,
-    /// Where the clean rows go. It appears only once it is whole.
+    /// The file for the clean rows. It appears once it is complete.
     output: PathBuf,
     /// Refuse the whole file if one row cannot be cleaned.
     #[arg(long)]
     strict: bool,
-    /// What becomes of the assistant's reasoning.
+    /// What happens to the assistant's reasoning.
     #[arg(long, value_enum, default_value = "drop")]
     reasoning: ReasoningArg,
-    /// Keep in each row whose markup it was in, under `markup`; `enrich` counts by it.
+    /// Record the family of its markup in each row, under `markup`; `enrich` counts by it.
     #[arg(long)]
     keep_origin: bool,
     /// Print the report as one JSON object on standard output.
@@ -35,7 +35,7 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum ReasoningArg {
-    /// Leave it out.
+    /// Remove it.
     Drop,
     /// Keep it as `reasoning_content`.
     Keep,

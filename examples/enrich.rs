@@ -1,4 +1,4 @@
-//! Makes a data set: clean rows in; train, valid and test with a report and a manifest out.
+//! Builds a data set from clean rows: train, valid and test splits with a report and a manifest.
 //!
 //! ```sh
 //! cargo run --release --example enrich -- --config fixtures/configs/enrich.yaml --out data
@@ -11,10 +11,10 @@ use clap::Parser;
 use enrich::{Dataset, EnrichConfig};
 use nightshift_examples::finish;
 
-/// Refusals, identity and routing examples, benign twins, duplicates and leaks out, splits.
+/// Adds refusals, identity and routing examples and benign twins, removes duplicates and leaks, splits.
 #[derive(Parser)]
 struct Args {
-    /// What goes in and what is added (YAML).
+    /// The configuration (YAML).
     #[arg(long)]
     config: PathBuf,
     /// The folder for the data set.

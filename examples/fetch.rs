@@ -12,10 +12,10 @@ use fetch::{HubModel, Network, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_examples::finish;
 
-/// A model from the hub, into the cache that the hub's own tools use.
+/// Downloads a model from the Hugging Face hub into the cache that the hub's own tools use.
 ///
-/// HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count. A download that broke off goes on where
-/// it stopped. The path of the folder (or the file) is printed on stdout, for `--model`.
+/// Reads HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE. An interrupted download is resumed. The
+/// path of the folder (or the file) is printed on stdout, for `--model`.
 #[derive(Parser)]
 struct Args {
     /// The model, as OWNER/NAME.
@@ -26,7 +26,7 @@ struct Args {
     /// One file instead of the model's folder, a .gguf for instance.
     #[arg(long)]
     file: Option<String>,
-    /// Only look into the cache.
+    /// Use the cache only.
     #[arg(long)]
     offline: bool,
 }

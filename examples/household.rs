@@ -25,13 +25,13 @@ struct Args {
     /// The same seed gives the same rows.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Where the rows go.
+    /// The file for the rows.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// The exam's own words.
+    /// The exam's configuration (YAML).
     #[arg(long, default_value = "fixtures/council/exam.yaml")]
     exam: PathBuf,
-    /// Where the exam goes.
+    /// The file for the exam.
     #[arg(long)]
     suite: Option<PathBuf>,
 }

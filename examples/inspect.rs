@@ -64,7 +64,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let (chat, _) = clean::row(raw.value, clean::Options::default()).context(place)?;
 
     let thinking = if args.thinking { Thinking::On } else { Thinking::Off };
-    let options = RenderOptions { thinking, ..RenderOptions::default() };
+    let options = RenderOptions::default().thinking(thinking);
     let supervision = match args.supervise {
         Supervise::All => Supervision::All,
         Supervise::Assistant => Supervision::AssistantTurns,

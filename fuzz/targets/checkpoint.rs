@@ -1,4 +1,4 @@
-//! Any bytes as a safetensors file, and any as the index beside it: opened or refused, and never a panic.
+//! Any bytes as a safetensors file and as its index: opened or refused, never a panic.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use models::Model;
 
-/// A Llama of one narrow layer: what the files have to fit.
+/// A Llama of one narrow layer.
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
     "num_attention_heads": 1, "vocab_size": 8, "rms_norm_eps": 1e-5}"#;
 
@@ -20,7 +20,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-// The first byte says where the index ends and the weights begin; at nought there is no index.
+// The first byte is the length of the index; 0 means no index.
 fuzz_target!(|bytes: &[u8]| {
     let [length, rest @ ..] = bytes else { return };
     let (index, weights) = rest.split_at(usize::from(*length).min(rest.len()));

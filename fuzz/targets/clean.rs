@@ -1,4 +1,4 @@
-//! Any text, in every place of a row: no control token survives anywhere, and cleaning again changes nothing.
+//! Any text in every field of a row: no control token survives, and cleaning again changes nothing.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes as a model file: a header that was accepted describes ranges inside the file, and never a panic.
+//! Any bytes as a model file: an accepted header has ranges inside the file, and there is no panic.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any bytes as a file of rows, compressed or not: read to the end or refused with a line, never a panic; and converting the
-//! whole file ends in the same rows as cleaning them one by one.
+//! Any bytes as a file of rows, compressed or not: read to the end or refused with a line, never a panic. Converting the file
+//! gives the same rows as cleaning them one by one.
 
 #![no_main]
 

@@ -1,11 +1,11 @@
-//! Text from outside can never become a control token: the scheme.
+//! Keeps the texts of messages from being encoded as control tokens.
 //!
-//! A template joins its own control tokens and other people's words into one text, and afterwards nothing tells them
-//! apart. So before rendering, every character that begins or ends the literal of some control token (`<` and `>`, mostly) is
-//! replaced, in all text from outside, by a private-use character that occurs nowhere else. In the rendered text a
-//! literal then begins and ends with characters that only the template can have written. The text is cut at those
-//! literals, the pieces between get their characters back, and each piece is encoded with control tokens switched off.
-//! One character stands for one, so templates that trim, split or measure their input see the same shapes as ever.
+//! A template joins its own control tokens and the texts of messages into one string, in which they cannot be told apart.
+//! So before rendering, every character that begins or ends the literal of a control token (mostly `<` and `>`) is
+//! replaced, in all texts, by a private-use character that occurs neither there nor in the template. A literal in the
+//! rendering can then only come from the template. The rendering is split at these literals, the pieces between them get
+//! their original characters back, and each is encoded with control tokens disabled. Each character is replaced by one
+//! character, so templates that trim, split or measure texts work as usual.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 const PRIVATE_USE: [std::ops::RangeInclusive<char>; 2] =
     ['\u{F0000}'..='\u{FFFFD}', '\u{100000}'..='\u{10FFFD}'];
 
-/// The characters to hide, each with its stand-in.
+/// The characters to replace, each with its replacement.
 #[derive(Debug)]
 pub(crate) struct Disguise {
     pairs: Vec<(char, char)>,

@@ -1,4 +1,4 @@
-//! Conversations as they stand in their rows: texts are borrowed, other keys are kept in their order.
+//! Conversations parsed without copying: texts are borrowed from the row, other keys keep their order.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::raw::{Fields, Raw};
 use crate::{Conversation, Message, Problem, Role, ToolCall, tool_calls};
 
-/// A [`Message`] whose texts are slices of its row where nothing had to be put together.
+/// A [`Message`] whose texts are borrowed from its row where they need no change.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Draft<'a> {
     pub(crate) role: Role,
@@ -27,7 +27,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// A message with words and nothing else.
+    /// A message with only a role and a content.
     pub(crate) fn new(role: Role, content: impl Into<Cow<'a, str>>) -> Self {
         Draft {
             role,
@@ -54,7 +54,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Reads a message; `at` is where it stands in its row, for the error.
+    /// Parses a message. `at` is its place in the row, for errors.
     pub(crate) fn from_raw(raw: Raw<'a>, at: At<'_>) -> Result<Self, Problem> {
         let mut fields = match raw {
             Raw::Object(fields) => fields,
@@ -78,7 +78,7 @@ impl<'a> Draft<'a> {
             None if !tool_calls.is_empty() => Cow::default(),
             None => return Err(Problem::missing(format!("{at}.content"), "a text")),
         };
-        // `weight` is the same wish in OpenAI's fine-tuning files.
+        // OpenAI's fine-tuning files use `weight`, 0 or 1, for the same purpose.
         let train = match (fields.take("train"), fields.take("weight")) {
             (None | Some(Raw::Null), None | Some(Raw::Null)) => None,
             (Some(Raw::Bool(train)), _) => Some(train),
@@ -121,7 +121,7 @@ impl From<Draft<'_>> for Message {
     }
 }
 
-/// A [`Conversation`] as it stands in its row.
+/// A [`Conversation`] whose texts are borrowed from its row.
 #[derive(Debug)]
 pub(crate) struct Chat<'a> {
     pub(crate) messages: Vec<Draft<'a>>,
@@ -177,7 +177,7 @@ impl TryFrom<Value> for Conversation {
     }
 }
 
-/// A place in a row, spelled out only where an error names it: `messages`, or one of its items.
+/// A place in a row, a list or one of its items. It is formatted only when an error names it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At<'a> {
     list: &'a str,
@@ -203,7 +203,7 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// The words of a message: a text, or the list of text parts some programs write. `null` is common beside tool calls.
+/// The content of a message: a string, or a list of text parts. `null` is accepted beside tool calls.
 fn content<'a>(raw: Raw<'a>, at: At<'_>, may_be_null: bool) -> Result<Cow<'a, str>, Problem> {
     match raw {
         Raw::Text(text) => Ok(text),

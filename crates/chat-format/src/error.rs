@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use crate::Problem;
 
-/// What can go wrong between a file of chats and a row of tokens.
+/// Errors of this crate. Those about data name the file and the line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,28 +11,29 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file cannot be read to its end: a device fails, or compressed text is damaged or cut short.
+    /// A file cannot be read to its end: an I/O error, or a corrupt or truncated compressed stream.
     #[error("{}:{line}:{column}: {source}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The line that could be read last, from 1.
+        /// The last line that could be read, from 1.
         line: u64,
-        /// The column behind what could be read of it, from 1.
+        /// The column after the last byte that could be read, from 1.
         column: u64,
-        /// What is wrong.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file cannot be written; the one that was there before is untouched.
+    /// A file cannot be written. The previous version is unchanged.
     #[error(transparent)]
     Write(#[from] durable::Error),
-    /// The model file is not a sound GGUF.
+    #[cfg(feature = "tokenizers")]
+    /// The model file is not a valid GGUF file.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
-    /// A line, or a whole file where `line` counts inside it, is not JSON.
+    /// A line of a data file, or a JSON file as a whole, is not valid JSON.
     #[error("{}:{line}:{column}: expected JSON: {reason}", path.display())]
     Json {
         /// The file.
@@ -41,20 +42,21 @@ pub enum Error {
         line: u64,
         /// The column, from 1.
         column: u64,
-        /// What the parser said.
+        /// The reason.
         reason: String,
     },
-    /// A row is JSON but not a chat.
+    /// A row is valid JSON but not a conversation.
     #[error("{}:{line}: {problem}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// Which field, what it should be and what it is.
+        /// What is wrong with which field.
         problem: Problem,
     },
-    /// A model directory lacks a part.
+    #[cfg(feature = "tokenizers")]
+    /// A model file or folder lacks a required part.
     #[error("{}: expected {expected}", path.display())]
     Missing {
         /// The model file or folder.
@@ -62,7 +64,8 @@ pub enum Error {
         /// The part.
         expected: &'static str,
     },
-    /// A tokenizer of a kind this crate does not build; guessing would give other tokens than the model was trained on.
+    #[cfg(feature = "tokenizers")]
+    /// The tokenizer is of an unsupported kind. A similar kind would produce other tokens than the model was trained on.
     #[error("{}: `{key}` is `{found}`, supported are {supported}", path.display())]
     UnsupportedTokenizer {
         /// The model file.
@@ -71,32 +74,38 @@ pub enum Error {
         key: &'static str,
         /// The kind.
         found: String,
-        /// The ones that work.
+        /// The supported kinds.
         supported: String,
     },
-    /// The tokenizer's parts contradict each other.
+    #[cfg(feature = "tokenizers")]
+    /// The tokenizer's files are invalid or contradict each other.
     #[error("{}: tokenizer: {reason}", path.display())]
     Tokenizer {
         /// The model file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The model's chat template does not compile, or refuses the messages (most templates insist on some order of roles).
+    #[cfg(feature = "templates")]
+    /// The model's chat template does not compile, or rejects the messages (many require that roles alternate).
     #[error("chat template: {0:#}")]
     Template(#[from] minijinja::Error),
-    /// Plain text came out of the tokenizer as a control token. Never expected: a last check behind the construction.
-    #[error("the tokenizer turned plain text into the control token `{token}` ({id})")]
+    #[cfg(feature = "tokenizers")]
+    /// Plain text was encoded as a control token. The encoding prevents that; this is a final check.
+    #[error("expected no control token in plain text, found `{token}` (id {id})")]
     ControlToken {
         /// The token.
         token: String,
         /// Its id.
         id: u32,
     },
-    /// A text uses every private-use character there is, so none is left to stand in for the control tokens' characters.
-    #[error("a text uses all private-use characters; expected at least a few to be free")]
+    #[cfg(feature = "tokenizers")]
+    /// The texts use all private-use characters, so none is free to replace the characters of control tokens.
+    #[error(
+        "expected unused private-use characters (U+F0000 to U+10FFFD) in the texts, found too few"
+    )]
     NoStandIn,
 }
 
-/// A result whose error is this crate's [`Error`].
+/// A [`Result`](std::result::Result) with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

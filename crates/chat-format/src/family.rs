@@ -1,7 +1,8 @@
-//! The markup of the model families, as one table of data.
+//! The control tokens of the model families, as one table.
 //!
-//! A family is a list of control tokens and what each one does. Nothing else in the crate knows a token by name: the cleaner
-//! looks for all of them at once and follows the effects, so files may mix families freely.
+//! A family is a list of control tokens, each with its effect. The cleaner searches for all of them at once and acts on
+//! the effects, so one file may mix families. No other module spells a token, but for the notations of
+//! [tool calls](crate::tool_calls).
 
 use std::sync::LazyLock;
 
@@ -11,34 +12,34 @@ use aho_corasick::{Anchored, MatchKind, StartKind};
 
 use crate::Role;
 
-/// What a control token does to the text around it.
+/// The meaning of a control token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Opens the text. Words between it and the first turn are the system's.
+    /// Beginning of text. Text between it and the first turn is a system message.
     Begin,
-    /// Opens a turn of this role, ending the one before.
+    /// Starts a turn of this role and ends the previous one.
     Turn(Role),
-    /// Opens a turn whose role is written next, up to one of these.
+    /// Starts a turn. The role follows, up to one of these strings.
     Header(&'static [&'static str]),
     /// Ends a turn.
     End,
-    /// Opens the assistant's reasoning; the text after it is a label to leave out.
+    /// Starts the assistant's reasoning. This label may follow the token, and is removed.
     Think(&'static str),
     /// Ends the reasoning.
     EndThink,
-    /// Opens a call of a tool.
+    /// Starts a tool call.
     Call,
-    /// Ends a call of a tool.
+    /// Ends a tool call.
     EndCall,
-    /// Opens the result of a tool, inside another turn.
+    /// Starts a tool result inside another turn.
     Response,
-    /// Ends the result of a tool.
+    /// Ends a tool result.
     EndResponse,
     /// Any other control token: padding, media, the quotes of tool arguments.
     Other,
 }
 
-/// One family: its name, as reports print it, and its control tokens.
+/// A family: its name in reports, and its control tokens.
 pub(crate) struct Family {
     pub(crate) name: &'static str,
     marks: &'static [(&'static str, Effect)],
@@ -49,7 +50,7 @@ use Effect::{
 };
 use Role::{Assistant, System, Tool, User};
 
-/// Every family, the commonest first.
+/// All families, the most common first.
 pub(crate) const FAMILIES: &[Family] = &[
     Family {
         name: "ChatML",
@@ -147,7 +148,7 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("[TOOL_RESULTS]", Response),
             ("[TOOL_CONTENT]", Other),
             ("[/TOOL_RESULTS]", EndResponse),
-            // Declarations of tools are the system's words, as in the families that write them into its turn.
+            // Tool declarations become a system message, as in the families that write them into the system turn.
             ("[AVAILABLE_TOOLS]", Turn(System)),
             ("[/AVAILABLE_TOOLS]", End),
             ("[TOOL_CALLS]", Call),
@@ -281,7 +282,7 @@ pub(crate) fn find(text: &str) -> Marks<'_> {
     Marks { text: text.as_bytes(), at: 0 }
 }
 
-/// Whether `text` holds a control token of any family.
+/// Whether `text` contains a control token of any family.
 pub(crate) fn is_in(text: &str) -> bool {
     find(text).next().is_some()
 }
@@ -296,7 +297,7 @@ impl Iterator for Marks<'_> {
     type Item = Found;
 
     fn next(&mut self) -> Option<Found> {
-        // Most texts hold neither of the characters that control tokens begin with; a test looks at the table.
+        // Every control token begins with one of these two characters (a test checks the table).
         while let Some(next) = memchr::memchr2(b'<', b'[', self.text.get(self.at..)?) {
             let start = self.at + next;
             self.at = start + 1;
@@ -310,7 +311,7 @@ impl Iterator for Marks<'_> {
     }
 }
 
-/// Every control token that `text` ends with; at most one in fact, since none is the end of another.
+/// The control token that `text` ends with. There is at most one, because no token is a suffix of another.
 pub(crate) fn ending(text: &str) -> Option<&'static Mark> {
     let last = text.chars().next_back()?;
     if !matches!(last, '>' | ']') {

@@ -1,4 +1,4 @@
-//! Files as a stream of bytes, compressed or not.
+//! Opens plain, gzip and zstd files as streams of text.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,7 +14,7 @@ const BUFFER: usize = 1 << 18;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// Opens a file. gzip and zstd are known by their first bytes, whatever the file is called.
+/// Opens a file. gzip and zstd are recognised by their first bytes, not by the name of the file.
 pub(crate) fn open(path: &Path) -> io::Result<Input> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
     let start = file.fill_buf()?;
@@ -31,7 +31,7 @@ fn buffered(format: &'static str, plain: impl Read + Send + 'static) -> Input {
     Box::new(BufReader::with_capacity(BUFFER, Unpacked { format, plain, bytes: 0 }))
 }
 
-/// What is unpacked, and how much of it so far: a damaged file is refused with how far it could be read.
+/// Counts the decompressed bytes, so that the error of a corrupt file says how far it could be read.
 struct Unpacked<R> {
     format: &'static str,
     plain: R,
@@ -50,7 +50,7 @@ impl<R: Read> Read for Unpacked<R> {
     }
 }
 
-/// All frames of a zstd file: parallel compressors write many.
+/// Reads all frames of a zstd file; parallel compressors write many.
 struct Frames<R> {
     file: R,
     decoder: FrameDecoder,
@@ -64,7 +64,7 @@ impl<R: BufRead> Frames<R> {
         use FrameDecoderError::ReadFrameHeaderError as Header;
         match self.decoder.init(&mut self.file) {
             Ok(()) => self.inside = true,
-            // Some compressors note sizes in frames of their own.
+            // Skippable frames hold metadata of some compressors.
             Err(Header(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 let mut note = (&mut self.file).take(length.into());
                 if io::copy(&mut note, &mut io::sink())? < length.into() {
@@ -84,7 +84,7 @@ impl<R: BufRead> Frames<R> {
         self.decoder.read(out)
     }
 
-    /// Ends the frame. The decoder computes its checksum but leaves it to the caller to compare.
+    /// Ends the frame. The decoder computes the checksum but does not compare it.
     fn end(&mut self) -> io::Result<()> {
         self.inside = false;
         match (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum()) {

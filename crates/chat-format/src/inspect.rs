@@ -1,4 +1,4 @@
-//! A training row made visible: which token is trained, which is a control token, with ids.
+//! Shows a training row: each token's id and text, whether it is trained and whether it is a control token.
 
 use std::fmt::Write;
 
@@ -6,25 +6,27 @@ use crate::{ChatTokenizer, Error, Result, TrainingRow};
 
 /// How a row is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Style {
     /// Trained tokens between `⟦` and `⟧`.
     Plain,
-    /// Colours of a terminal: trained tokens green, control tokens dim.
+    /// Terminal colours: trained tokens green, control tokens dim.
     Terminal,
-    /// One token a line: its number in the row, its id, `+` if it is trained, its text in quotes.
+    /// One token a line: its index, its id, `+` if it is trained, its text in quotes.
     List,
-    /// A page of its own; pointing at a token shows its number in the row and its id.
+    /// An HTML page; hovering over a token shows its index and id.
     Html,
 }
 
 /// One token of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TokenView {
     /// Its id.
     pub id: u32,
-    /// Its text; a part of a character shows as `�`.
+    /// Its text; an incomplete UTF-8 sequence shows as `�`.
     pub text: String,
-    /// Whether it is predicted in training.
+    /// Whether it is trained.
     pub trained: bool,
     /// Whether it is a control token.
     pub control: bool,
@@ -34,7 +36,7 @@ impl ChatTokenizer {
     /// The tokens of a row, one by one.
     pub fn view(&self, row: &TrainingRow) -> Result<Vec<TokenView>> {
         let trained = |index| row.trained.iter().any(|span| span.contains(&index));
-        // Decoders may drop the space that opens a text, so each token is decoded behind another.
+        // Decoders may drop a leading space, so each token is decoded after another one.
         let before = self.encode("a")?;
         let opening = self.decode(&before)?;
         let plain = |id| {
@@ -88,9 +90,9 @@ fn terminal(tokens: &[TokenView]) -> String {
             (false, true) => "\x1b[2m",
             (false, false) => "",
         };
-        // Text from a data file must not steer the terminal.
+        // Control characters of the data are dropped, so that they cannot act on the terminal.
         for c in token.text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
-            // Colours end at each line end, so that pagers and greps show every line right.
+            // Each character has its own colour codes, so that pagers and grep show every line correctly.
             match c {
                 '\n' => text.push('\n'),
                 c if colour.is_empty() => text.push(c),
@@ -105,7 +107,7 @@ fn list(tokens: &[TokenView]) -> String {
     let mut lines = String::new();
     for (index, token) in tokens.iter().enumerate() {
         let mark = if token.trained { '+' } else { ' ' };
-        // Quoting escapes what could steer a terminal.
+        // Debug formatting escapes control characters.
         let _ = writeln!(lines, "{index:>6} {:>7} {mark} {:?}", token.id, token.text);
     }
     lines

@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{Formatter, Serializer};
 
 struct Spaced;
 
@@ -29,7 +29,7 @@ impl Formatter for Spaced {
     }
 }
 
-/// Whether JSON allows the byte between its tokens. ASCII knows more white space.
+/// Whether the byte is white space in JSON, which has fewer kinds than ASCII.
 pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
@@ -46,6 +46,7 @@ pub(crate) fn write(out: impl io::Write, value: &impl Serialize) -> serde_json::
     value.serialize(&mut Serializer::with_formatter(out, Spaced))
 }
 
+#[cfg(feature = "templates")]
 /// `value` as text: on one line, or indented by `indent` spaces a level.
 pub(crate) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
@@ -53,7 +54,7 @@ pub(crate) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json
         None => write(&mut bytes, value)?,
         Some(width) => {
             let spaces = " ".repeat(width);
-            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
             value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
         }
     }

@@ -1,4 +1,4 @@
-//! Rows of JSON: read one at a time, written whole or not at all.
+//! Reads files of JSON rows one row at a time, and writes them atomically.
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -11,11 +11,12 @@ use serde_json::Value;
 use crate::input::{self, Input};
 use crate::{Conversation, Error, Result, json};
 
-/// A row longer than this is not a chat, and would have to be held in memory whole.
+/// The maximum length of a row in bytes. A row is held in memory as a whole, and no conversation is this long.
 const LONGEST: usize = 64 << 20;
 
-/// One row as it stands in the file.
+/// One row of a file.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Row {
     /// Its line, from 1.
     pub line: u64,
@@ -23,8 +24,8 @@ pub struct Row {
     pub value: Value,
 }
 
-/// Reads rows one by one in constant memory: one JSON value a line, or one array of objects over the whole file; plain,
-/// gzip or zstd. A byte order mark, CRLF line ends and blank lines are fine.
+/// Reads rows one by one in constant memory: one JSON value a line, or the objects of one array; plain, gzip or zstd. A
+/// byte order mark, CRLF line ends and blank lines are accepted.
 pub struct Reader {
     path: PathBuf,
     input: Input,
@@ -45,16 +46,20 @@ enum Layout {
     ArrayEnd,
 }
 
-/// Rows as they stand in a file, many at once.
+/// Many rows of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
-    /// The line of each, and where it stands in `bytes`.
+    /// The line of each row, and its range in `bytes`.
     pub(crate) rows: Vec<(u64, Range<usize>)>,
 }
 
 impl Reader {
     /// Opens a file of rows.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, and a file in UTF-16.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let input = match input::open(&path) {
@@ -66,7 +71,7 @@ impl Reader {
         match reader.buffer()? {
             [0xef, 0xbb, 0xbf, ..] => reader.input.consume(3),
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                return Err(reader.broken("it is UTF-16, not UTF-8"));
+                return Err(reader.broken("found UTF-16; convert the file to UTF-8"));
             }
             _ => {}
         }
@@ -77,7 +82,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The rows as clean conversations, as [`Writer`] writes them. (For raw rows see [`clean`](crate::clean).)
+    /// Parses each row as a [`Conversation`]. Rows of other shapes are errors; for those see [`clean`](crate::clean).
     pub fn conversations(self) -> impl Iterator<Item = Result<Conversation>> {
         let path = self.path.clone();
         self.map(move |row| {
@@ -115,7 +120,7 @@ impl Reader {
         Ok(Some((line, json::trim(&self.bytes))))
     }
 
-    /// Reads whole rows, `wanted` bytes of them or a little more, and appends them to an empty block.
+    /// Fills an empty block with complete rows, `wanted` bytes of them or a little more.
     pub(crate) fn next_block(&mut self, wanted: usize, block: &mut Block) -> Result<()> {
         if self.layout != Layout::Lines {
             while block.bytes.len() < wanted {
@@ -125,7 +130,7 @@ impl Reader {
             }
             return Ok(());
         }
-        // Many lines at once: reading them one by one would copy each twice more.
+        // Many lines are read at once, because reading them one by one would copy each line twice more.
         let mut part = self.input.by_ref().take(wanted as u64);
         let mut read = part.read_to_end(&mut block.bytes);
         let whole = memchr::memrchr(b'\n', &block.bytes).map_or(0, |end| end + 1);
@@ -157,7 +162,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads one object of an array. Only strings and nesting are looked at; the parser judges the rest.
+    /// Reads the bytes of one object of an array. Only strings and nesting are tracked; the JSON parser validates the rest.
     fn read_element(&mut self, mut next: u8) -> Result<()> {
         if self.layout == Layout::Array {
             if next != b',' {
@@ -203,7 +208,7 @@ impl Reader {
         }
     }
 
-    /// Moves on to the next byte that is not white space, and looks at it.
+    /// Skips white space and returns the next byte without consuming it.
     fn skip_space(&mut self) -> Result<Option<u8>> {
         loop {
             let buffer = self.buffer()?;
@@ -219,14 +224,14 @@ impl Reader {
     }
 
     fn buffer(&mut self) -> Result<&[u8]> {
-        // Written twice because an answer that is borrowed cannot also be matched on.
+        // The borrow checker does not accept returning the buffer of the first call, and the second call does not read again.
         match self.input.fill_buf() {
             Ok(_) => Ok(self.input.fill_buf().unwrap_or_default()),
             Err(source) => Err(self.damaged(&[], source)),
         }
     }
 
-    /// What stopped the reading behind `part`, which begins on the current line.
+    /// The error of a read that failed after `part`, which begins on the current line.
     fn damaged(&self, part: &[u8], source: io::Error) -> Error {
         let line = self.line + memchr::memchr_iter(b'\n', part).count() as u64;
         let begun = part.len() - memchr::memrchr(b'\n', part).map_or(0, |end| end + 1);
@@ -245,7 +250,7 @@ impl Reader {
         Error::Json { path, line: self.line, column: 1, reason }
     }
 
-    /// The parser counts lines from the start of the row.
+    /// A JSON error in the row that begins at `line`; the parser counts lines from there.
     pub(crate) fn not_json(&self, line: u64, error: &serde_json::Error) -> Error {
         let text = error.to_string();
         let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
@@ -271,7 +276,7 @@ impl Iterator for Reader {
             Ok(Some((line, bytes))) => (line, serde_json::from_slice(bytes)),
             Ok(None) => return None,
             Err(error) => {
-                // Where rows begin is lost, so there are no more.
+                // The beginning of the next row is unknown, so reading ends here.
                 (self.input, self.layout) = (Box::new(io::empty()), Layout::Lines);
                 return Some(Err(error));
             }
@@ -281,7 +286,7 @@ impl Iterator for Reader {
     }
 }
 
-/// Writes rows, one a line; the file appears, whole, when [`Writer::commit`] is called.
+/// Writes rows, one a line. The file appears when [`Writer::commit`] is called.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
@@ -304,7 +309,7 @@ impl Writer {
         self.write_lines(&line)
     }
 
-    /// Adds rows that are lines already.
+    /// Adds rows that are already formatted as lines.
     pub(crate) fn write_lines(&mut self, lines: &[u8]) -> Result<()> {
         let written = self.output.write_all(lines);
         written.map_err(|source| Error::Io { path: self.path.clone(), source })

@@ -1,14 +1,23 @@
-//! Chat data: clean messages, templates, tokenizers, and which tokens are trained.
+//! Chat data for fine-tuning: cleaning, templates, tokenizers, and which tokens are trained.
 //!
-//! Four steps, each usable alone:
+//! Each part is usable alone:
 //!
-//! - [`clean`] turns raw rows of many shapes, with any model's markup inside, into clean messages;
-//! - [`jsonl`] reads and writes rows;
-//! - [`ChatTokenizer`] renders messages with a model's own template and encodes them with its own vocabulary, so that
-//!   text from outside never becomes a control token;
-//! - [`ChatTokenizer::training_row`] says which of the tokens a trainer should learn from, and [`inspect`] shows it.
+//! - [`clean`] converts raw rows of many shapes, with any model's control tokens inside, to clean messages;
+//! - [`jsonl`] reads and writes files of rows;
+//! - [`tool_calls`] and [`reasoning`] read both out of what a model wrote;
+//! - `ChatTemplate` (feature `templates`) renders messages with a model's own template;
+//! - `ChatTokenizer` (feature `tokenizers`) renders and encodes them with a model's own template and vocabulary, never
+//!   encodes the text of a message as a control token, and marks the tokens to train; `inspect` shows them.
 //!
-//! ```no_run
+//! # Features
+//!
+//! Both are on by default. With `default-features = false`, cleaning and reading rows remain.
+//!
+//! - `templates`: `ChatTemplate`; needs minijinja and jiff.
+//! - `tokenizers`: `ChatTokenizer`, training rows and `inspect`; needs the tokenizers crate, and implies `templates`.
+//!
+#![cfg_attr(feature = "tokenizers", doc = "```no_run")]
+#![cfg_attr(not(feature = "tokenizers"), doc = "```ignore")]
 //! use chat_format::{ChatTokenizer, Conversation, Message, RenderOptions, Supervision};
 //!
 //! let tokenizer = ChatTokenizer::open("model.gguf")?;
@@ -25,11 +34,13 @@
 //! ```
 
 pub mod clean;
+#[cfg(feature = "tokenizers")]
 mod disguise;
 mod draft;
 mod error;
 mod family;
 mod input;
+#[cfg(feature = "tokenizers")]
 pub mod inspect;
 mod json;
 pub mod jsonl;
@@ -37,15 +48,22 @@ mod message;
 mod problem;
 mod raw;
 pub mod reasoning;
-#[cfg(test)]
+#[cfg(all(test, feature = "templates"))]
 mod round_trip;
+#[cfg(feature = "tokenizers")]
 mod supervise;
+#[cfg(feature = "templates")]
 mod template;
+#[cfg(feature = "tokenizers")]
 mod tokenizer;
 pub mod tool_calls;
 
 pub use error::{Error, Result};
 pub use message::{Conversation, Message, Role, ToolCall};
 pub use problem::Problem;
+#[cfg(feature = "tokenizers")]
 pub use supervise::{Supervision, TrainingRow};
+#[cfg(feature = "templates")]
+pub use template::{ChatTemplate, TemplateInput};
+#[cfg(feature = "tokenizers")]
 pub use tokenizer::{ChatTokenizer, RenderOptions, Thinking};

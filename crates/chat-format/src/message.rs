@@ -3,13 +3,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Instructions that hold for the whole conversation.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -18,7 +18,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The roles, as errors list them.
+    /// The list of roles in error messages.
     pub(crate) const EXPECTED: &str = "one of system, user, assistant, tool";
 
     /// The role by any of the names that data sets and templates use for it (`human`, `gpt`, `model`, `developer`, ...).
@@ -32,7 +32,7 @@ impl Role {
         })
     }
 
-    /// The name it is written with.
+    /// The name under which it is written.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -49,45 +49,54 @@ impl fmt::Display for Role {
     }
 }
 
-/// A function the model asks for.
+/// A function call requested by the model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Value")]
+#[non_exhaustive]
 pub struct ToolCall {
-    /// Ties the call to its result, where the data has such ids.
+    /// Links the call to its result, if the data has such ids.
     pub id: Option<String>,
-    /// The function.
+    /// The name of the function.
     pub name: String,
-    /// Its arguments: an object, or the text as it stood where that was none.
+    /// The arguments: a JSON object, or the original string if it was not an object.
     pub arguments: Value,
 }
 
-/// One turn of a conversation, free of any model's markup.
+/// One message of a conversation, without any model's markup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Value")]
+#[non_exhaustive]
 pub struct Message {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
-    /// The words.
+    /// The text.
     pub content: String,
-    /// What the model thought before them, if that was kept.
+    /// The model's reasoning before the text, if it is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// The functions an assistant's turn asks for.
+    /// In an assistant's message: the function calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// In a tool's turn: which function answers.
+    /// In a tool's message: the function that was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// In a tool's turn: which call it answers.
+    /// In a tool's message: the id of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
-    /// Whether this turn is trained, where that differs from the [`Supervision`](crate::Supervision) of the whole row.
+    /// Whether this message is trained, if that differs from the `Supervision` of the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<bool>,
 }
 
+impl ToolCall {
+    /// A call without an id.
+    pub fn new(name: impl Into<String>, arguments: Map<String, Value>) -> Self {
+        ToolCall { id: None, name: name.into(), arguments: Value::Object(arguments) }
+    }
+}
+
 impl Message {
-    /// A message with words and nothing else.
+    /// A message with only a role and a content.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Message {
             role,
@@ -100,27 +109,28 @@ impl Message {
         }
     }
 
-    /// Instructions.
+    /// A system message.
     pub fn system(content: impl Into<String>) -> Self {
         Message::new(Role::System, content)
     }
 
-    /// A person's words.
+    /// A user message.
     pub fn user(content: impl Into<String>) -> Self {
         Message::new(Role::User, content)
     }
 
-    /// A model's words.
+    /// An assistant message.
     pub fn assistant(content: impl Into<String>) -> Self {
         Message::new(Role::Assistant, content)
     }
 }
 
-/// A conversation: what one row of a data set holds.
+/// A conversation: one row of a data set.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Value")]
+#[non_exhaustive]
 pub struct Conversation {
-    /// The turns, in order.
+    /// The messages, in order.
     pub messages: Vec<Message>,
     /// Declarations of the functions the model may call, as JSON schemas.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -131,7 +141,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// A conversation of these turns, without tools or further keys.
+    /// A conversation of these messages, without tools or other keys.
     pub fn new(messages: Vec<Message>) -> Self {
         Conversation { messages, ..Conversation::default() }
     }

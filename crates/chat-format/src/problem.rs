@@ -2,19 +2,21 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// Why a row is refused: which field, what it should be, what it is. [`Error::Row`](crate::Error::Row) adds file and line.
+/// Why a row is refused: the field, what was expected and what was found. [`Error::Row`](crate::Error::Row) adds file and
+/// line.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// A path into the row, like `messages[1].role`; empty for the row itself.
     pub field: String,
-    /// What belongs there.
+    /// What was expected.
     pub expected: String,
-    /// What is there.
+    /// What was found.
     pub found: String,
 }
 
 impl Problem {
-    /// A refusal in three words: field, expected, found.
+    /// A problem with the field at a path like `messages[1].role`.
     pub fn new(
         field: impl Into<String>,
         expected: impl Into<String>,
@@ -44,7 +46,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// A value in a few words, for an error message.
+/// A short description of a value, for error messages.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
@@ -56,7 +58,7 @@ pub(crate) fn describe(value: &Value) -> String {
     }
 }
 
-/// The start of a text in quotes.
+/// The beginning of a text, quoted.
 pub(crate) fn quote(text: &str) -> String {
     match text.char_indices().nth(40) {
         Some((cut, _)) => format!("{:?}...", &text[..cut]),

@@ -1,5 +1,5 @@
-//! JSON as it stands in its line: texts without escapes are borrowed, objects are lists in their own order. Most of a row
-//! passes through cleaning untouched, so nothing is hashed or copied that is only going to be written again.
+//! JSON values that borrow from the input: strings without escapes are slices, objects are lists in the input's order. Most
+//! of a row passes through cleaning unchanged, so building maps and copying strings would be wasted work.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,11 +20,11 @@ pub(crate) enum Raw<'a> {
     Object(Fields<'a>),
 }
 
-/// The fields of an object, in its order; every key once.
+/// The fields of an object, in the order of the input, without duplicate keys.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
 
-/// Above this many fields, looking for a key one by one would take an object of many keys too long.
+/// Up to this many fields, duplicate keys are searched for one by one; beyond it, with a map.
 const FEW: usize = 32;
 
 impl<'a> Fields<'a> {
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
         self.0.iter().any(|(name, _)| name == key)
     }
 
-    /// Takes a field out; the others keep their order.
+    /// Removes a field; the others keep their order.
     pub(crate) fn take(&mut self, key: &str) -> Option<Raw<'a>> {
         let at = self.0.iter().position(|(name, _)| name == key)?;
         Some(self.0.remove(at).1)
@@ -53,14 +53,14 @@ impl<'a> Fields<'a> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value))
     }
 
-    /// Whether some text in here, keys included, is what `test` looks for.
+    /// Whether `test` holds for any string in here, keys included.
     pub(crate) fn any(&self, test: &impl Fn(&str) -> bool) -> bool {
         self.iter().any(|(key, value)| test(key) || value.any(test))
     }
 }
 
 impl Raw<'_> {
-    /// Whether some text in here is what `test` looks for.
+    /// Whether `test` holds for any string in here.
     pub(crate) fn any(&self, test: &impl Fn(&str) -> bool) -> bool {
         match self {
             Raw::Text(text) => test(text),
@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for AnyValue {
         let mut fields: Vec<(Cow<'de, str>, Raw<'de>)> = Vec::with_capacity(6);
         while let Some((Key(key), value)) = entries.next_entry()? {
             match fields.iter_mut().take(FEW).find(|(name, _)| *name == key) {
-                // Of a key that comes twice the last value counts, as in most readers.
+                // The last of duplicate keys counts, as in most JSON parsers.
                 Some((_, old)) => *old = value,
                 None => fields.push((key, value)),
             }
@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// A key, borrowed if it can be.
+/// A key, borrowed if it has no escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {

@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::clean::{self, Notes, Options, Reasoning};
-use crate::template::{Scene, Template};
+use crate::template::{ChatTemplate, TemplateInput};
 use crate::{Conversation, Message, Role, ToolCall};
 
 /// What a family's template does with a system message.
@@ -83,7 +83,7 @@ impl Family {
                 message["content"] = Value::Null;
             }
         }
-        let scene = Scene {
+        let input = TemplateInput {
             messages,
             tools: json!([]),
             bos_token: self.bos,
@@ -92,7 +92,7 @@ impl Family {
             enable_thinking: thinking,
             date: jiff::civil::date(2026, 4, 8),
         };
-        Template::new(&source).unwrap().render(&scene).unwrap()
+        ChatTemplate::new(&source).unwrap().render(&input).unwrap()
     }
 }
 

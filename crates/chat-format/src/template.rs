@@ -1,33 +1,65 @@
-//! The model's own chat template, rendered the way Hugging Face's `apply_chat_template` does.
+//! A model's own chat template, rendered the way Hugging Face's `apply_chat_template` does.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, State, context};
 
-use crate::json;
+use crate::{Message, json};
 
 const NAME: &str = "chat_template";
 
-/// A compiled chat template.
+/// A model's chat template.
+///
+/// A control token that a message's text spells looks like one of the template's own in the rendering. Where texts are
+/// not trusted, use [`ChatTokenizer`](crate::tokenizer::ChatTokenizer), which keeps the two apart.
 #[derive(Debug, Clone)]
-pub(crate) struct Template {
+pub struct ChatTemplate {
     env: Environment<'static>,
     source: String,
 }
 
-/// What a template sees.
-pub(crate) struct Scene<'a> {
-    pub(crate) messages: serde_json::Value,
-    pub(crate) tools: serde_json::Value,
-    pub(crate) bos_token: &'a str,
-    pub(crate) eos_token: &'a str,
-    pub(crate) add_generation_prompt: bool,
-    pub(crate) enable_thinking: bool,
-    pub(crate) date: jiff::civil::Date,
+/// The variables a template sees, by the names Hugging Face gives them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TemplateInput<'a> {
+    /// The messages, as an array of objects.
+    pub messages: serde_json::Value,
+    /// Declarations of the functions the model may call, as an array of JSON schemas.
+    pub tools: serde_json::Value,
+    /// The text of the beginning-of-text token.
+    pub bos_token: &'a str,
+    /// The text of the end-of-text token.
+    pub eos_token: &'a str,
+    /// Whether the rendering ends with the header of the assistant's next turn.
+    pub add_generation_prompt: bool,
+    /// Whether the model thinks before it answers.
+    pub enable_thinking: bool,
+    /// The date that `strftime_now` formats.
+    pub date: jiff::civil::Date,
 }
 
-impl Template {
-    pub(crate) fn new(source: &str) -> Result<Self, Error> {
+impl TemplateInput<'_> {
+    /// These messages, without tools, special tokens, generation prompt or thinking.
+    pub fn new(messages: &[Message], date: jiff::civil::Date) -> Self {
+        TemplateInput {
+            messages: serde_json::json!(messages),
+            tools: serde_json::Value::Null,
+            bos_token: "",
+            eos_token: "",
+            add_generation_prompt: false,
+            enable_thinking: false,
+            date,
+        }
+    }
+}
+
+impl ChatTemplate {
+    /// Compiles a Jinja template.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Template`] if it does not compile.
+    pub fn new(source: &str) -> crate::Result<Self> {
         let mut env = Environment::new();
         env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -35,31 +67,37 @@ impl Template {
         env.add_function("raise_exception", raise_exception);
         env.add_function("strftime_now", strftime_now);
         env.add_template_owned(NAME, without_generation_tags(source))?;
-        Ok(Template { env, source: source.to_owned() })
+        Ok(ChatTemplate { env, source: source.to_owned() })
     }
 
-    pub(crate) fn source(&self) -> &str {
+    /// The template as it was given.
+    pub fn source(&self) -> &str {
         &self.source
     }
 
-    pub(crate) fn render(&self, scene: &Scene) -> Result<String, Error> {
-        let tools = match &scene.tools {
+    /// Renders a conversation.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Template`] if the template refuses the messages or uses what is not there.
+    pub fn render(&self, input: &TemplateInput) -> crate::Result<String> {
+        let tools = match &input.tools {
             serde_json::Value::Array(tools) if !tools.is_empty() => Value::from(Serde(tools)),
             _ => Value::from(()),
         };
-        self.env.get_template(NAME)?.render(context! {
-            messages => Value::from(Serde(&scene.messages)),
+        Ok(self.env.get_template(NAME)?.render(context! {
+            messages => Value::from(Serde(&input.messages)),
             tools => tools,
-            bos_token => scene.bos_token,
-            eos_token => scene.eos_token,
-            add_generation_prompt => scene.add_generation_prompt,
-            enable_thinking => scene.enable_thinking,
-            __date => scene.date.to_string(),
-        })
+            bos_token => input.bos_token,
+            eos_token => input.eos_token,
+            add_generation_prompt => input.add_generation_prompt,
+            enable_thinking => input.enable_thinking,
+            __date => input.date.to_string(),
+        })?)
     }
 }
 
-/// `{% generation %}` marks the assistant's words for Hugging Face's trainer and prints nothing; the engine does not know it.
+/// `{% generation %}` marks assistant text for Hugging Face's trainer and prints nothing. minijinja does not support it.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -77,7 +115,7 @@ fn without_generation_tags(source: &str) -> String {
     out + rest
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of the engine's own filter.
+/// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of minijinja's own filter.
 fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
     let indent = match indent {
         None => options.get::<Option<usize>>("indent")?,
@@ -98,7 +136,7 @@ fn raise_exception(message: String) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// The date comes from the caller, so that the same row renders the same way tomorrow.
+/// The date comes from the caller, so that renderings are reproducible.
 fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
     let bad = |reason: String| Error::new(ErrorKind::InvalidOperation, reason);
     let date = state.lookup("__date").map(|date| date.to_string()).unwrap_or_default();
@@ -112,8 +150,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn render(source: &str) -> Result<String, Error> {
-        Template::new(source)?.render(&Scene {
+    fn render(source: &str) -> crate::Result<String> {
+        ChatTemplate::new(source)?.render(&TemplateInput {
             messages: json!([{"role": "user", "content": "1 < 2 \"ü\""}]),
             tools: json!([]),
             bos_token: "<s>",

@@ -71,7 +71,7 @@ fn other_encodings_are_named() {
         [&[0xfe, 0xff][..], &units.clone().flat_map(u16::to_be_bytes).collect::<Vec<_>>()].concat(),
     ] {
         for refusal in refusals(folder.path(), &utf16) {
-            assert!(refusal.contains("raw:1:1: expected JSON: it is UTF-16"), "{refusal}");
+            assert!(refusal.contains("raw:1:1: expected JSON: found UTF-16"), "{refusal}");
         }
     }
 }

@@ -1,4 +1,5 @@
 //! A model folder in Hugging Face's layout, with a byte-level vocabulary of 256 letters and Qwen 3.5's control tokens.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 
@@ -47,7 +48,7 @@ fn qwen() -> Option<ChatTokenizer> {
 }
 
 fn trained(tokenizer: &ChatTokenizer, chat: &Conversation, thinking: Thinking) -> Vec<String> {
-    let options = RenderOptions { thinking, ..RenderOptions::default() };
+    let options = RenderOptions::default().thinking(thinking);
     let row = tokenizer.training_row(chat, &options, Supervision::AssistantTurns).unwrap();
     let text = |span: &std::ops::Range<usize>| {
         row.tokens[span.clone()].iter().map(|&id| tokenizer.token(id)).collect::<String>()

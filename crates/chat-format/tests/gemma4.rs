@@ -1,4 +1,5 @@
 //! The real vocabulary and template of Gemma 4.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 
@@ -10,7 +11,7 @@ const TURN: u32 = 105;
 const END_OF_TURN: u32 = 106;
 
 fn options(thinking: Thinking) -> RenderOptions {
-    RenderOptions { thinking, ..RenderOptions::default() }
+    RenderOptions::default().thinking(thinking)
 }
 
 /// The trained spans as the vocabulary writes them.

@@ -1,5 +1,6 @@
 //! Text from outside never becomes a control token: real vocabularies, every control token of theirs and of all families
 //! spliced at random, whole and in parts, into every text of a conversation.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 
@@ -58,7 +59,7 @@ fn check(tokenizer: &ChatTokenizer, at_least: usize, cases: u32) {
         let spaced = |text: &str| text.replace('▁', " ");
         prop_assert_eq!(spaced(&tokenizer.decode(&tokens).unwrap()), spaced(&text));
 
-        let options = RenderOptions { thinking, ..RenderOptions::default() };
+        let options = RenderOptions::default().thinking(thinking);
         let row = |words: &str| {
             tokenizer.training_row(&chat(words), &options, Supervision::AssistantTurns).unwrap()
         };

@@ -1,4 +1,5 @@
 //! A real byte-level vocabulary and ChatML template: SmolLM2's.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 

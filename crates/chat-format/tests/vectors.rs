@@ -1,4 +1,5 @@
 //! Real vocabularies against the token lists that come with them.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Result, io_error};
 
-/// A SHA-256 digest; written as 64 lower-case hexadecimal digits.
+/// A SHA-256 digest. It is written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -20,12 +20,16 @@ impl Digest {
     }
 }
 
-/// The digest of some bytes.
+/// The SHA-256 of `bytes`.
 pub fn digest(bytes: impl AsRef<[u8]>) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// The digest of a file's content, read in constant memory.
+/// The SHA-256 of a file's content, read in constant memory.
+///
+/// # Errors
+///
+/// [`Error::Io`](crate::Error::Io) if the file cannot be read.
 pub fn sha256_file(path: impl AsRef<Path>) -> Result<Digest> {
     let path = path.as_ref();
     let mut file = File::open(path).map_err(io_error(path, "open"))?;
@@ -65,7 +69,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         let refuse = || ParseDigestError { found: text.chars().take(80).collect() };
-        // `from_str_radix` would take a sign, which no digest has.
+        // Checked first, because `from_str_radix` accepts a sign.
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(refuse());
         }

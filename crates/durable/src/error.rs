@@ -4,33 +4,33 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a file could not be written or read whole. Every variant names the file the caller asked
-/// for, never the temporary one behind it.
+/// Why a file could not be read or written. Every variant names the file the caller named, not the
+/// temporary one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The folder is missing, read-only or full, or the file cannot be read.
+    /// An I/O error: the folder is missing, read-only or full, or the file cannot be read.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
         /// The file the caller named.
         path: PathBuf,
-        /// What was being done, as a verb phrase ("write", "replace the old file", ...).
+        /// The operation that failed, as a verb phrase ("write", "replace the old file", ...).
         action: &'static str,
-        /// The system's own reason.
+        /// The cause.
         source: io::Error,
     },
 
-    /// The value has no JSON form (a map with keys that are no strings, a failing `Serialize`).
+    /// The value cannot be represented as JSON (a map with keys other than strings, a failing `Serialize`).
     #[error("{}: the value cannot be written as JSON: {source}", path.display())]
     Json {
         /// The file the caller named.
         path: PathBuf,
-        /// The serializer's own reason.
+        /// The cause.
         source: serde_json::Error,
     },
 
-    /// A log takes one record a line; a line break inside one would make two of it.
-    #[error("{}: a log record must be one line, found a line break at byte {at}", path.display())]
+    /// A log record contains a line break. A log has one record a line.
+    #[error("{}: expected a log record of one line, found a line break at byte {at}", path.display())]
     LineBreak {
         /// The log the caller named.
         path: PathBuf,

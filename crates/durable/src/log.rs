@@ -5,11 +5,15 @@ use std::path::Path;
 use crate::error::{Error, Result, io_error};
 use crate::write::sync_folder;
 
-/// Appends one line to the log at `path` and waits until it is on disk; the file is made if
-/// missing, readable by its owner alone.
+/// Appends one line to the log at `path` and waits until it is on disk. A missing file is created,
+/// readable by its owner only.
 ///
-/// A crash can leave at most one torn line, the last, without its newline: readers drop it.
-/// Should the log end in such a torn line, the new record starts on a line of its own.
+/// A crash can leave at most one incomplete line, the last, without its newline; readers drop it. If
+/// the log ends in an incomplete line, the new record starts on a new line.
+///
+/// # Errors
+///
+/// [`Error::LineBreak`] if `line` contains a line break; [`Error::Io`] if the file cannot be written.
 pub fn append_line(path: impl AsRef<Path>, line: &str) -> Result<()> {
     let path = path.as_ref();
     if let Some(at) = line.find(['\n', '\r']) {
@@ -22,7 +26,7 @@ pub fn append_line(path: impl AsRef<Path>, line: &str) -> Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(io_error(path, "open"))?;
     let torn = ends_torn(&mut file).map_err(io_error(path, "read"))?;
-    // One write call, so that two writers never mix inside a line.
+    // One write call, so that the records of two writers do not interleave.
     let record = format!("{}{line}\n", if torn { "\n" } else { "" });
     file.write_all(record.as_bytes()).map_err(io_error(path, "append"))?;
     file.sync_all().map_err(io_error(path, "append"))?;

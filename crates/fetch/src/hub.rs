@@ -1,4 +1,4 @@
-//! Models from the Hugging Face hub, in the cache that its own tools use.
+//! Models from the Hugging Face hub, in the cache that the hub's own tools use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -13,20 +13,20 @@ use crate::{Error, Progress, Result};
 
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
-/// A dropped connection is taken up again this many times, from where it broke.
+/// How often a broken download is resumed.
 const RETRIES: usize = 5;
 
-/// Whether the hub may be asked.
+/// Whether the hub may be contacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// For what is not in the cache.
+    /// Files that are not in the cache are downloaded.
     Allowed,
-    /// Never: what is not in the cache is an error.
+    /// Files that are not in the cache are errors.
     Offline,
 }
 
 impl Network {
-    /// [`Offline`](Self::Offline) where `HF_HUB_OFFLINE` is set to anything but 0.
+    /// [`Offline`](Self::Offline) if `HF_HUB_OFFLINE` is set to anything but 0.
     pub fn from_env() -> Self {
         match env::var("HF_HUB_OFFLINE") {
             Ok(value) if !matches!(value.as_str(), "" | "0") => Self::Offline,
@@ -45,9 +45,13 @@ pub struct HubModel {
 }
 
 impl HubModel {
-    /// The model `repo`, `OWNER/NAME`, at a revision: a branch, a tag or a commit.
+    /// The model `repo`, as `OWNER/NAME`, at a revision: a branch, a tag or a commit.
     ///
-    /// `HF_HOME`, `HF_ENDPOINT` and `HF_TOKEN` count, as they do for the hub's own tools.
+    /// Reads `HF_HOME`, `HF_ENDPOINT` and `HF_TOKEN`, like the hub's own tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HubName`] if a name is not valid.
     pub fn new(repo: &str, revision: &str, network: Network) -> Result<Self> {
         let named =
             matches!(repo.split_once('/'), Some((owner, name)) if is_word(owner) && is_word(name));
@@ -58,12 +62,15 @@ impl HubModel {
         Ok(Self { repo, revision, cache: Cache::from_env(), network })
     }
 
-    /// The folder with everything that running the model needs: weights as safetensors,
-    /// configuration, tokenizer, templates.
+    /// The folder with all files needed to run the model: weights as safetensors, configuration,
+    /// tokenizer, templates. Missing files are downloaded.
     ///
-    /// What has arrived stays: a download that broke off goes on where it stopped. Large files are
-    /// checked by the SHA-256 that the hub has of them. The configuration comes last, so a folder
-    /// that has it is whole.
+    /// An interrupted download is resumed. Large files are checked by the SHA-256 that the hub
+    /// publishes. The configuration is downloaded last, so a folder that contains it is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hub`] if a download fails; [`Error::NotCached`] if the network is not allowed.
     pub fn folder(&self, progress: &mut dyn FnMut(&str, Progress)) -> Result<PathBuf> {
         if self.network == Network::Offline {
             return self.cached_folder();
@@ -77,9 +84,11 @@ impl HubModel {
         // `false` sorts first.
         names.sort_by_key(|name| name == CONFIG);
         if names.last().is_none_or(|name| name != CONFIG) {
-            return Err(self.failed(None, format!("it has no {CONFIG}")));
+            return Err(
+                self.failed(None, format!("expected a {CONFIG} in the repository, found none"))
+            );
         }
-        // By commit: a branch may move while its files arrive.
+        // By commit, because a branch may move during the download.
         let at = Repo::with_revision(self.repo.clone(), RepoType::Model, listed.sha.clone());
         let mut path = PathBuf::new();
         for name in &names {
@@ -87,14 +96,18 @@ impl HubModel {
         }
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         let named = self.cache.repo(self.repo()).create_ref(&listed.sha);
-        named.map_err(io_error(&folder, "note the revision"))?;
+        named.map_err(io_error(&folder, "record the revision"))?;
         Ok(folder)
     }
 
-    /// One file of it: a `.gguf`, for instance.
+    /// One file of the model, such as a `.gguf`. It is downloaded if it is not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hub`] if the download fails; [`Error::NotCached`] if the network is not allowed.
     pub fn file(&self, name: &str, progress: &mut dyn FnMut(&str, Progress)) -> Result<PathBuf> {
         if !is_plain(name) {
-            return Err(self.failed(Some(name), "not the name of a file".into()));
+            return Err(self.failed(Some(name), "expected a file name without folders".into()));
         }
         if let Some(path) = self.cache.repo(self.repo()).get(name) {
             return Ok(path);
@@ -133,15 +146,17 @@ impl HubModel {
         let expected = api.metadata(&repo.url(name)).map_err(failed)?;
         // Both become parts of paths.
         if ![expected.etag(), expected.commit_hash()].into_iter().all(is_word) {
-            return Err(self.failed(Some(name), "the server's names for it are none".into()));
+            return Err(
+                self.failed(Some(name), "the server sent an invalid ETag or commit hash".into())
+            );
         }
-        let told = Told { progress, name, now: Progress { bytes: 0, total: 0 } };
-        let path = repo.download_with_progress(name, told).map_err(failed)?;
+        let adapter = ProgressAdapter { progress, name, now: Progress { bytes: 0, total: 0 } };
+        let path = repo.download_with_progress(name, adapter).map_err(failed)?;
         self.verify(&path, name, expected.etag(), expected.size() as u64)?;
         Ok(path)
     }
 
-    /// The hub calls large files by their SHA-256; of the others the length is known.
+    /// Checks a download. The ETag of a large file is its SHA-256; of other files only the length is known.
     fn verify(&self, path: &Path, name: &str, etag: &str, length: u64) -> Result<()> {
         let found = match etag.parse::<Digest>() {
             Ok(expected) => {
@@ -154,7 +169,7 @@ impl HubModel {
             }
         };
         let Some(reason) = found else { return Ok(()) };
-        // Neither the name in the snapshot nor what it points to may be taken for the file.
+        // Removes both the snapshot's link and the file it points to.
         for path in [path.canonicalize().unwrap_or_default(), path.to_path_buf()] {
             let _ = std::fs::remove_file(path);
         }
@@ -192,7 +207,7 @@ impl HubModel {
     }
 }
 
-/// The files that an index refers to; none of one that is damaged, which opening the model tells.
+/// The files that an index names. None if the index is damaged; opening the model reports that.
 fn shards(index: &Path) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -204,7 +219,7 @@ fn shards(index: &Path) -> Vec<String> {
     files.unwrap_or_default().into_iter().collect()
 }
 
-/// A name that is safe as a part of a path.
+/// Whether a name is safe as a component of a path.
 fn is_word(name: &str) -> bool {
     let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     letters && name.chars().any(char::is_alphanumeric)
@@ -216,19 +231,19 @@ fn is_wanted(name: &str) -> bool {
     is_plain(name) && (wanted.iter().any(|end| name.ends_with(end)) || listed.contains(&name))
 }
 
-/// A file beside the configuration, not above it and not below.
+/// Whether the name has no folders, so that the file is next to the configuration.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
 }
 
-/// Hands on what the client reports.
-struct Told<'a> {
+/// Forwards the progress that hf-hub reports.
+struct ProgressAdapter<'a> {
     progress: &'a mut dyn FnMut(&str, Progress),
     name: &'a str,
     now: Progress,
 }
 
-impl hf_hub::api::Progress for Told<'_> {
+impl hf_hub::api::Progress for ProgressAdapter<'_> {
     fn init(&mut self, size: usize, _: &str) {
         self.now = Progress { bytes: 0, total: size as u64 };
         (self.progress)(self.name, self.now);

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod archive;
+mod artefact;
 mod catalog;
 mod error;
 mod hub;
@@ -8,8 +9,9 @@ mod pip;
 mod reach;
 mod store;
 
-pub use catalog::{Artefact, DEMO_MODEL, Member, VOCABULARIES, demo_model, vocabularies};
+pub use artefact::{Artefact, Member, Progress};
+pub use catalog::{DEMO_MODEL, VOCABULARIES, demo_model, vocabularies};
 pub use error::{Error, Result};
 pub use hub::{HubModel, Network};
 pub use reach::if_reachable;
-pub use store::{Progress, Store};
+pub use store::Store;

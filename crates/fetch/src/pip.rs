@@ -1,5 +1,5 @@
-//! Downloads by `python3 -m pip`, which is on every machine this project builds on and knows the
-//! user's index, proxy and certificates.
+//! Downloads with `python3 -m pip`, which the build of this project needs anyway and which is already
+//! configured with the user's index, proxy and certificates.
 
 use std::{
     fs::{self, File},
@@ -11,11 +11,11 @@ use std::{
 
 use crate::{Artefact, Error, Progress, Result, error::io_error};
 
-/// How often a progress bar gets something new to show.
+/// The interval between progress reports.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Downloads the artefact's file into `partial`, a folder of its own, and returns its path there.
-/// `by_hand` is the folder to name in advice.
+/// Downloads the artefact's file into `partial`, an empty folder, and returns its path there.
+/// `by_hand` is the folder that an error tells the user to put the file into.
 pub(crate) fn download(
     artefact: &Artefact,
     partial: &Path,
@@ -71,7 +71,7 @@ pub(crate) fn download(
     })
 }
 
-/// Asks for the kind of file that was pinned: pip would rather take a wheel than a source archive.
+/// Selects the kind of file that is pinned: by default pip prefers a wheel to a source archive.
 fn kind(artefact: &Artefact) -> [&str; 2] {
     if artefact.file.ends_with(".whl") {
         ["--only-binary", ":all:"]
@@ -80,14 +80,14 @@ fn kind(artefact: &Artefact) -> [&str; 2] {
     }
 }
 
-/// The length of the file so far; pip writes it into a folder of its own in its temporary folder.
+/// The length of the file so far. pip writes it into a subfolder of its temporary folder.
 fn arrived(temporary: &Path, file: &str) -> u64 {
     let folders = fs::read_dir(temporary).into_iter().flatten().flatten();
     let lengths = folders.filter_map(|entry| entry.path().join(file).metadata().ok());
     lengths.map(|metadata| metadata.len()).max().unwrap_or(0)
 }
 
-/// pip puts its reason last, except that it buries a broken connection in its retries.
+/// The reason of a failure in pip's output: a broken connection among the retries, or else the last line.
 fn reason(said: &str) -> Option<String> {
     let broken = said.lines().find_map(|line| line.split_once("connection broken by "));
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());

@@ -2,10 +2,10 @@ use std::io::Write;
 
 use crate::{Error, Result};
 
-/// `None` where no package index can be reached, after a line on stderr that says so; every other
-/// error stays one. For tests that need a pinned file and have to run without a network too.
+/// `None` if no package index can be reached, after a line on stderr; other errors are returned. For
+/// tests that need a pinned file but must also pass without a network.
 ///
-/// The line goes past the capturing of a test harness: a check that did not happen must be seen.
+/// The line is not captured by the test harness, so that a skipped test is visible.
 ///
 /// ```
 /// let Some(model) = fetch::if_reachable(fetch::demo_model(&mut |_| ()))? else { return Ok(()) };
@@ -16,7 +16,7 @@ pub fn if_reachable<T>(fetched: Result<T>) -> Result<Option<T>> {
     match fetched {
         Ok(fetched) => Ok(Some(fetched)),
         Err(error @ (Error::Download { .. } | Error::NoPip | Error::NoPython { .. })) => {
-            // `eprintln!` would be captured. Without a stderr there is nobody to tell.
+            // The test harness captures `eprintln!`. A closed stderr is no error here.
             let _ = writeln!(std::io::stderr(), "skipped: {error}");
             Ok(None)
         }

@@ -6,26 +6,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Artefact, Error, Result, archive, error::io_error, pip};
+use crate::{Artefact, Error, Progress, Result, archive, error::io_error, pip};
 
-/// How far a download is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// What has arrived.
-    pub bytes: u64,
-    /// What will have arrived at the end.
-    pub total: u64,
-}
-
-/// A folder in which every artefact is either whole and verified, or absent.
+/// A cache folder in which every artefact is complete and verified, or absent.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
 }
 
 impl Store {
-    /// The store all programs of the user share: `$NIGHTSHIFT_CACHE/artefacts`, or
-    /// `nightshift/artefacts` in the user's cache folder.
+    /// The user's store: `$NIGHTSHIFT_CACHE/artefacts`, or `nightshift/artefacts` in the user's cache
+    /// folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCacheFolder`] if neither is known.
     pub fn of_user() -> Result<Self> {
         let chosen = env::var_os("NIGHTSHIFT_CACHE").filter(|value| !value.is_empty());
         let cache = match chosen {
@@ -35,15 +30,20 @@ impl Store {
         Ok(Self::at(cache.join("artefacts")))
     }
 
-    /// A store of one's own.
+    /// The store in `folder`.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// The folder that holds the artefact's members, which are downloaded first if need be.
+    /// The folder with the artefact's members, which are downloaded first if they are not there.
     ///
-    /// Needs no network when they are there. Of several processes that ask at once, one downloads
-    /// and the others wait for it.
+    /// Needs no network if they are. If several processes ask at once, one downloads and the others
+    /// wait for it.
+    ///
+    /// # Errors
+    ///
+    /// A failed download, a file with another hash than the pinned one, and a cache folder that
+    /// cannot be used. Each message says what to do.
     pub fn fetch(
         &self,
         artefact: &Artefact,
@@ -56,19 +56,19 @@ impl Store {
         fs::create_dir_all(&folder).map_err(io_error(&folder, "create the folder"))?;
         let _lock = self.lock()?;
         if is_complete(artefact, &folder)? {
-            return Ok(folder); // another process was faster
+            return Ok(folder); // another process has fetched it
         }
         let archive = self.archive(artefact, progress)?;
         archive::unpack(&archive, artefact.members, &folder)?;
         for member in artefact.members {
             verify(&folder.join(member.name()), member.sha256)?;
         }
-        // Everything wanted is out of it.
+        // All members are unpacked.
         fs::remove_file(&archive).map_err(io_error(&archive, "remove the archive"))?;
         Ok(folder)
     }
 
-    /// Held until the returned file is closed, at the latest when the process ends, however it ends.
+    /// Locks the folder until the returned file is closed. The lock is released when the process exits.
     fn lock(&self) -> Result<File> {
         let path = self.folder.join("lock");
         let file = File::create(&path).map_err(io_error(&path, "create the lock"))?;
@@ -76,13 +76,15 @@ impl Store {
         Ok(file)
     }
 
-    /// A verified copy of the artefact's file: one placed by hand, or downloaded now.
+    /// A verified copy of the artefact's file: one that the user put there, or a new download.
     fn archive(&self, artefact: &Artefact, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
         let kept = self.folder.join(artefact.file);
         if kept.is_file() {
             match verify(&kept, artefact.sha256) {
                 Ok(()) => return Ok(kept),
-                Err(error) => tracing::warn!(%error, "a file in the cache is not the pinned one"),
+                Err(error) => {
+                    tracing::warn!(%error, "a file in the cache has another hash than the pinned one; downloading it again")
+                }
             }
         }
         let partial = tempfile::Builder::new()

@@ -160,7 +160,8 @@ fn a_model_arrives_whole_and_is_there_without_a_network() {
     let (address, home) = (hub.serve(), tempfile::tempdir().unwrap());
     let before = said(&fetch(&address, home.path(), "offline"), "error").unwrap();
     assert!(
-        before.contains("house/tiny@main is not whole in") && before.contains("no config.json"),
+        before.contains("house/tiny@main is not complete in")
+            && before.contains("config.json missing"),
         "{before}"
     );
     assert!(hub.requests().is_empty(), "offline asks nobody");
@@ -202,7 +203,7 @@ fn other_bytes_than_the_hub_has_on_record_are_not_used() {
     let error = said(&fetch(&address, home.path(), "online"), "error").unwrap();
     assert!(error.starts_with("house/tiny@main: model.safetensors: expected SHA-256"), "{error}");
     let offline = said(&fetch(&address, home.path(), "offline"), "error").unwrap();
-    assert!(offline.contains("is not whole"), "{offline}");
+    assert!(offline.contains("is not complete"), "{offline}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What can be wrong with a GGUF file, or with what was asked of it.
+/// Errors of reading a GGUF file. Every one names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -9,7 +9,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
     /// The first four bytes are not `GGUF`: another kind of file.
@@ -20,8 +20,7 @@ pub enum Error {
         /// Its first four bytes.
         found: [u8; 4],
     },
-    /// A version of the format whose layout this crate does not know. Version 1 had other length fields; a huge number is
-    /// a big-endian file.
+    /// An unsupported version of the format. Version 1 has other length fields; a very large number means a big-endian file.
     #[error("{}: expected GGUF version 2 or 3 (little-endian), found {found}", path.display())]
     Version {
         /// The file.
@@ -43,16 +42,16 @@ pub enum Error {
         /// How many there are.
         left: u64,
     },
-    /// A count or a length that no real model comes near, so the header is damaged. Refused before reading on.
-    #[error("{}: {what} is {found}, at most {limit} is believable", path.display())]
-    Absurd {
+    /// A count or length above the limit. Real models stay far below it, so the header is damaged.
+    #[error("{}: expected {what} to be at most {limit}, found {found}", path.display())]
+    TooLarge {
         /// The file.
         path: PathBuf,
         /// Which count or length.
         what: String,
-        /// What the header says.
+        /// The value in the header.
         found: u64,
-        /// The most this crate accepts.
+        /// The largest accepted value.
         limit: u64,
     },
     /// A key, a tensor name or a string value is not UTF-8.
@@ -65,7 +64,7 @@ pub enum Error {
         /// Where it starts.
         offset: u64,
     },
-    /// Two metadata keys or two tensors share a name, so it is unclear which one counts.
+    /// Two metadata keys or two tensors have the same name.
     #[error("{}: {what} `{name}` appears twice", path.display())]
     Duplicate {
         /// The file.
@@ -75,32 +74,32 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A metadata value whose type or content is outside the format (nested arrays, which no model uses, included).
+    /// A metadata value whose type or content is not valid or not supported (nested arrays, which no model uses).
     #[error("{}: metadata key `{key}`: expected {expected}, found {found}", path.display())]
     BadValue {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// What the format allows.
+        /// What was expected.
         expected: &'static str,
-        /// What the file holds.
+        /// What was found.
         found: String,
     },
-    /// A tensor whose entry contradicts itself or the format: element type, shape, alignment.
+    /// A tensor entry with an invalid element type, shape or alignment.
     #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", path.display())]
     BadTensor {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What the format asks for.
+        /// What was expected.
         expected: &'static str,
-        /// What the entry says.
+        /// What was found.
         found: String,
     },
-    /// A tensor's data does not lie inside the file: a truncated download, most often.
-    #[error("{}: tensor `{tensor}` needs bytes {start}..{end}, the file has {size}", path.display())]
+    /// A tensor's data is not inside the file, most often because a download was truncated.
+    #[error("{}: tensor `{tensor}`: expected bytes {start}..{end}, found a file of {size} bytes", path.display())]
     OutOfFile {
         /// The file.
         path: PathBuf,
@@ -113,7 +112,7 @@ pub enum Error {
         /// The file's size.
         size: u64,
     },
-    /// Two tensors claim the same bytes.
+    /// Two tensors' data overlap.
     #[error("{}: tensors `{first}` and `{second}` overlap", path.display())]
     Overlap {
         /// The file.
@@ -123,29 +122,29 @@ pub enum Error {
         /// The one that starts inside it.
         second: String,
     },
-    /// A key that was asked for is not in the file.
-    #[error("{}: metadata key `{key}` is missing (expected {expected})", path.display())]
+    /// A requested key is not in the file.
+    #[error("{}: metadata key `{key}`: expected {expected}, found no such key", path.display())]
     MissingKey {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// What the caller wanted.
+        /// The requested type.
         expected: &'static str,
     },
-    /// A key that was asked for holds something else.
+    /// A requested key has a value of another type.
     #[error("{}: metadata key `{key}`: expected {expected}, found {found}", path.display())]
     WrongType {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// What the caller wanted.
+        /// The requested type.
         expected: &'static str,
-        /// What the file holds.
+        /// What was found.
         found: String,
     },
 }
 
-/// A result whose error is this crate's [`Error`].
+/// A [`Result`](std::result::Result) with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,9 +2,9 @@
 //!
 //! A GGUF file is one model: key/value metadata (architecture, sizes, the whole tokenizer), a table of
 //! tensors, then the tensor data. This crate reads the first two and *validates everything against the size of
-//! the file* before it returns: whoever holds a [`Gguf`] may slice the file by [`Tensor::range`] without a further
-//! check. A header is untrusted input: no count or length in it decides how much memory is asked for, and a
-//! damaged file is an [`Error`] that names the place, never a panic.
+//! the file*, so the file may be sliced by [`Tensor::range`] without a further check. A header is untrusted
+//! input: no count or length in it decides how much memory is allocated, and a damaged file is an [`Error`]
+//! that names the place, never a panic.
 //!
 //! ```no_run
 //! let file = gguf::Gguf::open("model.gguf")?;
@@ -37,6 +37,10 @@ pub struct Gguf {
 
 impl Gguf {
     /// Reads and checks the header of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, and a header that is not valid.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         reader::read(path.as_ref())
     }

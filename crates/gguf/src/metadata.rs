@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// One metadata value. The file's twelve scalar types are widened to five: what matters to a reader is the number, and
-/// the getters of [`Metadata`] check that it fits.
+/// One metadata value. All integer types of the format are widened to one type and all float types to another; the getters
+/// of [`Metadata`] check that a value fits the requested type.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -27,7 +27,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What this is, for an error message; large values are described, not quoted.
+    /// A short description for error messages.
     fn describe(&self) -> String {
         match self {
             Value::Bool(value) => format!("the bool {value}"),
@@ -45,7 +45,9 @@ impl Value {
     }
 }
 
-/// The key/value pairs of a file. Each getter names the file, the key, what it expected and what it found when it fails.
+/// The key/value pairs of a file.
+///
+/// The typed getters fail with [`Error::MissingKey`] or [`Error::WrongType`].
 #[derive(Debug, Clone)]
 pub struct Metadata {
     pub(crate) path: PathBuf,

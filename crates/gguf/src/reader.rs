@@ -1,5 +1,5 @@
-//! The walk over the file's bytes. Every length is checked against the bytes that are left before it is used, and
-//! buffers grow with what was really read.
+//! The parser. Every length is checked against the remaining bytes before it is used, and buffers grow with the bytes
+//! that were read, not with the lengths in the header.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Gguf, Metadata, Result, Tensor, TensorType, Value};
 
-// Real models stay far below these; a header above them is damaged.
+// Real models stay far below these limits.
 const MAX_KEYS: u64 = 1 << 16;
 const MAX_TENSORS: u64 = 1 << 20;
 const MAX_STRING: u64 = 1 << 24;
@@ -118,7 +118,7 @@ impl Header {
         })
     }
 
-    /// Reads the table. The ranges still count from the start of the data section, whose place is known afterwards.
+    /// Reads the table. Ranges are relative to the data section, whose offset is known only afterwards.
     fn tensor_table(&mut self, count: u64) -> Result<Vec<Tensor>> {
         let mut names = HashSet::new();
         let mut tensors = Vec::new();
@@ -152,7 +152,7 @@ impl Header {
             let found = format!("{dims:?} of {kind}");
             return Err(self.bad_tensor(&name, "rows of whole blocks", found));
         }
-        // No overflow, and an end that exists: then the later arithmetic on ranges is safe too.
+        // Checked arithmetic here makes the later arithmetic on ranges safe.
         let end = dims
             .iter()
             .try_fold(1u64, |product, &dim| product.checked_mul(dim))
@@ -211,7 +211,7 @@ impl Header {
 
     fn count(&mut self, what: &str, limit: u64) -> Result<u64> {
         let found = u64::from_le_bytes(self.bytes(|| what.to_owned())?);
-        self.believable(what, found, limit)
+        self.at_most(what, found, limit)
     }
 
     fn u32(&mut self, what: impl Fn() -> String) -> Result<u32> {
@@ -221,7 +221,7 @@ impl Header {
     fn string(&mut self, what: impl Fn() -> String) -> Result<String> {
         let length = u64::from_le_bytes(self.bytes(&what)?);
         if length > MAX_STRING {
-            self.believable(&format!("the length of {}", what()), length, MAX_STRING)?;
+            self.at_most(&format!("the length of {}", what()), length, MAX_STRING)?;
         }
         let start = self.offset;
         self.require(length, &what)?;
@@ -247,11 +247,11 @@ impl Header {
         Ok(bytes)
     }
 
-    fn believable(&self, what: &str, found: u64, limit: u64) -> Result<u64> {
+    fn at_most(&self, what: &str, found: u64, limit: u64) -> Result<u64> {
         if found <= limit {
             return Ok(found);
         }
-        Err(Error::Absurd { path: self.path.clone(), what: what.to_owned(), found, limit })
+        Err(Error::TooLarge { path: self.path.clone(), what: what.to_owned(), found, limit })
     }
 
     fn require(&self, needed: u64, what: &impl Fn() -> String) -> Result<()> {
@@ -259,7 +259,7 @@ impl Header {
         if needed <= left { Ok(()) } else { Err(self.truncated(needed, left, what)) }
     }
 
-    /// Moves on after a read; a file that shrank meanwhile is a truncated one.
+    /// Advances after a read. A file that shrank meanwhile is truncated.
     fn advance(
         &mut self,
         read: std::io::Result<u64>,

@@ -3,37 +3,38 @@ use std::ops::Range;
 
 /// One entry of the tensor table.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tensor {
     /// Its name, unique in the file.
     pub name: String,
-    /// Its sizes, fastest-varying first: a matrix of `out` rows and `in` columns is `[in, out]`.
+    /// Its dimensions, fastest-varying first: a matrix of `out` rows and `in` columns is `[in, out]`.
     pub dims: Vec<u64>,
-    /// How its elements are stored.
+    /// The type of its elements.
     pub kind: TensorType,
-    /// Its bytes, counted from the start of the file.
+    /// The range of its data, in bytes from the start of the file.
     pub range: Range<u64>,
 }
 
 macro_rules! tensor_types {
     ($($name:ident = $id:literal, $elements:literal in $bytes:literal;)*) => {
-        /// How a tensor's elements are stored. Quantized types pack a fixed number of elements into a block.
+        /// The type of a tensor's elements. Quantized types pack a fixed number of elements into a block.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[allow(missing_docs, non_camel_case_types, reason = "the format's own names")]
         pub enum TensorType { $($name,)* }
 
         impl TensorType {
-            /// The type with this number in the file, if it is one that files hold.
+            /// The type with this number in the format.
             pub fn from_id(id: u32) -> Option<Self> {
                 match id { $($id => Some(Self::$name),)* _ => None }
             }
 
-            /// How many elements one block packs; 1 for plain types.
+            /// Elements in one block; 1 for types that are not quantized.
             pub fn block_elements(self) -> u64 {
                 match self { $(Self::$name => $elements,)* }
             }
 
-            /// How many bytes one block takes.
+            /// Bytes in one block.
             pub fn block_bytes(self) -> u64 {
                 match self { $(Self::$name => $bytes,)* }
             }

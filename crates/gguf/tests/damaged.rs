@@ -26,12 +26,12 @@ fn each_damage_has_its_message() {
         (
             "many tensors",
             with(|b| b.tensor_count = Some(1 << 40)),
-            "the number of tensors is 1099511627776",
+            "the number of tensors to be at most 1048576, found 1099511627776",
         ),
         (
             "many keys",
             with(|b| b.key_count = Some(u64::MAX)),
-            "the number of metadata keys is 18446744073709551615",
+            "the number of metadata keys to be at most 65536, found 18446744073709551615",
         ),
         (
             "more keys than written",
@@ -122,11 +122,11 @@ fn each_damage_has_its_message() {
             with(|b| *b = b.clone().tensor("t", &[1], 0, 4)),
             "an aligned offset, found offset 4",
         ),
-        ("outside", with(|b| b.data -= 1), "tensor `output_norm.weight` needs bytes"),
+        ("outside", with(|b| b.data -= 1), "tensor `output_norm.weight`: expected bytes"),
         (
             "far outside",
             with(|b| *b = b.clone().tensor("t", &[1], 0, u64::MAX - 31)),
-            "tensor `t` needs bytes",
+            "tensor `t`: expected bytes",
         ),
         (
             "overlap",

@@ -76,7 +76,7 @@ fn a_getter_says_what_it_expected_and_what_it_found() {
             metadata.str("tokenizer.ggml.tokens").map(drop).unwrap_err(),
             "expected a text, found an array of 3 texts",
         ),
-        (metadata.f32("no.such").unwrap_err(), "`no.such` is missing (expected a number)"),
+        (metadata.f32("no.such").unwrap_err(), "`no.such`: expected a number, found no such key"),
     ];
     for (error, expected) in cases {
         let message = error.to_string();

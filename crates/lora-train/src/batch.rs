@@ -93,10 +93,10 @@ impl MicroBatch {
     /// Lays `rows` (indices into `data`) end to end.
     ///
     /// # Errors
-    /// As for [`Rows::sharing`].
+    /// As for [`Rows::with_shared_prefixes`].
     pub fn lay(data: &[Row], rows: &[usize]) -> Result<Self> {
         let inputs: Vec<&[u32]> = rows.iter().map(|&row| data[row].inputs()).collect();
-        let (layout, tokens) = Rows::sharing(&inputs)?;
+        let (layout, tokens) = Rows::with_shared_prefixes(&inputs)?;
         let mut targets = Vec::new();
         for (index, &row) in rows.iter().enumerate() {
             let places: Vec<usize> = layout.places(index).collect();

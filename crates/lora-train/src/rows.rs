@@ -83,7 +83,7 @@ pub fn read_rows(
     let path = path.as_ref();
     let rows = Reader::open(path)?.collect::<chat_format::Result<Vec<_>>>()?;
     rows.into_par_iter()
-        .map(|jsonl::Row { line, value }| {
+        .map(|jsonl::Row { line, value, .. }| {
             let shape = Shape::of(value, columns, supervision).map_err(|problem| {
                 chat_format::Error::Row { path: path.to_owned(), line, problem }
             })?;

@@ -13,7 +13,7 @@ use crate::{
 
 /// Writes `bindings.rs` into OUT_DIR.
 pub fn generate(sources: &Path, platform: Platform, cache: &WheelCache, out: &Path) -> Result<()> {
-    let borrowed = provide_libclang(platform, cache, out)?;
+    let unpacked = provide_libclang(platform, cache, out)?;
     let bindings = bindgen::Builder::default()
         .rust_target(rust_version()?)
         .rust_edition(bindgen::RustEdition::Edition2024)
@@ -27,19 +27,19 @@ pub fn generate(sources: &Path, platform: Platform, cache: &WheelCache, out: &Pa
         .generate()
         .map_err(|error| failed(&error.to_string()))?;
     bindings.write_to_file(out.join("bindings.rs")).map_err(|error| failed(&error.to_string()))?;
-    if let Some(folder) = borrowed {
+    if let Some(folder) = unpacked {
         // 60 MB that only this step needs; the wheel stays in the cache.
         let _ = fs::remove_dir_all(folder);
     }
     Ok(())
 }
 
-/// The first Rust of the 2024 edition: whatever compiler runs later, the declarations are the same.
+/// The first Rust with the 2024 edition. Fixed, so that the declarations do not depend on the installed compiler.
 fn rust_version() -> Result<bindgen::RustTarget> {
     bindgen::RustTarget::stable(85, 0).map_err(|error| failed(&error.to_string()))
 }
 
-/// Takes libclang from its wheel when the machine has none; returns the folder it was unpacked into.
+/// Unpacks libclang from its wheel when the machine has none; returns the folder, which is removed afterwards.
 fn provide_libclang(platform: Platform, cache: &WheelCache, out: &Path) -> Result<Option<PathBuf>> {
     if clang_sys::load().is_ok() {
         return Ok(None);
@@ -53,7 +53,7 @@ fn provide_libclang(platform: Platform, cache: &WheelCache, out: &Path) -> Resul
     Ok(Some(folder))
 }
 
-/// The wheel's libclang comes without the compiler's own headers (`stddef.h`); the C++ compiler has them.
+/// The wheel's libclang lacks the compiler's own headers (`stddef.h`); those of the C++ compiler serve.
 fn compiler_headers() -> Vec<String> {
     let folder = cc::Build::new()
         .cargo_metadata(false)

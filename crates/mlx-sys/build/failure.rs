@@ -1,4 +1,4 @@
-//! What a person sees when the build cannot go on: one problem, one remedy.
+//! Errors of the build script: what is wrong, and what to do about it.
 
 /// A reason to stop the build.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ impl Failure {
         Self { problem: problem.into(), remedy: remedy.into() }
     }
 
-    /// Cargo prints these lines and fails the build; a panic would bury them under its own noise.
+    /// Prints the lines as errors, on which cargo fails the build. A panic would add a backtrace.
     pub fn report(&self) {
         for line in self.to_string().lines() {
             println!("cargo::error={line}");

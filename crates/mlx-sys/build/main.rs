@@ -1,11 +1,11 @@
-//! Brings MLX to mlx-rs with nothing but Rust, a C++ compiler and pip on the machine.
+//! Builds mlx-rs' native part with nothing but Rust, a C++ compiler and pip on the machine.
 //!
-//! MLX comes prebuilt in wheels, mlx-c's sources come from the registry's mlx-sys package, and what is missing between
-//! the two is in `shim/`. The registry crate builds MLX itself with CMake from a git clone, on Apple machines only.
+//! MLX comes prebuilt in wheels, mlx-c's sources come from the registry's mlx-sys package, and `shim/` closes the gaps
+//! between their versions. The registry crate builds MLX itself with CMake from a git clone, on Apple machines only.
 
 mod bindings;
-mod blas;
 mod failure;
+mod library;
 mod mlx;
 mod mlx_c;
 mod platform;
@@ -30,25 +30,20 @@ fn main() {
 
 fn build() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    library::rerun_when_moved(&out)?;
     let platform = Platform::of_target()?;
     let cache = WheelCache::of_user(platform)?;
-    mlx_c::check_compiler()?;
+    library::check_compiler()?;
 
     let sources = mlx_c::sources()?;
     let mlx = Mlx::locate(platform, &cache, &out)?;
     bindings::generate(&sources, platform, &cache, &out)?;
-    mlx_c::compile(&sources, &mlx, &out)?;
+    let folder = library::build(&sources, &mlx, platform, &out)?;
 
-    println!("cargo::rustc-link-search=native={}", mlx.lib_dir.display());
-    if let Some(openblas) = &mlx.openblas {
-        blas::build(openblas, &mlx.lib_dir)?;
+    if mlx.openblas.is_some() {
         println!("cargo::rustc-cfg=nightshift_openblas");
-        // Before libmlx: the loader gives libmlx's calls to the library that comes first.
-        println!("cargo::rustc-link-lib=dylib={}", blas::LIBRARY);
     }
-    println!("cargo::rustc-link-lib=dylib=mlx");
-    println!("cargo::rustc-link-lib=dylib={}", platform.cpp_runtime());
-    // For the build scripts of binaries: an rpath to this folder lets them start outside cargo too.
-    println!("cargo::metadata=lib_dir={}", mlx.lib_dir.display());
+    println!("cargo::rustc-link-search=native={}", folder.display());
+    println!("cargo::rustc-link-lib=dylib={}", library::NAME);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where MLX's headers and shared objects are: in an installed MLX, or in wheels unpacked into OUT_DIR.
+//! Locates MLX's headers and shared libraries: an installed MLX, or wheels unpacked into OUT_DIR.
 
 use std::{
     env, fs,
@@ -14,9 +14,9 @@ use crate::{
 /// An MLX to build against.
 pub struct Mlx {
     pub include: PathBuf,
-    /// Holds libmlx. Its own run-time path leads from here to the libraries it needs.
+    /// Holds libmlx, whose own run-time path leads to the libraries it needs.
     pub lib_dir: PathBuf,
-    /// The folder of an unpacked OpenBLAS that takes the place of the wheel's reference BLAS.
+    /// The folder of the OpenBLAS that replaces the reference BLAS of MLX's Linux wheels, some thirty times as fast.
     pub openblas: Option<PathBuf>,
 }
 

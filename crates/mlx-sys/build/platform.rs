@@ -32,12 +32,27 @@ impl Platform {
         self != Self::MacArm
     }
 
-    /// The C++ runtime that libmlx was built with.
-    pub fn cpp_runtime(self) -> &'static str {
-        if self.is_linux() { "stdc++" } else { "c++" }
+    /// The file name of a shared library.
+    pub fn shared_library(self, name: &str) -> String {
+        format!("lib{name}.{}", if self.is_linux() { "so" } else { "dylib" })
     }
 
-    /// The Linux wheels of MLX need glibc 2.35; an older one would only fail at link time, with a page of symbols.
+    /// Arguments of the C++ compiler for linking a shared library.
+    pub fn link_shared(self) -> &'static [&'static str] {
+        if self.is_linux() {
+            // The older tags make the run-time path win over LD_LIBRARY_PATH, which may lead to another MLX.
+            &["-shared", "-Wl,--no-undefined,--disable-new-dtags,--version-script=shim/exports.map"]
+        } else {
+            &["-dynamiclib"]
+        }
+    }
+
+    /// The linker's option for the name under which binaries look for a shared library.
+    pub fn library_name_flag(self) -> &'static str {
+        if self.is_linux() { "-soname" } else { "-install_name" }
+    }
+
+    /// Checks for glibc 2.35, which the Linux wheels of MLX need. An older one fails at link time, symbol by symbol.
     pub fn check_libc(self) -> Result<()> {
         let Some((major, minor)) = self.is_linux().then(glibc_version).flatten() else {
             return Ok(());

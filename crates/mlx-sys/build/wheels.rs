@@ -92,13 +92,13 @@ impl Wheel {
         }
     }
 
-    /// `project==version`, as pip wants to hear it. A wheel is called `project-version[-build]-python-abi-platform.whl`.
+    /// pip's requirement `project==version`. A wheel is named `project-version[-build]-python-abi-platform.whl`.
     pub fn requirement(&self) -> String {
         let mut parts = self.file.split('-');
         format!("{}=={}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
     }
 
-    /// The platform tag to ask pip for, so that the target decides and not the Python that happens to run pip.
+    /// The platform tag to ask pip for: that of the build's target, not of the Python that runs pip.
     pub fn platform_tag(&self) -> &'static str {
         let stem = self.file.trim_end_matches(".whl");
         stem.rsplit(['-', '.']).next().unwrap_or(stem)
@@ -143,7 +143,7 @@ impl WheelCache {
     /// The path of a verified copy of `wheel`; downloads it when the cache has none.
     pub fn get(&self, wheel: &Wheel) -> Result<PathBuf> {
         let kept = self.folder.join(wheel.file);
-        // A damaged copy is worth no message: it is simply fetched again.
+        // A damaged copy is downloaded again.
         if !(kept.is_file() && wheel.matches(&kept)?) {
             self.download(wheel, &kept)?;
         }
@@ -151,7 +151,7 @@ impl WheelCache {
     }
 
     fn download(&self, wheel: &Wheel, kept: &Path) -> Result<()> {
-        // A folder of our own, renamed from when complete: parallel builds never see half a file.
+        // Downloaded into a folder of this process and then renamed, so that parallel builds never see a partial file.
         let partial = self.folder.join(format!("partial-{}", std::process::id()));
         fs::create_dir_all(&partial).map_err(|error| {
             Failure::new(
@@ -174,7 +174,7 @@ impl WheelCache {
                 "the package index or a proxy served another file; set PIP_INDEX_URL to an index you trust and build again",
             ))
         });
-        // Left-overs cost disk, nothing else.
+        // A leftover folder only costs disk space.
         let _ = fs::remove_dir_all(&partial);
         done
     }
@@ -192,15 +192,15 @@ fn pip_download(wheel: &Wheel, into: &Path, cache: &Path) -> Result<()> {
     if output.status.success() && into.join(wheel.file).is_file() {
         return Ok(());
     }
-    let said = last_words(&output);
-    if said.contains("No module named pip") {
+    let reason = reason_in(&output);
+    if reason.contains("No module named pip") {
         return Err(Failure::new(
             "python3 has no pip, which fetches the prebuilt MLX",
             "run `python3 -m ensurepip --user`, or install your system's package `python3-pip`",
         ));
     }
     Err(Failure::new(
-        format!("could not download {}\n  pip says: {said}", wheel.file),
+        format!("could not download {}\n  pip says: {reason}", wheel.file),
         format!(
             "check the network (pip's own settings count: PIP_INDEX_URL, PIP_PROXY, PIP_CERT), or put the file with \
              sha256 {} into {}",
@@ -222,7 +222,7 @@ pub fn unpack(wheel: &Path, site: &Path) -> Result<()> {
             "could not unpack {} into {}\n  python3 says: {}",
             wheel.display(),
             site.display(),
-            last_words(&output)
+            reason_in(&output)
         ),
         "check the free space on that disk",
     ))
@@ -241,8 +241,8 @@ fn no_python() -> Failure {
     )
 }
 
-/// The reason a failed command gave. Python puts it last, except that pip buries a broken connection in its retries.
-fn last_words(output: &Output) -> String {
+/// The reason in a failed command's stderr: its last line, or the broken connection among pip's retries.
+fn reason_in(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let broken = text.lines().find_map(|line| line.split_once("connection broken by "));
     let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());

@@ -30,7 +30,7 @@ class CpuOp : public mlx::core::Primitive {
       out.push_back(output.data<float>());
       out_sizes.push_back(output.size());
     }
-    // MLX keeps inputs and outputs until this has run.
+    // MLX keeps the buffers of inputs and outputs alive until this has run.
     encoder.dispatch([kernel = kernel_,
                       payload = payload_,
                       in = std::move(in),
@@ -43,7 +43,7 @@ class CpuOp : public mlx::core::Primitive {
   }
 
   void eval_gpu(const std::vector<mlx::core::array>&, std::vector<mlx::core::array>&) override {
-    throw std::runtime_error("a CPU operation on a GPU's stream");
+    throw std::runtime_error("CpuOp: expected a CPU stream, found a GPU stream");
   }
 
   const char* name() const override {

@@ -1,4 +1,4 @@
-// An operation of MLX's graph that is computed, on a CPU, by a function of the caller's.
+// A primitive of MLX's graph whose CPU evaluation is a function of the caller.
 #pragma once
 
 #include <stddef.h>
@@ -12,8 +12,8 @@ extern "C" {
 #endif
 
 /**
- * Fills `outputs`, all in f32, from `inputs`, of the types they have; all dense, the sizes in values. Called on a thread
- * of MLX's, any number of times at once. Must not throw.
+ * Fills `outputs` (f32) from `inputs` (each in its own dtype). All arrays are row-contiguous; sizes count elements. MLX
+ * calls it on its own threads, several at a time. Must not throw.
  */
 typedef void (*mlx_cpu_kernel)(
     const void* const* inputs,
@@ -25,8 +25,9 @@ typedef void (*mlx_cpu_kernel)(
     const void* payload);
 
 /**
- * The arrays that `kernel` makes of `inputs` when they are evaluated: as many as `dims` has entries, their shapes one
- * after the other in `shapes`. `release` is called once with `payload`, also when this fails. Not differentiable.
+ * Fills `res` with `output_count` f32 arrays that `kernel` computes when they are evaluated. `dims` holds the number of
+ * dimensions of each, `shapes` their shapes one after the other. `release` is called once with `payload`, also when this
+ * fails. Not differentiable.
  */
 int mlx_cpu_op(
     mlx_vector_array* res,

@@ -1,4 +1,4 @@
-// MLX functions that mlx-c 0.7.0 does not wrap, in mlx-c's own conventions.
+// MLX functions that mlx-c 0.7.0 does not wrap, by mlx-c's conventions.
 #pragma once
 
 #include "mlx/c/array.h"
@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /**
- * The gated delta rule of linear attention (Qwen3.5): fills `res` with the output and the final state.
+ * Gated-delta linear attention (Qwen3.5): fills `res` with the output and the final state.
  */
 int mlx_fast_gated_delta_update(
     mlx_vector_array* res,
@@ -24,11 +24,11 @@ int mlx_fast_gated_delta_update(
     const mlx_stream s);
 
 /**
- * Lets the CPU's streams together have so many more tasks (of ten operations) waiting than MLX would, or, if negative,
- * fewer again.
+ * Raises the number of tasks (of ten operations each) that may wait on all CPU streams together by `tasks`, or lowers it
+ * if negative.
  *
- * MLX stops asking for operations while more than ten tasks wait, and counts those of all streams: of several threads
- * that evaluate, one takes all ten and the others' streams run dry.
+ * MLX stops scheduling while more than ten tasks wait, counted over all streams. With several evaluating threads one
+ * stream fills the limit and the others run dry.
  */
 int mlx_cpu_queue(int tasks);
 

@@ -1,4 +1,4 @@
-// Symbols that exist on Apple silicon and that mlx-rs links to everywhere.
+// Symbols that exist on Apple silicon only and that mlx-rs links to on every platform.
 #include <chrono>
 #include <cstdint>
 
@@ -14,8 +14,8 @@ extern "C" std::uint64_t mach_approximate_time() {
 }
 #endif
 
-// mlx-c compiles its half-precision accessors on Arm only, where the compiler has the types. Elsewhere the same
-// functions hand out the 16-bit words; src/half.rs declares them.
+// mlx-c compiles its half-precision accessors on Arm only, where the compiler has the types. On other machines these
+// functions return the 16-bit words; src/half.rs declares them.
 namespace {
 template <class Half>
 int item(std::uint16_t* res, const mlx_array arr) {

@@ -1,4 +1,4 @@
-// Included before every mlx-c source: what mlx-c 0.7.0 expects and the compiler or MLX 0.32.4 does not offer.
+// Included before every mlx-c source: what mlx-c 0.7.0 expects and the compiler or MLX 0.32.4 lacks.
 #pragma once
 
 #include <sstream>
@@ -10,18 +10,18 @@
 #if __has_include(<format>)
 #include <format>
 #else
-// GCC before 13 has no std::format. mlx-c only ever fills plain `{}` holes with strings and integers.
+// GCC before 13 has no std::format. mlx-c only uses plain `{}` fields with strings and integers.
 namespace std {
 template <class... Args>
 string format(string_view pattern, const Args&... args) {
   ostringstream out;
   auto fill = [&](const auto& arg) {
-    auto hole = pattern.find("{}");
-    if (hole == string_view::npos) {
+    auto field = pattern.find("{}");
+    if (field == string_view::npos) {
       return;
     }
-    out << pattern.substr(0, hole) << arg;
-    pattern.remove_prefix(hole + 2);
+    out << pattern.substr(0, field) << arg;
+    pattern.remove_prefix(field + 2);
   };
   (fill(args), ...);
   out << pattern;
@@ -31,7 +31,7 @@ string format(string_view pattern, const Args&... args) {
 #endif
 
 namespace mlx::core {
-// MLX 0.32.4 put `global_scale` in front of `sorted_indices`; mlx-c still calls the older order.
+// MLX 0.32.4 inserted the parameter `global_scale` before `sorted_indices`; mlx-c calls the older signature.
 inline array gather_qmm(
     const array& x,
     const array& w,

@@ -1,10 +1,10 @@
-//! The BLAS that serves MLX's matrix products on the CPU.
+//! The BLAS that computes MLX's matrix products on the CPU.
 
 use std::{ffi::CStr, num::NonZeroUsize};
 
-/// OpenBLAS, serving MLX in this process.
+/// The OpenBLAS that computes MLX's matrix products in this process.
 ///
-/// MLX's Linux wheels bring the reference BLAS along; this crate puts OpenBLAS in front of it.
+/// It replaces the reference BLAS of MLX's Linux wheels.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenBlas(());
 
@@ -17,10 +17,6 @@ mod sys {
         pub fn nightshift_openblas_threads() -> c_int;
         pub fn nightshift_openblas_set_threads(threads: c_int);
     }
-
-    // The linker drops a library nobody refers to, and with it the routines meant for libmlx.
-    #[used]
-    static KEEP: unsafe extern "C" fn() -> *const c_char = nightshift_openblas_config;
 }
 
 /// Never called: without OpenBLAS there is no [`OpenBlas`] to call it on.
@@ -44,19 +40,19 @@ impl OpenBlas {
         cfg!(nightshift_openblas).then_some(Self(()))
     }
 
-    /// OpenBLAS' own description of itself: version, kernels, threading.
+    /// OpenBLAS's build configuration: version, kernels, threading.
     pub fn config(self) -> String {
         // SAFETY: OpenBLAS returns a static, NUL-terminated string.
         unsafe { CStr::from_ptr(sys::nightshift_openblas_config()) }.to_string_lossy().into_owned()
     }
 
-    /// How many threads one matrix product may use.
+    /// The number of threads that one matrix product may use.
     pub fn threads(self) -> usize {
         // SAFETY: a getter without arguments.
         usize::try_from(unsafe { sys::nightshift_openblas_threads() }).unwrap_or(1)
     }
 
-    /// Sets how many threads one matrix product may use, for the whole process.
+    /// Sets the number of threads that one matrix product may use, for the whole process.
     pub fn set_threads(self, threads: NonZeroUsize) {
         let threads = i32::try_from(threads.get()).unwrap_or(i32::MAX);
         // SAFETY: any positive number is valid; OpenBLAS caps it.

@@ -1,5 +1,5 @@
-//! Half-precision accessors. On Arm they are in mlx-c's headers; elsewhere the shim provides them over 16-bit words,
-//! under the names and types that mlx-rs expects.
+//! Half-precision accessors. On Arm they are in mlx-c's headers; on other machines the shim defines them over 16-bit
+//! words, with the names and types that mlx-rs expects.
 
 #![allow(non_camel_case_types)]
 

@@ -1,4 +1,4 @@
-//! Threads that evaluate side by side on a CPU.
+//! Runs several MLX streams on one CPU: BLAS threads and queued tasks are divided among them.
 
 use std::ffi::c_int;
 use std::num::NonZeroUsize;
@@ -6,14 +6,14 @@ use std::thread::available_parallelism;
 
 use crate::blas::OpenBlas;
 
-/// Tasks, of ten operations each, that each further lane may have waiting: fewer, and its stream runs
-/// dry (a fifth of the time with two lanes); more, and results that nobody has used yet fill memory.
+/// Tasks, of ten operations each, that each further lane may have waiting. With fewer its stream runs dry (a fifth of
+/// the time with two lanes); with more, unused results fill memory.
 const TASKS: usize = 60;
 
-/// While it lives, several threads (lanes) share the CPU, each with a stream of MLX's of its own.
+/// While this value lives, several threads (lanes), each with its own MLX stream, share the CPU.
 ///
-/// Both settings belong to the process: BLAS gives each product the threads that are a lane's share,
-/// and MLX, which counts the tasks of all streams together, lets so many more of them wait.
+/// It changes two settings of the process: the threads of one BLAS product, to a lane's share of the cores, and the
+/// number of tasks that MLX, which counts those of all streams together, lets wait. Dropping it restores both.
 #[derive(Debug)]
 pub struct SharedCpu {
     before: Option<(OpenBlas, NonZeroUsize)>,
@@ -21,7 +21,7 @@ pub struct SharedCpu {
 }
 
 impl SharedCpu {
-    /// For so many lanes.
+    /// Divides the CPU among `lanes` threads.
     pub fn among(lanes: usize) -> Self {
         let lanes = lanes.max(1);
         let before = OpenBlas::get().and_then(|blas| {
@@ -46,6 +46,6 @@ impl Drop for SharedCpu {
 }
 
 fn queue(tasks: c_int) {
-    // SAFETY: any number is valid. It fails only where MLX has no CPU stream: then none runs dry.
+    // SAFETY: any number is valid. It fails only where MLX has no CPU stream, and then there is nothing to set.
     let _ = unsafe { crate::mlx_cpu_queue(tasks) };
 }

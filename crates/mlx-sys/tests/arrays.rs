@@ -1,9 +1,9 @@
-//! mlx-rs on this crate: products, gradients and quantized weights come out right.
+//! mlx-rs on this crate: products, gradients, quantized weights and half-precision values.
 
 use mlx_rs::{Array, ops, transforms};
 
 #[test]
-fn a_matrix_product_is_right() {
+fn matrix_product() {
     let a = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
     let b = Array::from_slice(&[7.0f32, 8.0, 9.0, 10.0, 11.0, 12.0], &[3, 2]);
     assert_eq!(a.matmul(&b).unwrap().as_slice::<f32>(), [58.0, 64.0, 139.0, 154.0]);
@@ -11,7 +11,7 @@ fn a_matrix_product_is_right() {
 
 #[test]
 fn a_vjp_is_the_transposed_jacobian() {
-    // y = x * x: the pull-back of c is 2 x c.
+    // y = x * x, so the vector-Jacobian product of c is 2 x c.
     let square = |x: &[Array]| Ok(vec![x[0].multiply(&x[0])?]);
     let x = Array::from_slice(&[1.0f32, -2.0, 3.0], &[3]);
     let c = Array::from_slice(&[1.0f32, 10.0, 100.0], &[3]);
@@ -21,12 +21,12 @@ fn a_vjp_is_the_transposed_jacobian() {
 }
 
 #[test]
-fn quantized_weights_survive_within_a_step() {
+fn quantization_is_exact_to_one_step() {
     let weights: Vec<f32> = (0..128).map(|i| (i as f32 * 0.37).sin()).collect();
     let dense = Array::from_slice(&weights, &[2, 64]);
     let (packed, scales, biases) = ops::quantize(&dense, 32, 8).unwrap();
     let back = ops::dequantize(&packed, &scales, &biases, 32, 8).unwrap();
-    // 8 bits over a range of at most 2. MLX stretches the scale so that zero is exact, so up to one whole step is lost.
+    // 8 bits over a range of at most 2. MLX widens the scale so that zero is exact, so the error is at most one step.
     for (found, expected) in back.as_slice::<f32>().iter().zip(&weights) {
         assert!((found - expected).abs() < 2.0 / 255.0, "{found} is far from {expected}");
     }

@@ -1,4 +1,4 @@
-//! OpenBLAS, not the reference BLAS of MLX's wheel, serves MLX's matrix products.
+//! OpenBLAS, not the reference BLAS of MLX's wheel, computes MLX's matrix products.
 
 use std::{ffi::c_char, io::Write, num::NonZeroUsize, path::Path};
 
@@ -18,7 +18,7 @@ struct Origin {
     address: *mut std::ffi::c_void,
 }
 
-/// The shared object that answers when libmlx looks up `symbol`: the first of the process that has it.
+/// The shared library whose `symbol` libmlx calls: the first of the process that defines it.
 fn provider(symbol: &std::ffi::CStr) -> String {
     let mut origin = Origin {
         file: std::ptr::null(),
@@ -29,7 +29,7 @@ fn provider(symbol: &std::ffi::CStr) -> String {
     // SAFETY: a null handle is RTLD_DEFAULT on Linux; `origin` is filled when dladdr returns non-zero.
     let file = unsafe {
         let address = dlsym(std::ptr::null_mut(), symbol.as_ptr());
-        assert!(!address.is_null(), "{symbol:?} is nowhere in this process");
+        assert!(!address.is_null(), "{symbol:?} is not in this process");
         assert_ne!(dladdr(address, &mut origin), 0);
         std::ffi::CStr::from_ptr(origin.file)
     };
@@ -38,17 +38,17 @@ fn provider(symbol: &std::ffi::CStr) -> String {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "a Mac's MLX uses Accelerate")]
-fn openblas_answers_for_every_product() {
+fn openblas_computes_every_product() {
     let Some(openblas) = OpenBlas::get() else {
-        // Past the capturing of the test harness: a check that did not happen must be seen.
+        // Written around the capture of the test harness, so that the skipped check is seen.
         let _ = writeln!(std::io::stderr(), "skipped: MLX_ROOT brings its own BLAS");
         return;
     };
     assert!(openblas.config().starts_with("OpenBLAS "), "{}", openblas.config());
-    // A use of MLX, so that libmlx is certainly among the libraries of this process.
+    // Uses MLX, so that libmlx is among the libraries of this process.
     mlx_rs::Array::from_f32(1.0).eval().unwrap();
     for symbol in [c"cblas_sgemm", c"cblas_dgemm", c"cblas_cgemm"] {
-        assert_eq!(provider(symbol), "libnightshift_openblas.so", "for {symbol:?}");
+        assert_eq!(provider(symbol), "libnightshift_mlx.so", "for {symbol:?}");
     }
     assert_eq!(provider(c"scipy_cblas_sgemm"), "libscipy_openblas.so");
 }
@@ -65,7 +65,7 @@ fn threads_can_be_set() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let shared = SharedCpu::among(2);
     assert_eq!(openblas.threads(), (cores / 2).max(1));
-    // More operations than MLX lets wait by itself.
+    // More operations than MLX lets wait by default.
     let mut sum = mlx_rs::Array::from_f32(0.0);
     for _ in 0..2000 {
         sum = sum.add(mlx_rs::Array::from_f32(1.0)).unwrap();

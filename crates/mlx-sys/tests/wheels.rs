@@ -13,7 +13,7 @@ use platform::Platform;
 use wheels::{Accelerator, Wheel, WheelCache};
 
 #[test]
-fn file_names_say_what_to_ask_pip_for() {
+fn requirement_and_platform_come_from_the_file_name() {
     for (wheel, requirement, platform) in [
         (
             Wheel::mlx(Platform::LinuxX86, Accelerator::Native).unwrap(),
@@ -43,13 +43,13 @@ fn file_names_say_what_to_ask_pip_for() {
 }
 
 #[test]
-fn there_is_no_cuda_build_for_every_machine() {
+fn cuda_on_arm_is_refused() {
     let failure = Wheel::mlx(Platform::LinuxArm, Accelerator::Cuda).unwrap_err().to_string();
     assert!(failure.contains("no CUDA build of MLX is pinned for LinuxArm"), "{failure}");
 }
 
 #[test]
-fn a_verified_wheel_is_used_as_it_is() {
+fn a_verified_wheel_is_not_downloaded_again() {
     let folder = tempfile::tempdir().unwrap();
     let wheel = Wheel {
         file: "tool-1.0-py3-none-any.whl",
@@ -61,7 +61,7 @@ fn a_verified_wheel_is_used_as_it_is() {
 }
 
 #[test]
-fn a_damaged_wheel_is_fetched_again_and_a_failure_says_what_to_do() {
+fn a_damaged_wheel_is_downloaded_again() {
     let folder = tempfile::tempdir().unwrap();
     let wheel = Wheel { file: "nightshift_no_such_tool-0.0.0-py3-none-any.whl", sha256: "00" };
     std::fs::write(folder.path().join(wheel.file), "damaged").unwrap();

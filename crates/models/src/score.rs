@@ -3,37 +3,36 @@ use std::ops::Range;
 use mlx_rs::Array;
 use mlx_rs::error::Exception;
 
-use crate::sample::log_sum_exp;
+use crate::generate::log_sum_exp;
 use crate::{Adapter, Error, Model, Result, Rows};
 
-/// A sequence, and which of its tokens count.
+/// A sequence, and which of its tokens are scored.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreRow<'a> {
     /// The tokens.
     pub tokens: &'a [u32],
-    /// Ranges of token indices whose prediction is scored. Token 0 has nothing before it to be
-    /// predicted from and never counts.
+    /// Ranges of token indices to score. Token 0 is never scored: nothing precedes it.
     pub scored: &'a [Range<usize>],
 }
 
-/// How probable a model finds the scored tokens of one row.
+/// The log probability of the scored tokens of one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
-    /// Sum of the natural logarithms of their probabilities.
+    /// Sum of their log probabilities (natural logarithm).
     pub log_prob: f64,
-    /// How many there are.
+    /// Number of scored tokens.
     pub tokens: usize,
 }
 
 impl Score {
-    /// Mean loss per token, `-log_prob / tokens`; not a number without tokens.
+    /// Mean loss per token, `-log_prob / tokens`; NaN without tokens.
     pub fn loss(&self) -> f64 {
         -self.log_prob / self.tokens as f64
     }
 }
 
 impl std::iter::Sum for Score {
-    /// Of several rows together: their mean loss is weighted by tokens.
+    /// The score of several rows together: their mean loss is weighted by tokens.
     fn sum<I: Iterator<Item = Self>>(scores: I) -> Self {
         scores.fold(Self::default(), |sum, score| Self {
             log_prob: sum.log_prob + score.log_prob,
@@ -42,13 +41,13 @@ impl std::iter::Sum for Score {
     }
 }
 
-/// Tokens that go through the layers together.
+/// Tokens of a micro-batch, at most.
 const TOKENS_PER_STEP: usize = 1024;
 /// Logits that exist at one time: 64 MiB of f32.
 const LOGITS_AT_ONCE: usize = 16 << 20;
 
-/// Scores rows, laid end to end in micro-batches: what rows of one begin with alike is computed once,
-/// and only scored positions go through the head.
+/// Scores rows in micro-batches. Shared prefixes within a micro-batch are computed once, and only the
+/// positions of scored tokens go through the head.
 ///
 /// ```no_run
 /// use models::{Adapter, Model, Score, ScoreRow, score};
@@ -75,7 +74,7 @@ pub fn score(model: &Model, adapter: &Adapter, rows: &[ScoreRow]) -> Result<Vec<
     Ok(scores)
 }
 
-/// A scored token: its row, the place of the token it is predicted from, and its id.
+/// A scored token: its row, the index of the token before it among those stored, and its id.
 struct Target {
     row: usize,
     place: u32,
@@ -84,7 +83,7 @@ struct Target {
 
 fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<Vec<Score>> {
     let inputs: Vec<&[u32]> = batch.iter().map(|row| row.tokens).collect();
-    let (rows, tokens) = Rows::sharing(&inputs)?;
+    let (rows, tokens) = Rows::with_shared_prefixes(&inputs)?;
     let mut targets = Vec::new();
     for (row, ScoreRow { tokens, scored }) in batch.iter().enumerate() {
         let places: Vec<usize> = rows.places(row).collect();
@@ -101,7 +100,7 @@ fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<V
         let places = chunk.iter().map(|target| target.place);
         let places = Array::from_iter(places, &[chunk.len() as i32]);
         let chosen = hidden.take_axis(places, 1)?;
-        let logits = model.head().logits(&chosen, adapter.ends())?;
+        let logits = model.head().logits(&chosen, adapter.embeddings())?;
         let logits = logits
             .try_as_slice::<f32>()
             .map_err(|error| Error::Mlx(Exception::custom(error.to_string())))?;

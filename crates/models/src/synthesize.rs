@@ -8,17 +8,16 @@ use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
-use crate::checkpoint::writer::{Planned, SafetensorsWriter};
-use crate::checkpoint::{Expected, config_json};
-use crate::config_file::parse;
+use crate::arch::registry::read_config;
+use crate::checkpoint::{Expected, Planned, SafetensorsWriter, json as json_file};
 use crate::{Error, Result};
 
-/// How the matrices of a synthetic checkpoint are stored; its vectors are bf16.
+/// How the matrices of a synthetic checkpoint are stored. Vectors are bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
-    /// As plain bf16 numbers.
+    /// In bf16.
     Bf16,
-    /// Affinely quantized, as MLX does it.
+    /// With MLX's affine quantization.
     Packed {
         /// Bits of a weight: 2, 3, 4, 5, 6 or 8.
         bits: usize,
@@ -27,24 +26,24 @@ pub enum Storage {
     },
 }
 
-/// What a synthetic checkpoint came to.
+/// The size of a synthetic checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Synthesized {
-    /// Weights in all.
+    /// Number of weights.
     pub weights: usize,
     /// Bytes of the tensors on disk.
     pub bytes: u64,
 }
 
-/// Writes a checkpoint of random weights: the shape of any supported `config.json`, for trying out
-/// what a model of that size needs. No more than a few megabytes are in memory at a time.
+/// Writes a checkpoint of random weights for any supported `config.json`, to measure what a model of that
+/// size needs. Only a few megabytes are in memory at a time.
 ///
-/// The weights are spread so that hidden states keep their size from layer to layer. `progress` is
-/// called with the bytes written and those there will be.
+/// Weights are scaled so that hidden states keep their magnitude from layer to layer. `progress` is
+/// called with the bytes written and the total.
 ///
 /// # Errors
 /// A configuration that [`Model::open`](crate::Model::open) would not accept, or whose widths are
-/// no multiple of the group size; a folder that cannot be written.
+/// not a multiple of the group size; a folder that cannot be written.
 pub fn synthesize(
     config: &Path,
     folder: &Path,
@@ -52,10 +51,8 @@ pub fn synthesize(
     seed: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Synthesized> {
-    let shape = config_json::read(config)?;
-    let text =
-        fs::read(config).map_err(|source| Error::Read { path: config.to_path_buf(), source })?;
-    let mut keys: Value = parse(config, &text)?;
+    let shape = read_config(config)?;
+    let mut keys: Value = json_file::parse(config, &json_file::read(config)?)?;
     if let Storage::Packed { bits, group_size } = storage {
         keys["quantization"] = json!({ "bits": bits, "group_size": group_size });
     }
@@ -67,7 +64,8 @@ pub fn synthesize(
         .map_err(|source| Error::Create { path: folder.to_path_buf(), source })?;
     let planned: Vec<Planned> = parts.iter().map(|part| part.planned.clone()).collect();
     let total = planned.iter().map(Planned::bytes).sum::<usize>() as u64;
-    let mut file = SafetensorsWriter::create(&folder.join("model.safetensors"), &planned)?;
+    let mut file =
+        SafetensorsWriter::create(&folder.join("model.safetensors"), Some("mlx"), &planned)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut written = 0;
     for part in &parts {
@@ -82,40 +80,40 @@ pub fn synthesize(
     Ok(Synthesized { weights: shape.num_weights(), bytes: total })
 }
 
-/// One array of a tensor and what its numbers are.
+/// One tensor and the distribution of its values.
 struct Part {
     planned: Planned,
-    numbers: Numbers,
+    values: Values,
 }
 
-enum Numbers {
-    /// Uniform around `mean`, at most `reach` away from it, in bf16.
+enum Values {
+    /// Uniform in `mean - reach..=mean + reach`, in bf16.
     Around { mean: f32, reach: f32 },
-    /// Any bits.
+    /// Random bits.
     Bits,
 }
 
 fn parts_of(name: &str, expected: Expected, storage: Storage) -> Result<Vec<Part>> {
-    let part = |suffix: &str, dtype, shape: &[usize], numbers| Part {
+    let part = |suffix: &str, dtype, shape: &[usize], values| Part {
         planned: Planned { name: format!("{name}{suffix}"), dtype, shape: shape.to_vec() },
-        numbers,
+        values,
     };
-    let norm = Numbers::Around { mean: 1.0, reach: 0.1 };
+    let norm = Values::Around { mean: 1.0, reach: 0.1 };
     let (rows, columns) = match expected {
         Expected::Vector(length) => return Ok(vec![part(".weight", Dtype::BF16, &[length], norm)]),
         Expected::Parameter(length) => return Ok(vec![part("", Dtype::BF16, &[length], norm)]),
         Expected::Convolution { channels, taps } => {
-            let numbers = Numbers::Around { mean: 0.0, reach: (3.0 / taps as f32).sqrt() };
-            return Ok(vec![part(".weight", Dtype::BF16, &[channels, taps, 1], numbers)]);
+            let values = Values::Around { mean: 0.0, reach: (3.0 / taps as f32).sqrt() };
+            return Ok(vec![part(".weight", Dtype::BF16, &[channels, taps, 1], values)]);
         }
         Expected::Matrix { rows, columns } => (rows, columns),
     };
-    // A uniform distribution as wide as this has a variance of one over the inputs.
+    // Uniform with a variance of one over the number of inputs.
     let reach = (3.0 / columns as f32).sqrt();
     let (bits, group_size) = match storage {
         Storage::Bf16 => {
-            let numbers = Numbers::Around { mean: 0.0, reach };
-            return Ok(vec![part(".weight", Dtype::BF16, &[rows, columns], numbers)]);
+            let values = Values::Around { mean: 0.0, reach };
+            return Ok(vec![part(".weight", Dtype::BF16, &[rows, columns], values)]);
         }
         Storage::Packed { bits, group_size } => (bits, group_size),
     };
@@ -132,17 +130,17 @@ fn parts_of(name: &str, expected: Expected, storage: Storage) -> Result<Vec<Part
     }
     let levels = (1u32 << bits) as f32 - 1.0;
     let scale = 2.0 * reach / levels;
-    let around = |mean: f32| Numbers::Around { mean, reach: 0.1 * scale };
+    let around = |mean: f32| Values::Around { mean, reach: 0.1 * scale };
     let groups = [rows, columns / group_size];
     Ok(vec![
-        part(".weight", Dtype::U32, &[rows, columns * bits / 32], Numbers::Bits),
+        part(".weight", Dtype::U32, &[rows, columns * bits / 32], Values::Bits),
         part(".scales", Dtype::BF16, &groups, around(scale)),
         part(".biases", Dtype::BF16, &groups, around(-reach)),
     ])
 }
 
 impl Part {
-    /// Draws its numbers, a piece at a time.
+    /// Draws its values, a piece at a time.
     fn write(
         &self,
         rng: &mut ChaCha8Rng,
@@ -153,13 +151,13 @@ impl Part {
         while left > 0 {
             let size = left.min(PIECE);
             left -= size;
-            match self.numbers {
-                Numbers::Bits => {
+            match self.values {
+                Values::Bits => {
                     let mut bytes = vec![0; size];
                     rng.fill_bytes(&mut bytes);
                     write(&bytes)?;
                 }
-                Numbers::Around { mean, reach } => {
+                Values::Around { mean, reach } => {
                     let draw = |_| bf16::from_f32(mean + rng.random_range(-reach..=reach));
                     let values: Vec<bf16> = (0..size / 2).map(draw).collect();
                     write(values.as_bytes())?;

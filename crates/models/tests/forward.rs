@@ -59,7 +59,7 @@ fn rows_laid_end_to_end_do_not_see_each_other() {
         [5, 1, 9, 5].iter().zip(7..).map(|(&n, seed)| tokens(seed, n, tiny.vocab)).collect();
     let layout = Rows::new(rows.iter().map(Vec::len).collect::<Vec<_>>()).unwrap();
     let hidden = model.hidden(&rows.concat(), &layout, &adapter).unwrap();
-    let logits = model.head().logits(&hidden, adapter.ends()).unwrap().index(0);
+    let logits = model.head().logits(&hidden, adapter.embeddings()).unwrap().index(0);
     let expected: Vec<Vec<f64>> = rows.iter().flat_map(|row| tiny.logits(row)).collect();
     let worst = worst(&logits, &expected);
     assert!(worst < F32, "{worst:e}");
@@ -75,10 +75,10 @@ fn rows_that_begin_alike_are_as_if_each_were_alone() {
     let all = tokens(13, 20, tiny.vocab);
     let (first, second) = ([&all[..9], &all[9..12]].concat(), [&all[..9], &all[12..20]].concat());
     let rows = [&first, &second[..11], &all[15..19], &second, &all[..4]];
-    let (layout, laid) = Rows::sharing(&rows).unwrap();
+    let (layout, laid) = Rows::with_shared_prefixes(&rows).unwrap();
     assert_eq!(laid.len(), 12 + 2 + 4 + 6);
     let hidden = model.hidden(&laid, &layout, &adapter).unwrap();
-    let logits = model.head().logits(&hidden, adapter.ends()).unwrap().index(0);
+    let logits = model.head().logits(&hidden, adapter.embeddings()).unwrap().index(0);
     for (index, row) in rows.iter().enumerate() {
         let places: Vec<u32> = layout.places(index).map(|place| place as u32).collect();
         let places = Array::from_slice(&places, &[row.len() as i32]);
@@ -115,7 +115,7 @@ fn tokens_and_rows_are_checked() {
     let error = model.logits(&[3, 96], &adapter).unwrap_err();
     assert!(matches!(error, Error::Token { token: 96, position: 1, vocab_size: 96 }), "{error}");
     assert!(model.logits(&[], &adapter).is_err());
-    assert!(model.embed(&[1, 2, 3], &Rows::new([1, 1]).unwrap(), adapter.ends()).is_err());
+    assert!(model.embed(&[1, 2, 3], &Rows::new([1, 1]).unwrap(), adapter.embeddings()).is_err());
     for lengths in [vec![], vec![3, 0], vec![usize::MAX, 2]] {
         assert!(Rows::new(lengths).is_err());
     }

@@ -2,7 +2,8 @@
 
 use mlx_rs::Array;
 use mlx_rs::transforms::fallible_vjp;
-use models::{GatedDelta, Rows, gated_delta};
+use models::Rows;
+use models::layers::{GatedDelta, gated_delta};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

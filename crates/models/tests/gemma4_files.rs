@@ -129,7 +129,7 @@ fn configurations_that_make_no_sense_are_refused() {
     for (name, key, value, word) in [
         ("dense", "num_kv_shared_layers", json!(3), "fewer than the 3 layers"),
         ("dense", "num_kv_shared_layers", json!(2), "a layer of each kind"),
-        ("dense", "layer_types", json!(["full_attention"]), "one a layer"),
+        ("dense", "layer_types", json!(["full_attention"]), "one per layer"),
         ("dense", "layer_types", json!(["a", "b", "c"]), "sliding_attention or full_attention"),
         ("dense", "sliding_window", json!(0), "sliding_window"),
         ("dense", "sliding_window_pattern", json!(0), "sliding_window_pattern"),
@@ -191,7 +191,7 @@ fn spoil_entry(folder: &Path, file: &str) {
 }
 
 const SPOILT: [Case; 8] = [
-    (|folder| std::fs::remove_file(folder.join("b.safetensors")).unwrap(), "a file that is there"),
+    (|folder| std::fs::remove_file(folder.join("b.safetensors")).unwrap(), "a file that exists"),
     (
         |folder| {
             let whole = std::fs::read(folder.join("b.safetensors")).unwrap();
@@ -199,11 +199,11 @@ const SPOILT: [Case; 8] = [
         },
         "broken safetensors",
     ),
-    (|folder| spoil_entry(folder, "../b.safetensors"), "beside the index"),
-    (|folder| spoil_entry(folder, "/etc/passwd"), "beside the index"),
-    (|folder| spoil_entry(folder, ".."), "beside the index"),
-    (|folder| spoil_entry(folder, ""), "beside the index"),
-    (|folder| spoil_entry(folder, "a.safetensors"), "no such tensor there"),
+    (|folder| spoil_entry(folder, "../b.safetensors"), "in the same folder"),
+    (|folder| spoil_entry(folder, "/etc/passwd"), "in the same folder"),
+    (|folder| spoil_entry(folder, ".."), "in the same folder"),
+    (|folder| spoil_entry(folder, ""), "in the same folder"),
+    (|folder| spoil_entry(folder, "a.safetensors"), "no such tensor"),
     (
         |folder| std::fs::write(folder.join("model.safetensors.index.json"), "[1, 2").unwrap(),
         "index.json",

@@ -5,7 +5,8 @@ mod common;
 use common::{Tiny, tokens};
 use mlx_rs::Array;
 use mlx_rs::transforms::fallible_vjp;
-use models::{Flow, LayerAdapter, Lora, Model, Rows};
+use models::layers::Flow;
+use models::{LayerAdapter, Lora, Model, Rows};
 
 const PATHS: [&str; 7] = [
     "self_attn.q_proj",

@@ -3,12 +3,12 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::report::{Counts, Tally};
-use super::{Clean, Options, Report, shape, short};
+use super::{Clean, Options, Report, fast_path, shape};
 use crate::jsonl::{Block, Reader, Writer};
 use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
 
-/// What a row that cannot be cleaned does to its file.
+/// What happens when a row cannot be cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Strictness {
     /// The row is left out and reported.
@@ -18,13 +18,18 @@ pub enum Strictness {
     Refuse,
 }
 
-/// Enough rows to keep the cores busy, few enough to hold in memory.
+/// Bytes read at a time: enough to keep all cores busy, few enough to hold in memory.
 const BLOCK: usize = 4 << 20;
-/// Rows that one thread cleans at a time.
+/// Rows one thread cleans at a time.
 const BATCH: usize = 512;
 
-/// Cleans a JSON Lines file of raw rows. Rows keep their order; memory does not grow with the file. A line that is not JSON
-/// refuses the file in any case: a damaged file should be looked at.
+/// Cleans a file of raw rows, on all cores and constant memory. Rows keep their order. For the formats of `input` see
+/// [`jsonl::Reader`](crate::jsonl::Reader); `output` is JSON Lines.
+///
+/// # Errors
+///
+/// A file that cannot be read or written, and a line that is not JSON: a damaged file is refused whatever `strictness` is.
+/// With [`Strictness::Refuse`], also the first row that cannot be cleaned. After an error, `output` is unchanged.
 pub fn convert(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -36,10 +41,10 @@ pub fn convert(
     let mut report = Report::default();
     let (mut block, mut next) = (Block::default(), Block::default());
     reader.next_block(BLOCK, &mut block)?;
-    // Both are filled in turn, so that no memory is asked for twice.
+    // The two lists alternate, so that their memory is reused.
     let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
     while !block.bytes.is_empty() {
-        // While some threads clean, one writes what is clean already and reads on.
+        // One thread writes the previous block and reads the next while the others clean this one.
         let (moved, ()) = rayon::join(
             || write(&mut writer, &done).and_then(|()| read(&mut reader, &mut next)),
             || clean(&block, &mut batches, options, strictness),
@@ -91,7 +96,7 @@ fn clean(block: &Block, batches: &mut Vec<Batch>, options: Options, strictness: 
     });
 }
 
-/// Rows that one thread has cleaned.
+/// Rows cleaned by one thread.
 #[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
@@ -99,7 +104,7 @@ struct Batch {
     refused: Vec<(u64, Problem)>,
     counts: Counts,
     tally: Tally,
-    /// The row that refuses the whole file.
+    /// The row because of which the whole file is refused.
     stopped: Option<(u64, Stop)>,
 }
 
@@ -123,7 +128,7 @@ impl Batch {
         strictness: Strictness,
     ) -> Result<(), Stop> {
         self.tally.clear();
-        if short::clean(row, options, &mut self.lines, &mut self.tally).is_some() {
+        if fast_path::clean(row, options, &mut self.lines, &mut self.tally).is_some() {
             self.rows += 1;
             self.counts.add(&self.tally);
             return Ok(());

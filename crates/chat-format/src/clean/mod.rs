@@ -1,18 +1,18 @@
-//! Raw rows in, clean messages out.
+//! Converts raw rows of many shapes and markups to clean messages.
 //!
-//! A raw row holds a chat in one of several shapes (see [`Shape`]), with or without the markup of some model inside its
+//! A raw row holds a conversation in one of several shapes (see [`Shape`]), with or without a model's markup inside its
 //! texts. A clean row is a [`Conversation`] without any control token. The rules:
 //!
-//! - A text that *starts* with a turn (control tokens that open the text and white space aside) is a whole conversation,
-//!   and becomes one message per turn. Contents are trimmed; empty turns are dropped.
-//! - Anywhere else a control token is a stray, and is taken out. So words that imitate markup in the middle of a message
-//!   never become a turn. Taking out repeats until none is left, so pieces cannot be nested to leave one behind. That goes
-//!   for every text of a row: calls of tools, declarations and further keys included.
-//! - A turn that opens before the last one was closed closes it; the last one may stay open (truncated data).
-//! - Words between turns, and roles nobody knows, refuse the row.
-//! - Reasoning (`<think>...</think>` and its like) is recognised in assistant turns only. Left open, it runs to the end of
-//!   the turn; closed without having been opened, it started with the turn. What happens to it is [`Reasoning`]'s choice.
-//! - An assistant turn with no words and no call left refuses the row: there is nothing to learn from it.
+//! - A text that *starts* with a turn (after white space and beginning-of-text tokens) is a whole conversation and becomes
+//!   one message per turn. Contents are trimmed; empty turns are dropped.
+//! - A control token anywhere else is removed, so text that imitates markup inside a message never becomes a turn. Removal
+//!   repeats until no token is left, because removing one may join the halves of another. This applies to every string of
+//!   a row, including tool calls, tool declarations and other keys.
+//! - A turn that begins before the previous one was closed closes it. The last one may stay open (truncated data).
+//! - A row with text between turns, or with an unknown role, is refused.
+//! - Reasoning (`<think>...</think>` and its equivalents) is recognised in assistant turns only; see
+//!   [`reasoning`](crate::reasoning) for blocks that are not opened or closed. [`Reasoning`] says what happens to it.
+//! - A row with an assistant turn that has neither text nor calls is refused, because nothing can be learnt from it.
 //!
 //! ```
 //! use chat_format::clean::{self, Options};
@@ -25,11 +25,11 @@
 //! # Ok::<(), chat_format::Problem>(())
 //! ```
 
+mod fast_path;
 mod file;
 mod report;
-mod rest;
 mod shape;
-mod short;
+mod strip;
 mod walk;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -41,57 +41,60 @@ use crate::{Conversation, Message, Problem, Role, family};
 
 pub use file::{Strictness, convert};
 use report::{Counts, Tally};
-pub use report::{Notes, Refusal, Report};
-pub use shape::Shape;
+pub use report::{Notes, Refusal, Report, Shape};
 
-/// What becomes of an assistant's reasoning.
+/// What happens to an assistant's reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Reasoning {
-    /// It is left out.
+    /// It is removed.
     #[default]
     Drop,
     /// It is kept in [`Message::reasoning_content`].
     Keep,
-    /// It stays in the content, before the words, between `<think>` and `</think>`.
+    /// It stays in the content, before the answer, between `<think>` and `</think>`.
     Inline,
 }
 
-/// Whether a row keeps whose markup it was in.
+/// Whether a row records the family of its markup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Origin {
-    /// It does not; the [report](Report) counts families all the same.
+    /// It does not. The [report](Report) counts families in any case.
     #[default]
     Forget,
     /// It does, under the key [`MARKUP`].
     Keep,
 }
 
-/// The key under which a row keeps the family of its markup.
+/// The key under which a row records the family of its markup.
 pub const MARKUP: &str = "markup";
 
 /// How rows are cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// What becomes of reasoning.
+    /// What happens to reasoning.
     pub reasoning: Reasoning,
-    /// Whether rows keep whose markup they were in.
+    /// Whether rows record the family of their markup.
     pub origin: Origin,
 }
 
 impl Options {
-    /// These options with another treatment of reasoning.
+    /// Sets what happens to reasoning.
     pub fn reasoning(self, reasoning: Reasoning) -> Self {
         Options { reasoning, ..self }
     }
 
-    /// These options with another treatment of the origin.
+    /// Sets whether rows record the family of their markup.
     pub fn origin(self, origin: Origin) -> Self {
         Options { origin, ..self }
     }
 }
 
-/// Cleans one raw row.
+/// Cleans one raw row. Returns the conversation and the counts of what was changed.
+///
+/// # Errors
+///
+/// A [`Problem`] if the row has no known shape or cannot be split into turns.
 pub fn row(raw: Value, options: Options) -> Result<(Conversation, Notes), Problem> {
     let mut tally = Tally::default();
     let mut chat = shape::read(raw.into(), &mut tally)?;
@@ -101,7 +104,7 @@ pub fn row(raw: Value, options: Options) -> Result<(Conversation, Notes), Proble
     Ok((clean, counts.into()))
 }
 
-/// A clean row. Its texts are slices of the raw one.
+/// A clean row whose texts are borrowed from the raw one.
 struct Clean<'t> {
     messages: Vec<Draft<'t>>,
     tools: &'t [Raw<'t>],
@@ -111,7 +114,7 @@ struct Clean<'t> {
 
 impl<'t> Clean<'t> {
     fn new(chat: &'t mut Chat<'_>, options: Options, tally: &mut Tally) -> Result<Self, Problem> {
-        rest::strip(chat, tally);
+        strip::row(chat, tally);
         let chat = &*chat;
         let mut messages = Vec::with_capacity(chat.messages.len().max(3));
         for (index, message) in chat.messages.iter().enumerate() {
@@ -125,14 +128,14 @@ impl<'t> Clean<'t> {
         if messages.is_empty() {
             return Err(Problem::new("messages", "at least one message with words", "none"));
         }
-        messages.iter_mut().for_each(|message| rest::strip_message(message, tally));
+        messages.iter_mut().for_each(|message| strip::message(message, tally));
         let markup = tally.family().filter(|_| options.origin == Origin::Keep);
         let markup = markup.filter(|_| !chat.meta.has(MARKUP));
         Ok(Clean { messages, tools: &chat.tools, meta: &chat.meta, markup })
     }
 }
 
-/// As a [`Conversation`] is written.
+/// The same format as a [`Conversation`]'s.
 impl Serialize for Clean<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -162,23 +165,23 @@ impl From<Clean<'_>> for Conversation {
     }
 }
 
-/// The control tokens of every family known here.
+/// The control tokens of every known family.
 pub fn control_tokens() -> impl Iterator<Item = &'static str> {
     family::all().iter().map(|mark| mark.literal)
 }
 
-/// The first control token that `text` holds, of whatever family. A clean text holds none.
+/// The first control token in `text`, of any family. A clean text contains none.
 pub fn leak(text: &str) -> Option<&'static str> {
     family::find(text).next().map(|found| found.mark.literal)
 }
 
-/// Whose markup a text holds: the family of its first control token.
+/// The family of the first control token in `text`.
 pub fn markup(text: &str) -> Option<&'static str> {
     let found = family::find(text).next()?;
     family::FAMILIES.get(found.mark.family).map(|family| family.name)
 }
 
-/// Puts reasoning where the options want it.
+/// Places the reasoning as the options say.
 fn place_reasoning<'t>(mut message: Draft<'t>, options: Options) -> Draft<'t> {
     let thought = message.reasoning_content.take().filter(|thought| !thought.is_empty());
     let Some(thought) = thought.filter(|_| message.role == Role::Assistant) else { return message };

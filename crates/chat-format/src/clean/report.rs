@@ -1,11 +1,40 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
-use super::Shape;
 use crate::{Problem, family};
 
-/// What was done to one row, or to many: counts that add up.
+/// The shape in which a row stores its conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Shape {
+    /// `messages`: `role` and `content`, OpenAI's tool calls included.
+    Messages,
+    /// `conversations`: `from` and `value`, as in ShareGPT.
+    Conversations,
+    /// `instruction`, `input`, `output`, as in Alpaca.
+    Alpaca,
+    /// `prompt` and `completion`.
+    PromptCompletion,
+    /// `text`: one marked-up conversation.
+    Text,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Shape::Messages => "messages",
+            Shape::Conversations => "conversations",
+            Shape::Alpaca => "instruction and output",
+            Shape::PromptCompletion => "prompt and completion",
+            Shape::Text => "text",
+        })
+    }
+}
+
+/// Counts of what cleaning changed in one row or in many.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Notes {
@@ -13,7 +42,7 @@ pub struct Notes {
     pub shapes: BTreeMap<Shape, u64>,
     /// Texts that held a whole conversation, by family of their markup.
     pub families: BTreeMap<&'static str, u64>,
-    /// Control tokens taken out, by token.
+    /// Control tokens removed, by token.
     pub removed: BTreeMap<&'static str, u64>,
     /// Blocks of reasoning found.
     pub reasoning: u64,
@@ -37,7 +66,7 @@ impl Notes {
     }
 }
 
-/// Counts of what was done, control tokens by their place in the table.
+/// [`Notes`] being counted, with control tokens by their index in the table.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     notes: Notes,
@@ -45,7 +74,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Adds what was done to a row.
+    /// Adds the events of a row.
     pub(super) fn add(&mut self, tally: &Tally) {
         let notes = &mut self.notes;
         for event in &tally.0 {
@@ -75,16 +104,16 @@ impl From<Counts> for Notes {
     }
 }
 
-/// What is done to a row, while it is being done: counted only once the row is whole.
+/// The events of a row while it is cleaned. They are counted only once the row is complete.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Vec<Event>);
 
-/// One thing done to a row.
+/// One change to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Shape(Shape),
     Family(&'static str),
-    /// A control token, by its place in the table.
+    /// A control token was removed; its index in the table.
     Removed(usize),
     Reasoning,
     UnclosedReasoning,
@@ -97,7 +126,7 @@ impl Tally {
         self.0.push(event);
     }
 
-    /// Whose markup the row was in, or was left in it.
+    /// The family of the row's markup: of its conversation, or else of the first token removed.
     pub(super) fn family(&self) -> Option<&'static str> {
         let whole = self.0.iter().find_map(|event| match event {
             Event::Family(name) => Some(*name),
@@ -124,16 +153,16 @@ fn add_counts<K: Ord>(sum: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
     }
 }
 
-/// A row that was left out, and why.
+/// A row that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// Its line, from 1.
     pub line: u64,
-    /// Why, in words.
+    /// The reason.
     pub reason: String,
 }
 
-/// What the conversion of a file did.
+/// The result of cleaning a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -143,9 +172,9 @@ pub struct Report {
     pub written: u64,
     /// Rows left out.
     pub refused: u64,
-    /// The first hundred of them, with the reasons.
+    /// The first hundred of the rows left out.
     pub refusals: Vec<Refusal>,
-    /// What was done to the rows written.
+    /// What was changed in the rows written.
     #[serde(flatten)]
     pub notes: Notes,
 }

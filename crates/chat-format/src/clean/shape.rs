@@ -1,44 +1,13 @@
-//! The shapes in which data sets keep a chat.
+//! Reads the shapes in which data sets store a conversation.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Serialize;
-
-use super::report::{Event, Tally};
+use super::report::{Event, Shape, Tally};
 use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
 use crate::{Problem, Role};
 
-/// How a row keeps its chat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Shape {
-    /// `messages`: `role` and `content`, OpenAI's tool calls included.
-    Messages,
-    /// `conversations`: `from` and `value`, as ShareGPT has it.
-    Conversations,
-    /// `instruction`, `input`, `output`, as Alpaca has it.
-    Alpaca,
-    /// `prompt` and `completion`.
-    PromptCompletion,
-    /// `text`: one marked-up conversation.
-    Text,
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Shape::Messages => "messages",
-            Shape::Conversations => "conversations",
-            Shape::Alpaca => "instruction and output",
-            Shape::PromptCompletion => "prompt and completion",
-            Shape::Text => "text",
-        })
-    }
-}
-
+/// Reads a row of any shape. Keys that are not part of the shape are kept.
 pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Problem> {
     let mut fields = match raw {
         Raw::Object(fields) => fields,
@@ -79,7 +48,7 @@ fn conversations<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem>
     };
     let mut messages = system(fields)?;
     for (index, mut turn) in turns.into_iter().enumerate() {
-        // The same message under other names.
+        // ShareGPT's names for the same fields.
         if let Raw::Object(keys) = &mut turn {
             for (theirs, ours) in [("from", "role"), ("value", "content")] {
                 if let Some(value) = keys.take(theirs) {
@@ -127,7 +96,7 @@ fn whole_text<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
     Ok(vec![Draft::new(Role::User, text)])
 }
 
-/// The system's message, where a shape keeps it under a key of its own.
+/// The system message of a shape that has it under a key of its own.
 fn system<'a>(fields: &mut Fields<'a>) -> Result<Vec<Draft<'a>>, Problem> {
     let text = optional(fields, "system")?;
     Ok(text.map(|text| Draft::new(Role::System, text)).into_iter().collect())

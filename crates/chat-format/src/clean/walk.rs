@@ -1,9 +1,9 @@
-//! The walk over a text's control tokens, from left to right.
+//! Splits marked-up text into messages, from one control token to the next.
 
 use std::borrow::Cow;
 
 use super::report::{Event, Tally};
-use super::{Options, place_reasoning};
+use super::{Options, place_reasoning, strip};
 use crate::draft::{At, Draft};
 use crate::family::{self, Effect, FAMILIES, Found};
 use crate::problem::quote;
@@ -11,10 +11,10 @@ use crate::reasoning::Parts;
 use crate::tool_calls::{self, ToolResult};
 use crate::{Problem, Role, ToolCall};
 
-/// Whether `text` starts with a turn, tokens that open the text and white space aside.
+/// Whether `text` starts with a turn, after white space and beginning-of-text tokens.
 pub(super) fn is_conversation(text: &str) -> bool {
     let mut done = 0;
-    // After a token that opens the text, the system's words may come before the first turn.
+    // After a beginning-of-text token, system text may come before the first turn.
     let mut words_allowed = false;
     for found in family::find(text) {
         let blank = text[done..found.start].trim().is_empty();
@@ -33,7 +33,7 @@ pub(super) fn is_conversation(text: &str) -> bool {
     false
 }
 
-/// Takes a whole conversation apart and adds its messages.
+/// Splits a marked-up conversation and appends its messages to `messages`.
 pub(super) fn conversation<'t>(
     text: &'t str,
     at: At<'_>,
@@ -44,7 +44,7 @@ pub(super) fn conversation<'t>(
     let mut walk = Walk { at, options, notes, family: None, turn: None, messages };
     let mut done = 0;
     for found in family::find(text) {
-        // A header's own end token has been passed already.
+        // The end token of a header was skipped with the header.
         if found.start < done {
             continue;
         }
@@ -52,7 +52,7 @@ pub(super) fn conversation<'t>(
         done = walk.mark(found, text)?;
     }
     walk.words(&text[done..])?;
-    // What is left open is truncated data, or the bare header of a turn yet to be written.
+    // A turn left open is truncated data, or a generation prompt if it has no text.
     if walk.turn.as_ref().is_some_and(Turn::has_text) {
         walk.notes.note(Event::UnclosedTurn);
         walk.close()?;
@@ -60,12 +60,12 @@ pub(super) fn conversation<'t>(
     Ok(())
 }
 
-/// The way through one conversation.
+/// The state while one conversation is split.
 struct Walk<'a, 't> {
     at: At<'a>,
     options: Options,
     notes: &'a mut Tally,
-    /// Whose markup this is: that of the first turn. Turns of other families are words that imitate markup.
+    /// The family of the first turn. Turn tokens of other families are text that imitates markup.
     family: Option<usize>,
     turn: Option<Turn<'t>>,
     messages: &'a mut Vec<Draft<'t>>,
@@ -76,7 +76,7 @@ impl<'t> Walk<'_, 't> {
         match &mut self.turn {
             Some(turn) => turn.push(words),
             None if words.trim().is_empty() => {}
-            // Before the first turn they are the system's.
+            // Text before the first turn is a system message.
             None if self.family.is_none() => {
                 self.messages.push(Draft::new(Role::System, words.trim()))
             }
@@ -87,7 +87,7 @@ impl<'t> Walk<'_, 't> {
         Ok(())
     }
 
-    /// Follows a control token and returns where the text goes on.
+    /// Acts on a control token and returns where the text continues.
     fn mark(&mut self, found: Found, text: &'t str) -> Result<usize, Problem> {
         self.notes.note(Event::Removed(found.mark.id));
         let ours = self.family.is_none_or(|family| family == found.mark.family);
@@ -98,7 +98,7 @@ impl<'t> Walk<'_, 't> {
             }
             Effect::Header(ends) if ours => match header(text, found.end, ends) {
                 Header::Role(role, end) => {
-                    // Markup with headers closes its turns; this one was not.
+                    // Families with headers have end tokens, and this turn lacks its own.
                     if self.turn.as_ref().is_some_and(Turn::has_text) {
                         self.notes.note(Event::UnclosedTurn);
                     }
@@ -115,7 +115,7 @@ impl<'t> Walk<'_, 't> {
                 self.close()?;
                 Ok(found.end)
             }
-            Effect::Response if ours && self.turn.as_ref().is_none_or(Turn::may_be_answered) => {
+            Effect::Response if ours && self.turn.as_ref().is_none_or(Turn::may_hold_result) => {
                 let outer = self.turn.as_ref().map_or(Role::Assistant, |turn| turn.role);
                 self.close()?;
                 self.turn = Some(Turn { outer: Some(outer), ..Turn::new(Role::Tool) });
@@ -151,7 +151,7 @@ impl<'t> Walk<'_, 't> {
     }
 }
 
-/// Cleans the content of one message whose role is known already.
+/// Cleans the content of one message.
 pub(super) fn single<'t>(
     message: &'t Draft<'_>,
     at: At<'_>,
@@ -160,13 +160,13 @@ pub(super) fn single<'t>(
 ) -> Result<Option<Draft<'t>>, Problem> {
     let message = message.borrow();
     let thought = message.reasoning_content.as_deref();
-    // Most messages hold no markup at all, and keep their white space.
+    // Fast path: messages without markup are kept as they are, white space included.
     if !family::is_in(&message.content) && !thought.is_some_and(family::is_in) {
         let words = !message.content.is_empty() || !message.tool_calls.is_empty();
         return Ok(words.then(|| place_reasoning(message, options)));
     }
     let mut turn = Turn::new(message.role);
-    // Not cut out between control tokens like the words, so it may hold some.
+    // Owned, so that `scrub` removes its control tokens: unlike the content it is not split at them here.
     turn.text.reasoning = Cow::Owned(message.reasoning_content.unwrap_or_default().into_owned());
     turn.calls = message.tool_calls;
     let Cow::Borrowed(text) = message.content else { return Ok(None) };
@@ -195,7 +195,7 @@ fn problem(at: At<'_>, expected: &str, found: impl Into<String>) -> Problem {
     Problem::new(format!("{at}.content"), expected, found)
 }
 
-/// Reads the role that follows a header's token at `start`: it ends with one of `ends`, or with the text.
+/// Reads the role after a header's token. `start` is its byte offset; it ends with one of `ends`, or with the text.
 fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
     const LONGEST: usize = 32;
     let space = [' ', '\t', '\r'];
@@ -217,12 +217,12 @@ fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
     }
 }
 
-/// A turn being read. Its parts are slices of the text as long as no control token stood inside them.
+/// A turn being read. Each part is a slice of the text unless a control token was removed from inside it.
 struct Turn<'t> {
     role: Role,
-    /// Whose turn a tool's result stands in.
+    /// For a tool result: the role of the turn that contains it.
     outer: Option<Role>,
-    /// Whether it goes on after a tool's result; then there need not be any words.
+    /// Whether it continues after a tool result. It may be empty then.
     resumed: bool,
     text: Parts<'t>,
     /// The text between the tokens of a call.
@@ -256,18 +256,18 @@ impl<'t> Turn<'t> {
         texts.iter().any(|text| !text.trim().is_empty()) || !self.calls.is_empty()
     }
 
-    /// Whether a tool's result may stand here: behind an assistant's call (Gemma 4), or at the start of a turn (Qwen).
-    /// Anywhere else the token is a stray, and what follows are words.
-    fn may_be_answered(&self) -> bool {
+    /// Whether a tool result may begin here: after an assistant's call (Gemma 4), or at the start of a turn (Qwen).
+    /// Anywhere else its token is removed like any other, and the text after it belongs to the turn.
+    fn may_hold_result(&self) -> bool {
         match self.role {
             Role::Assistant => !self.calls.is_empty() || self.in_call,
             _ => !self.has_text(),
         }
     }
 
-    /// Acts on a control token inside the turn, and returns where the text goes on.
+    /// Acts on a control token inside the turn and returns where the text continues.
     fn follow(&mut self, found: &Found, text: &str, notes: &mut Tally) -> usize {
-        // The notation of a tool's result may contain the token. It is removed at the end if the text is no such notation.
+        // The notation of a tool result may contain this token. `finish` removes it if the text is anything else.
         if self.role == Role::Tool && found.mark.effect == Effect::Other {
             self.text.answer.to_mut().push_str(found.mark.literal);
         }
@@ -295,7 +295,7 @@ impl<'t> Turn<'t> {
                 self.in_call = true;
             }
             Effect::EndCall => self.end_call(),
-            // The quotes around a Gemma argument are part of the call's syntax.
+            // Gemma's quotation marks and the separators of Mistral and DeepSeek are part of the call's notation.
             Effect::Other if self.in_call => self.call.to_mut().push_str(found.mark.literal),
             _ => {}
         }
@@ -347,29 +347,14 @@ impl<'t> Turn<'t> {
     }
 }
 
-/// Trims a text and takes out control tokens that only formed when others between their parts were taken out.
+/// Trims a text and removes the control tokens that formed where others were removed.
 fn scrub<'t>(text: Cow<'t, str>, notes: &mut Tally) -> Cow<'t, str> {
     match text {
-        // Still a slice of what was read, so not put together from anything.
+        // A slice between two control tokens, so it contains none.
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
         Cow::Owned(text) => {
-            let text = strip(&text, notes).unwrap_or(text);
+            let text = strip::text(&text, notes).unwrap_or(text);
             Cow::Owned(text.trim().to_owned())
         }
     }
-}
-
-/// The text without its control tokens, if it has any. One pass: after each character the end of what is kept so far is
-/// looked at, so nesting of any depth costs nothing extra.
-pub(super) fn strip(text: &str, notes: &mut Tally) -> Option<String> {
-    family::find(text).next()?;
-    let mut kept = String::with_capacity(text.len());
-    for c in text.chars() {
-        kept.push(c);
-        if let Some(mark) = family::ending(&kept) {
-            kept.truncate(kept.len() - mark.literal.len());
-            notes.note(Event::Removed(mark.id));
-        }
-    }
-    Some(kept)
 }

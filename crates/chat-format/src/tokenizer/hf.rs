@@ -38,7 +38,7 @@ pub(super) fn read(folder: &Path) -> Result<Parts> {
     })
 }
 
-/// The chat template, from the newest place it is kept in to the oldest.
+/// The chat template: `chat_template.jinja`, or else the one in `tokenizer_config.json`.
 fn template(folder: &Path, config: &Value) -> Result<Option<String>> {
     let file = folder.join("chat_template.jinja");
     if let Some(bytes) = read_optional(&file)? {
@@ -81,7 +81,7 @@ fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The file's JSON; `null` when there is no such file.
+/// The file's JSON; `null` if there is no such file.
 fn read_json(path: &Path) -> Result<Value> {
     let Some(bytes) = read_optional(path)? else { return Ok(Value::Null) };
     serde_json::from_slice(&bytes).map_err(|error| Error::Json {

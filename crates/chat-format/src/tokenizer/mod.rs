@@ -10,29 +10,48 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::disguise::Disguise;
-use crate::template::{Scene, Template};
+use crate::template::{ChatTemplate, TemplateInput};
 use crate::{Error, Message, Result, Role};
 use markup::{Markup, Piece};
 
-/// Whether the model is asked to think before it answers.
+/// Whether the model thinks before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Thinking {
-    /// It answers at once; reasoning in the data is not rendered.
+    /// It answers at once. Reasoning in the data is not rendered.
     #[default]
     Off,
-    /// It thinks first; reasoning in the data is rendered where the template has a place for it.
+    /// It thinks first. Reasoning in the data is rendered if the template supports it.
     On,
 }
 
 /// How conversations are rendered.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RenderOptions {
-    /// Whether the model thinks. Off by default.
+    /// Whether the model thinks before it answers. Off by default.
     pub thinking: Thinking,
-    /// Functions the model may call, as JSON schemas; a [`Conversation`](crate::Conversation)'s own take their place.
+    /// Declarations of the functions the model may call, as JSON schemas. Those of a
+    /// [`Conversation`](crate::Conversation) replace them.
     pub tools: Vec<Value>,
-    /// The day that templates which print one believe it is; today by default.
+    /// The date for templates that print one; today by default.
     pub date: Option<jiff::civil::Date>,
+}
+
+impl RenderOptions {
+    /// Sets whether the model thinks before it answers.
+    pub fn thinking(self, thinking: Thinking) -> Self {
+        RenderOptions { thinking, ..self }
+    }
+
+    /// Sets the declarations of the functions the model may call.
+    pub fn tools(self, tools: Vec<Value>) -> Self {
+        RenderOptions { tools, ..self }
+    }
+
+    /// Sets the date for templates that print one.
+    pub fn date(self, date: jiff::civil::Date) -> Self {
+        RenderOptions { date: Some(date), ..self }
+    }
 }
 
 /// Text to tokens and back, for one model, by its own vocabulary and its own chat template.
@@ -45,7 +64,7 @@ pub struct ChatTokenizer {
     /// With every control token switched off.
     plain: Tokenizer,
     markup: Markup,
-    template: Option<Template>,
+    template: Option<ChatTemplate>,
     bos: Option<(u32, String)>,
     eos: Option<(u32, String)>,
     adds_bos: bool,
@@ -88,8 +107,8 @@ impl ChatTokenizer {
 
     fn assemble(path: PathBuf, parts: Parts) -> Result<Self> {
         let Parts { mut tokenizer, template, bos, eos, adds_bos, stops: extra_stops } = parts;
-        let template = template.as_deref().map(Template::new).transpose()?;
-        let source = template.as_ref().map_or("", Template::source);
+        let template = template.as_deref().map(ChatTemplate::new).transpose()?;
+        let source = template.as_ref().map_or("", ChatTemplate::source);
         let markup = Markup::find(&mut tokenizer, source)
             .map_err(|reason| Error::Tokenizer { path: path.clone(), reason })?;
         let named = |id: Option<u32>| id.and_then(|id| Some((id, tokenizer.id_to_token(id)?)));
@@ -211,7 +230,7 @@ impl ChatTokenizer {
         let outside = Value::Array(vec![Value::Array(messages), Value::Array(tools.to_vec())]);
         let disguise = Disguise::choose(self.markup.guarded(), &outside, template.source())?;
         let mut hidden = disguise.hide(outside);
-        let text = template.render(&Scene {
+        let text = template.render(&TemplateInput {
             tools: hidden[1].take(),
             messages: hidden[0].take(),
             bos_token: self.bos.as_ref().map_or("", |(_, text)| text),

@@ -136,10 +136,6 @@ impl TryFrom<Value> for ToolCall {
     }
 }
 
-fn call(name: &str, arguments: Map<String, Value>) -> ToolCall {
-    ToolCall { id: None, name: name.trim().to_owned(), arguments: Value::Object(arguments) }
-}
-
 /// `NAME[CALL_ID]id[ARGS]{...}` (Mistral since Small 3.2); the id is optional.
 fn mistral(text: &str) -> Option<ToolCall> {
     let (name, arguments) = text.split_once("[ARGS]")?;
@@ -148,7 +144,7 @@ fn mistral(text: &str) -> Option<ToolCall> {
         None => (name, None),
     };
     let arguments: Map<String, Value> = serde_json::from_str(arguments).ok()?;
-    Some(ToolCall { id, ..call(name, arguments) })
+    Some(ToolCall { id, ..ToolCall::new(name.trim(), arguments) })
 }
 
 /// `function<｜tool▁sep｜>NAME` and the arguments in a fenced block of JSON (DeepSeek R1), or `NAME<｜tool▁sep｜>{...}` (V3.1
@@ -159,7 +155,7 @@ fn deepseek(text: &str) -> Option<ToolCall> {
         Some((name, block)) => (name, block.strip_suffix("```")?),
         None => (kind, rest),
     };
-    Some(call(name, serde_json::from_str(arguments.trim()).ok()?))
+    Some(ToolCall::new(name.trim(), serde_json::from_str(arguments.trim()).ok()?))
 }
 
 #[cfg(test)]

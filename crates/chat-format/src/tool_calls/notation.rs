@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::call;
 use crate::ToolCall;
 
 const FUNCTION: &str = "<function=";
@@ -69,7 +68,7 @@ impl Cursor<'_> {
         loop {
             self.rest = self.rest.trim_start();
             if self.eat("</function>") {
-                return Some(call(&name, arguments));
+                return Some(ToolCall::new(name.trim(), arguments));
             }
             match self.parameter() {
                 Some((key, value)) => {
@@ -103,7 +102,7 @@ impl Cursor<'_> {
         if self.is_lenient() && (name.is_empty() || !name.chars().all(in_name)) {
             return None;
         }
-        Some(call(&name, self.object(MAX_DEPTH)?))
+        Some(ToolCall::new(name.trim(), self.object(MAX_DEPTH)?))
     }
 
     /// Reads up to the closing brace; the opening one has been read.

@@ -1,6 +1,8 @@
-//! What a run holds in memory, estimated from the shapes of everything in it.
+//! Estimates the memory of a run from the shapes of its arrays.
 
-use models::{Layer, Model, WeightResidency};
+use models::layers::Layer;
+use models::train_support::{BatchSize, Footprint};
+use models::{Model, WeightResidency};
 
 use super::inputs::InputPlace;
 use super::layout::{Layout, Place};
@@ -11,26 +13,23 @@ use crate::batch::repeats;
 use crate::dataset::Dataset;
 
 const F32: u64 = size_of::<f32>() as u64;
-/// While a layer is differentiated, what its forward pass left and the gradients of that exist at
-/// once, but not all of both: measured, see the tests of memory in `tests/memory.rs`.
+/// Memory while a layer is differentiated, relative to what its forward pass keeps: most of the kept
+/// arrays and of their gradients exist at one time. Measured, see `tests/memory.rs`.
 const BACKWARD: f64 = 2.7;
 
-/// Scores, their softmax and the gradients of both.
-const TILES: u64 = 4;
-
-/// How much of the data a micro-batch may have to hold.
+/// The sizes of micro-batches that the data may lead to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     /// Tokens of the longest row.
     longest: usize,
-    /// Tokens that are cut into micro-batches together, at most.
+    /// Tokens that are split into micro-batches together, at most.
     together: usize,
-    /// In how many rows of an update a token is that is computed once.
+    /// Tokens of the rows of an update, relative to those computed, shared prefixes once.
     repeats: f64,
 }
 
 impl Load {
-    /// Of `updates` of rows of `train` and of a validation on all of `valid`.
+    /// For `updates` of rows of `train`, and validation on all of `valid`.
     pub(crate) fn new(train: &Dataset, updates: &[Vec<usize>], valid: Option<&Dataset>) -> Self {
         let lengths = |data: &Dataset| -> Vec<usize> {
             data.rows().iter().map(|row| row.inputs().len()).collect()
@@ -47,15 +46,15 @@ impl Load {
         }
     }
 
-    /// Tokens of the largest micro-batch, if they are to have at most `tokens`, or as many as the
-    /// longest row has. Rows are not cut to make lanes even.
+    /// Tokens of the largest micro-batch, limited to `tokens` but at least those of the longest row.
+    /// Rows are not split to balance lanes.
     fn micro_batch(&self, tokens: usize, lanes: usize) -> usize {
         let share = self.together.div_ceil(lanes.max(1)) + self.longest;
         tokens.min(share).min(self.together).max(self.longest)
     }
 }
 
-/// What costs depend on, whatever the plan.
+/// What costs depend on beside the plan.
 pub(crate) struct Costs<'a> {
     pub(crate) model: &'a Model,
     pub(crate) layout: &'a Layout,
@@ -64,30 +63,30 @@ pub(crate) struct Costs<'a> {
 }
 
 impl Costs<'_> {
-    /// The most that MLX will hold under `plan`.
+    /// The most memory that MLX will hold with `plan`, in bytes.
     pub(crate) fn of(&self, plan: &Plan) -> u64 {
         let lanes = plan.lanes as u64;
         let factors = bytes(self.layout.shapes());
         let held = self.weights(plan) + factors + self.moments();
-        // The gradients of the output matrix's update are put together from parts, and wait until
-        // those of the embedding are there.
-        let ends = bytes(self.layout.shapes_at(Place::Ends));
-        let work = self.work(plan).max(ends) + 2 * self.output_update();
+        // The gradients of the output matrix's update are concatenated from parts, and kept until those
+        // of the embedding are computed.
+        let embeddings = bytes(self.layout.shapes_at(Place::Ends));
+        let work = self.work(plan).max(embeddings) + 2 * self.output_update();
         let at_work = held + lanes * (factors + self.inputs(plan) + work + plan.keep_bytes);
-        // Afterwards the lanes' gradients are added up.
+        // Afterwards the gradients of all lanes are summed.
         at_work.max(held + (lanes + 1) * factors)
     }
 
-    /// What keeping the intermediates of every adapted layer costs a lane.
+    /// The memory of a lane that keeps the activations of all adapted layers.
     pub(crate) fn keep_all(&self, plan: &Plan) -> u64 {
         let layers = self.model.layers().iter().skip(self.layout.lowest_layer());
         let tokens = self.tokens(plan);
-        layers.map(|layer| self.left_by(layer, tokens)).sum()
+        layers.map(|layer| self.footprint(layer, tokens).kept).sum()
     }
 
-    fn left_by(&self, layer: &Layer, tokens: usize) -> u64 {
-        let of_rows = (tokens as f64 * self.load.repeats) as usize;
-        left_by(self.model, layer, [tokens, of_rows], self.load.longest.min(tokens))
+    fn footprint(&self, layer: &Layer, tokens: usize) -> Footprint {
+        let row_tokens = (tokens as f64 * self.load.repeats) as usize;
+        layer.footprint(BatchSize { tokens, row_tokens, longest: self.load.longest.min(tokens) })
     }
 
     fn tokens(&self, plan: &Plan) -> usize {
@@ -106,100 +105,64 @@ impl Costs<'_> {
     fn weights(&self, plan: &Plan) -> u64 {
         let layers = self.model.layers().iter().zip(&plan.layers);
         let layers: u64 = layers.map(|(layer, &residency)| layer.weight_bytes(residency)).sum();
-        self.model.end_bytes(plan.ends) + layers
+        self.model.embedding_bytes(plan.embeddings) + layers
     }
 
-    /// The inputs of the adapted layers, or two of them on their way to and from a file.
+    /// The inputs of the adapted layers, or of two layers if the others are in a file.
     fn inputs(&self, plan: &Plan) -> u64 {
         let model = self.model;
         let layers = match plan.inputs {
             InputPlace::Memory => model.layers().len() - self.layout.lowest_layer(),
             InputPlace::File => 2,
         };
-        (layers * self.tokens(plan) * model.config().hidden_size) as u64 * value_bytes(model)
+        (layers * self.tokens(plan) * model.config().hidden_size * model.bytes_per_value()) as u64
     }
 
-    /// What a lane needs for one layer, or for the head, whichever is more.
+    /// The memory of a lane for one layer or for the head, whichever is more.
     fn work(&self, plan: &Plan) -> u64 {
         let tokens = self.tokens(plan);
         let layers = self.model.layers().iter().zip(&plan.layers);
         let layer = layers.map(|(layer, &residency)| {
-            let left = self.left_by(layer, tokens);
-            // DoRA needs each matrix with its update in it, for the lengths of its rows.
+            let Footprint { kept, tile, .. } = self.footprint(layer, tokens);
+            // DoRA needs each matrix with its update merged, for the lengths of its rows.
             let merged = match self.layout.has_magnitudes() {
                 true => layer.weight_bytes(WeightResidency::Dequantized),
                 false => 0,
             };
-            let tile = layer.values_at_once(self.load.longest.min(tokens)) as u64;
-            let tile = TILES * tile * value_bytes(self.model);
-            let backward = (left as f64 * BACKWARD) as u64 + tile;
-            unpacked(self.model, layer, residency) + merged + backward
+            let backward = (kept as f64 * BACKWARD) as u64 + tile;
+            layer.transient_weight_bytes(residency) + merged + backward
         });
         layer.max().unwrap_or_default().max(self.head(plan, tokens))
     }
 
-    /// A chunk of logits, what they are made from and what is made from them. Of a matrix that is on
-    /// disk all chunks are read before the first is used. An update of the matrix is put beside each
-    /// chunk of it, and its gradient takes one more round.
+    /// A chunk of logits, with the rows of the output matrix, their softmax and its gradient. All chunks
+    /// of a streamed matrix are read before the first is used. An update of the matrix is concatenated
+    /// to each chunk, and its gradient takes one more pass over the vocabulary.
     fn head(&self, plan: &Plan, tokens: usize) -> u64 {
         let config = self.model.config();
         let chunks = Chunks::of(config.vocab_size);
         let (positions, vocabulary) = chunks.sizes(tokens);
         let rank = self.layout.output_rank();
         let adapted = usize::from(rank > 0);
-        let unpacked = match plan.ends {
+        let unpacked = match plan.embeddings {
             WeightResidency::Dequantized => 0,
             _ => vocabulary * config.hidden_size,
         };
-        let beside = adapted * vocabulary * (config.hidden_size + rank);
-        let read = match plan.ends {
+        let concatenated = adapted * vocabulary * (config.hidden_size + rank);
+        let read = match plan.embeddings {
             WeightResidency::Streamed => {
                 let matrices = if config.tied_embeddings { 1 } else { 2 };
-                let packed = self.model.end_bytes(WeightResidency::Packed) / matrices;
+                let packed = self.model.embedding_bytes(WeightResidency::Packed) / matrices;
                 packed * (chunks.rounds(tokens) + adapted) as u64
             }
             _ => 0,
         };
-        read + (unpacked + beside + 3 * positions * vocabulary) as u64 * F32
+        read + (unpacked + concatenated + 3 * positions * vocabulary) as u64 * F32
     }
 }
 
-/// What factors of these shapes take.
+/// Bytes of factors of these shapes.
 fn bytes<'a>(shapes: impl Iterator<Item = (&'a str, Vec<i32>)>) -> u64 {
     let values = |shape: &[i32]| shape.iter().map(|&n| n as u64).product::<u64>();
     shapes.map(|(_, shape)| values(&shape) * F32).sum()
-}
-
-/// Values that a layer leaves for its backward pass, in bytes: the outputs of its linears, a quarter
-/// of that for the few inputs that are not made again, and what lies between, with the attention's
-/// scores of rows up to `longest`. Linears see each token once, what lies between in each row that
-/// has it.
-pub(crate) fn left_by(
-    model: &Model,
-    layer: &Layer,
-    [tokens, of_rows]: [usize; 2],
-    longest: usize,
-) -> u64 {
-    let linears = layer.linears().into_iter();
-    let values: usize = linears.map(|linear| linear.out_features * 5 / 4).sum();
-    (tokens * values + of_rows * layer.values_between(longest)) as u64 * value_bytes(model)
-}
-
-/// Weights that exist only while their layer is at work: read from the file, the next layer's
-/// beside them, and dequantized where the device needs that.
-fn unpacked(model: &Model, layer: &Layer, residency: WeightResidency) -> u64 {
-    let dense = match model.computes_packed() {
-        true => 0,
-        false => layer.weight_bytes(WeightResidency::Dequantized),
-    };
-    match residency {
-        WeightResidency::Dequantized => 0,
-        WeightResidency::Auto | WeightResidency::Packed => dense,
-        WeightResidency::Streamed => dense + 2 * layer.weight_bytes(WeightResidency::Packed),
-    }
-}
-
-/// Bytes of one number of the hidden states.
-fn value_bytes(model: &Model) -> u64 {
-    if model.computes_packed() { 2 } else { F32 }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use half::bf16;
 use mlx_rs::{Array, Dtype};
-use models::Flow;
+use models::layers::Flow;
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

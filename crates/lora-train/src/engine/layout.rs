@@ -112,7 +112,7 @@ impl Layout {
             }
         }
         let mut ends = Vec::new();
-        let specs = model.ends();
+        let specs = model.embedding_linears();
         for spec in &specs {
             // Only by name: without `keys` all linear layers of the decoder layers are adapted.
             if keys.iter().flatten().any(|key| key == spec.path) {
@@ -272,7 +272,7 @@ impl Layout {
         let updates = |place| self.updates(place, &self.factors(place, tensors)?, None);
         let layers =
             (0..self.layers.len()).map(Place::Layer).map(updates).collect::<Result<_>>()?;
-        Ok(Adapter::new(layers).with_ends(updates(Place::Ends)?))
+        Ok(Adapter::new(layers).with_embeddings(updates(Place::Ends)?))
     }
 }
 

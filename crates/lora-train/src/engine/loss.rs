@@ -16,7 +16,7 @@ use std::ops::Range;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, maximum, zeros_dtype};
 use mlx_rs::{Array, transforms};
-use models::{exp, exponentials};
+use models::train_support::{self, exp, exponentials};
 
 use super::output::Output;
 use crate::Result;
@@ -165,7 +165,7 @@ impl Part<'_> {
     fn of_targets(&self, output: &impl Output) -> Result<Array> {
         let mut own = self.own(output)?;
         if let Some(cap) = output.soft_cap() {
-            own = own.multiply(models::soft_cap_slope(&self.target_logit, cap)?)?;
+            own = own.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
         }
         add_by_index(own, self.targets, output.vocab_size())
     }
@@ -329,8 +329,8 @@ impl Running {
 /// `cap * tanh(z / cap)` and its slope; the identity, whose slope is left out, without a cap.
 fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
     let Some(cap) = cap else { return Ok((z.clone(), None)) };
-    let bent = models::soft_cap(z, cap)?;
-    let slope = models::soft_cap_slope(&bent, cap)?;
+    let bent = train_support::soft_cap(z, cap)?;
+    let slope = train_support::soft_cap_slope(&bent, cap)?;
     Ok((bent, Some(slope)))
 }
 

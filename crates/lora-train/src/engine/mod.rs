@@ -9,6 +9,7 @@ mod loss;
 mod output;
 mod pass;
 mod plan;
+mod planner;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
-use models::{Head, LayerAdapter, Lora};
+use models::layers::Head;
+use models::{LayerAdapter, Lora};
 
 use crate::Result;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use mlx_rs::error::Exception;
 use mlx_rs::ops::zeros_like;
 use mlx_rs::{Array, Dtype, stop_gradient, transforms};
-use models::{Batch, Flow, LayerAdapter, Model};
+use models::layers::{Batch, Flow};
+use models::{LayerAdapter, Model};
 
 use super::inputs::Inputs;
 use super::layout::{Draw, Layout, Lowest, Place};

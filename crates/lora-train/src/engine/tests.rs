@@ -79,7 +79,15 @@ fn plan(lanes: usize, keep_bytes: u64) -> Plan {
     let weights = WeightResidency::Dequantized;
     let inputs = InputPlace::Memory;
     let layers = vec![weights; 2];
-    Plan { lanes, tokens: 64, ends: weights, layers, inputs, keep_bytes, estimated_bytes: u64::MAX }
+    Plan {
+        lanes,
+        tokens: 64,
+        embeddings: weights,
+        layers,
+        inputs,
+        keep_bytes,
+        estimated_bytes: u64::MAX,
+    }
 }
 
 fn start(model: &Model, layout: &Layout, plan: Plan) -> Engine {
@@ -151,12 +159,16 @@ fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) ->
         let adapter = layout.adapter(&factors)?;
         let mut total = Array::from_f32(0.0);
         for row in data.rows() {
-            let (mut flow, batch) =
-                model.embed(row.inputs(), &Rows::new([row.inputs().len()])?, adapter.ends())?;
+            let (mut flow, batch) = model.embed(
+                row.inputs(),
+                &Rows::new([row.inputs().len()])?,
+                adapter.embeddings(),
+            )?;
             for (layer, adapter) in model.layers().iter().zip(adapter.layers()) {
                 flow = layer.forward(&flow, &batch, adapter)?;
             }
-            let logits = model.head().logits(&flow.hidden, adapter.ends())?.squeeze_axes(&[0])?;
+            let logits =
+                model.head().logits(&flow.hidden, adapter.embeddings())?.squeeze_axes(&[0])?;
             let (positions, targets): (Vec<_>, Vec<_>) =
                 row.targets().map(|(position, token)| (position as u32, token)).unzip();
             let n = targets.len() as i32;
@@ -210,7 +222,7 @@ fn split_and_unsplit_agree_for_every_family() {
     for name in ["gemma4/shared", "gemma4/experts", "qwen35/tied", "qwen35/unequal"] {
         let path = Path::new("../../fixtures/golden").join(name);
         let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-        let ends = model.ends().into_iter().map(|spec| spec.path).collect::<Vec<_>>();
+        let ends = model.embedding_linears().into_iter().map(|spec| spec.path).collect::<Vec<_>>();
         let and = |others: &str, ends: &[&str]| {
             let keys = ends.join(", ");
             format!(
@@ -247,8 +259,8 @@ fn weights_and_inputs_may_be_anywhere() {
     let data = dataset();
     let (layout, factors) = adapter(&model, ALL);
     let run = |layers: [WeightResidency; 2], ends, inputs| {
-        let plan = Plan { layers: layers.to_vec(), ends, inputs, ..plan(1, 0) };
-        let model = model.with_weights(plan.ends, &plan.layers).unwrap();
+        let plan = Plan { layers: layers.to_vec(), embeddings: ends, inputs, ..plan(1, 0) };
+        let model = model.with_weights(plan.embeddings, &plan.layers).unwrap();
         let engine = start(&model, &layout, plan);
         let sums = engine.gradients(&factors, batches(&data, 16, 1), (0, 0)).unwrap();
         (sums.loss, sums.gradients)

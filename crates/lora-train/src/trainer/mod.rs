@@ -140,7 +140,7 @@ impl Trainer {
         let rows = data.train.rows().len();
         let sampler = Sampler::new(rows, config.seed, position.cursor);
         let plan = position.identity.plan.clone();
-        let model = model.with_weights(plan.ends, &plan.layers)?;
+        let model = model.with_weights(plan.embeddings, &plan.layers)?;
         let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path)?;
         Ok(Self {
             model,

@@ -1,7 +1,7 @@
 //! GGUF's quantized blocks of 32 weights, as the three arrays of MLX's affine quantization.
 //!
-//! Both store `w = scale * q + bias`; GGUF keeps a block's numbers together where MLX has an array
-//! of each kind, and the older block types imply the bias: `-8 * scale` or `-128 * scale`.
+//! Both store `w = scale * q + bias`. GGUF stores block after block, MLX one array each of packed
+//! weights, scales and biases. Q4_0 and Q8_0 imply the bias: `-8 * scale` and `-128 * scale`.
 
 use half::f16;
 use mlx_rs::Dtype;
@@ -9,14 +9,14 @@ use mlx_rs::Dtype;
 /// Weights in a block, and so MLX's group size.
 pub(crate) const GROUP: usize = 32;
 
-/// The block types that MLX's packed form can hold exactly.
+/// The block types that MLX's packed form represents exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Block {
-    /// Scale, then 4 bits a weight around 8.
+    /// Scale, then 4 bits per weight with an offset of 8.
     Q4_0,
-    /// Scale and bias, then 4 bits a weight.
+    /// Scale and bias, then 4 bits per weight.
     Q4_1,
-    /// Scale, then 8 signed bits a weight.
+    /// Scale, then 8 signed bits per weight.
     Q8_0,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// The type of its numbers.
+    /// The type of its values.
     pub fn dtype(self) -> Dtype {
         match self {
             Self::Packed => Dtype::Uint32,
@@ -76,7 +76,7 @@ impl Block {
     }
 
     fn bias(self, bytes: &[u8]) -> f16 {
-        // A power of two times the scale: exact.
+        // Exact: a power of two times the scale.
         match self {
             Self::Q4_0 => f16::from_f32(-8.0 * half(bytes, 0).to_f32()),
             Self::Q4_1 => half(bytes, 2),
@@ -84,11 +84,11 @@ impl Block {
         }
     }
 
-    /// The weights as MLX packs them: in their order, the first in the lowest bits.
+    /// The weights as MLX packs them: in order, the first in the lowest bits.
     fn words(self, bytes: &[u8]) -> Vec<u32> {
         let weights = &bytes[self.header()..];
         let bytes: Vec<u8> = match self {
-            // Signed to unsigned: the sign bit flips.
+            // Signed to unsigned: flip the sign bit.
             Self::Q8_0 => weights.iter().map(|weight| weight ^ 0x80).collect(),
             // Weight `i` is in the low half of byte `i`, weight `16 + i` in its high half.
             Self::Q4_0 | Self::Q4_1 => {

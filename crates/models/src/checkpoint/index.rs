@@ -1,17 +1,17 @@
-//! The index of a checkpoint in several files: which tensor lies in which.
+//! The index of a checkpoint in several files: which file holds which tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::json::parse;
 use super::store::Store;
-use crate::config_file::parse;
 use crate::{Error, Result};
 
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Names of files, by the tensors in them.
+/// File names by the names of their tensors.
 pub(super) struct Index {
     folder: PathBuf,
     files: BTreeMap<String, String>,
@@ -35,16 +35,16 @@ impl Index {
         Ok(Some(Self { folder: folder.to_path_buf(), files: weight_map }))
     }
 
-    /// The files it names, all of them in its own folder.
+    /// The files it names, which must be in its own folder.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         for (tensor, file) in &self.files {
             let mut parts = Path::new(file).components();
             let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
             if !plain {
-                return Err(self.wrong(tensor, "the name of a file beside the index", file));
+                return Err(self.wrong(tensor, "the name of a file in the same folder", file));
             }
             if !self.folder.join(file).is_file() {
-                return Err(self.wrong(tensor, "a file that is there", file));
+                return Err(self.wrong(tensor, "a file that exists", file));
             }
         }
         let files: BTreeSet<PathBuf> =
@@ -52,14 +52,14 @@ impl Index {
         Ok(files.into_iter().collect())
     }
 
-    /// Refuses a file that lacks what the index promises.
+    /// Checks that every tensor is in the file that the index names.
     pub fn check(&self, store: &Store) -> Result<()> {
         let lacks = |(tensor, file): &(&String, &String)| {
             store.get(tensor).is_none_or(|entry| *entry.file != *self.folder.join(file))
         };
         match self.files.iter().find(lacks) {
             Some((tensor, file)) => {
-                Err(self.wrong(tensor, &format!("the tensor in {file}"), "no such tensor there"))
+                Err(self.wrong(tensor, &format!("the tensor in {file}"), "no such tensor"))
             }
             None => Ok(()),
         }

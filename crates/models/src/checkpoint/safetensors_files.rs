@@ -1,4 +1,4 @@
-//! Checkpoints in Hugging Face's and MLX's layout: `config.json` beside `*.safetensors`.
+//! Tensors in safetensors files.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,15 +10,13 @@ use safetensors::tensor::{Dtype as FileDtype, Metadata};
 
 use super::index::Index;
 use super::store::{Encoding, Entry, Store};
-use super::{Checkpoint, config_json};
-use crate::config::{Config, Family, OUTPUT};
-use crate::{Error, Result, gemma4, qwen35};
+use crate::{Error, Result};
 
 /// Longer headers are refused, as by the safetensors format itself.
 const MAX_HEADER: u64 = 100_000_000;
 
-pub(super) fn open(folder: &Path) -> Result<(Config, Checkpoint)> {
-    let config = config_json::read(&folder.join("config.json"))?;
+/// The tensors of all files in `folder`: those that an index names, else every `*.safetensors`.
+pub(crate) fn list_folder(folder: &Path) -> Result<Store> {
     let index = Index::open(folder)?;
     let files = match &index {
         Some(index) => index.files()?,
@@ -31,21 +29,10 @@ pub(super) fn open(folder: &Path) -> Result<(Config, Checkpoint)> {
     if let Some(index) = index {
         index.check(&store)?;
     }
-    match &config.family {
-        Family::Llama => {}
-        Family::Gemma4(shape) => gemma4::rename(&mut store, &config, shape),
-        Family::Qwen35(_) => qwen35::rename(&mut store, &config),
-    }
-    // Older converters stored the inverse frequencies; they follow from the configuration.
-    store.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
-    if config.tied_embeddings {
-        let output = format!("{}.", config.name(OUTPUT));
-        store.retain(|name| !name.starts_with(&output));
-    }
-    Ok((config, Checkpoint::new(folder, store)?))
+    Ok(store)
 }
 
-/// All safetensors files of the folder, in order of their names.
+/// All safetensors files of the folder, sorted by name.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = |source| Error::Read { path: folder.to_path_buf(), source };
     let mut files = Vec::new();
@@ -62,7 +49,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The tensors of one file, its header checked against its size.
+/// Adds the tensors of one file, after checking its header against its size.
 pub(crate) fn list(path: &Path, store: &mut Store) -> Result<()> {
     let (begin, header) = header(path)?;
     let file: Arc<Path> = path.into();
@@ -75,7 +62,7 @@ pub(crate) fn list(path: &Path, store: &mut Store) -> Result<()> {
             shape: info.shape.clone(),
             encoding: encoding(info.dtype),
             order: None,
-            less_one: false,
+            add_one: false,
         };
         store.insert(name, entry);
     }
@@ -93,7 +80,7 @@ fn encoding(dtype: FileDtype) -> Encoding {
     }
 }
 
-/// Where the numbers begin, and what is said about them.
+/// The offset of the tensor data, and the header.
 fn header(path: &Path) -> Result<(u64, Metadata)> {
     let read = |source| Error::Read { path: path.to_path_buf(), source };
     let broken = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
@@ -104,13 +91,11 @@ fn header(path: &Path) -> Result<(u64, Metadata)> {
         .map_err(|_| broken(format!("{size} bytes, shorter than the length of a header")))?;
     let header_length = u64::from_le_bytes(length);
     if header_length > MAX_HEADER || header_length > size - 8 {
-        return Err(broken(format!(
-            "a header of {header_length} bytes is announced in a file of {size}"
-        )));
+        return Err(broken(format!("a header of {header_length} bytes in a file of {size}")));
     }
     let mut header = Vec::new();
     file.take(header_length).read_to_end(&mut header).map_err(read)?;
-    // Deserializing also checks that the tensors lie end to end, each as large as its shape.
+    // Deserializing also checks that tensors are contiguous and as large as their shapes say.
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|error| broken(error.to_string()))?;
     let begin = 8 + header_length;

@@ -1,4 +1,4 @@
-//! Named tensors in files: known by their headers, read when they are asked for.
+//! Tensors in files: listed from the headers, read when they are asked for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,42 +15,42 @@ use super::blocks::{Block, Part};
 use crate::error::Differences;
 use crate::{Error, Result};
 
-/// The tensors of one or more files. Reading one is plain file access, without MLX's streams: any
+/// The tensors of one or more files, by name. Reading is plain file access, without MLX operations: any
 /// thread may do it.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     entries: BTreeMap<String, Entry>,
 }
 
-/// Where a tensor lies, and what it is.
+/// Position, type and shape of a tensor in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub file: Arc<Path>,
-    /// The place of its first byte.
+    /// Offset of its first byte in the file.
     pub start: u64,
-    /// Bytes of a row in the file; of one number where there are no rows.
+    /// Bytes of a row in the file; of one value for a scalar.
     pub row_bytes: usize,
     pub shape: Vec<usize>,
     pub encoding: Encoding,
-    /// Row `i` of the tensor is row `order[i]` in the file, where this is set.
+    /// Row `i` of the tensor is row `order[i]` of the file, if set.
     pub order: Option<Arc<[u32]>>,
-    /// Whether the file has each number less one.
-    pub less_one: bool,
+    /// Whether 1 is added to each value: some checkpoints store `weight - 1`.
+    pub add_one: bool,
 }
 
-/// How a tensor's numbers are written.
+/// How the values of a tensor are stored.
 #[derive(Clone, Debug)]
 pub(crate) enum Encoding {
-    /// One after the other.
+    /// Values of this type, in row-major order.
     Plain(Dtype),
-    /// As one part of GGUF's quantized blocks.
+    /// One part of GGUF's quantized blocks.
     Blocks(Block, Part),
-    /// In a way that is not read here, by its name.
+    /// A type that is not supported, by its name.
     Unknown(String),
 }
 
 impl Encoding {
-    /// The type of the numbers, once read.
+    /// The type of the values once read.
     pub fn dtype(&self) -> Option<Dtype> {
         match self {
             Self::Plain(dtype) => Some(*dtype),
@@ -69,7 +69,7 @@ impl Entry {
         }
     }
 
-    /// Bytes in memory.
+    /// Bytes in memory once read.
     pub fn bytes(&self) -> u64 {
         let each = match self.encoding.dtype() {
             Some(Dtype::Float32 | Dtype::Uint32) => 4,
@@ -82,23 +82,23 @@ impl Entry {
 }
 
 impl Store {
-    /// Adds a tensor; of two with one name the later counts.
+    /// Adds a tensor, replacing one of the same name.
     pub fn insert(&mut self, name: String, entry: Entry) {
         self.entries.insert(name, entry);
     }
 
-    /// Forgets the tensors that `keep` does not want.
+    /// Removes the tensors for which `keep` is false.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.entries.retain(|name, _| keep(name));
     }
 
-    /// Gives every tensor the name that `new` makes of its own, or forgets it.
+    /// Renames every tensor to what `new` returns for its name, or removes it for `None`.
     pub fn rename(&mut self, new: impl Fn(&str) -> Option<String>) {
         let entries = std::mem::take(&mut self.entries).into_iter();
         self.entries = entries.filter_map(|(name, entry)| Some((new(&name)?, entry))).collect();
     }
 
-    /// Makes one matrix of a stack of `count`, one below the other.
+    /// Reshapes a stack `[count, rows, columns]` to one matrix `[count * rows, columns]`.
     pub fn flatten(&mut self, name: &str, count: usize) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         if let &[stacked, rows, columns] = entry.shape.as_slice()
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Swaps the last two axes, one of which has a length of one, so that no number moves.
+    /// Swaps the last two axes, one of which must have length 1, so that no value moves.
     pub fn swap_last_axes(&mut self, name: &str) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         if let [.., a, b] = entry.shape.as_mut_slice() {
@@ -118,20 +118,20 @@ impl Store {
         }
     }
 
-    /// Has the numbers of these tensors, of which the file holds one less, read as they should be.
+    /// Adds 1 to the values of these tensors when they are read.
     pub fn add_one(&mut self, to: impl Fn(&str) -> bool) {
         let entries = self.entries.iter_mut().filter(|(name, _)| to(name));
-        entries.for_each(|(_, entry)| entry.less_one = true);
+        entries.for_each(|(_, entry)| entry.add_one = true);
     }
 
-    /// Makes two tensors of one in which each of `count` stretches of rows holds first rows of the
-    /// one, then as many of the other.
+    /// Splits a tensor in two: each of its `count` equal blocks of rows consists of rows of the first
+    /// followed by as many of the second.
     pub fn split(&mut self, name: &str, halves: [String; 2], count: usize) {
         let Some(entry) = self.entries.remove(name) else { return };
         let rows = entry.shape.first().copied().unwrap_or_default();
         let half = rows / count.max(1) / 2;
         for (part, name) in halves.into_iter().enumerate() {
-            let starts = (0..count).map(|stretch| (2 * stretch + part) * half);
+            let starts = (0..count).map(|block| (2 * block + part) * half);
             let order = starts.flat_map(|start| start as u32..(start + half) as u32).collect();
             let shape = [&[count * half], entry.shape.get(1..).unwrap_or_default()].concat();
             let half = Entry { shape, order: Some(order), ..entry.clone() };
@@ -144,12 +144,12 @@ impl Store {
         self.entries.get(name)
     }
 
-    /// All tensors, in the order of their names.
+    /// All tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// The tensors whose names begin with `prefix`.
+    /// The tensors whose names start with `prefix`.
     pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
         let from = self.entries.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         let named = from.map(|(name, entry)| (name.as_str(), entry));
@@ -170,7 +170,7 @@ impl Store {
         match &entry.order {
             None => entry.read(name, &[0..rows]),
             Some(order) => {
-                // Neighbours are read together.
+                // Consecutive rows are read together.
                 let runs = order.chunk_by(|&row, &next| row + 1 == next);
                 let range = |run: &[u32]| {
                     let first = run.first().map_or(0, |&row| row as usize);
@@ -186,7 +186,7 @@ impl Store {
         self.entries.keys().map(|name| Ok((name.clone(), self.read(name)?))).collect()
     }
 
-    /// Reads some rows of a tensor, as the file orders them.
+    /// Reads some rows of a tensor, in the file's order.
     pub fn read_rows(&self, name: &str, rows: &[Range<usize>]) -> Result<Array> {
         self.find(name)?.read(name, rows)
     }
@@ -231,9 +231,9 @@ impl Entry {
                     }
                 }
             }
-            // Refused when the tensors were compared with those expected.
+            // Unreachable for a checked checkpoint: the comparison with the expected tensors refuses it.
             Encoding::Plain(_) | Encoding::Unknown(_) => {
-                let reason = format!("{} is not read here", self.describe());
+                let reason = format!("{} is not a supported type", self.describe());
                 return Err(self.failed(std::io::Error::other(reason)));
             }
         })
@@ -243,21 +243,21 @@ impl Entry {
         Error::Read { path: self.file.to_path_buf(), source }
     }
 
-    /// As [`values`](Self::values), checked, and with the one that the file left out.
+    /// [`values`](Self::values), checked, plus 1 if the file stores `value - 1`.
     fn floats<T>(&self, name: &str, rows: &[Range<usize>]) -> Result<Vec<T>>
     where
         T: Float + FromBytes + IntoBytes + Add<Output = T> + From<i8>,
     {
         let mut values = self.checked(name, self.values::<T>(rows)?)?;
-        if self.less_one {
+        if self.add_one {
             values.iter_mut().for_each(|value| *value = *value + T::from(1));
         }
         Ok(values)
     }
 
-    /// The values, if all of them are numbers: one that is not would make every output none.
+    /// The values, if all of them are finite: a single other one makes every output NaN.
     fn checked<T: Float>(&self, name: &str, values: Vec<T>) -> Result<Vec<T>> {
-        // Without a branch for each value, so that it takes no longer than the reading.
+        // Without a branch per value, so that checking is as fast as reading.
         if values.iter().fold(true, |finite, value| finite & value.is_finite()) {
             return Ok(values);
         }
@@ -267,7 +267,7 @@ impl Entry {
         Err(Error::NotFinite { path, tensor, position, found })
     }
 
-    /// Rows of the file one after the other, straight into numbers.
+    /// Reads rows of the file, one range after the other.
     fn values<T>(&self, rows: &[Range<usize>]) -> Result<Vec<T>>
     where
         T: FromBytes + IntoBytes + Clone,
@@ -288,7 +288,7 @@ impl Entry {
     }
 }
 
-/// The types of numbers that can fail to be one.
+/// Floating-point types that checkpoints use.
 trait Float: Copy + Into<f32> {
     fn is_finite(self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! Safetensors files written tensor by tensor: none has to be in memory beside the next.
+//! Writes safetensors files tensor by tensor, with one tensor in memory at a time.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -27,19 +27,20 @@ impl Planned {
     }
 }
 
-/// A safetensors file in the making. It appears under its name when it is whole; dropped before,
-/// it leaves nothing behind.
+/// A safetensors file that is being written. It appears under its name on [`commit`](Self::commit);
+/// dropped before, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct SafetensorsWriter {
     path: PathBuf,
     file: durable::Writer,
-    /// Bytes of tensors still to come.
+    /// Bytes of tensors not yet written.
     left: usize,
 }
 
 impl SafetensorsWriter {
-    /// Starts a file that will have these tensors, in this order.
-    pub fn create(path: &Path, tensors: &[Planned]) -> Result<Self> {
+    /// Starts a file that will have these tensors, in this order. `format` goes into the header, where
+    /// mlx-lm looks for `mlx` to tell its own files from PyTorch's.
+    pub fn create(path: &Path, format: Option<&str>, tensors: &[Planned]) -> Result<Self> {
         let broken = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
         let mut end = 0;
         let infos = tensors.iter().map(|tensor| {
@@ -48,12 +49,11 @@ impl SafetensorsWriter {
             let Planned { name, dtype, shape } = tensor.clone();
             (name, TensorInfo { dtype, shape, data_offsets: (begin, end) })
         });
-        // mlx-lm looks for this to tell its own files from PyTorch's.
-        let format = HashMap::from([("format".to_owned(), "mlx".to_owned())]);
-        let header = Metadata::new(Some(format), infos.collect());
+        let format = format.map(|name| HashMap::from([("format".to_owned(), name.to_owned())]));
+        let header = Metadata::new(format, infos.collect());
         let header = header.map_err(|error| broken(error.to_string()))?;
         let mut header = serde_json::to_vec(&header).map_err(|error| broken(error.to_string()))?;
-        // The tensors begin at a multiple of eight bytes.
+        // Tensor data is aligned to eight bytes.
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut writer =
             Self { path: path.to_path_buf(), file: durable::Writer::create(path)?, left: end };
@@ -62,22 +62,22 @@ impl SafetensorsWriter {
         Ok(writer)
     }
 
-    /// Writes the bytes that come next.
+    /// Writes the next bytes of tensor data.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.left = self.left.checked_sub(bytes.len()).ok_or_else(|| Error::Safetensors {
             path: self.path.clone(),
-            reason: "more bytes than were announced".into(),
+            reason: "more bytes of tensors than its header describes".into(),
         })?;
         self.put(bytes)
     }
 
-    /// Makes it a file, if all its tensors are written.
+    /// Gives the file its name, if all its tensors are written.
     pub fn commit(self) -> Result<()> {
         match self.left {
             0 => Ok(self.file.commit()?),
             left => Err(Error::Safetensors {
                 path: self.path,
-                reason: format!("{left} bytes fewer than were announced"),
+                reason: format!("{left} bytes of tensors fewer than its header describes"),
             }),
         }
     }
@@ -89,7 +89,7 @@ impl SafetensorsWriter {
     }
 }
 
-/// The bytes of an array, as a file has them.
+/// The values of an array as little-endian bytes in row-major order.
 pub(crate) fn bytes_of(array: &Array) -> Result<Vec<u8>> {
     fn bytes<T: IntoBytes + Immutable>(values: &[T]) -> Vec<u8> {
         values.as_bytes().to_vec()
@@ -102,4 +102,22 @@ pub(crate) fn bytes_of(array: &Array) -> Result<Vec<u8>> {
         _ => array.try_as_slice::<f32>().map(bytes),
     };
     bytes.map_err(|error| Error::Mlx(Exception::custom(error.to_string())))
+}
+
+/// Writes a safetensors file of these arrays, all of them f32, in this order.
+pub(crate) fn write_safetensors(
+    path: &Path,
+    format: Option<&str>,
+    arrays: &[(String, Array)],
+) -> Result<()> {
+    let planned = arrays.iter().map(|(name, array)| Planned {
+        name: name.clone(),
+        dtype: FileDtype::F32,
+        shape: array.shape().iter().map(|&n| n as usize).collect(),
+    });
+    let mut file = SafetensorsWriter::create(path, format, &planned.collect::<Vec<_>>())?;
+    for (_, array) in arrays {
+        file.write(&bytes_of(&array.as_dtype(Dtype::Float32)?)?)?;
+    }
+    file.commit()
 }

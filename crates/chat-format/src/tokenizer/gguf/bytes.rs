@@ -1,4 +1,4 @@
-//! Byte-level vocabularies: tokens over a 256-letter alphabet of bytes, as in GPT-2.
+//! Byte-level BPE vocabularies, as in GPT-2: tokens over an alphabet of 256 bytes.
 
 use gguf::Metadata;
 use tokenizers::Tokenizer;
@@ -13,14 +13,14 @@ use tokenizers::tokenizer::SplitDelimiterBehavior::Isolated;
 use super::{PRE, invalid, listed_merges, unsupported, vocabulary};
 use crate::Result;
 
-/// How a byte-level vocabulary cuts text into words before merging.
+/// A pre-tokenizer: how text is split into words before merging.
 struct Words {
     name: &'static str,
-    /// `None`: the words of GPT-2.
+    /// `None`: GPT-2's pattern.
     pattern: Option<&'static str>,
     single_digits: bool,
     nfc: bool,
-    /// A word that is itself a token is taken whole, whatever the merges say.
+    /// Whether a word that is itself a token is taken as a whole, regardless of the merges.
     whole_words_first: bool,
 }
 
@@ -68,7 +68,7 @@ const WORDS: &[Words] = &[
     },
 ];
 
-/// A vocabulary with the way of cutting words that the file names.
+/// The vocabulary of a file with the pre-tokenizer that the file names.
 pub(super) fn read(metadata: &Metadata) -> Result<Tokenizer> {
     let pre = metadata.str(PRE)?;
     let words = WORDS.iter().find(|words| words.name == pre).ok_or_else(|| {

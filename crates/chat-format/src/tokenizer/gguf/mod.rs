@@ -67,11 +67,11 @@ fn vocabulary(metadata: &Metadata) -> Result<Vocab> {
     Ok(vocab)
 }
 
-/// Which tokens merge into one, the earlier pairs first.
+/// The merges, in order of priority.
 fn listed_merges(metadata: &Metadata) -> Result<Merges> {
     let key = "tokenizer.ggml.merges";
     let halves = |merge: &String| {
-        // The first character may be a space itself, so the separator is looked for after it.
+        // The first character may itself be a space, so the separator is searched for after it.
         let skip = merge.chars().next().map_or(0, char::len_utf8);
         let space = merge.get(skip..).and_then(|rest| rest.find(' '));
         let (left, right) = merge.split_at(skip + space?);
@@ -84,7 +84,7 @@ fn listed_merges(metadata: &Metadata) -> Result<Merges> {
     })
 }
 
-/// Control and user-defined tokens: they match in text before anything is cut or merged.
+/// Control and user-defined tokens, which are matched before text is split and merged.
 fn added_tokens(metadata: &Metadata) -> Result<Vec<AddedToken>> {
     let tokens = metadata.strings(TOKENS)?;
     let kinds = metadata.i32s(KINDS)?;

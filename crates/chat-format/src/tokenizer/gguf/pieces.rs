@@ -1,5 +1,5 @@
-//! Vocabularies in SentencePiece's manner: tokens over characters, spaces written as `▁`, characters that no token has
-//! written as bytes.
+//! SentencePiece BPE vocabularies: tokens over characters, spaces written as `▁`, and byte tokens for characters that
+//! have no token.
 
 use gguf::Metadata;
 use tokenizers::models::bpe::{BPE, Merges};
@@ -24,8 +24,8 @@ pub(super) fn with_merges(metadata: &Metadata) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// A vocabulary that scores its tokens (Llama 1 and 2, Mistral, Gemma 1 to 3, Phi 3): of all neighbours, the two that
-/// make the token of the highest score join first. That is, merges in the order of the scores of what they make.
+/// A vocabulary that scores its tokens (Llama 1 and 2, Mistral, Gemma 1 to 3, Phi 3): the two neighbours whose merge has
+/// the highest score are merged first. This equals BPE with the merges in descending order of the merged tokens' scores.
 pub(super) fn with_scores(metadata: &Metadata) -> Result<Tokenizer> {
     let key = "tokenizer.ggml.add_space_prefix";
     let opens_with_space = !metadata.has(key) || metadata.bool(key)?;
@@ -48,7 +48,7 @@ fn merges_by_score(metadata: &Metadata) -> Result<Merges> {
     let ids = vocabulary(metadata)?;
     let mut merges = Vec::new();
     for ((token, kind), score) in tokens.iter().zip(kinds).zip(scores) {
-        // Control tokens and bytes are spelled with characters that have tokens too; text never merges into them.
+        // Control and byte tokens are spelled with ordinary characters, but text never merges into them.
         if kind != NORMAL {
             continue;
         }

@@ -102,7 +102,8 @@ fn unsplit(output: &Tiny, primals: &[Array], targets: &[u32]) -> (f32, Vec<Array
         let output = Tiny { update, weight: output.weight.clone(), cap: output.cap };
         let features = output.features(&x[0], output.inner())?;
         let raw = features.matmul(output.weight(0..VOCABULARY)?.transpose()?)?;
-        let logits = output.cap.map_or(Ok(raw.clone()), |cap| models::soft_cap(&raw, cap))?;
+        let logits =
+            output.cap.map_or(Ok(raw.clone()), |cap| train_support::soft_cap(&raw, cap))?;
         let targets = Array::from_slice(targets, &[targets.len() as i32, 1]);
         let wanted = logits.take_along_axis(targets, -1)?;
         let losses = logits.logsumexp_axis(-1, true)?.subtract(wanted)?;

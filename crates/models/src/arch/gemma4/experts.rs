@@ -1,0 +1,122 @@
+//! Mixture of experts beside the MLP (26B-A4B): the experts and their router.
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops, stop_gradient};
+
+use super::shape::{
+    EXPERT_DOWN, EXPERT_GATE, EXPERT_SCALE, EXPERT_UP, ExpertShape, POST_DENSE_NORM,
+    POST_EXPERTS_NORM, PRE_EXPERTS_NORM, ROUTER, ROUTER_SCALE,
+};
+use crate::Result;
+use crate::arch::config::Config;
+use crate::backend::Backend;
+use crate::ext::fused::{self, Activation, softmax};
+use crate::nn::adapter::LayerAdapter;
+use crate::nn::experts::ExpertLinear;
+use crate::nn::linear::Linear;
+use crate::nn::loader::Loader;
+use crate::nn::norm::RmsNorm;
+
+#[derive(Clone)]
+pub(super) struct Experts {
+    router: Router,
+    gate: ExpertLinear,
+    up: ExpertLinear,
+    down: ExpertLinear,
+    pre_norm: RmsNorm,
+    post_norm: RmsNorm,
+    /// Of the MLP's output, before the two are added.
+    post_dense_norm: RmsNorm,
+    backend: Backend,
+}
+
+#[derive(Clone)]
+struct Router {
+    projection: Linear,
+    /// Its weight is divided by the root of the hidden size.
+    norm: RmsNorm,
+    expert_scale: Array,
+    /// Experts per token.
+    chosen: i32,
+}
+
+impl Experts {
+    /// Takes the tensors of experts and router of one layer, all below `prefix`.
+    pub fn load(
+        config: &Config,
+        shape: ExpertShape,
+        prefix: &str,
+        loader: &mut Loader,
+    ) -> Result<Self> {
+        let path = |path: &str| format!("{prefix}.{path}");
+        let (backend, eps) = (loader.backend(), config.norm_eps);
+        let scale = loader.parameter(&path(ROUTER_SCALE))?;
+        let root = Array::from_f32((config.hidden_size as f32).sqrt().recip());
+        let scale = scale.multiply(root.as_dtype(scale.dtype())?)?;
+        Ok(Self {
+            router: Router {
+                projection: loader.linear(&path(ROUTER))?,
+                norm: RmsNorm::new(backend, Some(scale), eps),
+                expert_scale: loader.parameter(&path(EXPERT_SCALE))?,
+                chosen: shape.chosen as i32,
+            },
+            gate: loader.experts(&path(EXPERT_GATE), shape.count)?,
+            up: loader.experts(&path(EXPERT_UP), shape.count)?,
+            down: loader.experts(&path(EXPERT_DOWN), shape.count)?,
+            pre_norm: loader.norm(&path(PRE_EXPERTS_NORM), eps)?,
+            post_norm: loader.norm(&path(POST_EXPERTS_NORM), eps)?,
+            post_dense_norm: loader.norm(&path(POST_DENSE_NORM), eps)?,
+            backend,
+        })
+    }
+
+    /// The sum of the MLP's output `dense` and the experts', each normed.
+    pub fn join(&self, x: &Array, dense: &Array, adapter: &LayerAdapter) -> Result<Array> {
+        let sparse = self.forward(x, adapter)?;
+        Ok(self.post_dense_norm.apply(dense)?.add(self.post_norm.apply(&sparse)?)?)
+    }
+
+    fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
+        let (chosen, weights) = self.router.choose(x, self.backend, adapter)?;
+        let normed = self.pre_norm.apply(x)?;
+        // [1, T, 1, 1, H]: each token is a matrix of one row, for the broadcast with `chosen` [1, T, k].
+        let rows = normed.expand_dims(-2)?.expand_dims(-2)?;
+        let apply = |linear: &ExpertLinear, path: &str, x: &Array| {
+            linear.apply(x, &chosen, adapter.get(path))
+        };
+        let gate = apply(&self.gate, EXPERT_GATE, &rows)?;
+        let up = apply(&self.up, EXPERT_UP, &rows)?;
+        let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &up)?;
+        let outputs = apply(&self.down, EXPERT_DOWN, &gated)?.squeeze_axes(&[-2])?;
+        Ok(outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?)
+    }
+
+    pub fn arrays(&self) -> Vec<&Array> {
+        let norms = [&self.pre_norm, &self.post_norm, &self.post_dense_norm, &self.router.norm];
+        let norms = norms.into_iter().flat_map(RmsNorm::arrays);
+        let mut arrays: Vec<&Array> = norms.chain([&self.router.expert_scale]).collect();
+        arrays.extend(self.router.projection.arrays());
+        arrays
+            .extend([&self.gate, &self.up, &self.down].into_iter().flat_map(ExpertLinear::arrays));
+        arrays
+    }
+}
+
+impl Router {
+    /// The experts of each token and their weights, both `[1, T, k]`. The choice has no gradient,
+    /// the weights do.
+    fn choose(
+        &self,
+        x: &Array,
+        backend: Backend,
+        adapter: &LayerAdapter,
+    ) -> Result<(Array, Array)> {
+        let normed = self.norm.apply(x)?;
+        let scores = self.projection.apply(&normed, adapter.get(ROUTER))?;
+        let order = ops::argpartition_axis(stop_gradient(&scores)?, -self.chosen, -1)?;
+        let chosen = order.try_index((.., .., -self.chosen..))?;
+        let weights = softmax(backend, &scores.take_along_axis(&chosen, -1)?, 1.0, None)?;
+        let weights = weights.multiply(self.expert_scale.take_axis(&chosen, 0)?)?;
+        Ok((chosen, weights))
+    }
+}

@@ -1,0 +1,83 @@
+//! The causal depthwise convolution before the gated delta rule.
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops};
+
+use crate::Result;
+use crate::nn::rows::Rows;
+
+/// The weights of each tap, oldest token first: `[channels]` each.
+#[derive(Clone)]
+pub(super) struct Convolution {
+    taps: Vec<Array>,
+}
+
+impl Convolution {
+    /// From a kernel `[channels, taps, 1]`.
+    pub fn new(kernel: &Array) -> Result<Self> {
+        let count = kernel.dim(1);
+        let taps = kernel.squeeze_axes(&[-1])?.transpose()?.split_equal(count, 0)?;
+        let flat = |tap: Array| Ok(tap.flatten(0, -1)?.contiguous()?);
+        Ok(Self { taps: taps.into_iter().map(flat).collect::<Result<_>>()? })
+    }
+
+    /// How many tokens before the current one it covers.
+    fn reach(&self) -> i32 {
+        self.taps.len() as i32 - 1
+    }
+
+    /// Convolves rows end to end, `[1, T, channels]`, each preceded by its `reach` inputs in `before`,
+    /// `[rows, reach, channels]`. Returns the output and the last `reach` inputs of each row.
+    pub fn rows(&self, x: &Array, rows: &Rows, before: &Array) -> Result<(Array, Array)> {
+        let (count, reach) = (rows.lengths().len() as i32, self.reach());
+        let cuts = rows.cuts();
+        let own = if cuts.is_empty() { vec![x.clone()] } else { x.split_at_indices(&cuts, 1)? };
+        let before =
+            if count == 1 { vec![before.clone()] } else { before.split_equal(count, 0)? };
+        let rows: Vec<&Array> = before.iter().zip(&own).flat_map(|(b, row)| [b, row]).collect();
+        // All rows are convolved as one array; the outputs that straddle two rows are dropped below.
+        let padded = ops::concatenate(&rows, 1)?;
+        let output = self.convolve(&padded)?;
+        let mut kept = Vec::with_capacity(own.len());
+        let mut ends = Vec::with_capacity(own.len());
+        let mut cuts = Vec::with_capacity(2 * own.len());
+        let mut at = 0;
+        for row in &own {
+            let end = at + row.dim(1);
+            ends.push(padded.try_index((.., end..end + reach))?);
+            cuts.extend([end, end + reach]);
+            at = end + reach;
+        }
+        // The output ends with the last row.
+        cuts.truncate(cuts.len().saturating_sub(2));
+        if cuts.is_empty() {
+            return Ok((output, ends.swap_remove(0)));
+        }
+        for part in output.split_at_indices(&cuts, 1)?.into_iter().step_by(2) {
+            kept.push(part);
+        }
+        Ok((ops::concatenate(&kept, 1)?, ops::concatenate(&ends, 0)?))
+    }
+
+    /// One token of each row `[1, rows, channels]`.
+    pub fn step(&self, x: &Array, before: &Array) -> Result<(Array, Array)> {
+        let padded = ops::concatenate(&[before, &x.swap_axes(0, 1)?], 1)?;
+        let output = self.convolve(&padded)?.swap_axes(0, 1)?;
+        Ok((output, padded.try_index((.., 1..))?))
+    }
+
+    /// `[rows, n + reach, channels]` to `[rows, n, channels]`.
+    fn convolve(&self, padded: &Array) -> Result<Array> {
+        let length = padded.dim(1) - self.reach();
+        let part = |(start, tap): (i32, &Array)| {
+            Ok(padded.try_index((.., start..start + length))?.multiply(tap)?)
+        };
+        let mut parts = (0..).zip(&self.taps).map(part);
+        let first = parts.next().unwrap_or_else(|| Ok(padded.clone()))?;
+        parts.try_fold(first, |sum, part: Result<Array>| Ok(sum.add(part?)?))
+    }
+
+    pub fn arrays(&self) -> &[Array] {
+        &self.taps
+    }
+}

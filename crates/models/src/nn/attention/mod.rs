@@ -1,0 +1,189 @@
+//! Attention over rows of a micro-batch, given rotated queries, keys and values: in training, prefill
+//! and decoding.
+
+mod kernel;
+mod masked;
+mod runs;
+mod tiled;
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops};
+
+use crate::Result;
+use crate::nn::cache::{Cache, KvCache, RecurrentState};
+
+pub(crate) use kernel::{AttentionKernel, scores};
+pub(crate) use masked::MASKED;
+use runs::by_run;
+
+/// What a layer attends to, and what it caches.
+pub(crate) enum AttentionMode<'a> {
+    /// Every token attends to its own row up to itself. Nothing is cached.
+    Rows,
+    /// The same, and what a layer caches of each row is kept in `kept`, as a prefix of other rows.
+    Prefixes { kept: &'a mut Vec<Prefix> },
+    /// The same after a prefix, for the rows that have one. What a layer caches of the rows goes into
+    /// the cache: row `i` of the batch becomes its row `first + i` and ends before column `width`.
+    Prompts { cache: &'a mut Cache, first: usize, width: usize, prefixes: &'a [Option<&'a Prefix>] },
+    /// Every row has one token, which attends to the cache up to and including its own `column`.
+    /// `mask`, `[B, 1, 1, column + 1]`, is added to the scores.
+    Step { cache: &'a mut Cache, column: usize, mask: Option<&'a Array> },
+}
+
+/// What a layer caches of the first tokens of a row.
+#[derive(Clone, Debug)]
+pub(crate) enum Prefix {
+    Keys(KeyValues),
+    State(RecurrentState),
+}
+
+impl Prefix {
+    /// The arrays it consists of.
+    pub fn arrays(&self) -> [&Array; 2] {
+        match self {
+            Self::Keys(KeyValues { keys, values }) => [keys, values],
+            Self::State(state) => state.arrays(),
+        }
+    }
+}
+
+/// The keys and values `[1, kv_heads, t, d]` of a row, or of its first tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyValues {
+    pub keys: Array,
+    pub values: Array,
+}
+
+/// The attention of one layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttentionSpec {
+    /// Scores are multiplied by this.
+    pub scale: f32,
+    /// How many tokens each one attends to, itself included; without a window, all before it.
+    pub window: Option<usize>,
+    /// Whose keys and values these are.
+    pub keys: KeySource,
+}
+
+/// Which layer's keys and values a layer attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    /// Its own, which it caches.
+    Own,
+    /// Those of an earlier layer, which has cached them already.
+    Shared,
+}
+
+/// Queries `[1, T, heads, d]`, keys and values `[1, T, kv_heads, d]`.
+pub(crate) struct Projections {
+    pub queries: Array,
+    pub keys: Array,
+    pub values: Array,
+}
+
+/// Attends, and returns `[1, T, heads * d]`.
+pub(crate) fn attend(
+    qkv: &Projections,
+    kernel: &AttentionKernel,
+    spec: AttentionSpec,
+    mode: AttentionMode<'_>,
+) -> Result<Array> {
+    match mode {
+        AttentionMode::Rows => by_run(qkv, kernel, spec),
+        AttentionMode::Prefixes { kept } => by_row(qkv, kernel, spec, &[], |_, row| {
+            if spec.keys == KeySource::Own {
+                kept.push(Prefix::Keys(row.clone()));
+            }
+            Ok(())
+        }),
+        AttentionMode::Prompts { cache, first, width, prefixes } => {
+            let cache = cache.keys()?;
+            by_row(qkv, kernel, spec, prefixes, |index, row| {
+                let column = width - row.keys.dim(2) as usize;
+                match spec.keys {
+                    KeySource::Own => cache.write(first + index, column, &row.keys, &row.values),
+                    KeySource::Shared => Ok(()),
+                }
+            })
+        }
+        AttentionMode::Step { cache, column, mask } => {
+            step(qkv, kernel, spec, cache.keys()?, column, mask)
+        }
+    }
+}
+
+/// Each row by itself: the cost is the sum of the squares of the lengths, where one masked block for
+/// all rows would cost the square of the sum. `cache` gets each row's keys and values.
+fn by_row(
+    qkv: &Projections,
+    kernel: &AttentionKernel,
+    spec: AttentionSpec,
+    prefixes: &[Option<&Prefix>],
+    mut cache: impl FnMut(usize, &KeyValues) -> Result<()>,
+) -> Result<Array> {
+    let cuts = kernel.rows().cuts();
+    // `split` rather than slices: its gradient is one concatenation, that of a slice an array of
+    // the whole batch for every row.
+    let split = |array: &Array| -> Result<Vec<Array>> {
+        let array = array.transpose_axes(&[0, 2, 1, 3])?;
+        Ok(if cuts.is_empty() { vec![array] } else { array.split_at_indices(&cuts, 2)? })
+    };
+    let (queries, keys, values) = (split(&qkv.queries)?, split(&qkv.keys)?, split(&qkv.values)?);
+    let mut outputs = Vec::with_capacity(queries.len());
+    for (index, ((q, keys), values)) in queries.iter().zip(keys).zip(values).enumerate() {
+        let own = KeyValues { keys, values };
+        let (row, output) = match prefixes.get(index) {
+            Some(Some(Prefix::Keys(prefix))) => {
+                let row = prefix.followed_by(&own)?;
+                let output = kernel.after(q, &row.keys, &row.values, spec)?;
+                (row, output)
+            }
+            _ => {
+                let output = kernel.row(q, &own.keys, &own.values, spec)?;
+                (own, output)
+            }
+        };
+        cache(index, &row)?;
+        outputs.push(output);
+    }
+    let joined = ops::concatenate(&outputs, 2)?.transpose_axes(&[0, 2, 1, 3])?;
+    Ok(joined.flatten(2, -1)?)
+}
+
+impl KeyValues {
+    fn followed_by(&self, own: &Self) -> Result<Self> {
+        Ok(Self {
+            keys: ops::concatenate(&[&self.keys, &own.keys], 2)?,
+            values: ops::concatenate(&[&self.values, &own.values], 2)?,
+        })
+    }
+}
+
+/// One token of each row. The query heads that share a key head are laid out like consecutive tokens
+/// of it: one product per key head instead of one per query head.
+fn step(
+    qkv: &Projections,
+    kernel: &AttentionKernel,
+    spec: AttentionSpec,
+    cache: &mut KvCache,
+    column: usize,
+    mask: Option<&Array>,
+) -> Result<Array> {
+    let (batch, heads, width) = (qkv.queries.dim(1), qkv.queries.dim(2), qkv.queries.dim(3));
+    let kv_heads = qkv.keys.dim(2);
+    let queries = qkv.queries.reshape(&[batch, kv_heads, heads / kv_heads, width])?;
+    if spec.keys == KeySource::Own {
+        let keys = qkv.keys.reshape(&[batch, kv_heads, 1, width])?;
+        let values = qkv.values.reshape(&[batch, kv_heads, 1, width])?;
+        cache.write(0, column, &keys, &values)?;
+    }
+    // All rows end at the same column, so the same columns are in every row's window.
+    let first = spec.window.map_or(0, |window| (column + 1).saturating_sub(window));
+    let (keys, values) = cache.columns(first..column + 1)?;
+    let mask = match mask {
+        Some(mask) if first > 0 => Some(mask.try_index((.., .., .., first as i32..))?),
+        mask => mask.cloned(),
+    };
+    let output = kernel.weighted(&queries, &keys, &values, spec.scale, mask.as_ref())?;
+    Ok(output.reshape(&[1, batch, heads * width])?)
+}

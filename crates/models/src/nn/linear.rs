@@ -1,0 +1,130 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype, ops};
+
+use super::lora::Lora;
+use crate::backend::Backend;
+use crate::checkpoint::{Matrix, WeightSource};
+use crate::{Error, Result};
+
+/// A frozen linear layer without bias: `y = W x`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    weight: Weight,
+    backend: Backend,
+}
+
+/// A weight matrix `[out, in]`.
+#[derive(Clone, Debug)]
+enum Weight {
+    /// In memory, [prepared](Matrix::prepared).
+    Held(Matrix),
+    /// Read from the source at each use.
+    Streamed { source: Arc<dyn WeightSource>, name: Arc<str> },
+}
+
+impl Weight {
+    fn dense(&self, backend: Backend, dtype: Dtype) -> Result<Array> {
+        match self {
+            Self::Held(matrix) => matrix.dense(backend, dtype),
+            Self::Streamed { source, name } => {
+                source.matrix_rows(name, &[0..source.row_count(name)])?.dense(backend, dtype)
+            }
+        }
+    }
+
+    /// Some of its rows.
+    fn rows(&self, ranges: &[Range<usize>]) -> Result<Matrix> {
+        match (self, ranges) {
+            (Self::Streamed { source, name }, _) => source.matrix_rows(name, ranges),
+            (Self::Held(matrix), [range]) => {
+                let range = range.start as i32..range.end as i32;
+                matrix.map(|array| array.try_index((range.clone(), ..)))
+            }
+            (Self::Held(matrix), _) => {
+                let rows: Vec<u32> = ranges.iter().cloned().flatten().map(|r| r as u32).collect();
+                let rows = Array::from_slice(&rows, &[rows.len() as i32]);
+                matrix.map(|array| array.take_axis(&rows, 0))
+            }
+        }
+    }
+}
+
+impl Linear {
+    /// A layer whose weight is in memory, [prepared](Matrix::prepared) for the backend.
+    pub fn held(matrix: Matrix, backend: Backend) -> Self {
+        Self { weight: Weight::Held(matrix), backend }
+    }
+
+    /// A layer that reads its weight from `source` at each use.
+    pub fn streamed(source: Arc<dyn WeightSource>, name: &str, backend: Backend) -> Self {
+        Self { weight: Weight::Streamed { source, name: name.into() }, backend }
+    }
+
+    /// `W x`, with the low-rank update if there is one: see [`Lora`].
+    pub fn apply(&self, x: &Array, lora: Option<&Lora>) -> Result<Array> {
+        let y = self.product(x)?;
+        let Some(lora) = lora else { return Ok(y) };
+        let y = lora.add_to(&y, x)?;
+        match lora.row_factors(|| self.weight.dense(self.backend, Dtype::Float32))? {
+            Some(factors) => Ok(y.multiply(factors.as_dtype(y.dtype())?)?),
+            None => Ok(y),
+        }
+    }
+
+    /// The same layer with its weight dequantized where products need that, so that several products
+    /// dequantize it once.
+    pub fn unpacked(&self) -> Result<Self> {
+        let weight = match &self.weight {
+            Weight::Held(Matrix::Quantized { .. }) if self.backend.is_native() => {
+                self.weight.clone()
+            }
+            weight => Weight::Held(Matrix::Dense(self.dense(weight)?)),
+        };
+        Ok(Self { weight, backend: self.backend })
+    }
+
+    fn product(&self, x: &Array) -> Result<Array> {
+        match &self.weight {
+            Weight::Held(Matrix::Quantized { packed, scales, biases, group_size, bits })
+                if self.backend.is_native() =>
+            {
+                Ok(ops::quantized_matmul(x, packed, scales, biases, true, *group_size, *bits)?)
+            }
+            weight => Ok(x.matmul(self.dense(weight)?.transpose()?)?),
+        }
+    }
+
+    fn dense(&self, weight: &Weight) -> Result<Array> {
+        weight.dense(self.backend, self.backend.dtype())
+    }
+
+    /// The rows of these indices, dequantized: an embedding lookup.
+    pub fn gather(&self, rows: &[u32]) -> Result<Array> {
+        let rows: Vec<_> = rows.iter().map(|&row| row as usize..row as usize + 1).collect();
+        self.weight.rows(&rows)?.dense(self.backend, self.backend.dtype())
+    }
+
+    /// A range of rows, dequantized, in f32.
+    pub fn rows(&self, range: Range<usize>) -> Result<Array> {
+        if i32::try_from(range.end).is_err() {
+            return Err(Error::Argument {
+                name: "range of rows",
+                expected: "below 2^31".into(),
+                found: range.end.to_string(),
+            });
+        }
+        let rows = self.weight.rows(&[range])?.dense(self.backend, self.backend.dtype())?;
+        Ok(rows.as_dtype(Dtype::Float32)?)
+    }
+
+    /// The arrays that are in memory.
+    pub fn arrays(&self) -> Vec<&Array> {
+        match &self.weight {
+            Weight::Held(matrix) => matrix.arrays(),
+            Weight::Streamed { .. } => Vec::new(),
+        }
+    }
+}

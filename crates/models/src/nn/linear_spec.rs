@@ -1,0 +1,36 @@
+/// Name and size of a linear layer, as adapters address it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinearSpec {
+    /// Its path below the decoder layer, for instance `self_attn.q_proj`.
+    pub path: &'static str,
+    /// Width of the input.
+    pub in_features: usize,
+    /// Width of the output.
+    pub out_features: usize,
+    /// Number of experts, if it is a stack of them of which each token uses a few.
+    pub experts: Option<usize>,
+}
+
+impl LinearSpec {
+    /// A single layer, without experts.
+    pub(crate) fn new(path: &'static str, in_features: usize, out_features: usize) -> Self {
+        Self { path, in_features, out_features, experts: None }
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.experts.unwrap_or(1) * self.in_features * self.out_features
+    }
+
+    /// The shapes of `A` and `B` in an adapter of this rank (see [`Lora`](crate::Lora)).
+    #[doc(hidden)]
+    pub fn factor_shapes(&self, rank: usize) -> [Vec<i32>; 2] {
+        let Self { in_features, out_features, experts, .. } = *self;
+        let shapes = match experts {
+            None => [vec![in_features, rank], vec![rank, out_features]],
+            Some(experts) => [vec![experts, rank, in_features], vec![experts, out_features, rank]],
+        };
+        shapes.map(|shape| shape.into_iter().map(|size| size as i32).collect())
+    }
+}

@@ -1,0 +1,102 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mlx_rs::{Array, Dtype};
+
+use super::experts::ExpertLinear;
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use crate::Result;
+use crate::backend::{Backend, WeightResidency};
+use crate::checkpoint::{Matrix, WeightSource};
+
+/// Builds layers from the tensors of a source, which are read as they are taken.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    source: Arc<dyn WeightSource>,
+    /// Tensors that have been read ahead.
+    read: BTreeMap<String, Array>,
+    backend: Backend,
+    residency: WeightResidency,
+}
+
+impl Loader {
+    /// Takes tensors from `source` and keeps matrices as `residency` says.
+    pub fn new(
+        source: Arc<dyn WeightSource>,
+        backend: Backend,
+        residency: WeightResidency,
+    ) -> Self {
+        Self { source, read: BTreeMap::new(), backend, residency }
+    }
+
+    /// Takes tensors from those that have been `read`, else from `source`, and keeps matrices as they
+    /// are stored.
+    pub fn with_read(
+        source: Arc<dyn WeightSource>,
+        backend: Backend,
+        read: BTreeMap<String, Array>,
+    ) -> Self {
+        Self { read, ..Self::new(source, backend, WeightResidency::Packed) }
+    }
+
+    /// How layers compute.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Takes `NAME.weight`, a vector or a convolution, in the backend's type.
+    pub fn vector(&mut self, name: &str) -> Result<Array> {
+        Ok(self.take(&format!("{name}.weight"))?.as_dtype(self.backend.dtype())?)
+    }
+
+    /// Takes `NAME` itself, a vector, in the backend's type.
+    pub fn parameter(&mut self, name: &str) -> Result<Array> {
+        Ok(self.take(name)?.as_dtype(self.backend.dtype())?)
+    }
+
+    /// Takes `NAME` itself, a vector, in f32.
+    pub fn parameter_f32(&mut self, name: &str) -> Result<Array> {
+        Ok(self.take(name)?.as_dtype(Dtype::Float32)?)
+    }
+
+    /// Takes the weight of a norm.
+    pub fn norm(&mut self, name: &str, eps: f32) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.backend, Some(self.vector(name)?), eps))
+    }
+
+    /// Takes a matrix that stacks those of so many experts, `[experts * out, in]`.
+    pub fn experts(&mut self, name: &str, experts: usize) -> Result<ExpertLinear> {
+        let matrix = self.matrix(name)?.prepared(self.backend, self.residency)?;
+        ExpertLinear::new(matrix, experts, self.backend)
+    }
+
+    /// Takes a matrix.
+    pub fn linear(&mut self, name: &str) -> Result<Linear> {
+        Ok(match self.residency {
+            WeightResidency::Streamed => {
+                Linear::streamed(Arc::clone(&self.source), name, self.backend)
+            }
+            residency => {
+                Linear::held(self.matrix(name)?.prepared(self.backend, residency)?, self.backend)
+            }
+        })
+    }
+
+    /// The floating-point type that the matrix was computed with when the checkpoint was made.
+    pub fn float_type(&self, name: &str) -> Dtype {
+        self.source.float_type(name)
+    }
+
+    fn matrix(&mut self, name: &str) -> Result<Matrix> {
+        let source = Arc::clone(&self.source);
+        source.assemble(name, &mut |name| self.take(name))
+    }
+
+    fn take(&mut self, name: &str) -> Result<Array> {
+        match self.read.remove(name) {
+            Some(array) => Ok(array),
+            None => self.source.tensor(name),
+        }
+    }
+}

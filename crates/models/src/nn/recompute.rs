@@ -1,0 +1,90 @@
+//! Linear layers that recompute their input in the backward pass (selective activation
+//! checkpointing).
+//!
+//! The gradient of a low-rank update needs the layer's input: the output of a norm or of a gated
+//! activation. Both are cheap to recompute from arrays that are kept anyway, and large: in a small
+//! model a third of all that is kept for the backward pass. (Chen et al., "Training deep nets with
+//! sublinear memory cost", 2016, applied to single operations.)
+
+use std::rc::Rc;
+
+use mlx_rs::Array;
+
+use super::linear::Linear;
+use super::lora::Lora;
+use super::norm::RmsNorm;
+use crate::Result;
+use crate::backend::Backend;
+use crate::ext::fused::{self, Activation};
+use crate::ext::{recomputed, wrong_arrays};
+
+type Compute = Rc<dyn Fn(&[Array]) -> Result<Array>>;
+
+/// An array as the arrays it is computed from, and how.
+#[derive(Clone)]
+pub(crate) struct Recomputed {
+    from: Vec<Array>,
+    compute: Compute,
+}
+
+impl Recomputed {
+    /// The norm of `x`.
+    pub fn norm(x: &Array, norm: &RmsNorm) -> Self {
+        let norm = norm.clone();
+        let compute = move |from: &[Array]| match from {
+            [x] => norm.apply(x),
+            _ => Err(wrong_arrays()),
+        };
+        Self { from: vec![x.clone()], compute: Rc::new(compute) }
+    }
+
+    /// `activation(gate) * up`.
+    pub fn gate(backend: Backend, activation: Activation, gate: &Array, up: &Array) -> Self {
+        let compute = move |from: &[Array]| match from {
+            [gate, up] => fused::gate(backend, activation, gate, up),
+            _ => Err(wrong_arrays()),
+        };
+        Self { from: vec![gate.clone(), up.clone()], compute: Rc::new(compute) }
+    }
+
+    /// The outputs of `linears`, each with its update if there is one, for this array as input.
+    pub fn apply<const N: usize>(
+        &self,
+        linears: [(&Linear, Option<&Lora>); N],
+    ) -> Result<[Array; N]> {
+        let updates = || linears.iter().filter_map(|(_, lora)| *lora);
+        // Without an update the backward pass does not need the input. With DoRA the products would
+        // be recomputed too.
+        let outputs = if updates().count() == 0 || updates().any(|lora| lora.magnitude.is_some()) {
+            let x = (self.compute)(&self.from)?;
+            linears.iter().map(|(linear, lora)| linear.apply(&x, *lora)).collect::<Result<_>>()?
+        } else {
+            self.recompute(&linears)?
+        };
+        <[Array; N]>::try_from(outputs).map_err(|_| wrong_arrays())
+    }
+
+    fn recompute(&self, linears: &[(&Linear, Option<&Lora>)]) -> Result<Vec<Array>> {
+        let mut inputs = self.from.clone();
+        let own = inputs.len();
+        let mut bound = Vec::with_capacity(linears.len());
+        for (linear, lora) in linears {
+            inputs.extend(lora.iter().flat_map(|lora| [lora.a.clone(), lora.b.clone()]));
+            // Dequantized once for the forward and the backward pass.
+            bound.push((linear.unpacked()?, lora.cloned()));
+        }
+        let compute = Rc::clone(&self.compute);
+        let outputs = move |inputs: &[Array]| {
+            let (from, mut factors) = inputs.split_at_checked(own).ok_or_else(wrong_arrays)?;
+            let x = compute(from)?;
+            let apply = |(linear, lora): &(Linear, Option<Lora>)| {
+                let Some(lora) = lora else { return linear.apply(&x, None) };
+                let [a, b, rest @ ..] = factors else { return Err(wrong_arrays()) };
+                factors = rest;
+                linear.apply(&x, Some(&Lora { a: a.clone(), b: b.clone(), ..lora.clone() }))
+            };
+            bound.iter().map(apply).collect()
+        };
+        recomputed(outputs, &inputs)
+    }
+}
