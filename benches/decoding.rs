@@ -1,8 +1,8 @@
-//! Decoding with SmolLM2-135M: new tokens per second by batch size, and the most memory MLX holds.
+//! Decoding with SmolLM2-135M: new tokens per second by batch size, and MLX's peak memory.
 //!
-//! Every prompt has 48 tokens and gets 16 new ones; `elem/s` reads as new tokens per second, the
-//! prompts' processing included. The model is fetched on the first run. The largest batch takes
-//! minutes; `cargo bench --bench decoding -- prompts/8` runs one alone.
+//! Every prompt has 48 tokens and gets 16 new ones. `elem/s` is new tokens per second, with the time
+//! of the prompts included. The model is fetched on the first run. The largest batch takes minutes;
+//! `cargo bench --bench decoding -- prompts/8` runs a single one.
 
 mod peak_memory;
 

@@ -1,5 +1,5 @@
-//! Trains a model of each family, all of the same number of weights, on the same rows: tokens per
-//! second, and the most memory MLX holds.
+//! Trains a model of each family, with about equal numbers of weights, on the same rows: tokens per
+//! second and MLX's peak memory.
 //!
 //! ```sh
 //! cargo run --release -p nightshift-benches --example families -- [ROWS LENGTH]
@@ -29,14 +29,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Tokens per second in the best update, and bytes.
+/// Tokens per second of the fastest update, and peak memory in bytes.
 fn train(family: Family, rows: usize, length: usize) -> Result<(f64, f64)> {
     let folder = tempfile::tempdir()?;
     let dense = WeightResidency::Dequantized;
     let model = random_model(folder.path(), &family.shape(), Storage::Bf16, dense)?;
     let weights = model.config().num_weights();
     let (config, data) = run(&model, folder.path(), rows, length)?;
-    let mut trainer = Trainer::new(model, config, data, Start::Afresh)?;
+    let mut trainer = Trainer::new(model, config, data, Start::Fresh)?;
     trainer.update()?;
     memory::reset_peak_memory()?;
     let mut best = f64::MAX;

@@ -1,13 +1,13 @@
-//! The gated delta rule with its gradient, at the widths of one layer of Qwen3.5-27B: milliseconds
-//! and memory by the length of the row, and by that of the chunks.
+//! The gated delta rule forward and backward, with the sizes of a layer of Qwen3.5-27B: time and
+//! memory by length of the row and of the chunks.
 //!
 //! ```sh
 //! cargo run --release -p nightshift-benches --example gated-delta
-//! python benches/peers/gated_delta.py   # mlx-lm's training path, the same
+//! python benches/peers/gated_delta.py   # the same with mlx-lm's training code
 //! ```
 //!
-//! Memory is all that MLX holds at the peak, inputs, outputs and gradients included. BLAS has one
-//! thread, as in each lane of the trainer: so small a product does not gain from two.
+//! Memory is MLX's peak, with inputs, outputs and gradients. BLAS uses one thread, as in each lane of
+//! the trainer; matrix products of this size are no faster with two.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// One line of the table: the best of some runs.
+/// One line of the table, from the fastest of [`RUNS`] runs.
 fn row(length: i32, chunk: Option<usize>) -> Result<(), Box<dyn std::error::Error>> {
     let inputs = inputs(length)?;
     let rows = Rows::new([length as usize])?;

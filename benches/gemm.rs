@@ -1,6 +1,6 @@
-//! Matrix products in f32, which nearly all of a training update consists of.
+//! Matrix products in f32, which take most of the time of a training update.
 //!
-//! Criterion's "elements" are floating-point operations: `Gelem/s` reads as GFLOP/s.
+//! Criterion's "elements" are floating-point operations: `Gelem/s` is GFLOP/s.
 
 use std::time::Duration;
 

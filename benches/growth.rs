@@ -1,16 +1,15 @@
-//! What a longer row costs: time per token of single layers and of a whole update, and the most memory
-//! MLX holds beside what the plan expected.
+//! Time per token of single layers and of a whole update by length of the row, and MLX's peak memory
+//! compared with the plan's estimate.
 //!
 //! ```sh
 //! cargo run --release -p nightshift-benches --example growth -- [LENGTH...]
 //! ```
 //!
-//! The model is a small Gemma 4: five layers of six look back through a window of 512 tokens, the
-//! last at everything. One row, rank 8 on all layers.
+//! The model is a small Gemma 4: five of six layers have a sliding window of 512 tokens, the last has
+//! full attention. One row, rank 8 on all layers.
 
 use std::time::Instant;
 
-use lora_train::metrics::{peak_memory, reset_peak_memory};
 use lora_train::{Bytes, Start, Trainer};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, memory, transforms};
@@ -68,7 +67,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Microseconds for each token of a row: one layer forward and backward, the best of some runs.
+/// Microseconds per token of one layer forward and backward, in the fastest of [`REPEATS`] runs.
 fn both_ways(model: &Model, layer: usize, length: usize) -> Result<f64> {
     let tokens: Vec<u32> = (0..length as u32).map(|i| i * 7 % 256).collect();
     let (flow, batch) = model.embed(&tokens, &Rows::new([length])?, &LayerAdapter::default())?;
@@ -90,18 +89,18 @@ fn both_ways(model: &Model, layer: usize, length: usize) -> Result<f64> {
     Ok(best / length as f64 * 1e6)
 }
 
-/// Microseconds for each token of an update, and the bytes planned and held.
+/// Microseconds per token of the fastest update, and peak memory in bytes as planned and as measured.
 fn update(model: Model, folder: &std::path::Path, length: usize) -> Result<(f64, u64, u64)> {
-    reset_peak_memory()?;
+    memory::reset_peak_memory()?;
     let (mut config, data) = run(&model, folder, 1, length)?;
     config.nightshift.lanes = Some(1);
     let planned = Trainer::plan(&model, &config, &data)?.estimated_memory_bytes;
-    let mut trainer = Trainer::new(model, config, data, Start::Afresh)?;
+    let mut trainer = Trainer::new(model, config, data, Start::Fresh)?;
     let mut best = f64::MAX;
     for _ in 0..REPEATS {
         let begun = Instant::now();
         trainer.update()?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
-    Ok((best / length as f64 * 1e6, planned, peak_memory()?))
+    Ok((best / length as f64 * 1e6, planned, memory::peak_memory()? as u64))
 }

@@ -1,24 +1,27 @@
-//! Trains a model that is larger than the memory it is given.
+//! Trains a model that is larger than its memory limit.
 //!
 //! ```sh
 //! cargo run --release -p nightshift-benches --example larger-than-memory -- llama-8b FOLDER [LIMIT]
 //! cargo run --release -p nightshift-benches --example larger-than-memory -- gemma4-31b FOLDER [LIMIT]
 //! ```
 //!
-//! The checkpoint (random weights at 4 bits: 4.5 or 17.3 GB) is written into FOLDER first, unless it
-//! is there. Then the plan for a row of 2,048 tokens, one forward pass, and two updates: of the 8B Llama rank 16 on all layers and 512
-//! tokens in 2.5 GB, of Gemma 4 31B rank 64 on the last 16 layers and 256 tokens in 8 GB.
+//! Writes the checkpoint (random weights at 4 bits: 4.5 or 17.3 GB) to FOLDER unless it exists, prints
+//! the plan for a row of 2,048 tokens, and then makes one forward pass and two updates: for the 8B
+//! Llama with rank 16 on all layers and 512 tokens in 2.5 GB, for Gemma 4 31B with rank 64 on the last
+//! 16 layers and 256 tokens in 8 GB.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use lora_train::metrics::{Event, Record, peak_memory, reset_peak_memory, resident_memory};
+use lora_train::memory::resident_memory;
+use lora_train::metrics::{Event, Record};
 use lora_train::{Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
+use mlx_rs::memory::{peak_memory, reset_peak_memory};
 use models::{Adapter, Model, Rows, Storage, WeightResidency, synthesize};
 use nightshift_benches::Result;
 
-/// What is trained, and in how much memory.
+/// A model with the settings of its run.
 struct Case {
     name: &'static str,
     tokens: u32,
@@ -32,7 +35,7 @@ const CASES: [Case; 2] = [
     Case { name: "gemma4-31b", tokens: 256, num_layers: 16, rank: 64, limit: "8GB" },
 ];
 
-/// Tokens of a row that is planned for, but not trained.
+/// The length of the row that the plan is printed for.
 const LONG: u32 = 2048;
 
 fn main() -> Result<()> {
@@ -63,7 +66,7 @@ fn main() -> Result<()> {
     );
     forward(&model, case)?;
     let data = data(&model, case.tokens)?;
-    train(Trainer::new(model, config, data, Start::Afresh)?)
+    train(Trainer::new(model, config, data, Start::Fresh)?)
 }
 
 fn forward(model: &Model, case: &Case) -> Result<()> {
@@ -72,7 +75,7 @@ fn forward(model: &Model, case: &Case) -> Result<()> {
     let tokens = &row(model, case.tokens).tokens[..case.tokens as usize];
     let hidden = model.hidden(tokens, &Rows::new([tokens.len()])?, &Adapter::none(model))?;
     hidden.eval()?;
-    let (peak, resident) = (peak_memory()?, resident_memory().unwrap_or_default());
+    let (peak, resident) = (peak_memory()? as u64, resident_memory().unwrap_or_default());
     println!(
         "forward: {} tokens, {:.1} s, {} at the peak, {} of the process",
         tokens.len(),
@@ -131,8 +134,8 @@ fn data(model: &Model, tokens: u32) -> Result<Data> {
 
 fn row(model: &Model, tokens: u32) -> Example {
     let vocabulary = model.config().vocab_size as u32;
-    Example {
-        tokens: (0..=tokens).map(|i| i * 1013 % vocabulary).collect(),
-        trained: vec![1..tokens as usize + 1],
-    }
+    Example::new(
+        (0..=tokens).map(|i| i * 1013 % vocabulary).collect(),
+        vec![1..tokens as usize + 1],
+    )
 }

@@ -1,7 +1,7 @@
-//! The parts of a training update, of each family: one layer forward by the length of the row and by
-//! where its weights are, and the loss head by the size of the vocabulary.
+//! The parts of a training update for each family: one layer forward, by length of the row and by
+//! residency of its weights, and the output head by size of the vocabulary.
 //!
-//! `elem/s` reads as tokens per second.
+//! `elem/s` is tokens per second.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use mlx_rs::transforms::eval;
 use models::{LayerAdapter, Model, Rows, Storage, WeightResidency};
 use nightshift_benches::{Family, random_model, run};
 
-/// Layers that compute differently.
+/// A layer of each kind: family, name, index.
 const LAYERS: [(Family, &str, usize); 5] = [
     (Family::Llama, "attention", 0),
     (Family::Gemma4, "window", 0),
@@ -20,7 +20,7 @@ const LAYERS: [(Family, &str, usize); 5] = [
     (Family::Qwen35, "attention", 3),
 ];
 
-/// A model at 4 bits, its layers still on disk; `change` is laid over its shape.
+/// A model at 4 bits, with its layers on disk and the keys of `change` in its `config.json`.
 fn model(family: Family, folder: &Path, change: serde_json::Value) -> Model {
     let mut shape = family.shape();
     for (key, value) in change.as_object().into_iter().flatten() {
@@ -74,7 +74,7 @@ fn layers(criterion: &mut Criterion) {
     }
 }
 
-/// Updates of a model that is nearly nothing but its output matrix.
+/// Updates of a model with one layer, so that the output matrix dominates.
 fn heads(criterion: &mut Criterion) {
     const TOKENS: usize = 256;
     for family in Family::ALL {
@@ -86,7 +86,7 @@ fn heads(criterion: &mut Criterion) {
             let change = serde_json::json!({ "num_hidden_layers": 1, "vocab_size": vocabulary });
             let model = model(family, folder.path(), change);
             let (config, data) = run(&model, folder.path(), 1, TOKENS).expect("a run");
-            let mut trainer = Trainer::new(model, config, data, Start::Afresh).expect("a run");
+            let mut trainer = Trainer::new(model, config, data, Start::Fresh).expect("a run");
             group.bench_function(BenchmarkId::from_parameter(vocabulary), |bencher| {
                 bencher.iter(|| trainer.update().expect("an update"));
             });

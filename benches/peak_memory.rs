@@ -1,4 +1,5 @@
-//! A measurement of the most memory MLX holds, in place of time.
+//! A criterion measurement of MLX's peak memory. Criterion's report calls every measurement "time";
+//! the unit of these is MiB.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter};
 use mlx_rs::memory;
 
-/// Bytes at the peak, in place of nanoseconds.
+/// Peak memory in bytes.
 pub struct PeakMemory;
 
 struct Mebibytes;
@@ -56,7 +57,7 @@ impl ValueFormatter for Mebibytes {
     }
 }
 
-/// Memory hardly varies: no warm-up, and no more runs than criterion insists on.
+/// Few runs without warm-up, because memory hardly varies. Ten samples are criterion's minimum.
 pub fn by_memory() -> Criterion<PeakMemory> {
     let quick = Criterion::default().with_measurement(PeakMemory).sample_size(10);
     quick.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_millis(1))

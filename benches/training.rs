@@ -1,12 +1,12 @@
 //! One update of a rank-8 adapter on every linear layer of SmolLM2-135M, and of a model of each
-//! family: tokens per second, and the most memory MLX holds meanwhile.
+//! family: tokens per second and MLX's peak memory.
 //!
-//! Criterion's "elements" are tokens that went through the model: `elem/s` reads as tokens/s. The
-//! second group measures bytes in place of time. The model is fetched on the first run.
+//! Criterion's "elements" are input tokens: `elem/s` is tokens per second. The model is fetched on the
+//! first run.
 //!
-//! The rows are random tokens as long as the demo's rows, the last 40 % of each trained: what an
-//! update costs depends on which tokens they are only where rows begin alike, as those with one
-//! system prompt do. Of such rows there is a run of its own: 200 tokens in common before each.
+//! The rows are random tokens of the length of the demo's rows, the last 40 % of each trained. The
+//! cost of an update depends on the tokens only through shared prefixes, which one benchmark has: 200
+//! tokens in common, like a system prompt, before each row.
 
 mod peak_memory;
 
@@ -26,8 +26,7 @@ const TRAINED_SHARE: f64 = 0.4;
 /// Tokens of a system prompt.
 const PROMPT: u32 = 200;
 
-/// Random rows, after `prompt` tokens that they have in common; a linear congruential generator is
-/// random enough for them.
+/// Random rows that begin with `prompt` tokens in common, from a linear congruential generator.
 fn rows(vocabulary: u32, prompt: u32) -> Vec<Example> {
     let mut state = 1u32;
     let mut draw = |below: u32| {
@@ -41,7 +40,7 @@ fn rows(vocabulary: u32, prompt: u32) -> Vec<Example> {
         let own = (0..length).map(|_| draw(vocabulary));
         let tokens: Vec<u32> = prompt.iter().copied().chain(own).collect();
         let end = tokens.len();
-        Example { tokens, trained: std::iter::once(answer..end).collect() }
+        Example::new(tokens, std::iter::once(answer..end).collect())
     };
     (0..ROWS).map(row).collect()
 }
@@ -49,17 +48,15 @@ fn rows(vocabulary: u32, prompt: u32) -> Vec<Example> {
 fn trainer(folder: &Path, prompt: u32) -> (Trainer, u64) {
     let model = fetch::demo_model(&mut |_| ()).expect("the demo model");
     let model = Model::open(model).expect("the demo model");
-    let config = TrainConfig {
-        num_layers: Some(NumLayers::All),
-        batch_size: ROWS as usize,
-        adapter_path: folder.to_owned(),
-        ..TrainConfig::default()
-    };
+    let mut config = TrainConfig::default();
+    config.num_layers = Some(NumLayers::All);
+    config.batch_size = ROWS as usize;
+    config.adapter_path = folder.to_owned();
     let rows = rows(model.config().vocab_size as u32, prompt);
     let train = Dataset::new("train", rows, config.max_seq_length).expect("rows");
     let tokens = train.processed_tokens() as u64;
     let data = Data { train, valid: None };
-    (Trainer::new(model, config, data, Start::Afresh).expect("a run"), tokens)
+    (Trainer::new(model, config, data, Start::Fresh).expect("a run"), tokens)
 }
 
 fn speed(criterion: &mut Criterion) {
@@ -104,7 +101,7 @@ fn families(criterion: &mut Criterion) {
         let model = random_model(folder.path(), &family.shape(), Storage::Bf16, dense);
         let model = model.expect("a model");
         let (config, data) = run(&model, folder.path(), ROWS, LENGTH).expect("a run");
-        let mut trainer = Trainer::new(model, config, data, Start::Afresh).expect("a run");
+        let mut trainer = Trainer::new(model, config, data, Start::Fresh).expect("a run");
         group.bench_function(family.name(), |bencher| {
             bencher.iter(|| trainer.update().expect("an update"));
         });

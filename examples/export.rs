@@ -1,4 +1,4 @@
-//! Writes an adapter as other programs read it.
+//! Converts an adapter to the format of PEFT or llama.cpp.
 //!
 //! ```sh
 //! cargo run --release --example export -- --model DIR --adapter DIR --format peft --out DIR
@@ -13,7 +13,7 @@ use models::{Adapter, Model, WeightResidency, export_gguf, export_peft};
 use nightshift_examples::finish;
 use serde_json::json;
 
-/// An adapter in another program's format.
+/// Converts an adapter to the format of PEFT or llama.cpp.
 #[derive(Parser)]
 struct Args {
     /// The model: a folder, or a `.gguf` file.
@@ -28,10 +28,10 @@ struct Args {
     /// The folder (peft) or file (gguf) to write.
     #[arg(long)]
     out: PathBuf,
-    /// What PEFT's configuration calls the model; without this, the model's path.
+    /// `base_model_name_or_path` in PEFT's configuration; the path of the model if absent.
     #[arg(long)]
     base: Option<String>,
-    /// One JSON object on stdout.
+    /// Print one JSON object to stdout.
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +40,7 @@ struct Args {
 enum Format {
     /// `adapter_config.json` and `adapter_model.safetensors`.
     Peft,
-    /// One GGUF file beside the model's own, as llama.cpp loads it.
+    /// A GGUF file for llama.cpp's `--lora`.
     Gguf,
 }
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    // Only the shapes are needed.
+    // Streamed, because only the shapes are needed.
     let model = Model::open_with(&args.model, WeightResidency::Streamed)?;
     let adapter = Adapter::load(&args.adapter, &model)?;
     match args.format {

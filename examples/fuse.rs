@@ -1,4 +1,4 @@
-//! Adds an adapter to the weights of its model, and measures what storing the sum costs.
+//! Merges an adapter into the weights of its model, and measures the rounding error of the logits.
 //!
 //! ```sh
 //! cargo run --release --example fuse -- --model DIR --adapter DIR --out DIR
@@ -13,7 +13,7 @@ use models::{Adapter, FusedWeights, LogitError, Model, fuse};
 use nightshift_examples::finish;
 use serde_json::json;
 
-/// A model of its own out of a model and an adapter.
+/// Merges an adapter into a model.
 #[derive(Parser)]
 struct Args {
     /// The model: a folder with config.json and safetensors.
@@ -22,19 +22,19 @@ struct Args {
     /// The adapter's folder.
     #[arg(long)]
     adapter: PathBuf,
-    /// The new model's folder, which must not exist yet.
+    /// The folder for the merged model, which must not exist yet.
     #[arg(long)]
     out: PathBuf,
-    /// Store plain numbers where the model is quantized.
+    /// Dequantize the weights that change instead of quantizing them again.
     #[arg(long)]
     dense: bool,
-    /// The text on which the logits are compared.
+    /// The text for comparing the logits.
     #[arg(
         long,
         default_value = "The house was quiet. Somebody asked what the council would do next."
     )]
     text: String,
-    /// One JSON object on stdout.
+    /// Print one JSON object to stdout.
     #[arg(long)]
     json: bool,
 }

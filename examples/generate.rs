@@ -1,4 +1,4 @@
-//! One answer, as it comes.
+//! Generates the answer to a prompt and prints it as it is generated.
 //!
 //! ```sh
 //! cargo run --release --example generate -- --model MODEL --prompt "What is the capital of France?"
@@ -24,28 +24,28 @@ struct Args {
     /// An adapter folder to apply.
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// What to ask.
+    /// The user's message.
     #[arg(long)]
     prompt: String,
-    /// Who should answer.
+    /// The system prompt.
     #[arg(long)]
     system: Option<String>,
-    /// New tokens, at most.
+    /// The most new tokens.
     #[arg(long, default_value_t = 256)]
     max_tokens: usize,
-    /// 0 takes the most probable token each time.
+    /// Sampling temperature; 0 for greedy decoding.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    /// Sample from the most probable tokens that have this probability together.
+    /// Nucleus sampling: the smallest set of tokens with this total probability.
     #[arg(long, default_value_t = 1.0)]
     top_p: f32,
-    /// Sample from this many tokens; 0 is off.
+    /// Sample from this many of the most probable tokens; 0 for all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// The same seed gives the same answer.
+    /// The seed for sampling.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// One JSON object on stdout, at the end.
+    /// Print one JSON object to stdout at the end.
     #[arg(long)]
     json: bool,
 }
@@ -75,7 +75,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let completions =
         Generator::new(&model, &adapter)?.stream(&[&prompt], &options, &mut |_, token| {
             tokens.push(token);
-            // A character may take several tokens; until it is whole it decodes to U+FFFD.
+            // An incomplete character, which may take several tokens, decodes to U+FFFD.
             let text = tokenizer.decode(&tokens).unwrap_or_default();
             if !args.json && !text.ends_with('\u{fffd}') {
                 print!("{}", text.get(shown..).unwrap_or_default());

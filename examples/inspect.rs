@@ -1,4 +1,4 @@
-//! Shows which tokens of a training row are trained.
+//! Shows which tokens of a row are trained.
 //!
 //! ```sh
 //! cargo run --release --example inspect -- model.gguf clean.jsonl --row 3
@@ -14,38 +14,38 @@ use chat_format::{ChatTokenizer, RenderOptions, Supervision, Thinking, clean, js
 use clap::{Parser, ValueEnum};
 use nightshift_examples::finish;
 
-/// Renders one row as it will be trained, its trained tokens in colour.
+/// Renders a row with the model's chat template, with its trained tokens in colour.
 #[derive(Parser)]
 struct Args {
-    /// A model's folder, or one .gguf file.
+    /// A model folder or a .gguf file.
     model: PathBuf,
-    /// Rows, raw or clean.
+    /// Rows, raw or cleaned.
     data: PathBuf,
-    /// Which row, from 1.
+    /// The row to show, counted from 1.
     #[arg(long, default_value_t = 1)]
     row: usize,
-    /// Which turns are trained.
+    /// The trained tokens.
     #[arg(long, value_enum, default_value = "assistant")]
     supervise: Supervise,
-    /// Render for a model that thinks first.
+    /// Render with thinking enabled.
     #[arg(long)]
     thinking: bool,
-    /// One token a line, with its id.
+    /// Print one token per line, with its id.
     #[arg(long, conflicts_with = "html")]
     ids: bool,
-    /// Write a page instead.
+    /// Write an HTML page to this file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Print the tokens as one JSON object on standard output.
+    /// Print one JSON object to stdout.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Supervise {
-    /// Every token.
+    /// All tokens.
     All,
-    /// Every assistant turn.
+    /// All assistant turns.
     Assistant,
     /// The last assistant turn.
     Last,

@@ -1,4 +1,4 @@
-//! The logits of one sequence of token ids, for comparison with other implementations.
+//! Writes the logits of a sequence of token ids, for comparison with other implementations.
 //!
 //! ```sh
 //! cargo run --release --example logits -- --model MODEL --tokens 504,3575,282 --out logits.safetensors

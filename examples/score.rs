@@ -1,4 +1,4 @@
-//! How probable a model finds given rows: the loss that training minimizes.
+//! The loss and perplexity of a model on the rows of a file.
 //!
 //! ```sh
 //! cargo run --release --example score -- --model MODEL --data rows.jsonl --mask-prompt
@@ -24,13 +24,13 @@ struct Args {
     /// An adapter folder to apply.
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// The rows, one JSON object a line.
+    /// The rows, one JSON object per line.
     #[arg(long)]
     data: PathBuf,
-    /// Count answers only.
+    /// Score only the assistant turns.
     #[arg(long)]
     mask_prompt: bool,
-    /// One JSON object on stdout.
+    /// Print one JSON object to stdout.
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +53,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let total: Score = score(&model, &adapter, &rows)?.into_iter().sum();
     let seconds = start.elapsed().as_secs_f64();
-    anyhow::ensure!(total.tokens > 0, "{}: no token to score", args.data.display());
+    anyhow::ensure!(
+        total.tokens > 0,
+        "{}: expected a token to score, found none in {} rows",
+        args.data.display(),
+        rows.len()
+    );
     let (loss, perplexity) = (total.loss(), total.loss().exp());
     if args.json {
         let tokens = total.tokens;

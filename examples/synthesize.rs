@@ -1,4 +1,4 @@
-//! Writes a checkpoint of random weights, for trying out what a model of that size needs.
+//! Writes a checkpoint of random weights, to measure time and memory for a model of that size.
 //!
 //! ```sh
 //! cargo run --release --example synthesize -- --config fixtures/configs/llama-8b.json --bits 4 --out /tmp/llama-8b
@@ -13,25 +13,25 @@ use models::{Storage, Synthesized, synthesize};
 use nightshift_examples::finish;
 use serde_json::json;
 
-/// A checkpoint of random weights, of any shape that is supported.
+/// Writes a checkpoint of random weights for a `config.json` of a supported family.
 #[derive(Parser)]
 struct Args {
-    /// The `config.json` of such a model.
+    /// The `config.json` of the model.
     #[arg(long)]
     config: PathBuf,
-    /// The folder of the checkpoint.
+    /// The folder for the checkpoint.
     #[arg(long)]
     out: PathBuf,
-    /// Bits of a weight: 2, 3, 4, 5, 6 or 8; without this, plain bf16.
+    /// Bits per weight: 2, 3, 4, 5, 6 or 8; bf16 if absent.
     #[arg(long)]
     bits: Option<usize>,
-    /// Weights that share a scale: 32, 64 or 128.
+    /// The number of weights that share a scale: 32, 64 or 128.
     #[arg(long, default_value_t = 64, requires = "bits")]
     group_size: usize,
-    /// The same seed gives the same weights.
+    /// The seed of the weights.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// One JSON object on stdout.
+    /// Print one JSON object to stdout.
     #[arg(long)]
     json: bool,
 }

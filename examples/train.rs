@@ -1,10 +1,10 @@
-//! Trains a LoRA adapter from a configuration that `mlx_lm.lora` reads too.
+//! Trains a LoRA adapter from a configuration of `mlx_lm.lora`.
 //!
 //! ```sh
 //! cargo run --release --example train -- --config night.yaml
 //! ```
 //!
-//! Killed or out of time, the same command with `--resume` goes on where it was.
+//! After an interruption, the same command with `--resume` continues from the last checkpoint.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -26,10 +26,10 @@ struct Args {
     /// The YAML file of the run.
     #[arg(long)]
     config: PathBuf,
-    /// Go on with the run whose checkpoints are in `adapter_path`.
+    /// Continue the run whose checkpoints are in `adapter_path`.
     #[arg(long)]
     resume: bool,
-    /// The lines of metrics.jsonl on stdout as they come, then one with the outcome.
+    /// Print the lines of metrics.jsonl to stdout, then one with the outcome.
     #[arg(long)]
     json: bool,
 }
@@ -37,19 +37,19 @@ struct Args {
 fn main() -> ExitCode {
     finish(run(&Args::parse()).map(|ending| match ending {
         Ending::Complete | Ending::EarlyStop => Exit::Done,
-        Ending::TimeBudget | Ending::Stopped => Exit::BudgetSpent,
+        _ => Exit::BudgetSpent,
     }))
 }
 
 fn run(args: &Args) -> anyhow::Result<Ending> {
     let config = TrainConfig::load(&args.config)?;
-    // The trainer decides which weights have a place in memory.
+    // The trainer loads those weights that fit in memory.
     let model = Model::open_with(config.model_path()?, WeightResidency::Streamed)?;
     let tokenizer = ChatTokenizer::open(config.model_path()?)?;
     let data = Data::open(&config, &tokenizer)?;
-    tell_lints(&config, &model, &data)?;
+    print_lints(&config, &model, &data)?;
 
-    let start = if args.resume { Start::Resume } else { Start::Afresh };
+    let start = if args.resume { Start::Resume } else { Start::Fresh };
     let trainer = Trainer::new(model.clone(), config.clone(), data, start)?;
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
@@ -75,7 +75,7 @@ fn run(args: &Args) -> anyhow::Result<Ending> {
     Ok(outcome.ending)
 }
 
-fn tell_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Result<()> {
+fn print_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Result<()> {
     let rows = data.train.rows().len();
     for lint in lint(config, Facts { rows, model_layers: model.layers().len() })? {
         eprintln!("{lint}");
@@ -102,11 +102,12 @@ fn show(bar: &ProgressBar, record: &Record) {
         Record::Event(Event::Validation { step, loss, .. }) => {
             bar.suspend(|| eprintln!("validation loss {loss:.3} after {step} updates"));
         }
+        _ => {}
     }
 }
 
 fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f64>) {
-    let Outcome { ending, step, updates, best, estimated_memory_bytes, peak_memory_bytes } =
+    let Outcome { ending, step, updates, best, estimated_memory_bytes, peak_memory_bytes, .. } =
         outcome;
     eprintln!("{ending:?} after {step} of {updates} updates: {}", config.adapter_path.display());
     let [expected, peak] = [*estimated_memory_bytes, *peak_memory_bytes].map(Bytes);

@@ -1,4 +1,4 @@
-//! Prefill and decoding as `generate_mlx_lm.py` measures them, as JSON lines.
+//! Speed of prefill and decoding as JSON lines, measured like `generate_mlx_lm.py`.
 //!
 //! `cargo run --release -p nightshift-benches --example generation -- MODEL [BATCH...]`
 
@@ -9,7 +9,7 @@ use models::{Adapter, GenerateOptions, Generator, Model};
 const PROMPT: usize = 32;
 const NEW: usize = 8;
 
-/// Random tokens, the same as in the Python program.
+/// The same pseudorandom tokens as in the Python script.
 fn prompts(batch: usize, vocabulary: u64) -> Vec<Vec<u32>> {
     let mut state = 1u64;
     let mut next = || {
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let answers = generator.generate(&prompts, &options)?;
             Ok((begun.elapsed().as_secs_f64(), answers))
         };
-        // The first token after each prompt comes with the prompt.
+        // Prefill also yields the first new token of each prompt.
         let (prefill, _) = timed(1)?;
         let (whole, answers) = timed(NEW + 1)?;
         let rate = |tokens: usize, seconds: f64| (batch * tokens) as f64 / seconds;

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The same work in Python, in an environment of its own (target/peers).
+# Runs the same workloads with Nightshift and with Python peers, in a virtual environment (target/peers).
 #
-#   benches/peers/peers.sh parity              make the golden updates anew and compare ours
-#   benches/peers/peers.sh throughput MODEL    a table: ours beside mlx_lm.lora
-#   benches/peers/peers.sh peft MODEL          a table: ours beside torch and PEFT
-#   benches/peers/peers.sh generate MODEL      prefill and decoding, ours and mlx_lm's
+#   benches/peers/peers.sh parity              regenerate the golden updates and compare with them
+#   benches/peers/peers.sh throughput MODEL    training: Nightshift and mlx_lm.lora
+#   benches/peers/peers.sh peft MODEL          training: Nightshift and torch with PEFT
+#   benches/peers/peers.sh generate MODEL      prefill and decoding: Nightshift and mlx_lm
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-# An environment of this name with what these requirements ask for.
+# Creates the virtual environment target/$1 with the requirements of file $2, unless it is up to date.
 environment() {
   local folder="target/$1" wanted="benches/peers/$2"
   if ! cmp -s "$wanted" "$folder/requirements.txt"; then

@@ -1,4 +1,4 @@
-//! Writes the tokens of a data file, so that every peer trains on the same.
+//! Writes the tokens of a data file, so that all peers train on the same tokens.
 //!
 //! `cargo run --release -p nightshift-benches --example peer-rows -- MODEL rows.jsonl COUNT`
 

@@ -1,5 +1,4 @@
-//! What Nightshift's benches share: models of random weights, and runs that train them. The benches
-//! themselves are the files beside this package's manifest.
+//! Models of random weights and training runs, shared by the benches in this package's folder.
 
 use std::path::Path;
 
@@ -7,21 +6,21 @@ use lora_train::{Data, Dataset, Example, NumLayers, TrainConfig};
 use models::{Model, Storage, WeightResidency, synthesize};
 use serde_json::{Value, json};
 
-/// What went wrong, for people.
+/// `Result` with any error.
 pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Tokens that the models know.
+/// The size of the models' vocabulary.
 pub const VOCABULARY: u32 = 32_768;
 
-/// The families, as models of about 114 million weights.
+/// A model of about 114 million weights of each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Attention and a gated MLP.
+    /// Full attention and a gated MLP.
     Llama,
-    /// Shaped as the 31B is, at an eighth of its width.
+    /// The architecture of the 31B at an eighth of its width.
     Gemma4,
-    /// Shaped as the 27B is, at an eighth of its width, with an MLP that makes as many weights as
-    /// [`Gemma4`](Self::Gemma4) has.
+    /// The architecture of the 27B at an eighth of its width, with an MLP that gives it as many
+    /// weights as [`Gemma4`](Self::Gemma4).
     Qwen35,
 }
 
@@ -29,7 +28,7 @@ impl Family {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Llama, Self::Gemma4, Self::Qwen35];
 
-    /// Its name, for people.
+    /// The display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Llama => "Llama",
@@ -38,7 +37,7 @@ impl Family {
         }
     }
 
-    /// Its `config.json`.
+    /// The contents of its `config.json`.
     pub fn shape(self) -> Value {
         match self {
             Self::Llama => json!({
@@ -65,7 +64,7 @@ impl Family {
     }
 }
 
-/// A model of random weights, written into `folder` and opened.
+/// Writes a model of random weights to `folder` and opens it.
 pub fn random_model(
     folder: &Path,
     shape: &Value,
@@ -78,27 +77,27 @@ pub fn random_model(
     Ok(Model::open_with(folder, residency)?)
 }
 
-/// The settings and rows of a run with rank 8 on all layers of `model`, each update of which goes
-/// through all of `rows` rows of `length` tokens, the second half of each trained.
+/// A run with rank 8 on all layers of `model`. Each update has all of the `rows` rows of `length`
+/// tokens, of which the second half is trained.
 pub fn run(
     model: &Model,
     folder: &Path,
     rows: usize,
     length: usize,
 ) -> Result<(TrainConfig, Data)> {
-    let config = TrainConfig {
-        num_layers: Some(NumLayers::All),
-        batch_size: rows,
-        max_seq_length: length + 1,
-        adapter_path: folder.join("run"),
-        ..TrainConfig::default()
-    };
+    let mut config = TrainConfig::default();
+    config.num_layers = Some(NumLayers::All);
+    config.batch_size = rows;
+    config.max_seq_length = length + 1;
+    config.adapter_path = folder.join("run");
     let vocabulary = model.config().vocab_size as u32;
-    let row = |number: usize| Example {
-        tokens: (0..=length as u32)
-            .map(|i| (i.wrapping_mul(i).wrapping_mul(61) + number as u32) % vocabulary)
-            .collect(),
-        trained: vec![length / 2..length + 1],
+    let row = |number: usize| {
+        Example::new(
+            (0..=length as u32)
+                .map(|i| (i.wrapping_mul(i).wrapping_mul(61) + number as u32) % vocabulary)
+                .collect(),
+            vec![length / 2..length + 1],
+        )
     };
     let train = Dataset::new("train", (0..rows).map(row), config.max_seq_length)?;
     Ok((config, Data { train, valid: None }))

@@ -1,4 +1,4 @@
-//! Which rows an update sees, and how they are laid into micro-batches.
+//! Sampling the rows of an update and packing them into micro-batches.
 
 use models::Rows;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -8,19 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::dataset::Row;
 
-/// Where a run stands in its data: so many rows into the permutation of an epoch.
-///
-/// Together with the seed this is the whole state of the [`Sampler`]: the permutation of an epoch
-/// depends on nothing else.
+/// Position of a run in its data. With the seed it is the whole state of the [`Sampler`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Passes over the data that are complete.
+    /// Complete passes over the data.
     pub epoch: u64,
-    /// Rows seen of the current pass.
+    /// Rows taken from the current pass.
     pub offset: usize,
 }
 
-/// Hands out row indices, every row once per epoch, each epoch in its own seeded order.
+/// Yields row indices: every row once per epoch, in a random order that depends on seed and epoch.
 #[derive(Debug)]
 pub struct Sampler {
     seed: u64,
@@ -29,19 +26,19 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts over `rows` rows at `cursor`.
+    /// A sampler of `rows` rows that continues at `cursor`.
     pub fn new(rows: usize, seed: u64, cursor: Cursor) -> Self {
         let mut sampler = Self { seed, cursor, order: (0..rows).collect() };
         sampler.shuffle();
         sampler
     }
 
-    /// Where the next row comes from.
+    /// The position of the next row.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
 
-    /// The next `count` rows, over the end of an epoch if need be.
+    /// The next `count` rows, across the end of an epoch if necessary.
     pub fn take(&mut self, count: usize) -> Vec<usize> {
         let mut taken = Vec::with_capacity(count);
         while taken.len() < count && !self.order.is_empty() {
@@ -56,7 +53,7 @@ impl Sampler {
         taken
     }
 
-    /// Each epoch has its own stream of the generator, so no earlier epoch has to be replayed.
+    /// Each epoch uses a generator stream of its own, so resuming does not replay earlier epochs.
     fn shuffle(&mut self) {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(self.cursor.epoch);
@@ -65,64 +62,65 @@ impl Sampler {
     }
 }
 
-/// Examples laid end to end, without padding; what begins alike is laid once.
+/// Rows packed into one sequence without padding. A prefix that rows share is stored once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MicroBatch {
-    /// The rows' places in the data set, in the order they are laid.
+    /// Indices of the rows in the data set, in packing order.
     pub rows: Vec<usize>,
-    /// Where the tokens of each row are.
+    /// The positions of each row's tokens.
     pub layout: Rows,
     /// Input tokens of all rows.
     pub tokens: Vec<u32>,
-    /// What is predicted.
+    /// The tokens with a loss.
     pub targets: Vec<Target>,
 }
 
-/// A token to predict.
+/// A token with a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The place among the tokens that it is predicted from. Several targets may have one place.
-    pub place: u32,
-    /// The token.
+    /// The index in [`MicroBatch::tokens`] of the token before it. Rows that share a prefix may have
+    /// several targets at one position.
+    pub position: u32,
+    /// The token to predict.
     pub token: u32,
-    /// The place of its row in the data set.
+    /// The index of its row in the data set.
     pub row: usize,
 }
 
 impl MicroBatch {
-    /// Lays `rows` (indices into `data`) end to end.
+    /// Packs `rows` (indices into `data`).
     ///
     /// # Errors
     /// As for [`Rows::with_shared_prefixes`].
-    pub fn lay(data: &[Row], rows: &[usize]) -> Result<Self> {
+    pub fn new(data: &[Row], rows: &[usize]) -> Result<Self> {
         let inputs: Vec<&[u32]> = rows.iter().map(|&row| data[row].inputs()).collect();
         let (layout, tokens) = Rows::with_shared_prefixes(&inputs)?;
         let mut targets = Vec::new();
         for (index, &row) in rows.iter().enumerate() {
-            let places: Vec<usize> = layout.places(index).collect();
+            let positions: Vec<usize> = layout.places(index).collect();
             let own = data[row].targets().map(|(position, token)| {
-                let place = places[position] as u32;
-                Target { place, token, row }
+                let position = positions[position] as u32;
+                Target { position, token, row }
             });
             targets.extend(own);
         }
         Ok(Self { rows: rows.to_vec(), layout, tokens, targets })
     }
 
-    /// Tokens of all rows, each counted whole.
+    /// Input tokens of all rows; a shared prefix counts in each of them.
     pub fn row_tokens(&self) -> usize {
         self.layout.lengths().iter().sum()
     }
 }
 
-/// Splits the rows of one update into micro-batches of at most `max_tokens`, or as many as its
-/// longest row has, evenly filled and in a number that `lanes` workers can share evenly. Rows that
-/// begin alike come together, and what they share counts once.
+/// Packs the rows of one update into micro-batches of about equal size, at most `max_tokens` or the
+/// longest row, in a number that is a multiple of `lanes` where possible. Rows with a common prefix
+/// are packed together; the prefix counts once.
 ///
-/// The result depends on the arguments only.
+/// Deterministic: the result depends on the arguments only.
 ///
 /// # Errors
-/// As for [`MicroBatch::lay`].
+/// As for [`MicroBatch::new`].
 pub fn pack(
     data: &[Row],
     rows: &[usize],
@@ -131,79 +129,79 @@ pub fn pack(
 ) -> Result<Vec<MicroBatch>> {
     let mut rows = rows.to_vec();
     rows.sort_by_key(|&row| (data[row].inputs(), row));
-    let costs = costs(data, &rows);
-    let most = costs.iter().map(|cost| cost.alone).max().unwrap_or_default().max(max_tokens);
-    let lanes = lanes.max(1);
-    let count = cut(&costs, most).len().next_multiple_of(lanes);
-    // The least that no more micro-batches need to hold than this many.
+    let sizes = sizes(data, &rows);
+    let most = sizes.iter().map(|size| size.alone).max().unwrap_or_default().max(max_tokens);
+    let count = greedy_counts(&sizes, most).len().next_multiple_of(lanes.max(1));
+    // Binary search for the smallest capacity that needs no more micro-batches than this.
     let (mut least, mut enough) = (0, most);
     while least < enough {
         let middle = least.midpoint(enough);
-        match cut(&costs, middle).len() <= count {
+        match greedy_counts(&sizes, middle).len() <= count {
             true => enough = middle,
             false => least = middle + 1,
         }
     }
     let mut batches = Vec::with_capacity(count);
     let mut rest = rows.as_mut_slice();
-    for run in cut(&costs, enough) {
-        let (rows, later) = std::mem::take(&mut rest).split_at_mut(run);
-        // Rows of about one length beside each other are computed together.
+    for count in greedy_counts(&sizes, enough) {
+        let (rows, later) = std::mem::take(&mut rest).split_at_mut(count);
+        // Attention computes neighbouring rows of similar length together.
         rows.sort_by_key(|&row| (std::cmp::Reverse(data[row].inputs().len()), row));
-        batches.push(MicroBatch::lay(data, rows)?);
+        batches.push(MicroBatch::new(data, rows)?);
         rest = later;
     }
     Ok(batches)
 }
 
-/// In how many of these rows of `data` a token is, on average, if what they begin with alike is one.
+/// The tokens of these rows of `data`, divided by the tokens that remain if shared prefixes count
+/// once.
 pub(crate) fn repeats(data: &[Row], rows: &[usize]) -> f64 {
     let mut rows = rows.to_vec();
     rows.sort_by_key(|&row| data[row].inputs());
-    let costs = costs(data, &rows);
-    let [all, laid] = [|cost: &Cost| cost.alone, |cost: &Cost| cost.after]
-        .map(|of| costs.iter().map(of).sum::<usize>());
-    all as f64 / laid.max(1) as f64
+    let sizes = sizes(data, &rows);
+    let [all, packed] = [|size: &PackedSize| size.alone, |size: &PackedSize| size.after]
+        .map(|of| sizes.iter().map(of).sum::<usize>());
+    all as f64 / packed.max(1) as f64
 }
 
-/// What a row adds to a micro-batch, in tokens.
-struct Cost {
-    /// To one that it begins.
+/// The tokens that a row adds to a micro-batch.
+struct PackedSize {
+    /// As its first row.
     alone: usize,
-    /// To one with the row before it.
+    /// After the previous row, whose prefix it shares.
     after: usize,
 }
 
-/// Of rows in the order of their tokens: what one has in common with any of them before it, it has in
-/// common with the last.
-fn costs(data: &[Row], rows: &[usize]) -> Vec<Cost> {
+/// The sizes of rows sorted by their tokens. In this order, the longest prefix that a row shares with
+/// any earlier row is the one it shares with the previous row.
+fn sizes(data: &[Row], rows: &[usize]) -> Vec<PackedSize> {
     let mut before: &[u32] = &[];
-    let cost = |&row: &usize| {
+    let size = |&row: &usize| {
         let own = data[row].inputs();
         let shared = before.iter().zip(own).take_while(|(a, b)| a == b).count();
         before = own;
-        Cost { alone: own.len(), after: own.len() - shared }
+        PackedSize { alone: own.len(), after: own.len() - shared }
     };
-    rows.iter().map(cost).collect()
+    rows.iter().map(size).collect()
 }
 
-/// How many successive rows each micro-batch takes, if it takes all it can within `most` tokens.
-fn cut(costs: &[Cost], most: usize) -> Vec<usize> {
-    let mut runs = Vec::new();
+/// The number of successive rows in each micro-batch, if each is filled up to `capacity` tokens.
+fn greedy_counts(sizes: &[PackedSize], capacity: usize) -> Vec<usize> {
+    let mut counts = Vec::new();
     let mut tokens = 0;
-    for cost in costs {
-        match runs.last_mut().filter(|_| tokens + cost.after <= most) {
+    for size in sizes {
+        match counts.last_mut().filter(|_| tokens + size.after <= capacity) {
             Some(rows) => {
                 *rows += 1;
-                tokens += cost.after;
+                tokens += size.after;
             }
             None => {
-                runs.push(1);
-                tokens = cost.alone;
+                counts.push(1);
+                tokens = size.alone;
             }
         }
     }
-    runs
+    counts
 }
 
 #[cfg(test)]
@@ -265,22 +263,21 @@ mod tests {
                 let found = micro.targets.iter().map(|target| target.token);
                 prop_assert_eq!(found.collect::<Vec<_>>(), expected.map(|(_, token)| token).collect::<Vec<_>>());
                 for (index, &row) in micro.rows.iter().enumerate() {
-                    let places: Vec<_> = micro.layout.places(index).collect();
-                    let tokens: Vec<u32> = places.iter().map(|&place| micro.tokens[place]).collect();
+                    let positions: Vec<_> = micro.layout.places(index).collect();
+                    let tokens: Vec<u32> = positions.iter().map(|&at| micro.tokens[at]).collect();
                     prop_assert_eq!(&tokens, data.rows()[row].inputs());
                     let own = micro.targets.iter().filter(|target| target.row == row);
-                    let found: Vec<_> = own.map(|target| target.place as usize).collect();
-                    let expected = data.rows()[row].targets().map(|(position, _)| places[position]);
+                    let found: Vec<_> = own.map(|target| target.position as usize).collect();
+                    let expected = data.rows()[row].targets().map(|(at, _)| positions[at]);
                     prop_assert_eq!(found, expected.collect::<Vec<_>>());
                 }
             }
         }
     }
 
-    /// Eight questions to one of two agents each, whose introductions are most of every row: three
-    /// tokens of a question, twenty of an introduction.
+    /// Eight rows with one of two system prompts of 20 tokens, then a question of 3 tokens.
     #[test]
-    fn rows_that_begin_alike_come_together() {
+    fn rows_with_a_shared_prefix_are_packed_together() {
         let row = |index: u32| {
             let agent = index % 2;
             (0..20).map(|i| 100 * agent + i).chain([200 + index, 300, 301]).collect()

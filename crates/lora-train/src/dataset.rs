@@ -1,4 +1,4 @@
-//! What is trained on: token rows with the positions that count.
+//! Tokenized training rows and their trained tokens.
 
 use std::ops::Range;
 
@@ -7,13 +7,21 @@ use durable::Digest;
 
 use crate::{Error, Result};
 
-/// The tokens of one example, and which of them the model learns to predict.
+/// The tokens of one example, and which of them have a loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Example {
-    /// The whole rendering, from the first token on.
+    /// All tokens, prompt included.
     pub tokens: Vec<u32>,
-    /// Ranges of `tokens` that are trained.
+    /// Ranges of `tokens` that have a loss.
     pub trained: Vec<Range<usize>>,
+}
+
+impl Example {
+    /// An example with a loss on these ranges of its tokens.
+    pub fn new(tokens: Vec<u32>, trained: Vec<Range<usize>>) -> Self {
+        Self { tokens, trained }
+    }
 }
 
 impl From<TrainingRow> for Example {
@@ -22,7 +30,7 @@ impl From<TrainingRow> for Example {
     }
 }
 
-/// One example, cut to what the loss can see.
+/// An example, cut after its last trained token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     number: usize,
@@ -31,13 +39,11 @@ pub struct Row {
 }
 
 impl Row {
-    /// Cuts `row` to `max_length` tokens and to its last trained token.
-    ///
-    /// Attention is causal, so nothing behind the last trained token can change the loss: those
-    /// tokens are never sent through the model. `None` when no trained token is left.
+    /// Cuts `row` to `max_length` tokens and after its last trained token: attention is causal, so
+    /// later tokens cannot change the loss. `None` if no trained token is left.
     fn new(number: usize, row: Example, max_length: usize) -> Option<Self> {
         let length = row.tokens.len().min(max_length);
-        // Token 0 has no token before it to be predicted from.
+        // The first token cannot be predicted.
         let mut targets: Vec<usize> =
             row.trained.into_iter().flatten().filter(|&t| t > 0 && t < length).collect();
         targets.sort_unstable();
@@ -48,28 +54,28 @@ impl Row {
         Some(Self { number, tokens, targets })
     }
 
-    /// The row's place in its file, counted from 1.
+    /// The number of the row in its split, counted from 1.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// The tokens that go through the model: all but the last, which is only predicted.
+    /// The tokens that go through the model: all but the last, which is only a target.
     pub fn inputs(&self) -> &[u32] {
         &self.tokens[..self.tokens.len() - 1]
     }
 
-    /// The trained tokens: the position each is predicted from, and its id.
+    /// The trained tokens, each with the index in [`inputs`](Self::inputs) of the token before it.
     pub fn targets(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         self.targets.iter().map(|&t| (t - 1, self.tokens[t]))
     }
 
-    /// How many tokens are trained.
+    /// The number of trained tokens.
     pub fn trained(&self) -> usize {
         self.targets.len()
     }
 }
 
-/// Rows ready to train on, with a record of what was cut.
+/// The rows of one split, ready for training.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     rows: Vec<Row>,
@@ -78,18 +84,16 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Takes the rows of one split, each cut to `max_length` tokens (its head is kept).
-    ///
-    /// A row without a trained token, be it by its own mask or by the cut, is left out and
-    /// [remembered](Self::dropped).
+    /// Cuts each row to its first `max_length` tokens. Rows without a trained token after that are
+    /// [dropped](Self::dropped). `split` is the name of the split in errors.
     ///
     /// # Errors
-    /// [`Error::NothingToTrain`] when no row is left.
+    /// [`Error::NothingToTrain`] if no row is left.
     ///
     /// ```
     /// use lora_train::{Dataset, Example};
     ///
-    /// let row = Example { tokens: vec![5, 6, 7, 8], trained: vec![2..3] };
+    /// let row = Example::new(vec![5, 6, 7, 8], vec![2..3]);
     /// let data = Dataset::new("train", [row], 2048)?;
     /// assert_eq!(data.rows()[0].inputs(), [5, 6]);
     /// assert_eq!(data.rows()[0].targets().collect::<Vec<_>>(), [(1, 7)]);
@@ -122,7 +126,7 @@ impl Dataset {
         Ok(data)
     }
 
-    /// Checks that a model of `vocabulary` tokens knows every token.
+    /// Checks that every token is below `vocabulary`.
     pub(crate) fn check_tokens(&self, vocabulary: usize) -> Result<()> {
         for row in &self.rows {
             if let Some(&token) = row.tokens.iter().find(|&&token| token as usize >= vocabulary) {
@@ -132,32 +136,32 @@ impl Dataset {
         Ok(())
     }
 
-    /// The rows that are trained on.
+    /// The rows that have a trained token.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// Numbers (from 1) of the rows longer than the limit.
+    /// The numbers (from 1) of the rows that were longer than the limit.
     pub fn truncated(&self) -> &[usize] {
         &self.truncated
     }
 
-    /// Numbers (from 1) of the rows left out because nothing in them is trained.
+    /// The numbers (from 1) of the rows without a trained token.
     pub fn dropped(&self) -> &[usize] {
         &self.dropped
     }
 
-    /// Trained tokens of one pass over the rows.
+    /// Trained tokens of all rows.
     pub fn trained_tokens(&self) -> usize {
         self.rows.iter().map(Row::trained).sum()
     }
 
-    /// Tokens that go through the model in one pass over the rows.
+    /// Input tokens of all rows.
     pub fn processed_tokens(&self) -> usize {
         self.rows.iter().map(|row| row.inputs().len()).sum()
     }
 
-    /// A digest of what is trained on, to tell whether two runs see the same data.
+    /// A digest of all tokens and targets, equal for equal training data.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for row in &self.rows {

@@ -1,16 +1,16 @@
-//! Everything that can go wrong between a configuration and a trained adapter.
+//! The error type of this crate.
 
 use std::io;
 use std::path::PathBuf;
 
 use mlx_rs::error::Exception;
 
-use crate::config::Place;
+use crate::config::Location;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a run cannot start, go on, or be resumed.
+/// Why a run cannot start, continue or be resumed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,105 +19,101 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's own reason.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// The run's folder, or a file in it, cannot be made, cut or removed.
+    /// The run's folder, or a file in it, cannot be created, truncated or removed.
     #[error("{}: cannot change: {source}", path.display())]
     Folder {
         /// The folder or file.
         path: PathBuf,
-        /// The system's own reason.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// The configuration is no YAML.
-    #[error("{place}: {message}")]
+    /// The configuration is not valid YAML.
+    #[error("{location}: {message}")]
     Yaml {
         /// The file and line.
-        place: Place,
-        /// The parser's own words.
+        location: Location,
+        /// The parser's message.
         message: String,
     },
 
-    /// A key that neither mlx-lm nor we know: most often a slip of the keyboard, which would
-    /// otherwise train a night long with a default.
+    /// A key that neither mlx-lm nor this crate knows. Refused because a misspelled key would
+    /// otherwise train with its default.
     #[error(
-        "{place}: unknown key `{key}`{}",
+        "{location}: unknown key `{key}`{}",
         closest.as_deref().map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
     )]
     UnknownKey {
         /// The file and line.
-        place: Place,
-        /// The key as it is written.
+        location: Location,
+        /// The key as written.
         key: String,
-        /// The known key it resembles most.
+        /// The most similar known key.
         closest: Option<String>,
     },
 
-    /// A key that holds something no run can be made of.
-    #[error("{place}: `{key}`: expected {expected}, found {found}")]
+    /// A key with an invalid value.
+    #[error("{location}: `{key}`: expected {expected}, found {found}")]
     Setting {
         /// The file and line.
-        place: Place,
+        location: Location,
         /// The dotted path of the key.
         key: String,
-        /// What would be right.
+        /// What is valid.
         expected: String,
-        /// What is there.
+        /// The value in the file.
         found: String,
     },
 
-    /// Tensors that safetensors refuses to write.
-    #[error("tensors cannot be written: {0}")]
-    Encode(safetensors::SafeTensorError),
-
-    /// A value that has no JSON form.
+    /// A value that JSON cannot represent.
     #[error("cannot be written as JSON: {0}")]
     Json(serde_json::Error),
 
-    /// A data file cannot be read, or has a line that is no row.
+    /// A data file cannot be read, or one of its lines is not a row.
     #[error(transparent)]
     Data(#[from] chat_format::Error),
 
-    /// A row that the model's chat template or tokenizer refuses.
+    /// The model's chat template or tokenizer refused a row.
     #[error("{}:{line}: {source}", path.display())]
     Render {
         /// The data file.
         path: PathBuf,
         /// The line, counted from 1.
         line: u64,
-        /// The refusal.
+        /// The reason.
         source: Box<chat_format::Error>,
     },
 
-    /// No row of a split has a trained token: all prompts, or all cut before the first answer.
+    /// No row of a split has a trained token: all are prompts, or cut before the first answer.
     #[error(
         "{split} data: none of {rows} rows has a token to train on within {max_length} tokens \
          (`max_seq_length`)"
     )]
     NothingToTrain {
-        /// Which split.
+        /// The split: `train`, `valid` or `test`.
         split: String,
-        /// How many rows it has.
+        /// Rows in the split.
         rows: usize,
-        /// The limit they were cut to.
+        /// The length the rows were cut to, in tokens.
         max_length: usize,
     },
 
-    /// A token that the model has no embedding for: the tokenizer is another model's.
+    /// A token without an embedding: the tokenizer belongs to another model.
     #[error("row {row}: token {token} is outside the model's vocabulary of {vocabulary}")]
     TokenOutOfRange {
         /// The row, counted from 1.
         row: usize,
         /// The token.
         token: u32,
-        /// How many tokens the model knows.
+        /// The size of the model's vocabulary.
         vocabulary: usize,
     },
 
-    /// An update's loss or gradient is infinite or not a number; the adapter is as it was before.
+    /// An update's loss or gradient is infinite or NaN. The adapter was not changed.
     #[error(
         "update {step}: the {what} is {value}; its rows (counted from 1): {}",
         rows.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
@@ -125,48 +121,59 @@ pub enum Error {
     NotFinite {
         /// The update, counted from 1.
         step: u64,
-        /// The loss or the gradient.
+        /// `loss` or `gradient`.
         what: &'static str,
-        /// What it came to.
+        /// The loss, or the global norm of the gradients.
         value: f64,
-        /// The rows that took part: those of the micro-batches at fault where they are known.
+        /// The rows with a non-finite loss, or all rows of the update if only its gradient is bad.
         rows: Vec<usize>,
     },
 
-    /// Adapter weights to start from that do not fit the configuration.
+    /// Initial adapter weights that do not match the configuration.
     #[error("{}: `{name}`: expected {expected}, found {found}", path.display())]
     AdapterMismatch {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What the configuration asks for.
+        /// The shape that the configuration asks for.
         expected: String,
-        /// What the file has.
+        /// The shape in the file.
         found: String,
     },
 
-    /// A file of tensors that is damaged, or is no adapter or checkpoint of ours.
+    /// A safetensors file that is damaged, or neither an adapter nor a checkpoint.
     #[error("{}: {what}", path.display())]
     BadTensors {
         /// The file.
         path: PathBuf,
-        /// What is missing or malformed in it.
+        /// What is missing or malformed.
         what: String,
     },
 
-    /// An optimizer state that was written for other parameters or by another rule.
+    /// A line of `metrics.jsonl` that is not a record.
+    #[error("{}:{line}: expected a record of a training run, found {found}", path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The parser's message.
+        found: String,
+    },
+
+    /// An optimizer state that belongs to other parameters or to another optimizer.
     #[error("optimizer state: `{name}`: expected {expected}, found {found}")]
     OptimizerState {
         /// The tensor, as `parameter.slot`.
         name: String,
-        /// What the rule keeps of the parameter.
+        /// The shape and dtype that the optimizer stores.
         expected: String,
-        /// What the state has.
+        /// The shape and dtype in the state.
         found: String,
     },
 
-    /// An interrupted run cannot go on under other settings: its result would be neither run's.
+    /// A run cannot be resumed with other settings: the result would belong to neither.
     #[error(
         "{}: the run was started differently:\n{}",
         path.display(),
@@ -175,20 +182,20 @@ pub enum Error {
     RunChanged {
         /// The checkpoint.
         path: PathBuf,
-        /// `key: then -> now`, one per difference.
+        /// One line per difference: `key: then -> now`.
         differences: Vec<String>,
     },
 
-    /// The inputs of layers do not fit the memory and cannot be kept in a file either.
-    #[error("{}: cannot keep the inputs of layers there: {source}", folder.display())]
-    Spill {
+    /// The layer inputs do not fit in memory and cannot be offloaded to a file either.
+    #[error("{}: cannot offload layer inputs to a file here: {source}", folder.display())]
+    Offload {
         /// The folder of the file.
         folder: PathBuf,
-        /// The system's own reason.
+        /// The operating system's error.
         source: io::Error,
     },
 
-    /// A lane ended before its work did; its own message went to the panic hook.
+    /// A training thread panicked; its message went to the panic hook.
     #[error("a training thread ended before its work was done")]
     LaneLost,
 
@@ -196,11 +203,11 @@ pub enum Error {
     #[error(transparent)]
     Write(#[from] durable::Error),
 
-    /// The model cannot be used as asked.
+    /// The model cannot be opened, or does not support what was asked.
     #[error(transparent)]
     Model(#[from] models::Error),
 
-    /// MLX refused an operation.
+    /// An MLX operation failed.
     #[error("MLX: {0}")]
     Mlx(#[from] Exception),
 }
@@ -211,7 +218,7 @@ impl From<mlx_rs::error::AsSliceError> for Error {
     }
 }
 
-/// Lets `?` carry this crate's errors through the functions that MLX differentiates.
+/// Lets `?` return this crate's errors from the closures that MLX differentiates.
 impl From<Error> for Exception {
     fn from(error: Error) -> Self {
         match error {

@@ -1,12 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
-mod checkpoint;
-mod config;
+pub mod checkpoint;
+pub mod config;
 mod dataset;
 mod engine;
 mod error;
 pub mod lint;
+pub mod memory;
 pub mod metrics;
 mod observer;
 mod optimizer;
@@ -17,15 +18,11 @@ mod tensors;
 mod test_set;
 mod trainer;
 
-pub use config::{
-    Adafactor, Adam, AdamW, Batches, Bytes, EarlyStop, FineTuneType, Lion, LoraParameters,
-    LrSchedule, Muon, Nightshift, NumLayers, OnBadLoss, OptimizerConfigs, OptimizerName, Origin,
-    Place, Scaling, ScheduleName, ScheduleUnit, Sgd, StateStorage, TrainConfig,
-};
+pub use config::{Batches, Bytes, NumLayers, TrainConfig};
 pub use dataset::{Dataset, Example, Row};
 pub use error::{Error, Result};
 pub use observer::{Observer, Progress};
-pub use optimizer::{Optimizer, Tensors, clip_global_norm, global_norm};
+pub use optimizer::{Optimizer, Tensors};
 pub use rows::{Columns, read_rows};
 pub use schedule::Schedule;
 pub use test_set::test_loss;

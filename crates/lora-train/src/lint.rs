@@ -1,8 +1,5 @@
-//! What a configuration really does, in numbers, before a night is spent on it.
-//!
-//! A [`Lint`] is not an error: the run would start. It is what one would want to have been told:
-//! a schedule that never leaves its warm-up, rows that are never seen, a default that was taken
-//! silently.
+//! Checks of a valid configuration for settings that are likely not intended: a schedule that ends
+//! during warm-up, rows that are never seen, defaults that matter.
 
 use std::fmt;
 
@@ -11,7 +8,7 @@ use serde::Serialize;
 use crate::config::{NumLayers, TrainConfig};
 use crate::{Result, Schedule};
 
-/// What is known about the run besides its configuration.
+/// The data and the model of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
     /// Training rows.
@@ -22,12 +19,13 @@ pub struct Facts {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Lint {
-    /// What kind of finding it is.
+    /// The kind of finding.
     pub code: LintCode,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The finding, with its numbers.
+    /// The finding in a sentence, with its numbers.
     pub message: String,
 }
 
@@ -37,13 +35,13 @@ impl fmt::Display for Lint {
     }
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Worth knowing.
+    /// For information.
     Note,
-    /// Most probably not what was meant.
+    /// Probably not intended.
     Warning,
 }
 
@@ -59,42 +57,46 @@ impl fmt::Display for Severity {
 /// The kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LintCode {
-    /// The run ends inside its warm-up.
+    /// The run ends during the warm-up.
     WarmupOutlastsRun,
-    /// The run ends long before the decay does.
+    /// The run ends long before the learning rate has decayed.
     DecayOutlastsRun,
-    /// The run goes on long after the learning rate has reached its end.
+    /// The run continues long after the learning rate has decayed.
     RunOutlastsDecay,
     /// Not every row is seen.
     RowsUnseen,
-    /// Rows are seen more than once.
+    /// How often the rows are seen.
     Epochs,
-    /// The last update has fewer rows than the others.
+    /// The last update has fewer iterations than the others.
     PartialUpdate,
-    /// `alpha`, which changes nothing, agrees with `scale`.
+    /// `alpha` is redundant: it agrees with `scale`.
     AlphaAgrees,
-    /// The strength was computed from `alpha`.
+    /// The scale was computed from `alpha`.
     ScaleFromAlpha,
-    /// A key is absent and its default matters.
+    /// A key is absent whose default matters.
     SilentDefault,
-    /// `learning_rate` is not read beside an `lr_schedule`.
+    /// `learning_rate` is unused because there is an `lr_schedule`.
     LearningRateUnused,
-    /// The key is read for compatibility and does nothing.
+    /// The key has no effect and is read for compatibility.
     NoEffect,
-    /// The embedding is adapted, so that gradients go through layers which are not.
+    /// The embedding is adapted, so the backward pass goes through layers without an adapter.
     WholeBackwardPass,
 }
 
-/// Everything worth saying about a run, the worst first.
+/// The findings for a run, warnings first.
+///
+/// # Errors
+/// As for [`Schedule::new`] and [`TrainConfig::adapted_layers`].
 pub fn lint(config: &TrainConfig, facts: Facts) -> Result<Vec<Lint>> {
     let mut lints = Lints::default();
     schedule(config, facts, &mut lints)?;
     rows(config, facts, &mut lints);
-    strength(config, &mut lints);
+    scale(config, &mut lints);
     defaults(config, facts, &mut lints)?;
     without_effect(config, &mut lints);
-    ends(config, facts, &mut lints)?;
+    embeddings(config, facts, &mut lints)?;
     lints.0.sort_by_key(|lint| std::cmp::Reverse(lint.severity));
     Ok(lints.0)
 }
@@ -187,25 +189,27 @@ fn rows(config: &TrainConfig, facts: Facts, lints: &mut Lints) {
         lints.note(
             LintCode::PartialUpdate,
             format!(
-                "the last update has {} of {accumulation} iterations; it is made all the same, \
-                 where mlx-lm drops it",
+                "the last update has {} of {accumulation} iterations; it is made anyway, while mlx-lm \
+                 drops it",
                 iterations % accumulation,
             ),
         );
     }
 }
 
-fn strength(config: &TrainConfig, lints: &mut Lints) {
+fn scale(config: &TrainConfig, lints: &mut Lints) {
     let (lora, scaling) = (&config.lora_parameters, config.nightshift.scaling);
     let formula = scaling.formula();
-    match (lora.alpha_strength(scaling), lora.scale) {
-        (Some(asked), Some(_)) => lints.note(
+    match (lora.alpha_scale(scaling), lora.scale) {
+        (Some(implied), Some(_)) => lints.note(
             LintCode::AlphaAgrees,
-            format!("`{formula}` = {asked:?} agrees with `scale`, which alone counts"),
+            format!("`{formula}` = {implied:?} agrees with `scale`, which is the one used"),
         ),
-        (Some(asked), None) => lints.note(
+        (Some(implied), None) => lints.note(
             LintCode::ScaleFromAlpha,
-            format!("`scale` not given: {asked:?}, from `{formula}`; mlx-lm would refuse the file"),
+            format!(
+                "`scale` not given: {implied:?}, from `{formula}`; mlx-lm would refuse the file"
+            ),
         ),
         (None, None) => lints.note(
             LintCode::SilentDefault,
@@ -224,14 +228,14 @@ fn defaults(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()>
             false => lints.note(LintCode::SilentDefault, message),
         }
     }
-    let spoken_for = [
+    let others = [
         ("max_seq_length", format!("{} tokens, longer rows are cut", config.max_seq_length)),
         ("mask_prompt", "the loss is on prompts as well as on answers".to_owned()),
         ("optimizer", "adam, without weight decay or bias correction".to_owned()),
         ("batch_size", format!("{} rows", config.batch_size)),
         ("seed", config.seed.to_string()),
     ];
-    for (key, what) in spoken_for {
+    for (key, what) in others {
         if !config.origin.has(key) {
             lints.note(LintCode::SilentDefault, format!("`{key}` not given: {what}"));
         }
@@ -249,10 +253,10 @@ fn defaults(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()>
 
 fn without_effect(config: &TrainConfig, lints: &mut Lints) {
     let replaced = [
-        ("grad_checkpoint", "layers are recomputed where memory asks for it"),
+        ("grad_checkpoint", "layers are recomputed if memory requires it"),
         ("clear_cache_threshold", "memory is bounded by `nightshift.memory_limit`"),
-        ("report_to", "the report is `metrics.jsonl`"),
-        ("project_name", "the report is `metrics.jsonl`"),
+        ("report_to", "metrics go to `metrics.jsonl`"),
+        ("project_name", "metrics go to `metrics.jsonl`"),
         ("trust_remote_code", "no code is loaded from a model folder"),
     ];
     for (key, instead) in replaced {
@@ -262,8 +266,7 @@ fn without_effect(config: &TrainConfig, lints: &mut Lints) {
     }
 }
 
-/// `keys` beyond the layers.
-fn ends(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()> {
+fn embeddings(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()> {
     let lowest = config.adapted_layers(facts.model_layers)?.first().copied();
     let below = lowest.unwrap_or(facts.model_layers);
     let mut keys = config.lora_parameters.keys.iter().flatten();
@@ -271,8 +274,8 @@ fn ends(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()> {
         lints.note(
             LintCode::WholeBackwardPass,
             format!(
-                "`{key}` is among the keys: gradients go down to it through all {} layers, of which \
-                 the first {below} have no adapter",
+                "`{key}` is adapted: the backward pass goes through all {} layers, of which the \
+                 first {below} have no adapter",
                 facts.model_layers,
             ),
         );
@@ -280,7 +283,7 @@ fn ends(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()> {
     Ok(())
 }
 
-/// A count with its thousands apart: `2,008`.
+/// A count with thousands separators: `2,008`.
 fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);

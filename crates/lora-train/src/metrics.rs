@@ -1,27 +1,26 @@
-//! The records of `metrics.jsonl`, and the memory figures in them.
+//! The records of `metrics.jsonl`: how a run was planned, its updates and its validations.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::config::Bytes;
-pub use crate::engine::InputPlace;
+use crate::engine::InputStorage;
+use crate::{Error, Result};
 
-/// One line of `metrics.jsonl`.
-///
-/// An update has no `kind`: it is what the file is about. Everything else names its kind.
+/// One line of `metrics.jsonl`: an object with a `kind`, or an update, which has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Record {
-    /// Anything but an update.
+    /// A plan or a validation.
     Event(Event),
     /// One optimizer update.
     Update(Update),
 }
 
 impl Record {
-    /// The update, if it is one.
+    /// The update, if this is one.
     pub fn as_update(&self) -> Option<&Update> {
         match self {
             Self::Update(update) => Some(update),
@@ -31,81 +30,86 @@ impl Record {
 }
 
 /// One optimizer update.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Update {
     /// Counted from 1.
     pub step: u64,
-    /// Mean over the trained tokens of the update.
+    /// Mean cross-entropy over the trained tokens of the update.
     pub loss: f64,
     /// The learning rate of the update.
     pub learning_rate: f64,
-    /// Global norm of the gradients, before clipping.
+    /// Global norm of the gradients before clipping.
     pub grad_norm: f64,
-    /// Tokens that went through the model: those of all rows.
+    /// Input tokens of all rows.
     pub processed_tokens: u64,
-    /// Tokens that had to be computed for it: what rows of a micro-batch begin with alike counts
-    /// once. Zero in records of versions that did not tell.
+    /// Input tokens that were computed: a prefix shared by rows of a micro-batch counts once. 0 in
+    /// files written before this field existed.
     #[serde(default)]
     pub computed_tokens: u64,
-    /// Tokens that were predicted and scored.
+    /// Tokens with a loss.
     pub trained_tokens: u64,
-    /// How long the update took, without validation or saving.
+    /// Duration of the update, without validation and saving.
     pub seconds: f64,
-    /// The most that MLX held at once since the run began.
+    /// Peak of MLX's memory since the run began.
     pub peak_memory_bytes: u64,
-    /// The process's resident memory after the update.
+    /// Resident memory of the process after the update.
     pub rss_bytes: u64,
 }
 
-/// A line that is no update.
+/// A record that is not an update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
-    /// How the run will be done.
+    /// Size and plan of the run, written at its start.
+    #[non_exhaustive]
     Plan {
-        /// Rows that are trained on.
+        /// Training rows.
         rows: u64,
-        /// Optimizer updates of the run.
+        /// Optimizer updates of the whole run.
         updates: u64,
         /// Trained parameters.
         parameters: u64,
-        /// Adapted decoder layers.
+        /// Decoder layers with an adapter.
         layers: u64,
-        /// How the work is cut, and what of it is in memory.
+        /// Micro-batching and memory.
         #[serde(flatten)]
         work: WorkPlan,
     },
-    /// The loss on rows that are not trained on.
+    /// The loss on the validation rows.
+    #[non_exhaustive]
     Validation {
-        /// Updates made before it; 0 is the untrained adapter.
+        /// Updates made before it; 0 for the untrained adapter.
         step: u64,
-        /// Mean over the trained tokens.
+        /// Mean cross-entropy over the trained tokens.
         loss: f64,
-        /// Tokens that were scored.
+        /// Tokens with a loss.
         tokens: u64,
-        /// How long it took.
+        /// Duration.
         seconds: f64,
     },
 }
 
-/// How the work of an update is cut, and what of it is in memory.
+/// How an update is split into micro-batches, and what is held in memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WorkPlan {
-    /// Threads that share an update.
+    /// Threads that compute micro-batches in parallel.
     pub lanes: u64,
-    /// Most tokens of a micro-batch, or as many as the longest row has.
+    /// Tokens of a micro-batch, at most; a longer row is a micro-batch of its own.
     pub tokens_per_step: u64,
-    /// Layers whose weights are in memory ready for use.
+    /// Layers whose weights are dequantized in memory.
     pub dequantized_layers: u64,
-    /// Layers whose weights are in memory as in the checkpoint.
+    /// Layers whose weights are in memory as they are in the checkpoint.
     pub packed_layers: u64,
-    /// Layers whose weights are read from the checkpoint each time.
+    /// Layers whose weights are read from the checkpoint at each use.
     pub streamed_layers: u64,
-    /// Where what enters each layer waits for the backward pass.
-    pub inputs: InputPlace,
-    /// What a lane may keep from the forward pass, instead of computing it again.
+    /// Where layer inputs are kept between forward and backward pass.
+    pub(crate) inputs: InputStorage,
+    /// Intermediates that each lane keeps from the forward pass instead of recomputing them.
     pub kept_bytes: u64,
-    /// The most MLX is expected to hold at once.
+    /// Expected peak of MLX's memory.
     pub estimated_memory_bytes: u64,
 }
 
@@ -113,48 +117,70 @@ impl fmt::Display for WorkPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lanes, tokens_per_step, kept_bytes, estimated_memory_bytes, .. } = *self;
         write!(f, "{lanes} lanes of {tokens_per_step} tokens; layers:")?;
-        for (count, held) in [
+        for (count, residency) in [
             (self.dequantized_layers, "dequantized"),
             (self.packed_layers, "packed"),
             (self.streamed_layers, "streamed"),
         ] {
             if count > 0 {
-                write!(f, " {count} {held},")?;
+                write!(f, " {count} {residency},")?;
             }
         }
-        let place = match self.inputs {
-            InputPlace::Memory => "memory",
-            InputPlace::File => "a file",
+        let storage = match self.inputs {
+            InputStorage::Memory => "memory",
+            InputStorage::File => "a file",
         };
         let (kept, expected) = (Bytes(kept_bytes), Bytes(estimated_memory_bytes));
-        write!(f, " inputs in {place}, {kept} kept a lane; {expected} expected at the peak")
+        write!(f, " inputs in {storage}, {kept} kept a lane; {expected} expected at the peak")
     }
 }
 
-/// Resident memory of this process in bytes; `None` where the system does not tell.
-pub fn resident_memory() -> Option<u64> {
-    use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
-
-    let this = sysinfo::get_current_pid().ok()?;
-    let mut system = System::new().ok()?;
-    let wanted = ProcessRefreshKind::nothing().with_memory();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[this]), false, wanted);
-    system.process(this).map(|process| process.memory())
+/// All records of a run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics {
+    /// In the order of the file.
+    pub records: Vec<Record>,
 }
 
-/// Memory of the machine in bytes; `None` where the system does not tell.
-pub fn machine_memory() -> Option<u64> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    Some(system.total_memory())
-}
+impl Metrics {
+    /// Reads a `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read, [`Error::Metrics`] with the number of the first
+    /// line that is not a record.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let record = |(index, line): (usize, &str)| {
+            serde_json::from_str(line).map_err(|error| Error::Metrics {
+                path: path.to_owned(),
+                line: index + 1,
+                found: error.to_string(),
+            })
+        };
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
+        Ok(Self { records: lines.map(record).collect::<Result<_>>()? })
+    }
 
-/// The most that MLX held at once since the last [`reset_peak_memory`], in bytes.
-pub fn peak_memory() -> Result<u64> {
-    Ok(mlx_rs::memory::peak_memory()? as u64)
-}
+    /// The plan of the run.
+    pub fn plan(&self) -> Option<&WorkPlan> {
+        self.records.iter().find_map(|record| match record {
+            Record::Event(Event::Plan { work, .. }) => Some(work),
+            _ => None,
+        })
+    }
 
-/// Makes [`peak_memory`] begin anew from what MLX holds now.
-pub fn reset_peak_memory() -> Result<()> {
-    Ok(mlx_rs::memory::reset_peak_memory()?)
+    /// The updates, in order.
+    pub fn updates(&self) -> impl DoubleEndedIterator<Item = &Update> {
+        self.records.iter().filter_map(Record::as_update)
+    }
+
+    /// Step and loss of each validation, in order.
+    pub fn validations(&self) -> impl DoubleEndedIterator<Item = (u64, f64)> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Event(Event::Validation { step, loss, .. }) => Some((*step, *loss)),
+            _ => None,
+        })
+    }
 }

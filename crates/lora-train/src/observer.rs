@@ -1,35 +1,35 @@
-//! What a run tells those who watch it.
+//! Callbacks of a running training.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::metrics::Record;
 
-/// Something happened.
+/// What happened since the last call.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// A line of `metrics.jsonl`: the plan of the run, an update, a validation.
+    /// A record was appended to `metrics.jsonl`: the plan of the run, an update or a validation.
     Recorded(&'a Record),
-    /// A checkpoint is on disk.
+    /// A checkpoint was written.
     Saved {
         /// Updates made so far.
         step: u64,
-        /// The file.
+        /// The checkpoint.
         path: &'a Path,
     },
-    /// An update was left out because its loss or gradient was not finite.
+    /// An update was skipped because its loss or gradient was not finite.
     Skipped {
-        /// The update.
+        /// The update, counted from 1.
         step: u64,
-        /// The file that names its rows.
+        /// The file with the numbers of its rows.
         report: &'a Path,
     },
 }
 
-/// Watches a run, and may end it.
+/// Follows a run and can stop it. Closures of this signature are observers; `()` does nothing.
 pub trait Observer {
-    /// Called between updates. After [`ControlFlow::Break`] the run writes a checkpoint and returns.
+    /// Called between updates. On [`ControlFlow::Break`] the run writes a checkpoint and returns.
     fn observe(&mut self, progress: Progress<'_>) -> ControlFlow<()>;
 }
 
@@ -39,7 +39,6 @@ impl<F: FnMut(Progress<'_>) -> ControlFlow<()>> Observer for F {
     }
 }
 
-/// Nobody watches.
 impl Observer for () {
     fn observe(&mut self, _: Progress<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())

@@ -1,4 +1,4 @@
-//! Rows of a data file, in any of the shapes mlx-lm reads, as tokens.
+//! Reading and tokenizing data files in the formats that mlx-lm reads.
 
 use std::path::Path;
 
@@ -12,19 +12,17 @@ use serde_json::Value;
 use crate::config::TrainConfig;
 use crate::{Data, Dataset, Error, Result};
 
-/// The names of a row's fields.
-///
-/// A row with `prompt` and `completion` is a question and its answer, else one with `messages` a
-/// conversation, else one with `text` a plain text.
+/// The names of the fields of a row: `prompt` and `completion`, else `messages`, else `text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Columns {
-    /// A question.
+    /// The user's message.
     pub prompt: String,
-    /// Its answer.
+    /// The assistant's answer to it.
     pub completion: String,
-    /// A conversation.
+    /// A list of messages.
     pub chat: String,
-    /// A plain text.
+    /// Plain text.
     pub text: String,
 }
 
@@ -49,15 +47,18 @@ impl From<&TrainConfig> for Columns {
 }
 
 impl TrainConfig {
-    /// Which tokens are trained: all, or with `mask_prompt` every answer (not the last alone, as in
-    /// mlx-lm; for rows of one answer that is the same).
+    /// Which tokens are trained: all, or with `mask_prompt` those of every assistant turn. (mlx-lm
+    /// trains only the last turn.)
     pub fn supervision(&self) -> Supervision {
         if self.mask_prompt { Supervision::AssistantTurns } else { Supervision::All }
     }
 }
 
 impl Data {
-    /// Reads `train.jsonl` and, where there is one, `valid.jsonl` from the folder of `config.data`.
+    /// Reads `train.jsonl` and, if it exists, `valid.jsonl` from the folder `config.data`.
+    ///
+    /// # Errors
+    /// As for [`read_rows`] and [`Dataset::new`]; [`Error::Setting`] if `config.data` is absent.
     pub fn open(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<Self> {
         let folder = config.data_folder()?;
         let split = |name: &str| {
@@ -73,7 +74,11 @@ impl Data {
     }
 }
 
-/// Reads a JSONL file and renders every row with the model's own template.
+/// Reads a JSONL file, and renders every row with the tokenizer's chat template.
+///
+/// # Errors
+/// [`Error::Data`] with the line of a row that has none of the `columns`, or values of another type;
+/// [`Error::Render`] with the line of a row that the template refuses.
 pub fn read_rows(
     path: impl AsRef<Path>,
     tokenizer: &ChatTokenizer,
@@ -84,14 +89,14 @@ pub fn read_rows(
     let rows = Reader::open(path)?.collect::<chat_format::Result<Vec<_>>>()?;
     rows.into_par_iter()
         .map(|jsonl::Row { line, value, .. }| {
-            let shape = Shape::of(value, columns, supervision).map_err(|problem| {
+            let content = Content::of(value, columns, supervision).map_err(|problem| {
                 chat_format::Error::Row { path: path.to_owned(), line, problem }
             })?;
-            let row = match &shape {
-                Shape::Chat(chat) => {
+            let row = match &content {
+                Content::Chat(chat) => {
                     tokenizer.training_row(chat, &RenderOptions::default(), supervision)
                 }
-                Shape::Text(text) => tokenizer.text_row(text),
+                Content::Text(text) => tokenizer.text_row(text),
             };
             row.map_err(|source| Error::Render {
                 path: path.to_owned(),
@@ -102,20 +107,20 @@ pub fn read_rows(
         .collect()
 }
 
-enum Shape {
+enum Content {
     Chat(Conversation),
     Text(String),
 }
 
-impl Shape {
+impl Content {
     fn of(
         mut row: Value,
         Columns { prompt, completion, chat, text }: &Columns,
         supervision: Supervision,
     ) -> std::result::Result<Self, Problem> {
         if let (Some(question), Some(answer)) = (row.get(prompt), row.get(completion)) {
-            let question = Message::user(words(prompt, question)?);
-            let answer = Message::assistant(words(completion, answer)?);
+            let question = Message::user(string(prompt, question)?);
+            let answer = Message::assistant(string(completion, answer)?);
             return Ok(Self::Chat(Conversation::new(vec![question, answer])));
         }
         if let Some(messages) = row.as_object_mut().and_then(|fields| fields.remove(chat)) {
@@ -124,17 +129,19 @@ impl Shape {
         }
         match row.get(text) {
             Some(value) if supervision == Supervision::All => {
-                Ok(Self::Text(words(text, value)?.to_owned()))
+                Ok(Self::Text(string(text, value)?.to_owned()))
             }
-            Some(_) => Err(Problem::new(text, "a row with a prompt to mask", "a plain text")),
+            Some(_) => {
+                Err(Problem::new(text, "a row with a prompt, for `mask_prompt`", "plain text"))
+            }
             None => {
-                let shapes = format!("`{chat}`, `{prompt}` and `{completion}`, or `{text}`");
-                Err(Problem::new("", shapes, "none of them"))
+                let expected = format!("`{chat}`, `{prompt}` and `{completion}`, or `{text}`");
+                Err(Problem::new("", expected, "none of them"))
             }
         }
     }
 }
 
-fn words<'v>(key: &str, value: &'v Value) -> std::result::Result<&'v str, Problem> {
-    value.as_str().ok_or_else(|| Problem::new(key, "a text", value.to_string()))
+fn string<'v>(key: &str, value: &'v Value) -> std::result::Result<&'v str, Problem> {
+    value.as_str().ok_or_else(|| Problem::new(key, "a string", value.to_string()))
 }

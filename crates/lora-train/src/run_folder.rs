@@ -1,10 +1,7 @@
-//! The files of a run, all in `adapter_path`.
+//! The files of a run in its `adapter_path`.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-
-use models::{Adapter, Model};
-use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::metrics::Record;
@@ -15,15 +12,16 @@ const BAD_ROWS: &str = "bad-rows.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const BEST: &str = "best";
 
-/// `adapters.safetensors` and `adapter_config.json` (through [`Adapter::save`]), `metrics.jsonl`,
-/// `checkpoints/STEP.safetensors`, and `best/` with the adapter of the lowest validation loss.
+/// `adapters.safetensors` and `adapter_config.json` (written by [`models::Adapter::save`]), `metrics.jsonl`,
+/// `bad-rows.jsonl`, `checkpoints/STEP.safetensors`, and `best/` with the adapter of the lowest
+/// validation loss.
 pub(crate) struct RunFolder {
     root: PathBuf,
     keep: usize,
 }
 
 impl RunFolder {
-    /// Makes the folder; `keep` is how many checkpoints are kept.
+    /// Creates the folder. `keep` is the number of checkpoints to keep.
     pub(crate) fn create(root: &Path, keep: usize) -> Result<Self> {
         for folder in [root.to_owned(), root.join(CHECKPOINTS)] {
             fs::create_dir_all(&folder)
@@ -32,7 +30,7 @@ impl RunFolder {
         Ok(Self { root: root.to_owned(), keep })
     }
 
-    /// The newest checkpoint, if there is one.
+    /// The newest checkpoint and its path.
     pub(crate) fn newest(&self) -> Result<Option<(PathBuf, Checkpoint)>> {
         let Some(path) = checkpoint::list(&self.root.join(CHECKPOINTS))?.pop() else {
             return Ok(None);
@@ -41,14 +39,14 @@ impl RunFolder {
         Ok(Some((path, checkpoint)))
     }
 
-    /// Removes what an earlier run left, so that nothing of it is taken for this run's.
+    /// Removes checkpoints, metrics and bad rows of an earlier run.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut old = checkpoint::list(&self.root.join(CHECKPOINTS))?;
         old.extend([METRICS, BAD_ROWS].map(|name| self.root.join(name)));
         old.into_iter().try_for_each(|path| remove(&path))
     }
 
-    /// Writes a checkpoint, then removes the oldest ones.
+    /// Writes a checkpoint, then removes the oldest ones beyond the number to keep.
     pub(crate) fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let folder = self.root.join(CHECKPOINTS);
         let path = checkpoint.save(&folder)?;
@@ -58,31 +56,11 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Writes the adapter where everyone looks for it.
-    pub(crate) fn save_adapter(
-        &self,
-        adapter: &Adapter,
-        model: &Model,
-        notes: &Map<String, Value>,
-    ) -> Result<()> {
-        Ok(adapter.save(&self.root, model, notes)?)
-    }
-
-    /// Writes the adapter as the best so far.
-    pub(crate) fn save_best(
-        &self,
-        adapter: &Adapter,
-        model: &Model,
-        notes: &Map<String, Value>,
-    ) -> Result<()> {
+    /// The folder of the adapter of the lowest validation loss, created if necessary.
+    pub(crate) fn best(&self) -> Result<PathBuf> {
         let path = self.root.join(BEST);
         fs::create_dir_all(&path).map_err(|source| Error::Folder { path: path.clone(), source })?;
-        Ok(adapter.save(&path, model, notes)?)
-    }
-
-    /// Reads the best adapter back.
-    pub(crate) fn best(&self, model: &Model) -> Result<Adapter> {
-        Ok(Adapter::load(self.root.join(BEST), model)?)
+        Ok(path)
     }
 
     /// Appends a line to `metrics.jsonl`.
@@ -96,8 +74,7 @@ impl RunFolder {
         fs::metadata(self.root.join(METRICS)).map_or(0, |metadata| metadata.len())
     }
 
-    /// Cuts `metrics.jsonl` back to where a checkpoint stood: what was recorded after it will be
-    /// recorded again.
+    /// Truncates `metrics.jsonl` to its length at a checkpoint; the later records will be made again.
     pub(crate) fn rewind_metrics(&self, bytes: u64) -> Result<()> {
         let path = self.root.join(METRICS);
         if self.metrics_bytes() <= bytes {
@@ -107,10 +84,10 @@ impl RunFolder {
         cut.map_err(|source| Error::Folder { path, source })
     }
 
-    /// Notes the rows of an update that went wrong; returns the file.
-    pub(crate) fn report_bad_rows(&self, what: &Error) -> Result<PathBuf> {
+    /// Appends the rows of a non-finite update to `bad-rows.jsonl`; returns its path.
+    pub(crate) fn report_bad_rows(&self, error: &Error) -> Result<PathBuf> {
         let path = self.root.join(BAD_ROWS);
-        if let Error::NotFinite { step, what, value, rows } = what {
+        if let Error::NotFinite { step, what, value, rows } = error {
             let value = value.to_string();
             let line =
                 serde_json::json!({ "step": step, "what": what, "value": value, "rows": rows });

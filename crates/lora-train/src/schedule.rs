@@ -1,7 +1,7 @@
-//! Learning rates: MLX's curves, joined to a warm-up as mlx-lm joins them.
+//! Learning rate schedules: those of MLX, joined to a linear warm-up as in mlx-lm.
 //!
-//! A schedule counts optimizer updates, the first one being 0. In a run with accumulation that
-//! is not the number of iterations; see [`ScheduleUnit`].
+//! A schedule counts optimizer updates from 0. With gradient accumulation there are fewer of them
+//! than iterations; see [`ScheduleUnit`].
 
 use std::f64::consts::PI;
 
@@ -19,7 +19,7 @@ use crate::config::{LrSchedule, ScheduleName, ScheduleUnit, TrainConfig};
 /// )?;
 /// let schedule = Schedule::new(&config, 100)?;
 /// let rates: Vec<f64> = (0..6).map(|update| schedule.at(update)).collect();
-/// // The curve's first value comes twice: at the end of the warm-up, and as its own beginning.
+/// // The curve's first value is there twice: as the end of the warm-up and as its own start.
 /// assert_eq!(rates, [0.0, 0.5, 1.0, 1.0, 0.75, 0.5]);
 /// # Ok::<(), lora_train::Error>(())
 /// ```
@@ -47,9 +47,12 @@ struct Warmup {
 }
 
 impl Schedule {
-    /// The schedule of a run of `updates` updates.
+    /// The schedule of a run of this many updates.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for arguments that the named curve does not take.
     pub fn new(config: &TrainConfig, updates: u64) -> Result<Self> {
-        let Some(written) = &config.lr_schedule else {
+        let Some(settings) = &config.lr_schedule else {
             let curve = Curve::Constant { init: config.learning_rate };
             return Ok(Self { curve, warmup: None, stride: 1 });
         };
@@ -57,23 +60,23 @@ impl Schedule {
             ScheduleUnit::Updates => 1,
             ScheduleUnit::Iterations => config.grad_accumulation_steps as u64,
         };
-        let curve = Curve::new(written).map_err(|Misfit { key, expected, found }| {
+        let curve = Curve::new(settings).map_err(|BadArgument { key, expected, found }| {
             config.invalid(&format!("lr_schedule.{key}"), expected, found)
         })?;
         let steps = match config.nightshift.warmup_share {
             Some(share) => (share * updates as f64).round() as u64 * stride,
-            None => written.warmup,
+            None => settings.warmup,
         };
-        let init = written.warmup_init;
+        let init = settings.warmup_init;
         let warmup = (steps > 0).then_some(Warmup { init, steps });
         Ok(Self { curve, warmup, stride })
     }
 
-    /// The learning rate of an update; the first one is 0.
+    /// The learning rate of an update, counted from 0.
     pub fn at(&self, update: u64) -> f64 {
         let step = update.saturating_mul(self.stride);
         match self.warmup {
-            // The curve begins one step after the warm-up has reached its first value.
+            // As in mlx-lm, the curve starts one step after the warm-up has reached its first value.
             Some(Warmup { init, steps }) if step <= steps => {
                 Curve::Linear { init, end: self.peak(), steps }.at(step)
             }
@@ -82,7 +85,7 @@ impl Schedule {
         }
     }
 
-    /// Updates before the learning rate is what the curve starts from.
+    /// Updates before the learning rate reaches [`peak`](Self::peak).
     pub fn warmup_updates(&self) -> u64 {
         self.warmup.map_or(0, |warmup| warmup.steps.div_ceil(self.stride))
     }
@@ -92,7 +95,7 @@ impl Schedule {
         self.curve.at(0)
     }
 
-    /// Updates until the curve has nothing left to change, for curves that end.
+    /// Updates until a decay has reached its final value; `None` for curves without one.
     pub fn ends_after(&self) -> Option<u64> {
         let steps = match self.curve {
             Curve::Cosine { steps, .. } | Curve::Linear { steps, .. } => steps,
@@ -103,72 +106,47 @@ impl Schedule {
     }
 }
 
-/// Why the arguments of a schedule are refused.
-struct Misfit {
+/// An invalid value in `lr_schedule`.
+struct BadArgument {
     key: &'static str,
     expected: &'static str,
     found: String,
 }
 
 impl Curve {
-    fn new(written: &LrSchedule) -> std::result::Result<Self, Misfit> {
-        let misfit = |key, expected, found| Misfit { key, expected, found };
-        let arguments = written.arguments.as_slice();
-        if let Some(bad) = arguments.iter().find(|number| !number.is_finite() || **number < 0.0) {
-            return Err(misfit("arguments", "finite numbers of at least 0", bad.to_string()));
+    fn new(settings: &LrSchedule) -> std::result::Result<Self, BadArgument> {
+        let bad = |key, expected, found| BadArgument { key, expected, found };
+        let arguments = settings.arguments.as_slice();
+        if let Some(number) = arguments.iter().find(|n| !n.is_finite() || **n < 0.0) {
+            return Err(bad("arguments", "finite numbers of at least 0", number.to_string()));
         }
-        if !written.warmup_init.is_finite() || written.warmup_init < 0.0 {
-            let found = written.warmup_init.to_string();
-            return Err(misfit("warmup_init", "a finite number of at least 0", found));
+        if !settings.warmup_init.is_finite() || settings.warmup_init < 0.0 {
+            let found = settings.warmup_init.to_string();
+            return Err(bad("warmup_init", "a finite number of at least 0", found));
         }
-        let (curve, shape) = Self::from_arguments(written.name, arguments);
-        curve.ok_or_else(|| misfit("arguments", shape, format!("{arguments:?}")))
+        Self::from_arguments(settings.name, arguments)
+            .ok_or_else(|| bad("arguments", signature(settings.name), format!("{arguments:?}")))
     }
 
-    /// The curve if the arguments fit, and what they should have been.
-    fn from_arguments(name: ScheduleName, arguments: &[f64]) -> (Option<Self>, &'static str) {
+    fn from_arguments(name: ScheduleName, arguments: &[f64]) -> Option<Self> {
         let steps = |number: f64| (number.fract() == 0.0 && number >= 1.0).then_some(number as u64);
-        let cosine = |init, number, end| Some(Self::Cosine { init, steps: steps(number)?, end });
-        let linear = |init, end, number| Some(Self::Linear { init, end, steps: steps(number)? });
-        let step = |init, rate, number| Some(Self::Step { init, rate, every: steps(number)? });
-        match name {
-            ScheduleName::Constant => (
-                match *arguments {
-                    [init] => Some(Self::Constant { init }),
-                    _ => None,
-                },
-                "[init]",
-            ),
-            ScheduleName::CosineDecay => (
-                match *arguments {
-                    [init, number] => cosine(init, number, 0.0),
-                    [init, number, end] => cosine(init, number, end),
-                    _ => None,
-                },
-                "[init, steps] or [init, steps, end], with at least 1 whole step",
-            ),
-            ScheduleName::LinearSchedule => (
-                match *arguments {
-                    [init, end, number] => linear(init, end, number),
-                    _ => None,
-                },
-                "[init, end, steps], with at least 1 whole step",
-            ),
-            ScheduleName::StepDecay => (
-                match *arguments {
-                    [init, rate, number] => step(init, rate, number),
-                    _ => None,
-                },
-                "[init, rate, every], with at least 1 whole step",
-            ),
-            ScheduleName::ExponentialDecay => (
-                match *arguments {
-                    [init, rate] => Some(Self::Exponential { init, rate }),
-                    _ => None,
-                },
-                "[init, rate]",
-            ),
-        }
+        Some(match (name, arguments) {
+            (ScheduleName::Constant, &[init]) => Self::Constant { init },
+            (ScheduleName::CosineDecay, &[init, number]) => {
+                Self::Cosine { init, steps: steps(number)?, end: 0.0 }
+            }
+            (ScheduleName::CosineDecay, &[init, number, end]) => {
+                Self::Cosine { init, steps: steps(number)?, end }
+            }
+            (ScheduleName::LinearSchedule, &[init, end, number]) => {
+                Self::Linear { init, end, steps: steps(number)? }
+            }
+            (ScheduleName::StepDecay, &[init, rate, number]) => {
+                Self::Step { init, rate, every: steps(number)? }
+            }
+            (ScheduleName::ExponentialDecay, &[init, rate]) => Self::Exponential { init, rate },
+            _ => return None,
+        })
     }
 
     fn at(self, step: u64) -> f64 {
@@ -185,5 +163,18 @@ impl Curve {
             Self::Step { init, rate, every } => init * rate.powf((step / every) as f64),
             Self::Exponential { init, rate } => init * rate.powf(step as f64),
         }
+    }
+}
+
+/// The arguments of a curve, for messages.
+fn signature(name: ScheduleName) -> &'static str {
+    match name {
+        ScheduleName::Constant => "[init]",
+        ScheduleName::CosineDecay => {
+            "[init, steps] or [init, steps, end], with at least 1 whole step"
+        }
+        ScheduleName::LinearSchedule => "[init, end, steps], with at least 1 whole step",
+        ScheduleName::StepDecay => "[init, rate, every], with at least 1 whole step",
+        ScheduleName::ExponentialDecay => "[init, rate]",
     }
 }

@@ -1,41 +1,13 @@
-//! Named tensors, of f32 or of packed words, to and from the bytes of a safetensors file.
+//! Reading safetensors files of named f32 and u32 tensors.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use mlx_rs::Array;
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize};
 
 use crate::{Error, Result, Tensors};
-
-/// The bytes of a file with these tensors and this metadata.
-pub(crate) fn encode<'a>(
-    tensors: impl IntoIterator<Item = (String, &'a Array)>,
-    metadata: HashMap<String, String>,
-) -> Result<Vec<u8>> {
-    let mut parts = Vec::new();
-    for (name, array) in tensors {
-        let array = array.contiguous()?;
-        let (dtype, bytes): (_, Vec<u8>) = match array.dtype() {
-            mlx_rs::Dtype::Uint32 => {
-                let words = array.try_as_slice::<u32>()?.iter();
-                (Dtype::U32, words.flat_map(|word| word.to_le_bytes()).collect())
-            }
-            _ => {
-                let values = array.try_as_slice::<f32>()?.iter();
-                (Dtype::F32, values.flat_map(|value| value.to_le_bytes()).collect())
-            }
-        };
-        let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
-        parts.push((name, dtype, shape, bytes));
-    }
-    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
-        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
-    });
-    let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(Error::Encode)?;
-    serialize(views, Some(metadata)).map_err(Error::Encode)
-}
 
 /// The tensors and the metadata of the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {

@@ -1,4 +1,4 @@
-//! The loss of a finished adapter on rows that took no part in its making.
+//! The loss of a finished adapter on the test split.
 
 use chat_format::ChatTokenizer;
 use models::{Adapter, Model, Score, ScoreRow};
@@ -7,8 +7,12 @@ use crate::config::{Batches, TrainConfig};
 use crate::rows::{Columns, read_rows};
 use crate::{Error, Result};
 
-/// The mean loss per token of the adapter in `adapter_path` on `test.jsonl`, if the configuration
-/// asks for it with `test`. Rows are scored whole, however long they are.
+/// The mean loss per token of the adapter in `adapter_path` on `test.jsonl`; `None` unless the
+/// configuration has `test: true`. Rows are not cut to `max_seq_length`.
+///
+/// # Errors
+/// If `test.jsonl` cannot be read, has no trained token ([`Error::NothingToTrain`]), or the adapter
+/// does not fit the model.
 pub fn test_loss(
     model: &Model,
     config: &TrainConfig,

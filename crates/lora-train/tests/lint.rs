@@ -1,4 +1,4 @@
-//! What the linter says, in numbers.
+//! The findings of the linter.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn message(lints: &[Lint], code: LintCode) -> &str {
 }
 
 #[test]
-fn the_gemma_file_trains_otherwise_than_it_reads() {
+fn the_gemma_file_has_findings() {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/configs/lora-gemma4-31b.yaml");
     let found = lint(&TrainConfig::load(path).unwrap(), COUNCIL).unwrap();
@@ -40,7 +40,7 @@ fn the_gemma_file_trains_otherwise_than_it_reads() {
         notes,
         [
             "`learning_rate` 3e-6 is not read beside an `lr_schedule`, which starts from 3e-6",
-            "`alpha/rank` = 2.0 agrees with `scale`, which alone counts",
+            "`alpha/rank` = 2.0 agrees with `scale`, which is the one used",
             "`max_seq_length` not given: 2048 tokens, longer rows are cut",
             "`mask_prompt` not given: the loss is on prompts as well as on answers",
             "`optimizer` not given: adam, without weight decay or bias correction",
@@ -50,7 +50,7 @@ fn the_gemma_file_trains_otherwise_than_it_reads() {
 }
 
 #[test]
-fn a_sound_file_has_nothing_to_warn_of() {
+fn a_good_file_has_no_warnings() {
     let sound = "
 lora_parameters: { rank: 8, scale: 2.0 }
 num_layers: -1
@@ -68,7 +68,7 @@ nightshift: { epochs: 1, warmup_share: 0.05 }
     assert_eq!(message(&found, LintCode::Epochs), "2,008 rows are seen 1.0 times");
     assert_eq!(
         message(&found, LintCode::PartialUpdate),
-        "the last update has 2 of 4 iterations; it is made all the same, where mlx-lm drops it",
+        "the last update has 2 of 4 iterations; it is made anyway, while mlx-lm drops it",
     );
 }
 
@@ -97,7 +97,7 @@ fn each_finding_has_its_numbers() {
         (
             "grad_checkpoint: true",
             LintCode::NoEffect,
-            "`grad_checkpoint` has no effect: layers are recomputed where memory asks for it",
+            "`grad_checkpoint` has no effect: layers are recomputed if memory requires it",
         ),
     ];
     for (yaml, code, expected) in cases {
@@ -129,8 +129,8 @@ fn an_adapted_embedding_needs_the_whole_backward_pass() {
     let found = lints(&yaml(8), COUNCIL);
     assert_eq!(
         message(&found, LintCode::WholeBackwardPass),
-        "`language_model.model.embed_tokens` is among the keys: gradients go down to it through all \
-         60 layers, of which the first 52 have no adapter",
+        "`language_model.model.embed_tokens` is adapted: the backward pass goes through all 60 \
+         layers, of which the first 52 have no adapter",
     );
     assert_eq!(message(&lints(&yaml(-1), COUNCIL), LintCode::WholeBackwardPass), "");
 }

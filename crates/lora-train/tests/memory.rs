@@ -1,10 +1,10 @@
-//! Training within a limit of memory: what is refused, what is estimated, what is measured. One
-//! test, since MLX counts the memory of the process.
+//! Training with a memory limit: refusals, estimates and measured peaks. A single test, because MLX
+//! counts the memory of the whole process.
 
 use std::path::Path;
 
-use lora_train::metrics::reset_peak_memory;
 use lora_train::{Bytes, Data, Dataset, Error, Example, Outcome, Start, TrainConfig, Trainer};
+use mlx_rs::memory::reset_peak_memory;
 use models::{Model, Storage, WeightResidency, synthesize};
 
 const TOKENS: u32 = 128;
@@ -42,13 +42,14 @@ fn synthesized(folder: &Path, shape: serde_json::Value) -> Model {
     Model::open_with(folder.join("model"), WeightResidency::Streamed).unwrap()
 }
 
-/// What is adapted, with how many rows an update, and which token of each is the first to be trained:
-/// of the head, much depends on how many there are.
+/// An adapter and the rows of an update. The head's memory depends on the number of trained tokens.
 struct Case {
+    /// `lora_parameters`.
     parameters: String,
     rows: usize,
+    /// The first trained token of each row.
     first: usize,
-    /// How far estimate and measurement may be apart.
+    /// The tolerated factor between estimate and measurement.
     within: f64,
 }
 
@@ -70,24 +71,26 @@ nightshift: {{ lanes: 1, max_tokens_per_step: {TOKENS}{limit} }}
 ",
         folder.join("adapter").display()
     );
-    // No two of them begin alike.
-    let row = |number: usize| Example {
-        tokens: (0..=TOKENS).map(|i| (i * 37 + number as u32) % 4096).collect(),
-        trained: vec![*first..TOKENS as usize + 1],
+    // No two rows share a prefix.
+    let row = |number: usize| {
+        Example::new(
+            (0..=TOKENS).map(|i| (i * 37 + number as u32) % 4096).collect(),
+            vec![*first..TOKENS as usize + 1],
+        )
     };
     let config = TrainConfig::from_yaml(&yaml, "run.yaml")?;
     let train = Dataset::new("train", (0..*rows).map(row), config.max_seq_length)?;
     reset_peak_memory()?;
     let data = Data { train, valid: None };
-    let outcome = Trainer::new(model.clone(), config, data, Start::Afresh)?.run(&mut ())?;
+    let outcome = Trainer::new(model.clone(), config, data, Start::Fresh)?.run(&mut ())?;
     let adapter = std::fs::read(folder.join("adapter/adapters.safetensors")).unwrap();
     Ok((outcome, adapter))
 }
 
 #[test]
 fn a_quarter_of_the_memory_gives_the_same_adapter() {
-    // MLX allocates for operations that it has asked for and not begun. On a busy machine those are
-    // fewer: the estimate of a small Qwen3.5 is then up to 22 % above its peak, 14 % otherwise.
+    // MLX allocates the outputs of queued operations. On a busy machine fewer are queued: the estimate
+    // of a small Qwen3.5 is then up to 22 % above its peak, 14 % otherwise.
     for (family, within) in [("llama", 1.15), ("qwen3_5", 1.3)] {
         let parameters = "{ rank: 4, scale: 2.0 }".into();
         let layers = Case { parameters, rows: 1, first: TOKENS as usize / 2, within };
@@ -97,7 +100,7 @@ fn a_quarter_of_the_memory_gives_the_same_adapter() {
         assert!(frugal.peak_memory_bytes <= limit.0, "{frugal:?} {limit}");
         assert!(frugal.peak_memory_bytes * 4 < ample.peak_memory_bytes, "{frugal:?} {ample:?}");
     }
-    // Little between two large ends, where single arrays are a tenth of all there is.
+    // A small model with large embeddings, where single arrays are a tenth of all memory.
     let folder = tempfile::tempdir().unwrap();
     let mut shape = shape("llama");
     for (key, value) in [("vocab_size", 8192), ("hidden_size", 192), ("num_hidden_layers", 2)] {

@@ -1,24 +1,19 @@
-//! The lines of `metrics.jsonl`.
+//! The records of `metrics.jsonl`, and memory as the system reports it.
 
-use lora_train::metrics::{
-    Event, InputPlace, Record, Update, WorkPlan, machine_memory, peak_memory, reset_peak_memory,
-    resident_memory,
-};
+use lora_train::memory::{physical_memory, resident_memory};
+use lora_train::metrics::{Metrics, Record, Update};
 
 fn update() -> Update {
-    Update {
-        step: 3,
-        loss: 2.5,
-        learning_rate: 1e-5,
-        grad_norm: 0.25,
-        processed_tokens: 1024,
-        computed_tokens: 1024,
-        trained_tokens: 200,
-        seconds: 1.5,
-        peak_memory_bytes: 1 << 30,
-        rss_bytes: 2 << 30,
-    }
+    let mut update = Update::default();
+    (update.step, update.loss, update.learning_rate, update.grad_norm) = (3, 2.5, 1e-5, 0.25);
+    (update.processed_tokens, update.computed_tokens, update.trained_tokens) = (1024, 1024, 200);
+    (update.seconds, update.peak_memory_bytes, update.rss_bytes) = (1.5, 1 << 30, 2 << 30);
+    update
 }
+
+/// Lines as they are in files.
+const PLAN: &str = r#"{"kind":"plan","rows":16,"updates":4,"parameters":1000,"layers":2,"lanes":1,"tokens_per_step":128,"dequantized_layers":0,"packed_layers":1,"streamed_layers":1,"inputs":"file","kept_bytes":0,"estimated_memory_bytes":3000000}"#;
+const VALIDATION: &str = r#"{"kind":"validation","step":0,"loss":3.0,"tokens":10,"seconds":0.1}"#;
 
 #[test]
 fn an_update_has_no_kind_and_everything_else_has_one() {
@@ -38,45 +33,39 @@ fn an_update_has_no_kind_and_everything_else_has_one() {
     ] {
         assert!(line[key].is_number(), "{key}");
     }
-    let validation = Event::Validation { step: 0, loss: 3.0, tokens: 10, seconds: 0.1 };
-    let line = serde_json::to_value(Record::Event(validation)).unwrap();
-    assert_eq!(line["kind"], "validation");
 }
 
 #[test]
-fn records_are_read_back_as_what_they_were() {
-    let plan = Event::Plan {
-        rows: 16,
-        updates: 4,
-        parameters: 1000,
-        layers: 2,
-        work: WorkPlan {
-            lanes: 1,
-            tokens_per_step: 128,
-            dequantized_layers: 0,
-            packed_layers: 1,
-            streamed_layers: 1,
-            inputs: InputPlace::File,
-            kept_bytes: 0,
-            estimated_memory_bytes: 3_000_000,
-        },
-    };
-    for record in [Record::Update(update()), Record::Event(plan)] {
-        let line = serde_json::to_string(&record).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record, "{line}");
+fn records_are_written_as_they_were_read() {
+    let update = serde_json::to_string(&Record::Update(update())).unwrap();
+    for line in [PLAN, VALIDATION, update.as_str()] {
+        let record: Record = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&record).unwrap(), line);
     }
 }
 
 #[test]
-fn memory_figures_are_of_this_process() {
-    let before = resident_memory().expect("Linux and macOS both tell");
+fn a_file_is_read_whole_or_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    let line = serde_json::to_string(&Record::Update(update())).unwrap();
+    std::fs::write(&path, format!("{PLAN}\n{VALIDATION}\n\n{line}\n")).unwrap();
+    let metrics = Metrics::read(&path).unwrap();
+    assert_eq!(metrics.plan().unwrap().estimated_memory_bytes, 3_000_000);
+    assert!(metrics.plan().unwrap().to_string().contains("inputs in a file"));
+    assert_eq!(metrics.updates().collect::<Vec<_>>(), [&update()]);
+    assert_eq!(metrics.validations().collect::<Vec<_>>(), [(0, 3.0)]);
+
+    std::fs::write(&path, format!("{PLAN}\n{{}}\n")).unwrap();
+    let message = Metrics::read(&path).unwrap_err().to_string();
+    assert!(message.contains("metrics.jsonl:2: expected a record"), "{message}");
+}
+
+#[test]
+fn resident_memory_is_that_of_this_process() {
+    let before = resident_memory().expect("Linux and macOS report it");
     let held = vec![1u8; 64 << 20];
     let with = resident_memory().unwrap();
     assert!(with >= before + (60 << 20), "{before} -> {with} with {} held", held.len());
-    assert!(machine_memory().unwrap() > with);
-
-    reset_peak_memory().unwrap();
-    let before = peak_memory().unwrap();
-    mlx_rs::Array::zeros::<f32>(&[1 << 20]).unwrap().eval().unwrap();
-    assert!(peak_memory().unwrap() >= before + (4 << 20));
+    assert!(physical_memory().unwrap() > with);
 }

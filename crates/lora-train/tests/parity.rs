@@ -1,13 +1,12 @@
-//! Five updates against those of `mlx_lm.lora`: of a Llama (`fixtures/golden/mlx_lm/parity.py`) and of
-//! the kinds of Gemma 4 and Qwen3.5 (`parity.py` in `fixtures/golden/gemma4/` and `.../qwen35/`).
+//! Five updates compared with those of `mlx_lm.lora`: of a Llama (`fixtures/golden/mlx_lm/parity.py`)
+//! and of variants of Gemma 4 and Qwen3.5 (`parity.py` in `fixtures/golden/gemma4/` and `.../qwen35/`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use lora_train::config::FineTuneType;
 use lora_train::metrics::Record;
-use lora_train::{
-    Data, Dataset, Ending, Example, FineTuneType, Progress, Start, TrainConfig, Trainer,
-};
+use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
 use mlx_rs::Array;
 use models::Model;
 use serde::Deserialize;
@@ -21,8 +20,8 @@ struct Golden {
 
 #[derive(Deserialize)]
 struct Case {
-    /// The checkpoint's folder.
-    #[serde(default = "only")]
+    /// The folder of the model.
+    #[serde(default = "default_model")]
     model: String,
     #[serde(default)]
     fine_tune_type: FineTuneType,
@@ -36,12 +35,12 @@ struct Case {
     losses: Vec<f64>,
 }
 
-fn only() -> String {
+fn default_model() -> String {
     "model".into()
 }
 
-/// Of the largest distance that any number of the adapter moves. Both sides compute in f32, in
-/// another order; Adam's division by the gradient's own size makes most of what is left of that.
+/// Relative to the largest change of any value of the adapter. Both compute in f32 in a different
+/// order; Adam's division by the root of the second moment amplifies the rounding.
 const TOLERANCE: f32 = 2e-3;
 
 fn fixtures(family: &str) -> PathBuf {
@@ -63,19 +62,19 @@ fn largest_difference(ours: &HashMap<String, Array>, theirs: &HashMap<String, Ar
 }
 
 #[test]
-fn five_updates_end_where_mlx_lms_do() {
+fn five_updates_of_llama_agree_with_mlx_lm() {
     compare("mlx_lm", 4);
 }
 
-/// Windows, keys and values shared by several layers, inputs of each layer, experts.
+/// Sliding windows, keys and values shared by layers, per-layer inputs, experts.
 #[test]
-fn five_updates_of_gemma_4_end_where_mlx_lms_do() {
+fn five_updates_of_gemma_4_agree_with_mlx_lm() {
     compare("gemma4", 5);
 }
 
-/// States and attention, rows of several chunks.
+/// Gated delta layers and attention, rows of several chunks.
 #[test]
-fn five_updates_of_qwen_3_5_end_where_mlx_lms_do() {
+fn five_updates_of_qwen_3_5_agree_with_mlx_lm() {
     compare("qwen35", 6);
 }
 
@@ -107,7 +106,7 @@ fn compare(family: &str, cases: usize) {
         let model = Model::open(fixture(&case.model)).unwrap();
         let length = golden.tokens.len();
         let trained = std::iter::once(case.offset.max(1)..length).collect();
-        let row = Example { tokens: golden.tokens.clone(), trained };
+        let row = Example::new(golden.tokens.clone(), trained);
         let train = Dataset::new("train", [row], length).unwrap();
         let mut losses = Vec::new();
         let mut watch = |progress: Progress<'_>| {
@@ -116,7 +115,7 @@ fn compare(family: &str, cases: usize) {
             }
             std::ops::ControlFlow::Continue(())
         };
-        let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Afresh);
+        let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Fresh);
         let outcome = trainer.unwrap().run(&mut watch).unwrap();
         assert_eq!(outcome.ending, Ending::Complete);
 

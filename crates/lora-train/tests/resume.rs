@@ -1,4 +1,4 @@
-//! An interrupted run ends with the same bytes as an uninterrupted one.
+//! A run that is interrupted and resumed ends with the same bytes as an uninterrupted one.
 
 #![allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lora_train::metrics::{Event, Record};
+use lora_train::metrics::{Event, Metrics, Record};
 use lora_train::{
     Data, Dataset, Ending, Error, Example, Outcome, Progress, Start, TrainConfig, Trainer,
 };
@@ -37,9 +37,11 @@ nightshift: {{ lanes: 2, max_tokens_per_step: 24, max_grad_norm: 0.5, eval_best:
 }
 
 fn rows(count: u32, shift: u32) -> Dataset {
-    let rows = (0..count).map(|i| Example {
-        tokens: (0..6 + i % 9).map(|j| (i * 13 + j * 7 + shift) % 64).collect(),
-        trained: vec![3..6 + i as usize % 9],
+    let rows = (0..count).map(|i| {
+        Example::new(
+            (0..6 + i % 9).map(|j| (i * 13 + j * 7 + shift) % 64).collect(),
+            vec![3..6 + i as usize % 9],
+        )
     });
     Dataset::new("train", rows, 64).unwrap()
 }
@@ -54,7 +56,7 @@ fn run(folder: &Path, start: Start) -> Outcome {
     trainer(config(folder, ""), start).unwrap().run(&mut ()).unwrap()
 }
 
-/// Runs until `stop` says so.
+/// Runs until `stop` returns true.
 fn run_until(folder: &Path, start: Start, stop: impl Fn(&Progress<'_>) -> bool) -> Outcome {
     let mut watch = |progress: Progress<'_>| match stop(&progress) {
         true => ControlFlow::Break(()),
@@ -63,11 +65,9 @@ fn run_until(folder: &Path, start: Start, stop: impl Fn(&Progress<'_>) -> bool) 
     trainer(config(folder, ""), start).unwrap().run(&mut watch).unwrap()
 }
 
-/// The adapter's bytes, and the metrics without what a clock or the system says.
+/// The adapter's bytes, and the metrics without durations and memory.
 fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
-    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-    let mut records: Vec<Record> =
-        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records = Metrics::read(folder.join("metrics.jsonl")).unwrap().records;
     for record in &mut records {
         match record {
             Record::Update(update) => {
@@ -83,7 +83,7 @@ fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
 #[test]
 fn stopped_after_any_update_it_ends_with_the_same_bytes() {
     let whole = tempfile::tempdir().unwrap();
-    let outcome = run(whole.path(), Start::Afresh);
+    let outcome = run(whole.path(), Start::Fresh);
     assert_eq!(
         (outcome.ending, outcome.step, outcome.updates),
         (Ending::Complete, UPDATES, UPDATES)
@@ -94,7 +94,7 @@ fn stopped_after_any_update_it_ends_with_the_same_bytes() {
 
     for at in 0..UPDATES {
         let folder = tempfile::tempdir().unwrap();
-        let stopped = run_until(folder.path(), Start::Afresh, |progress| match progress {
+        let stopped = run_until(folder.path(), Start::Fresh, |progress| match progress {
             Progress::Recorded(Record::Update(update)) => update.step == at,
             Progress::Recorded(Record::Event(Event::Plan { .. })) => at == 0,
             _ => false,
@@ -105,7 +105,7 @@ fn stopped_after_any_update_it_ends_with_the_same_bytes() {
     }
 }
 
-/// What is dropped is drawn anew for each update, of the embedding and the head it is tied to alike.
+/// Covers dropout, which has another mask in each update, on an embedding tied to the output matrix.
 #[test]
 fn an_adapted_embedding_resumes_with_its_dropout() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -122,8 +122,8 @@ fn an_adapted_embedding_resumes_with_its_dropout() {
         };
         trainer(config, start).unwrap().run(&mut watch).unwrap().ending
     };
-    assert_eq!(run(whole.path(), Start::Afresh, u64::MAX), Ending::Complete);
-    assert_eq!(run(folder.path(), Start::Afresh, 3), Ending::Stopped);
+    assert_eq!(run(whole.path(), Start::Fresh, u64::MAX), Ending::Complete);
+    assert_eq!(run(folder.path(), Start::Fresh, 3), Ending::Stopped);
     assert_eq!(run(folder.path(), Start::Resume, u64::MAX), Ending::Complete);
     assert_eq!(result(folder.path()), result(whole.path()));
 }
@@ -140,10 +140,10 @@ fn a_finished_run_resumed_changes_nothing() {
 #[test]
 fn a_spent_time_budget_is_a_pause() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run(whole.path(), Start::Afresh);
+    run(whole.path(), Start::Fresh);
     let mut hurried = config(folder.path(), "");
     hurried.nightshift.time_budget = Some(Duration::from_nanos(1));
-    let paused = trainer(hurried, Start::Afresh).unwrap().run(&mut ()).unwrap();
+    let paused = trainer(hurried, Start::Fresh).unwrap().run(&mut ()).unwrap();
     assert_eq!((paused.ending, paused.step), (Ending::TimeBudget, 0));
     run(folder.path(), Start::Resume);
     assert_eq!(result(folder.path()), result(whole.path()));
@@ -152,7 +152,7 @@ fn a_spent_time_budget_is_a_pause() {
 #[test]
 fn other_settings_or_rows_are_refused_with_what_differs() {
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path(), Start::Afresh);
+    run(folder.path(), Start::Fresh);
     let mut changed = config(folder.path(), "");
     changed.lora_parameters.rank = 4;
     changed.seed = 9;
@@ -166,7 +166,7 @@ fn other_settings_or_rows_are_refused_with_what_differs() {
 #[test]
 fn a_broken_checkpoint_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path(), Start::Afresh);
+    run(folder.path(), Start::Fresh);
     let newest = folder.path().join("checkpoints/00000007.safetensors");
     let whole = fs::read(&newest).unwrap();
     for cut in [0, 5, 200, whole.len() - 1] {
@@ -176,13 +176,13 @@ fn a_broken_checkpoint_is_named() {
     }
 }
 
-/// Set in the processes that are killed, to the folder they train in.
+/// The variable with the folder of the run, set in the child processes that are killed.
 const CHILD: &str = "LORA_TRAIN_KILL_TEST";
-/// How many runs are killed, each several times; see `benches/kills.sh`.
+/// The variable with the number of runs, each of which is killed several times; see
+/// `benches/kills.sh`.
 const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
 
-/// SIGKILL at moments spread over the run, several times per run. The process that is killed is
-/// this test again.
+/// SIGKILL at various times, several times per run. The child processes execute this test.
 #[test]
 fn killed_at_any_moment() {
     if let Some(folder) = std::env::var_os(CHILD) {
@@ -190,13 +190,13 @@ fn killed_at_any_moment() {
         return;
     }
     let whole = tempfile::tempdir().unwrap();
-    run(whole.path(), Start::Afresh);
+    run(whole.path(), Start::Fresh);
     let expected = result(whole.path());
     let runs = std::env::var(RUNS).map_or(1, |count| count.parse().unwrap());
     let mut kills = 0;
     for number in 0..runs {
         let folder = tempfile::tempdir().unwrap();
-        // Another first moment for each run.
+        // A different first time for each run.
         let first = Duration::from_millis(60 + number * 37 % 90);
         kills += run_and_kill(folder.path(), first);
         assert_eq!(result(folder.path()), expected, "run {number}, after {kills} kills in all");
@@ -205,18 +205,18 @@ fn killed_at_any_moment() {
     assert!(kills > 0, "the run was over before it could be killed");
 }
 
-/// Kills a run again and again until it gets through; returns how often.
+/// Kills and resumes a run until it finishes; returns the number of kills.
 fn run_and_kill(folder: &Path, first: Duration) -> u64 {
     let mut kills = 0;
-    // Each time with more patience, so that the last one gets through on any machine.
-    for patience in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
+    // Increasing times, so that the run finishes on any machine.
+    for delay in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed_at_any_moment"])
             .env(CHILD, folder)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(patience);
+        std::thread::sleep(delay);
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success());
             break;

@@ -1,4 +1,4 @@
-//! Data files, in every shape, as rows of tokens.
+//! Data files in each of the formats, as rows of tokens.
 
 #[path = "../../pipeline/tests/support/mod.rs"]
 mod support;
@@ -7,7 +7,7 @@ use chat_format::{ChatTokenizer, Supervision, TrainingRow};
 use lora_train::{Columns, Data, Result, TrainConfig, read_rows};
 use support::Tiny;
 
-/// The text of a row, and of its trained part.
+/// The text of a row and of its trained tokens.
 fn read(tiny: &Tiny, line: &str, supervision: Supervision) -> Result<(String, String)> {
     read_with(tiny, line, &Columns::default(), supervision)
 }
@@ -74,7 +74,7 @@ fn fields_may_have_other_names() {
 }
 
 #[test]
-fn what_is_no_row_is_refused_with_its_line() {
+fn invalid_rows_are_refused_with_their_line() {
     let tiny = Tiny::new();
     for (line, supervision, words) in [
         ("{", Supervision::All, "rows.jsonl:2:1: expected JSON"),
@@ -84,11 +84,11 @@ fn what_is_no_row_is_refused_with_its_line() {
             Supervision::All,
             "rows.jsonl:2: expected `messages`, `prompt` and `completion`, or `text`, found none of them",
         ),
-        (r#"{"text":7}"#, Supervision::All, "rows.jsonl:2: `text`: expected a text, found 7"),
+        (r#"{"text":7}"#, Supervision::All, "rows.jsonl:2: `text`: expected a string, found 7"),
         (
             r#"{"text":"abc"}"#,
             Supervision::AssistantTurns,
-            "rows.jsonl:2: `text`: expected a row with a prompt to mask, found a plain text",
+            "rows.jsonl:2: `text`: expected a row with a prompt, for `mask_prompt`, found plain text",
         ),
         (
             r#"{"messages":[{"role":"wizard","content":"hm"}]}"#,
@@ -106,7 +106,8 @@ fn what_is_no_row_is_refused_with_its_line() {
 fn a_folder_has_a_training_split_and_maybe_a_validation_split() {
     let tiny = Tiny::new();
     let tokenizer = ChatTokenizer::open(tiny.path("model")).unwrap();
-    let mut config = TrainConfig { data: Some(tiny.path("data")), ..TrainConfig::default() };
+    let mut config = TrainConfig::default();
+    config.data = Some(tiny.path("data"));
     std::fs::create_dir(tiny.path("data")).unwrap();
 
     let missing = Data::open(&config, &tokenizer).unwrap_err().to_string();

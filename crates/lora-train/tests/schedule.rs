@@ -1,8 +1,9 @@
-//! Learning rates, against those that MLX computes (`fixtures/golden/optimizers.py`).
+//! Learning rates compared with those of MLX (`fixtures/golden/optimizers.py`).
 
 use std::path::Path;
 
-use lora_train::{LrSchedule, Nightshift, Schedule, ScheduleUnit, TrainConfig};
+use lora_train::config::{LrSchedule, ScheduleName, ScheduleUnit};
+use lora_train::{Schedule, TrainConfig};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -12,10 +13,10 @@ struct Golden {
     rates: Vec<f64>,
 }
 
-/// As [`LrSchedule`], which refuses the other fields of the golden file.
+/// The fields of [`LrSchedule`], which itself refuses unknown fields.
 #[derive(Deserialize)]
 struct LrScheduleFields {
-    name: lora_train::ScheduleName,
+    name: ScheduleName,
     arguments: Vec<f64>,
     warmup: u64,
     warmup_init: f64,
@@ -30,12 +31,14 @@ fn agrees_with_mlx() {
     for Golden { schedule, rates } in goldens {
         let LrScheduleFields { name, arguments, warmup, warmup_init } = schedule;
         let peak = arguments[0];
-        let lr_schedule = Some(LrSchedule { name, arguments, warmup, warmup_init });
-        let config = TrainConfig { lr_schedule, ..TrainConfig::default() };
+        let mut settings = LrSchedule::new(name, arguments);
+        (settings.warmup, settings.warmup_init) = (warmup, warmup_init);
+        let mut config = TrainConfig::default();
+        config.lr_schedule = Some(settings);
         let schedule = Schedule::new(&config, 0).unwrap();
         for (update, expected) in rates.into_iter().enumerate() {
             let rate = schedule.at(update as u64);
-            // MLX computes in f32: seven digits of the largest rate.
+            // MLX computes in f32, with seven digits of the largest rate.
             assert!(
                 (rate - expected).abs() <= 3e-7 * peak,
                 "{name:?} at {update}: {rate:e}, MLX {expected:e}",
@@ -44,16 +47,19 @@ fn agrees_with_mlx() {
     }
 }
 
-fn cosine(warmup: u64, nightshift: Nightshift) -> TrainConfig {
-    let name = lora_train::ScheduleName::CosineDecay;
-    let lr_schedule =
-        Some(LrSchedule { name, arguments: vec![1.0, 100.0], warmup, warmup_init: 0.0 });
-    TrainConfig { lr_schedule, nightshift, grad_accumulation_steps: 4, ..TrainConfig::default() }
+fn cosine(warmup: u64) -> TrainConfig {
+    let mut schedule = LrSchedule::new(ScheduleName::CosineDecay, [1.0, 100.0]);
+    schedule.warmup = warmup;
+    let mut config = TrainConfig::default();
+    config.lr_schedule = Some(schedule);
+    config.grad_accumulation_steps = 4;
+    config
 }
 
 #[test]
 fn without_a_schedule_the_rate_is_constant() {
-    let config = TrainConfig { learning_rate: 2e-4, ..TrainConfig::default() };
+    let mut config = TrainConfig::default();
+    config.learning_rate = 2e-4;
     let schedule = Schedule::new(&config, 10).unwrap();
     assert!((0..20).all(|update| schedule.at(update) == 2e-4));
     assert_eq!(
@@ -63,10 +69,11 @@ fn without_a_schedule_the_rate_is_constant() {
 }
 
 #[test]
-fn iterations_as_the_unit_squeeze_the_schedule_by_the_accumulation() {
-    let by_updates = Schedule::new(&cosine(8, Nightshift::default()), 30).unwrap();
-    let unit = Nightshift { schedule_unit: ScheduleUnit::Iterations, ..Nightshift::default() };
-    let by_iterations = Schedule::new(&cosine(8, unit), 30).unwrap();
+fn with_iterations_as_unit_the_schedule_advances_by_the_accumulation() {
+    let by_updates = Schedule::new(&cosine(8), 30).unwrap();
+    let mut config = cosine(8);
+    config.nightshift.schedule_unit = ScheduleUnit::Iterations;
+    let by_iterations = Schedule::new(&config, 30).unwrap();
     for update in 0..40 {
         assert_eq!(by_iterations.at(update), by_updates.at(4 * update));
     }
@@ -77,9 +84,10 @@ fn iterations_as_the_unit_squeeze_the_schedule_by_the_accumulation() {
 #[test]
 fn a_warmup_share_is_of_the_updates_of_the_run() {
     for unit in [ScheduleUnit::Updates, ScheduleUnit::Iterations] {
-        let share =
-            Nightshift { warmup_share: Some(0.1), schedule_unit: unit, ..Nightshift::default() };
-        let schedule = Schedule::new(&cosine(0, share), 50).unwrap();
+        let mut config = cosine(0);
+        config.nightshift.warmup_share = Some(0.1);
+        config.nightshift.schedule_unit = unit;
+        let schedule = Schedule::new(&config, 50).unwrap();
         assert_eq!(schedule.warmup_updates(), 5);
         assert_eq!(schedule.at(0), 0.0);
         assert_eq!(schedule.at(5), 1.0);
@@ -88,8 +96,8 @@ fn a_warmup_share_is_of_the_updates_of_the_run() {
 }
 
 #[test]
-fn far_beyond_its_end_a_schedule_stays_where_it_ended() {
-    let schedule = Schedule::new(&cosine(8, Nightshift::default()), 30).unwrap();
+fn after_its_end_a_schedule_is_constant() {
+    let schedule = Schedule::new(&cosine(8), 30).unwrap();
     assert_eq!(schedule.at(u64::MAX), 0.0);
     assert_eq!(schedule.at(109), schedule.at(1_000_000));
 }

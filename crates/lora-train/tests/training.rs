@@ -1,4 +1,4 @@
-//! A run as its caller sees it: learning, bad numbers, bad settings, early ends.
+//! Whole runs: learning, non-finite losses, invalid settings, early stopping.
 
 #![allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
 
@@ -31,9 +31,11 @@ steps_per_eval: 5
 
 fn examples() -> Vec<Example> {
     (0..6u32)
-        .map(|i| Example {
-            tokens: (0..12).map(|j| (i * i * 11 + j * (i + 3) + 1) % 64).collect(),
-            trained: vec![4..12],
+        .map(|i| {
+            Example::new(
+                (0..12).map(|j| (i * i * 11 + j * (i + 3) + 1) % 64).collect(),
+                vec![4..12],
+            )
         })
         .collect()
 }
@@ -44,7 +46,7 @@ fn dataset(examples: Vec<Example>) -> Dataset {
 
 fn train(config: TrainConfig, data: Data) -> (Vec<Record>, lora_train::Result<Ending>) {
     let mut records = Vec::new();
-    let ending = Trainer::new(model(), config, data, Start::Afresh).and_then(|trainer| {
+    let ending = Trainer::new(model(), config, data, Start::Fresh).and_then(|trainer| {
         let mut watch = |progress: Progress<'_>| {
             if let Progress::Recorded(record) = progress {
                 records.push(record.clone());
@@ -65,26 +67,26 @@ fn losses(records: &[Record]) -> Vec<f64> {
 }
 
 #[test]
-fn it_learns_a_few_rows_by_heart_and_the_file_holds_what_was_learned() {
+fn it_memorizes_a_few_rows_and_the_saved_adapter_has_the_same_loss() {
     for variant in [
         "",
         "fine_tune_type: dora\nnightshift: { rank_pattern: { mlp.down_proj: 12 } }",
         "nightshift: { optimizer_state: int8, rank_pattern: { mlp.down_proj: 64 } }",
     ] {
-        learns_by_heart(variant);
+        memorizes(variant);
     }
 }
 
-fn learns_by_heart(variant: &str) {
+fn memorizes(variant: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data = Data { train: dataset(examples()), valid: Some(dataset(examples())) };
     let (records, ending) = train(config(folder.path(), &format!("iters: 80\n{variant}")), data);
     assert_eq!(ending.unwrap(), Ending::Complete);
     let losses = losses(&records);
-    // As far as factors of rank 8 can bend two frozen layers of random weights.
+    // Rank 8 on two frozen layers of random weights cannot fit the rows much better.
     assert!(losses[79] < 0.75 * losses[0], "from {} to {}", losses[0], losses[79]);
 
-    // The last validation, against an adapter read back from disk and the models crate's scoring.
+    // The last validation, compared with scoring of the saved adapter by the models crate.
     let Some(Record::Event(Event::Validation { loss, tokens, .. })) = records.last() else {
         panic!("no validation at the end");
     };
@@ -124,7 +126,7 @@ fn epochs_see_every_row_and_the_last_update_may_be_small() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_the_run_or_skips_the_update() {
+fn a_non_finite_loss_stops_the_run_or_skips_the_update() {
     let folder = tempfile::tempdir().unwrap();
     let explode = |on_bad_loss: &str| {
         let yaml = format!(
@@ -142,7 +144,7 @@ nightshift: {{ on_bad_loss: {on_bad_loss} }}
         let config = TrainConfig::from_yaml(&yaml, "run.yaml").unwrap();
         train(config, Data { train: dataset(examples()), valid: None })
     };
-    // B starts at zero, so the first update is sound; it moves B by 1e30.
+    // B starts at zero, so the first update has a finite loss; it changes B by 1e30.
     let (records, ending) = explode("stop");
     let Err(Error::NotFinite { step, rows, .. }) = ending else { panic!("went on: {ending:?}") };
     assert_eq!((step, losses(&records).len()), (2, 1));
@@ -166,7 +168,7 @@ fn early_stop_ends_a_run_that_no_longer_improves() {
     let data = Data { train: dataset(examples()), valid: Some(dataset(other)) };
     let settings = "iters: 200\nnightshift: { early_stop: { patience: 2 }, eval_best: true }";
     let trainer =
-        Trainer::new(model(), config(folder.path(), settings), data, Start::Afresh).unwrap();
+        Trainer::new(model(), config(folder.path(), settings), data, Start::Fresh).unwrap();
     let outcome = trainer.run(&mut ()).unwrap();
     assert_eq!(outcome.ending, Ending::EarlyStop);
     let (best, _) = outcome.best.unwrap();
@@ -176,17 +178,17 @@ fn early_stop_ends_a_run_that_no_longer_improves() {
 }
 
 #[test]
-fn what_cannot_be_trained_is_refused_before_the_first_update() {
+fn invalid_data_is_refused_before_the_first_update() {
     let folder = tempfile::tempdir().unwrap();
     let refuse = |more: &str, rows: Vec<Example>| {
         let data = Data { train: dataset(rows), valid: None };
         train(config(folder.path(), more), data).1.unwrap_err().to_string()
     };
-    let beyond = vec![Example { tokens: vec![1, 2, 64], trained: vec![1..2, 2..3] }];
+    let beyond = vec![Example::new(vec![1, 2, 64], vec![1..2, 2..3])];
     assert_eq!(refuse("", beyond), "row 1: token 64 is outside the model's vocabulary of 64");
     let missing = refuse("resume_adapter_file: /nowhere/a.safetensors", examples());
     assert!(missing.contains("/nowhere/a.safetensors"), "{missing}");
-    let nothing = Dataset::new("valid", [Example { tokens: vec![1, 2], trained: vec![0..1] }], 9);
+    let nothing = Dataset::new("valid", [Example::new(vec![1, 2], vec![0..1])], 9);
     assert_eq!(
         nothing.unwrap_err().to_string(),
         "valid data: none of 1 rows has a token to train on within 9 tokens (`max_seq_length`)"
@@ -194,7 +196,7 @@ fn what_cannot_be_trained_is_refused_before_the_first_update() {
 }
 
 #[test]
-fn keys_that_name_no_linear_are_refused_with_those_there_are() {
+fn unknown_keys_are_refused_with_the_list_of_linear_layers() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = format!(
         "

@@ -45,6 +45,7 @@ pub mod train_support {
     use crate::backend::Backend;
     use crate::ext::fused;
 
+    pub use crate::checkpoint::write_safetensors;
     pub use crate::nn::footprint::{BatchSize, Footprint};
 
     /// `exp(x)`, elementwise, on the default device. The gradient does not pass through it.

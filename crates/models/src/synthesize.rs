@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use crate::arch::registry::read_config;
-use crate::checkpoint::{Expected, Planned, SafetensorsWriter, json as json_file};
+use crate::checkpoint::{Expected, MLX_FORMAT, Planned, SafetensorsWriter, json as json_file};
 use crate::{Error, Result};
 
 /// How the matrices of a synthetic checkpoint are stored. Vectors are bf16.
@@ -65,7 +65,7 @@ pub fn synthesize(
     let planned: Vec<Planned> = parts.iter().map(|part| part.planned.clone()).collect();
     let total = planned.iter().map(Planned::bytes).sum::<usize>() as u64;
     let mut file =
-        SafetensorsWriter::create(&folder.join("model.safetensors"), Some("mlx"), &planned)?;
+        SafetensorsWriter::create(&folder.join("model.safetensors"), MLX_FORMAT, &planned)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut written = 0;
     for part in &parts {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use lora_train::metrics::{self, Event, Record};
+use lora_train::memory::physical_memory;
+use lora_train::metrics::Metrics;
 use lora_train::{Bytes, TrainConfig};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,6 @@ use crate::format;
 use crate::home::Home;
 use crate::journal::{Entry, Journal};
 use crate::stages::StageName;
-use crate::stages::train::read_records;
 
 /// The next limit, as a fraction of what the failed plan took: numerator and denominator.
 const NEXT: (u64, u64) = (3, 4);
@@ -67,7 +67,7 @@ impl MemoryFallback {
     /// Lowers the limit after training in `dir` ran out of memory, and stores it.
     pub fn step_down(&mut self, dir: &Path, recipe: &TrainConfig, because: String) -> Result<()> {
         let planned = planned_bytes(dir).or(recipe.nightshift.memory_limit.map(|limit| limit.0));
-        let taken = planned.or_else(metrics::machine_memory).unwrap_or(u64::MAX);
+        let taken = planned.or_else(physical_memory).unwrap_or(u64::MAX);
         let memory_limit = Bytes(taken / NEXT.1 * NEXT.0);
         tracing::warn!(memory_limit = memory_limit.0, because, "lowered the memory limit");
         let step = Step { memory_limit, because, at: Timestamp::now() };
@@ -89,9 +89,9 @@ impl MemoryFallback {
             journal.entries().last(),
             Some(Entry::StageBegun { stage: StageName::Train, .. })
         );
-        let (Some(all), true) = (metrics::machine_memory(), died) else { return Ok(()) };
-        let records = read_records(&dir.join("metrics.jsonl")).unwrap_or_default();
-        let last = records.iter().rev().find_map(Record::as_update);
+        let (Some(all), true) = (physical_memory(), died) else { return Ok(()) };
+        let metrics = Metrics::read(dir.join("metrics.jsonl")).unwrap_or_default();
+        let last = metrics.updates().next_back();
         let used = last.map(|update| update.rss_bytes.max(update.peak_memory_bytes));
         match used {
             Some(used) if used >= all / FATAL.1 * FATAL.0 => {
@@ -120,11 +120,8 @@ impl MemoryFallback {
 
 /// The memory in bytes that the plan of the run in `dir` expected.
 fn planned_bytes(dir: &Path) -> Option<u64> {
-    let records = read_records(&dir.join("metrics.jsonl")).ok()?;
-    records.iter().find_map(|record| match record {
-        Record::Event(Event::Plan { work, .. }) => Some(work.estimated_memory_bytes),
-        _ => None,
-    })
+    let metrics = Metrics::read(dir.join("metrics.jsonl")).ok()?;
+    metrics.plan().map(|work| work.estimated_memory_bytes)
 }
 
 #[cfg(test)]
@@ -166,7 +163,7 @@ mod tests {
     fn only_a_death_with_full_memory_lowers_the_limit() {
         let died = |stage| Entry::StageBegun { stage, key: durable::digest("") };
         let stopped = Entry::StageFailed { stage: StageName::Train, message: "time".into() };
-        let full = metrics::machine_memory().unwrap();
+        let full = physical_memory().unwrap();
         for (what, entries, used, lowered) in [
             ("killed when full", vec![died(StageName::Train)], full, true),
             ("killed with room", vec![died(StageName::Train)], full / 2, false),
@@ -176,19 +173,9 @@ mod tests {
             let test = test_home();
             let mut journal = Journal::open(test.dir.path().join("journal.jsonl")).unwrap();
             entries.into_iter().for_each(|entry| journal.append(entry).unwrap());
-            let update = metrics::Update {
-                step: 1,
-                loss: 1.0,
-                learning_rate: 1e-3,
-                grad_norm: 1.0,
-                processed_tokens: 1,
-                computed_tokens: 1,
-                trained_tokens: 1,
-                seconds: 1.0,
-                peak_memory_bytes: 0,
-                rss_bytes: used,
-            };
-            let line = serde_json::to_string(&Record::Update(update)).unwrap();
+            let mut update = lora_train::metrics::Update::default();
+            (update.step, update.rss_bytes) = (1, used);
+            let line = serde_json::to_string(&update).unwrap();
             durable::append_line(test.dir.path().join("metrics.jsonl"), &line).unwrap();
             let mut fallback = MemoryFallback::open(&test.home).unwrap();
             fallback
@@ -207,7 +194,7 @@ mod tests {
         let other = Error::Train(TrainConfig::from_yaml(text, "t.yaml").unwrap_err());
         assert!(!fallback.forget_if_too_low(&other).unwrap());
         let short = Error::Train(lora_train::Error::Setting {
-            place: Default::default(),
+            location: Default::default(),
             key: "nightshift.memory_limit".into(),
             expected: "more".into(),
             found: "less".into(),

@@ -1,19 +1,21 @@
-//! The ranges of the values, checked once so that nothing downstream has to.
+//! Validation: the ranges of all values, and keys that exclude each other.
 
 use super::{FineTuneType, TrainConfig};
 use crate::{Result, Schedule};
 
 impl TrainConfig {
-    /// Checks every value against its range, and the keys that depend on one another.
+    /// Checks the range of every value, and keys that exclude each other. Reading a file does this
+    /// already; call it after changing fields in code.
     ///
-    /// Reading a file does this already; call it after changing fields in code.
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for the first invalid value.
     pub fn validate(&self) -> Result<()> {
         self.check_amounts()?;
         self.check_adapter()?;
         self.check_optimizer()?;
         self.check_nightshift()?;
         self.check_exclusions()?;
-        // What a schedule's arguments may be is the schedule's own business.
+        // Checks the arguments of the schedule.
         Schedule::new(self, self.updates(1)).map(drop)
     }
 
@@ -30,7 +32,7 @@ impl TrainConfig {
         for (key, count) in counts {
             self.require(key, count >= 1, "at least 1", count)?;
         }
-        let shortest = "at least 2 tokens: one to read, one to predict";
+        let shortest = "at least 2 tokens: one input and one target";
         self.require("max_seq_length", self.max_seq_length >= 2, shortest, self.max_seq_length)
     }
 
@@ -46,23 +48,22 @@ impl TrainConfig {
             self.require_positive(key, value)?;
         }
         if let Some(keys) = &lora.keys {
-            let some = "at least one path of a linear layer, or no `keys` for all of them";
+            let some = "at least one linear layer; omit `keys` to adapt all";
             self.require("lora_parameters.keys", !keys.is_empty(), some, "an empty list")?;
         }
         self.check_alpha()
     }
 
-    /// `alpha` counts for nothing beside `scale`; one that says otherwise is a misunderstanding
-    /// that would train at another strength than meant.
+    /// `scale` takes precedence over `alpha`. If they disagree, one of them is not what was intended.
     fn check_alpha(&self) -> Result<()> {
         let scaling = self.nightshift.scaling;
         let lora = &self.lora_parameters;
-        let (Some(asked), Some(scale)) = (lora.alpha_strength(scaling), lora.scale) else {
+        let (Some(implied), Some(scale)) = (lora.alpha_scale(scaling), lora.scale) else {
             return Ok(());
         };
-        let agrees = (asked - scale).abs() <= 1e-6 * scale;
+        let agrees = (implied - scale).abs() <= 1e-6 * scale;
         let expected = format!(
-            "{asked}, which is {} = {}/{}; or only one of `alpha` and `scale`",
+            "{implied}, which is {} = {}/{}; or only one of `alpha` and `scale`",
             scaling.formula(),
             lora.alpha.unwrap_or_default(),
             lora.rank,
@@ -114,7 +115,7 @@ impl TrainConfig {
         let sgd = &all.sgd;
         let sound = !sgd.nesterov || (sgd.momentum > 0.0 && sgd.dampening == 0.0);
         let key = "optimizer_config.sgd.nesterov";
-        self.require(key, sound, "a momentum above 0 and no dampening beside it", sgd.nesterov)
+        self.require(key, sound, "false, or a momentum above 0 and no dampening", sgd.nesterov)
     }
 
     fn check_nightshift(&self) -> Result<()> {
@@ -129,11 +130,11 @@ impl TrainConfig {
             self.require("nightshift.lanes", lanes >= 1, "at least 1", lanes)?;
         }
         if let Some(limit) = ours.memory_limit {
-            self.require("nightshift.memory_limit", limit.0 > 0, "more than nothing", limit)?;
+            self.require("nightshift.memory_limit", limit.0 > 0, "more than 0 bytes", limit)?;
         }
         if let Some(budget) = ours.time_budget {
             let found = format!("{budget:?}");
-            self.require("nightshift.time_budget", !budget.is_zero(), "more than nothing", found)?;
+            self.require("nightshift.time_budget", !budget.is_zero(), "more than 0 s", found)?;
         }
         if let Some(stop) = ours.early_stop {
             let key = "nightshift.early_stop.patience";
@@ -163,29 +164,22 @@ impl TrainConfig {
         self.require("nightshift.keep_checkpoints", kept >= 1, "at least 1", kept)
     }
 
-    /// Keys of which one replaces the other, and what is read but not supported.
+    /// Keys that exclude each other, and values that are not supported.
     fn check_exclusions(&self) -> Result<()> {
         let ours = &self.nightshift;
         let both = |a: &str, b: &str| self.origin.has(a) && self.origin.has(b);
         let only_one = |ours: &str, theirs: &str| {
-            self.require(ours, !both(ours, theirs), format!("no `{theirs}` beside it"), "both")
+            self.require(ours, !both(ours, theirs), format!("only this or `{theirs}`"), "both")
         };
         only_one("nightshift.epochs", "iters")?;
         only_one("nightshift.layers", "num_layers")?;
         only_one("nightshift.warmup_share", "lr_schedule.warmup")?;
         let scheduled = ours.warmup_share.is_none() || self.lr_schedule.is_some();
-        let found = "no `lr_schedule`";
-        self.require(
-            "nightshift.warmup_share",
-            scheduled,
-            "an `lr_schedule` to warm up for",
-            found,
-        )?;
+        self.require("nightshift.warmup_share", scheduled, "an `lr_schedule`", "none")?;
         let low_rank = self.fine_tune_type != FineTuneType::Full;
-        self.require("fine_tune_type", low_rank, "lora or dora: weights stay frozen here", "full")?;
+        self.require("fine_tune_type", low_rank, "lora or dora", "full")?;
         let local = self.hf_dataset.is_none();
-        let expected = "rows in local files, named by `data`";
-        self.require("hf_dataset", local, expected, "a data set on a hub")
+        self.require("hf_dataset", local, "local files, in `data`", "a data set on a hub")
     }
 
     fn require(

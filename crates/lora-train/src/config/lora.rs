@@ -1,48 +1,49 @@
-//! `lora_parameters`: size and strength of the adapter.
+//! `lora_parameters`: rank, scale and targets of the adapter.
 
 use serde::{Deserialize, Serialize};
 
 /// The `lora_parameters` key.
 ///
-/// The forward pass adds `scale * ((x A) B)`. `scale` is what counts, as in mlx-lm; `alpha` is
-/// read because people bring it from PEFT, where the strength is `alpha / rank`: alone it gives
-/// the scale, beside `scale` it must agree with it.
+/// The adapter adds `scale * ((x A) B)` to a linear layer. mlx-lm reads `scale`. `alpha` is PEFT's
+/// key, where the scale is `alpha / rank`: it determines the scale if there is no `scale`, and must
+/// agree with it otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LoraParameters {
-    /// Columns of `A`, rows of `B`.
+    /// The number of columns of `A` and of rows of `B`.
     pub rank: usize,
-    /// PEFT's strength times the rank.
+    /// As in PEFT; see [`effective_scale`](Self::effective_scale).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// Chance that an input feature of the adapter is dropped in training.
+    /// The probability that an input feature of the adapter is dropped in training.
     pub dropout: f64,
-    /// Strength of the adapter; see [`strength`](Self::strength) for when it is absent.
+    /// The factor of the adapter; see [`effective_scale`](Self::effective_scale) if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
     /// Paths of the adapted linear layers, relative to a decoder layer (`self_attn.q_proj`). Absent:
     /// every linear layer of the decoder layers.
     ///
-    /// Embedding and output matrix are adapted if their whole names are among these, as mlx-lm has
-    /// them: `model.embed_tokens` and `lm_head` of a Llama, with `language_model.` before them of a
-    /// Gemma 4 or Qwen3.5. Where the two are one matrix it is the embedding, and the head has the
-    /// update too.
+    /// Embedding and output matrix are adapted if their full names are listed, as in mlx-lm:
+    /// `model.embed_tokens` and `lm_head` of a Llama, with the prefix `language_model.` of a Gemma 4
+    /// or Qwen3.5. If they are tied, only the embedding's name is valid, and its update also applies
+    /// to the output matrix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<String>>,
 }
 
 impl LoraParameters {
-    /// mlx-lm's strength when nothing is said about it.
+    /// The scale if neither `scale` nor `alpha` is given, as in mlx-lm.
     pub const DEFAULT_SCALE: f64 = 20.0;
 
-    /// The strength the adapter is trained and applied at: `scale`, else `alpha` over the rank
-    /// (or its root, see [`Scaling`]), else [`DEFAULT_SCALE`](Self::DEFAULT_SCALE).
-    pub fn strength(&self, scaling: Scaling) -> f64 {
-        self.scale.or_else(|| self.alpha_strength(scaling)).unwrap_or(Self::DEFAULT_SCALE)
+    /// The factor that the adapter is trained and applied with: `scale`, else `alpha` divided as
+    /// [`Scaling`] says, else [`DEFAULT_SCALE`](Self::DEFAULT_SCALE).
+    pub fn effective_scale(&self, scaling: Scaling) -> f64 {
+        self.scale.or_else(|| self.alpha_scale(scaling)).unwrap_or(Self::DEFAULT_SCALE)
     }
 
-    /// The strength that `alpha` asks for.
-    pub fn alpha_strength(&self, scaling: Scaling) -> Option<f64> {
+    /// The scale that `alpha` asks for.
+    pub(crate) fn alpha_scale(&self, scaling: Scaling) -> Option<f64> {
         self.alpha.map(|alpha| alpha / scaling.divisor(self.rank))
     }
 }
@@ -53,14 +54,15 @@ impl Default for LoraParameters {
     }
 }
 
-/// How `alpha` becomes a strength.
+/// How `alpha` becomes a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Scaling {
     /// `alpha / rank`.
     #[default]
     Standard,
-    /// `alpha / sqrt(rank)` (rsLoRA): the gradient's size does not fall with the rank.
+    /// `alpha / sqrt(rank)` (rsLoRA, arXiv:2312.03732): gradients do not shrink with the rank.
     RankStabilized,
 }
 
@@ -73,7 +75,7 @@ impl Scaling {
     }
 
     /// The formula, for messages.
-    pub fn formula(self) -> &'static str {
+    pub(crate) fn formula(self) -> &'static str {
         match self {
             Self::Standard => "alpha/rank",
             Self::RankStabilized => "alpha/sqrt(rank)",

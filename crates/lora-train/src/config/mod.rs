@@ -1,6 +1,7 @@
-//! The configuration of a run: mlx-lm's YAML as it is, plus our own keys under `nightshift`.
+//! The configuration of a run: the YAML of `mlx_lm.lora`, with further keys under `nightshift`.
 
 mod check;
+mod location;
 mod lora;
 mod nightshift;
 mod optimizer;
@@ -12,20 +13,23 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use location::{Location, Origin};
 pub use lora::{LoraParameters, Scaling};
 pub use nightshift::{EarlyStop, Nightshift, OnBadLoss, StateStorage};
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, OptimizerConfigs, OptimizerName, Sgd};
 pub use schedule::{LrSchedule, ScheduleName, ScheduleUnit};
 pub use values::{Batches, Bytes, NumLayers};
-pub use yaml::{Origin, Place};
 
 use crate::{Error, Result};
 
-/// A training run.
+/// The configuration of a training run.
 ///
-/// The keys, their meaning and their defaults are those of `mlx_lm.lora`; a file written for it
-/// is read as it is. Two differences: a key nobody knows is an error here, and what mlx-lm takes
-/// silently is spelled out by [`lint`](crate::lint::lint).
+/// Keys, meaning and defaults are those of `mlx_lm.lora`, and so are its files. Two differences:
+/// unknown keys are an error, and [`lint`](crate::lint::lint) reports defaults and settings that are
+/// likely not intended.
+///
+/// Outside this crate, read one from YAML, or change the fields of a
+/// [`TrainConfig::default`](Default::default) and call [`validate`](Self::validate).
 ///
 /// ```
 /// use lora_train::{NumLayers, TrainConfig};
@@ -47,89 +51,90 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TrainConfig {
-    /// The model: a folder in Hugging Face layout or a `.gguf` file.
+    /// The model: a folder in Hugging Face format or a `.gguf` file.
     pub model: Option<PathBuf>,
-    /// A folder with `train.jsonl` and, if there are any, `valid.jsonl` and `test.jsonl`.
+    /// A folder with `train.jsonl` and optionally `valid.jsonl` and `test.jsonl`.
     pub data: Option<PathBuf>,
-    /// Where the adapter, its checkpoints and the metrics go.
+    /// The folder for the adapter, its checkpoints and the metrics.
     pub adapter_path: PathBuf,
-    /// Start from these adapter weights (and nothing else of the run that made them).
+    /// A file of adapter weights to start from, without optimizer state or position in the data.
     pub resume_adapter_file: Option<PathBuf>,
 
-    /// Which weights are trained, and how.
+    /// LoRA or DoRA.
     pub fine_tune_type: FineTuneType,
-    /// Rank, strength and place of the adapter.
+    /// Rank, scale and targets of the adapter.
     pub lora_parameters: LoraParameters,
-    /// How many decoder layers are adapted, counted from the last; absent: the last 16, as in
-    /// mlx-lm, or all of a model that has fewer.
+    /// The number of adapted decoder layers, counted from the last. Absent: 16 as in mlx-lm, or all
+    /// of a model that has fewer.
     pub num_layers: Option<NumLayers>,
 
-    /// Train on the answers only, not on the prompts.
+    /// Whether only assistant turns have a loss.
     pub mask_prompt: bool,
     /// Rows are cut after this many tokens.
     pub max_seq_length: usize,
-    /// Rows of one iteration.
+    /// Rows of an iteration.
     pub batch_size: usize,
-    /// Iterations of one optimizer update.
+    /// Iterations of an optimizer update.
     pub grad_accumulation_steps: usize,
-    /// Iterations of `batch_size` rows each.
+    /// Iterations of the run.
     pub iters: u64,
-    /// Seed of everything that is drawn: the adapter, the order of rows, dropout.
+    /// Seed of all random values: initial adapter, order of rows, dropout.
     pub seed: u64,
 
     /// The optimizer.
     pub optimizer: OptimizerName,
-    /// Constants of the optimizers.
+    /// Hyperparameters of the optimizers.
     pub optimizer_config: OptimizerConfigs,
-    /// The learning rate; not read when there is an `lr_schedule`.
+    /// The learning rate without an `lr_schedule`.
     pub learning_rate: f64,
-    /// How the learning rate moves from update to update.
+    /// The learning rate as a function of the update.
     pub lr_schedule: Option<LrSchedule>,
 
-    /// Iterations from report to report.
+    /// Without effect: every update is in `metrics.jsonl`.
     pub steps_per_report: u64,
-    /// Iterations from validation to validation.
+    /// Iterations between validations.
     pub steps_per_eval: u64,
     /// Batches of a validation.
     pub val_batches: Batches,
-    /// Measure the loss on `test.jsonl` after training.
+    /// Whether to measure the loss on `test.jsonl` after training.
     pub test: bool,
-    /// Batches of that test.
+    /// Batches of that measurement.
     pub test_batches: Batches,
-    /// Iterations from checkpoint to checkpoint.
+    /// Iterations between checkpoints.
     pub save_every: u64,
 
-    /// The column of a prompt, in rows that are no conversations.
+    /// The field of a prompt; see [`Columns`](crate::Columns) for the defaults.
     pub prompt_feature: Option<String>,
-    /// The column of a completion.
+    /// The field of a completion.
     pub completion_feature: Option<String>,
-    /// The column of a conversation.
+    /// The field of a conversation.
     pub chat_feature: Option<String>,
-    /// The column of a plain text.
+    /// The field of plain text.
     pub text_feature: Option<String>,
 
-    /// Read for mlx-lm's sake: whether its command trains. Ours always does.
+    /// Without effect; `mlx_lm.lora` trains only if it is set.
     pub train: bool,
-    /// Read for mlx-lm's sake: layers are always recomputed or kept as memory allows.
+    /// Without effect: layers are recomputed or kept as memory allows.
     pub grad_checkpoint: bool,
-    /// Read for mlx-lm's sake: the allocator's cache is bounded by `nightshift.memory_limit`.
+    /// Without effect: `nightshift.memory_limit` bounds the allocator's cache too.
     pub clear_cache_threshold: Bytes,
-    /// Read for mlx-lm's sake: `metrics.jsonl` is the report.
+    /// Without effect: metrics go to `metrics.jsonl`.
     pub report_to: Option<String>,
-    /// Read for mlx-lm's sake: a name for `report_to`.
+    /// Without effect.
     pub project_name: Option<String>,
-    /// Read for mlx-lm's sake: no code is ever loaded from a model folder.
+    /// Without effect: no code is loaded from a model folder.
     pub trust_remote_code: bool,
-    /// Read for mlx-lm's sake: the path of the file itself, which its dumps contain.
+    /// Without effect: the path of the configuration, which mlx-lm adds when it writes one.
     pub config: Option<PathBuf>,
-    /// Read so that it can be refused with a reason: data sets are local files here.
+    /// Refused: data sets are local files.
     pub hf_dataset: Option<serde_json::Value>,
 
-    /// Our own settings.
+    /// Settings that mlx-lm does not have.
     pub nightshift: Nightshift,
 
-    /// The file the settings came from and the line of each key, for messages.
+    /// The file of the configuration and the line of each key, for messages.
     #[serde(skip)]
     pub origin: Origin,
 }
@@ -181,18 +186,22 @@ impl Default for TrainConfig {
 /// The `fine_tune_type` key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum FineTuneType {
-    /// A low-rank adapter beside frozen weights.
+    /// Low-rank updates of frozen weights (LoRA, arXiv:2106.09685).
     #[default]
     Lora,
-    /// A low-rank adapter whose rows have a trained length.
+    /// LoRA with a trained norm of each row of the updated weights (DoRA, arXiv:2402.09353).
     Dora,
-    /// The weights themselves.
+    /// Full fine-tuning; read, but not supported.
     Full,
 }
 
 impl TrainConfig {
-    /// Reads and checks a YAML file.
+    /// Reads and validates a YAML file.
+    ///
+    /// # Errors
+    /// [`Error::Read`]; [`Error::Yaml`], [`Error::UnknownKey`] or [`Error::Setting`] with the line.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
@@ -200,7 +209,10 @@ impl TrainConfig {
         Self::from_yaml(&text, path)
     }
 
-    /// Reads and checks YAML text; `file` is its name in messages.
+    /// Reads and validates YAML text. `file` is its name in messages.
+    ///
+    /// # Errors
+    /// [`Error::Yaml`], [`Error::UnknownKey`] or [`Error::Setting`] with the line.
     pub fn from_yaml(text: &str, file: impl Into<PathBuf>) -> Result<Self> {
         let (mut config, origin): (Self, _) = yaml::parse(text, file.into())?;
         config.origin = origin;
@@ -208,19 +220,25 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Where the model is.
+    /// The value of `model`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if it is absent.
     pub fn model_path(&self) -> Result<&Path> {
         let found = self.model.as_deref();
         found.ok_or_else(|| self.invalid("model", "a model folder or a .gguf file", "nothing"))
     }
 
-    /// Where the rows are.
+    /// The value of `data`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if it is absent.
     pub fn data_folder(&self) -> Result<&Path> {
         let found = self.data.as_deref();
         found.ok_or_else(|| self.invalid("data", "a folder with train.jsonl", "nothing"))
     }
 
-    /// Iterations of the run over `rows` training rows: `iters`, or what `nightshift.epochs` asks.
+    /// Iterations of a run with `rows` training rows: `iters`, or those of `nightshift.epochs`.
     pub fn iterations(&self, rows: usize) -> u64 {
         match self.nightshift.epochs {
             Some(epochs) => (epochs * rows as f64 / self.batch_size as f64).ceil() as u64,
@@ -228,22 +246,25 @@ impl TrainConfig {
         }
     }
 
-    /// Optimizer updates of the run; a last group that is not full is an update too.
+    /// Optimizer updates of a run with `rows` training rows. The last one may have fewer iterations.
     pub fn updates(&self, rows: usize) -> u64 {
         self.iterations(rows).div_ceil(self.grad_accumulation_steps as u64)
     }
 
-    /// The strength the adapter is trained at.
+    /// The factor that the adapter is trained and applied with.
     pub fn scale(&self) -> f64 {
-        self.lora_parameters.strength(self.nightshift.scaling)
+        self.lora_parameters.effective_scale(self.nightshift.scaling)
     }
 
-    /// The indices of the adapted layers in a model of `model_layers`, lowest first.
+    /// The indices of the adapted layers in a model with `model_layers` layers, lowest first.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the configuration asks for more layers than there are.
     pub fn adapted_layers(&self, model_layers: usize) -> Result<Vec<usize>> {
         if let Some(listed) = &self.nightshift.layers {
-            if let Some(beyond) = listed.iter().find(|&&layer| layer >= model_layers) {
-                let expected = format!("layers below {model_layers}, which is what the model has");
-                return Err(self.invalid("nightshift.layers", expected, beyond));
+            if let Some(missing) = listed.iter().find(|&&layer| layer >= model_layers) {
+                let expected = format!("layers below {model_layers}, the model's number of layers");
+                return Err(self.invalid("nightshift.layers", expected, missing));
             }
             let mut layers = listed.clone();
             layers.sort_unstable();
@@ -261,8 +282,11 @@ impl TrainConfig {
         Ok((model_layers - count..model_layers).collect())
     }
 
-    /// The contents of `adapter_config.json`: every setting, so that the run can be told from its
-    /// adapter, with the strength and the number of layers that mlx-lm's loader needs spelled out.
+    /// The contents of `adapter_config.json`: all settings of the run, with scale and number of
+    /// layers resolved, because mlx-lm's loader requires them.
+    ///
+    /// # Errors
+    /// As for [`adapted_layers`](Self::adapted_layers).
     pub fn adapter_config(&self, model_layers: usize) -> Result<serde_json::Value> {
         let lowest = self.adapted_layers(model_layers)?.first().copied().unwrap_or(model_layers);
         let mut resolved = self.clone();
@@ -271,7 +295,7 @@ impl TrainConfig {
         serde_json::to_value(resolved).map_err(Error::Json)
     }
 
-    /// The error of a key that holds something else than it should.
+    /// The error for an invalid value of this key.
     pub(crate) fn invalid(
         &self,
         key: &str,
@@ -279,7 +303,7 @@ impl TrainConfig {
         found: impl ToString,
     ) -> Error {
         Error::Setting {
-            place: self.origin.place(key),
+            location: self.origin.location(key),
             key: key.to_owned(),
             expected: expected.into(),
             found: found.to_string(),

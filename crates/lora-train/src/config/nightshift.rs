@@ -1,4 +1,4 @@
-//! `nightshift`: what mlx-lm has no key for.
+//! `nightshift`: settings that mlx-lm does not have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,45 +9,47 @@ use super::lora::Scaling;
 use super::schedule::ScheduleUnit;
 use super::values::{Bytes, duration};
 
-/// The `nightshift` key: settings of ours, in one place, so that the rest of the file stays
-/// mlx-lm's. Every default leaves training as mlx-lm does it.
+/// The `nightshift` key, which holds all settings that mlx-lm does not have. With the defaults, the
+/// result of a run is that of mlx-lm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Nightshift {
     /// Passes over the training rows, instead of `iters`.
     pub epochs: Option<f64>,
-    /// Most tokens in one micro-batch; as many as the longest row of an update has, if that is
-    /// more. Speed and memory only: the gradients of an update do not depend on it.
+    /// Tokens of a micro-batch, at most; a longer row is a micro-batch of its own. Affects speed and
+    /// memory, but not the gradients of an update.
     pub max_tokens_per_step: usize,
-    /// Threads that share the work of an update; absent: chosen for the machine.
+    /// Threads that compute micro-batches in parallel; absent: chosen for the machine.
     pub lanes: Option<usize>,
-    /// Most memory MLX may take; absent: a share of the machine's.
+    /// The most memory that MLX may use; absent: half of the machine's on a CPU, MLX's own limit on
+    /// a GPU.
     pub memory_limit: Option<Bytes>,
-    /// The gradient's global norm is scaled down to this; absent: no clipping.
+    /// Gradients with a larger global norm are scaled down to it; absent: no clipping.
     pub max_grad_norm: Option<f64>,
-    /// What to do when a loss is not a number.
+    /// What to do if a loss or gradient is infinite or NaN.
     pub on_bad_loss: OnBadLoss,
-    /// What one step of `lr_schedule` is.
+    /// What `lr_schedule` counts as a step.
     pub schedule_unit: ScheduleUnit,
     /// Warm-up as a share of all updates, instead of `lr_schedule.warmup`.
     pub warmup_share: Option<f64>,
-    /// How `lora_parameters.alpha` becomes a strength.
+    /// How `lora_parameters.alpha` becomes a scale.
     pub scaling: Scaling,
-    /// How the optimizer's moments are kept.
+    /// How the optimizer's moments are stored.
     pub optimizer_state: StateStorage,
-    /// Ranks of single linear layers, by path (`mlp.down_proj`), where they are to differ from
-    /// `lora_parameters.rank`. The strength is the same for all.
+    /// Ranks by path of the linear layer (`mlp.down_proj`) that differ from `lora_parameters.rank`.
+    /// The scale is the same for all.
     pub rank_pattern: BTreeMap<String, usize>,
     /// The adapted layers by index, instead of `num_layers`.
     pub layers: Option<Vec<usize>>,
-    /// End with the adapter of the lowest validation loss, not the last one.
+    /// Whether the final adapter is the one of the lowest validation loss instead of the last.
     pub eval_best: bool,
     /// Stop when the validation loss no longer falls.
     pub early_stop: Option<EarlyStop>,
     /// Stop after this long, with a checkpoint.
     #[serde(with = "duration")]
     pub time_budget: Option<Duration>,
-    /// Full checkpoints (adapter, moments, position) kept beside the adapter.
+    /// The number of checkpoints (adapter, moments, position in the data) to keep.
     pub keep_checkpoints: usize,
 }
 
@@ -74,36 +76,46 @@ impl Default for Nightshift {
     }
 }
 
-/// What to do when a loss is infinite or not a number.
+/// What to do if the loss or the gradient of an update is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnBadLoss {
-    /// Write the rows of the update to a file and stop.
+    /// Write the rows of the update to `bad-rows.jsonl` and stop with an error.
     #[default]
     Stop,
-    /// Write the rows of the update to a file, leave the adapter as it was, go on.
+    /// Write the rows of the update to `bad-rows.jsonl`, leave the adapter unchanged and continue.
     Skip,
 }
 
-/// How the optimizer's moments are kept from update to update.
+/// How the optimizer's moments are stored between updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StateStorage {
-    /// As they are.
+    /// In f32.
     #[default]
     F32,
-    /// Roots of 4,096 values and more in groups of 64 at 8 bits each, a bit more than a quarter of
-    /// the memory. Not the same adapter: each update rounds.
+    /// Tensors of at least 4,096 values as their quantized roots: 8 bits each, in groups of 64. A
+    /// little more than a quarter of the memory; rounding changes the resulting adapter slightly.
     Int8,
 }
 
-/// When to give up on a validation loss that no longer falls.
+/// When to stop because the validation loss no longer falls.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct EarlyStop {
-    /// Evaluations without progress before training stops.
+    /// The number of validations without improvement after which training stops.
     pub patience: usize,
-    /// The least fall of the loss that counts as progress.
+    /// The smallest decrease of the loss that counts as an improvement.
     #[serde(default)]
     pub min_delta: f64,
+}
+
+impl EarlyStop {
+    /// Stops after this many validations without any improvement.
+    pub fn new(patience: usize) -> Self {
+        Self { patience, min_delta: 0.0 }
+    }
 }

@@ -1,31 +1,31 @@
-//! `optimizer` and `optimizer_config`: which rule moves the factors, and its constants.
-//!
-//! Names and defaults are MLX's, so a section written for mlx-lm means the same here.
+//! `optimizer` and `optimizer_config`. Names and defaults are those of `mlx.optimizers`.
 
 use serde::{Deserialize, Serialize};
 
 /// The `optimizer` key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OptimizerName {
     /// Adam without weight decay; mlx-lm's default.
     #[default]
     Adam,
     /// Adam with decoupled weight decay.
     AdamW,
-    /// Momentum orthogonalized by Newton-Schulz steps.
+    /// Momentum orthogonalized by Newton-Schulz iterations.
     Muon,
-    /// Plain or momentum gradient descent.
+    /// Gradient descent, plain or with momentum.
     Sgd,
-    /// The sign of an interpolated momentum.
+    /// The sign of an interpolated momentum (arXiv:2302.06675).
     Lion,
-    /// Factored second moments.
+    /// Adam with factored second moments (arXiv:1804.04235).
     Adafactor,
 }
 
-/// The `optimizer_config` key: one section per optimizer; only the chosen one is used.
+/// The `optimizer_config` key: a section per optimizer, of which the chosen one's is used.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OptimizerConfigs {
     /// Used with `optimizer: adam`.
     pub adam: Adam,
@@ -41,7 +41,7 @@ pub struct OptimizerConfigs {
     pub adafactor: Adafactor,
 }
 
-/// Constants of Adam.
+/// Hyperparameters of Adam.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
@@ -49,7 +49,7 @@ pub struct Adam {
     pub betas: (f64, f64),
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Undo the moments' bias towards zero. Off in MLX, on in most other libraries.
+    /// Whether to correct the moments' bias towards zero. Off in MLX, on in most other libraries.
     pub bias_correction: bool,
 }
 
@@ -59,7 +59,7 @@ impl Default for Adam {
     }
 }
 
-/// Constants of AdamW.
+/// Hyperparameters of AdamW.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
@@ -67,9 +67,9 @@ pub struct AdamW {
     pub betas: (f64, f64),
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Undo the moments' bias towards zero.
+    /// Whether to correct the moments' bias towards zero.
     pub bias_correction: bool,
-    /// Share of a parameter, times the learning rate, that is taken away at each update.
+    /// Each update multiplies the parameters by `1 - learning_rate * weight_decay`.
     pub weight_decay: f64,
 }
 
@@ -80,15 +80,15 @@ impl Default for AdamW {
     }
 }
 
-/// Constants of Muon.
+/// Hyperparameters of Muon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Muon {
     /// Decay of the momentum.
     pub momentum: f64,
-    /// Added to the gradient, times the parameter.
+    /// Times the parameter, is added to the gradient.
     pub weight_decay: f64,
-    /// Look ahead along the momentum.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
     /// Newton-Schulz iterations.
     pub ns_steps: u32,
@@ -100,27 +100,27 @@ impl Default for Muon {
     }
 }
 
-/// Constants of stochastic gradient descent.
+/// Hyperparameters of stochastic gradient descent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
-    /// Decay of the momentum; 0 keeps none.
+    /// Decay of the momentum; 0 for none.
     pub momentum: f64,
-    /// Added to the gradient, times the parameter.
+    /// Times the parameter, is added to the gradient.
     pub weight_decay: f64,
-    /// Share of a new gradient that the momentum leaves out.
+    /// The momentum adds `1 - dampening` of each gradient.
     pub dampening: f64,
-    /// Look ahead along the momentum; needs a momentum and no dampening.
+    /// Whether to use Nesterov momentum; requires a momentum and no dampening.
     pub nesterov: bool,
 }
 
-/// Constants of Lion.
+/// Hyperparameters of Lion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lion {
-    /// Interpolation of the direction, and decay of the momentum.
+    /// Interpolation between momentum and gradient for the direction, and decay of the momentum.
     pub betas: (f64, f64),
-    /// Share of a parameter, times the learning rate, that is taken away at each update.
+    /// Each update multiplies the parameters by `1 - learning_rate * weight_decay`.
     pub weight_decay: f64,
 }
 
@@ -130,25 +130,25 @@ impl Default for Lion {
     }
 }
 
-/// Constants of Adafactor.
+/// Hyperparameters of Adafactor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adafactor {
-    /// Added to squared gradients; least scale of a parameter.
+    /// Added to squared gradients; minimum of a parameter's root mean square for `scale_parameter`.
     pub eps: (f64, f64),
-    /// An update whose root mean square is above this is scaled down to it.
+    /// Updates with a larger root mean square are scaled down to it.
     pub clip_threshold: f64,
-    /// Exponent of the second moment's decay over steps.
+    /// The second moment decays by `1 - step^decay_rate`.
     pub decay_rate: f64,
-    /// Decay of the first moment; none is kept when absent.
+    /// Decay of the first moment; absent: no first moment.
     pub beta_1: Option<f64>,
-    /// Share of a parameter, times the step size, that is taken away at each update.
+    /// Each update multiplies the parameters by `1 - step size * weight_decay`.
     pub weight_decay: f64,
-    /// Scale the step by the parameter's own root mean square.
+    /// Whether the step size is multiplied by the parameter's root mean square.
     pub scale_parameter: bool,
-    /// Take the step size from the step count and ignore the learning rate.
+    /// Whether the step size depends on the step count instead of the learning rate.
     pub relative_step: bool,
-    /// With `relative_step`: start from 1e-6 and rise with each step.
+    /// With `relative_step`: whether to warm up, with a step size of at most `1e-6 * step`.
     pub warmup_init: bool,
 }
 

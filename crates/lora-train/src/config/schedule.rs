@@ -1,16 +1,17 @@
-//! `lr_schedule`: how the learning rate moves, as it is written; [`crate::Schedule`] computes it.
+//! `lr_schedule`: the settings from which [`crate::Schedule`] computes learning rates.
 
 use serde::{Deserialize, Serialize};
 
 /// The `lr_schedule` key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LrSchedule {
-    /// Which curve.
+    /// The curve after the warm-up.
     pub name: ScheduleName,
-    /// The curve's arguments, in MLX's order; the first is the learning rate it starts from.
+    /// The curve's arguments in MLX's order. The first is its initial learning rate.
     pub arguments: Vec<f64>,
-    /// Updates of linear warm-up before the curve begins.
+    /// Steps of linear warm-up, in [`ScheduleUnit`]s.
     #[serde(default)]
     pub warmup: u64,
     /// The learning rate at the start of the warm-up.
@@ -18,9 +19,17 @@ pub struct LrSchedule {
     pub warmup_init: f64,
 }
 
-/// The curves of `lr_schedule`. All but `constant` are MLX's, with MLX's arguments.
+impl LrSchedule {
+    /// A schedule without warm-up.
+    pub fn new(name: ScheduleName, arguments: impl Into<Vec<f64>>) -> Self {
+        Self { name, arguments: arguments.into(), warmup: 0, warmup_init: 0.0 }
+    }
+}
+
+/// The curves of `lr_schedule`, with their arguments. All but `constant` are MLX's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ScheduleName {
     /// `[init]`
     Constant,
@@ -34,13 +43,13 @@ pub enum ScheduleName {
     ExponentialDecay,
 }
 
-/// What one step of `lr_schedule` is.
+/// What `lr_schedule` counts as a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleUnit {
-    /// One optimizer update, as mlx-lm counts.
+    /// An optimizer update, as in mlx-lm.
     #[default]
     Updates,
-    /// One iteration: with `grad_accumulation_steps: 16`, an update is 16 steps of the schedule.
+    /// An iteration: with `grad_accumulation_steps: 16`, an update is 16 steps of the schedule.
     Iterations,
 }

@@ -1,4 +1,4 @@
-//! Value types of single keys: what mlx-lm writes as `-1`, `2GB` or `0`.
+//! Types of single values: counts where -1 means all, sizes, durations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Unexpected};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// How many decoder layers are adapted, counted from the last one. YAML: `-1` or `0` for all.
+/// The number of adapted decoder layers, counted from the last. YAML: `-1` or `0` for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumLayers {
     /// Every decoder layer.
@@ -17,7 +17,7 @@ pub enum NumLayers {
 }
 
 impl NumLayers {
-    /// The number of layers mlx-lm adapts when the key is absent.
+    /// The number of layers if the key is absent, as in mlx-lm.
     pub const DEFAULT: usize = 16;
 }
 
@@ -25,9 +25,7 @@ impl<'de> Deserialize<'de> for NumLayers {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         match i64::deserialize(input)? {
             -1 | 0 => Ok(Self::All),
-            n => usize::try_from(n)
-                .map(Self::Last)
-                .map_err(|_| invalid_count(n, &"a number of layers, or -1 for all")),
+            n => count(n, &"a number of layers, or -1 for all").map(Self::Last),
         }
     }
 }
@@ -41,12 +39,12 @@ impl Serialize for NumLayers {
     }
 }
 
-/// How many batches an evaluation reads. YAML: `-1` for the whole set.
+/// The number of batches of an evaluation. YAML: `-1` for the whole split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batches {
-    /// The whole set.
+    /// The whole split.
     All,
-    /// At most this many batches; 0 turns the evaluation off.
+    /// At most this many batches; 0 disables the evaluation.
     AtMost(usize),
 }
 
@@ -54,9 +52,7 @@ impl<'de> Deserialize<'de> for Batches {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         match i64::deserialize(input)? {
             -1 => Ok(Self::All),
-            n => usize::try_from(n)
-                .map(Self::AtMost)
-                .map_err(|_| invalid_count(n, &"a number of batches, or -1 for the whole set")),
+            n => count(n, &"a number of batches, or -1 for the whole set").map(Self::AtMost),
         }
     }
 }
@@ -70,11 +66,11 @@ impl Serialize for Batches {
     }
 }
 
-fn invalid_count<E: de::Error>(found: i64, expected: &dyn de::Expected) -> E {
-    E::invalid_value(Unexpected::Signed(found), expected)
+fn count<E: de::Error>(found: i64, expected: &dyn de::Expected) -> Result<usize, E> {
+    usize::try_from(found).map_err(|_| E::invalid_value(Unexpected::Signed(found), expected))
 }
 
-/// A size in bytes. YAML: a count or a text such as `24GB` (10^9) or `24GiB` (2^30).
+/// A size in bytes. YAML: a number or a string such as `24GB` (10^9) or `24GiB` (2^30).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
@@ -111,7 +107,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A duration as people write it: `6h`, `1h 30m`, `90s`. Written back as one number with its unit.
+/// A duration such as `6h`, `1h 30m` or `90s`. Serialized as one number with its unit.
 pub(super) mod duration {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! YAML to a typed value, with errors that name the line and the key.
+//! Deserializing YAML, with errors that name the line and the key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,52 +7,8 @@ use std::path::PathBuf;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{NonFiniteFloatPolicy, Spanned};
 
-use crate::{Error, Result};
-
-/// The file a configuration came from, and the line of each key in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Origin {
-    file: Option<PathBuf>,
-    /// By dotted path: `lora_parameters.rank`.
-    lines: BTreeMap<String, u64>,
-}
-
-impl Origin {
-    /// Whether the file has this key (a dotted path).
-    pub fn has(&self, key: &str) -> bool {
-        self.lines.contains_key(key)
-    }
-
-    /// Where this key (a dotted path) stands, as exactly as is known.
-    pub fn place(&self, key: &str) -> Place {
-        Place { file: self.file.clone(), line: self.lines.get(key).copied() }
-    }
-
-    /// The last key that begins on a line or above it.
-    fn key_on(&self, line: u64) -> Option<&str> {
-        let above = self.lines.iter().filter(|(_, at)| **at <= line);
-        above.max_by_key(|(_, at)| **at).map(|(key, _)| key.as_str())
-    }
-}
-
-/// A place in a configuration; displays as `file:line`, or what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The file, if the configuration was read from one.
-    pub file: Option<PathBuf>,
-    /// The line, counted from 1, if the key stands in the file.
-    pub line: Option<u64>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{}:{line}", file.display()),
-            (Some(file), None) => write!(f, "{}", file.display()),
-            (None, _) => f.write_str("configuration"),
-        }
-    }
-}
+use super::location::{Location, Origin};
+use crate::error::{Error, Result};
 
 /// Reads `text` twice: once for the lines of its keys, once for its values.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, file: PathBuf) -> Result<(T, Origin)> {
@@ -73,27 +29,27 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, file: PathBuf) -> Result<(T
     Ok((value, origin))
 }
 
-/// Turns the parser's error into one that names the key and what stands there.
+/// Adds line, key and the value found there to an error of the parser.
 fn locate(error: serde_saphyr::Error, text: &str, origin: &Origin) -> Error {
     use serde_saphyr::Error as Yaml;
 
     let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-    let place = Place { file: origin.file.clone(), line };
+    let location = Location { file: origin.file.clone(), line };
     let key = line.and_then(|line| origin.key_on(line)).unwrap_or("(document)").to_owned();
     let setting = |expected: String, found: String| Error::Setting {
-        place: place.clone(),
+        location: location.clone(),
         key: key.clone(),
         expected,
         found,
     };
     match error.without_snippet() {
         Yaml::SerdeUnknownField { field, expected, .. } => Error::UnknownKey {
-            place,
+            location,
             key: field.clone(),
             closest: closest(field, expected).map(str::to_owned),
         },
         Yaml::SerdeMissingField { field, .. } => {
-            setting(format!("`{field}` in it"), "no such key".to_owned())
+            setting(format!("a key `{field}`"), "none".to_owned())
         }
         Yaml::SerdeUnknownVariant { variant, expected, .. } => {
             setting(format!("one of {}", expected.join(", ")), variant.clone())
@@ -106,33 +62,33 @@ fn locate(error: serde_saphyr::Error, text: &str, origin: &Origin) -> Error {
             setting((*ty).to_owned(), source_of(text, line.unwrap_or(0)))
         }
         Yaml::DuplicateMappingKey { .. } => {
-            setting("it once".to_owned(), "it once more".to_owned())
+            setting("one such key".to_owned(), "another".to_owned())
         }
-        other => Error::Yaml { place, message: other.to_string() },
+        other => Error::Yaml { location, message: other.to_string() },
     }
 }
 
-/// What is written on a line after its first `key:`, without a comment.
+/// The text of a line after its first `key:`, without a comment.
 fn source_of(text: &str, line: u64) -> String {
     let index = usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1);
-    let written = text.lines().nth(index).unwrap_or_default();
-    let value = written.split_once(": ").map_or(written, |(_, value)| value);
+    let line = text.lines().nth(index).unwrap_or_default();
+    let value = line.split_once(": ").map_or(line, |(_, value)| value);
     format!("`{}`", value.split(" #").next().unwrap_or(value).trim())
 }
 
-/// The known key that a mistyped one most probably means.
+/// The known key that is most similar to a misspelled one.
 fn closest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    /// Below this, two keys have little more in common than two random words.
-    const LEAST_LIKENESS: f64 = 0.75;
+    /// Unrelated words are below this Jaro-Winkler similarity.
+    const MIN_SIMILARITY: f64 = 0.75;
     known
         .iter()
         .map(|candidate| (strsim::jaro_winkler(key, candidate), *candidate))
-        .filter(|(likeness, _)| *likeness >= LEAST_LIKENESS)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }
 
-/// Walks a document and notes the line of every mapping key under its dotted path.
+/// A visitor that collects the line of every mapping key by its dotted path.
 struct KeyLines<'a> {
     prefix: &'a str,
     lines: &'a mut BTreeMap<String, u64>,

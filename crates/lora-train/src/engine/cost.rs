@@ -4,8 +4,8 @@ use models::layers::Layer;
 use models::train_support::{BatchSize, Footprint};
 use models::{Model, WeightResidency};
 
-use super::inputs::InputPlace;
-use super::layout::{Layout, Place};
+use super::inputs::InputStorage;
+use super::layout::{Block, Layout};
 use super::loss::Chunks;
 use super::plan::Plan;
 use crate::Optimizer;
@@ -70,7 +70,7 @@ impl Costs<'_> {
         let held = self.weights(plan) + factors + self.moments();
         // The gradients of the output matrix's update are concatenated from parts, and kept until those
         // of the embedding are computed.
-        let embeddings = bytes(self.layout.shapes_at(Place::Ends));
+        let embeddings = bytes(self.layout.shapes_at(Block::Embeddings));
         let work = self.work(plan).max(embeddings) + 2 * self.output_update();
         let at_work = held + lanes * (factors + self.inputs(plan) + work + plan.keep_bytes);
         // Afterwards the gradients of all lanes are summed.
@@ -112,8 +112,8 @@ impl Costs<'_> {
     fn inputs(&self, plan: &Plan) -> u64 {
         let model = self.model;
         let layers = match plan.inputs {
-            InputPlace::Memory => model.layers().len() - self.layout.lowest_layer(),
-            InputPlace::File => 2,
+            InputStorage::Memory => model.layers().len() - self.layout.lowest_layer(),
+            InputStorage::File => 2,
         };
         (layers * self.tokens(plan) * model.config().hidden_size * model.bytes_per_value()) as u64
     }

@@ -1,4 +1,5 @@
-//! What enters each layer, kept from the forward pass to the backward pass: last in, first out.
+//! Layer inputs kept from the forward to the backward pass (gradient checkpointing), in memory or
+//! offloaded to a file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,84 +13,86 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Error, Result};
 
-/// Where the inputs of layers wait.
+/// Where layer inputs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum InputPlace {
-    /// In memory.
+pub(crate) enum InputStorage {
     Memory,
-    /// In a file without a name, in the folder of the run; the system removes it with the process.
+    /// In an unnamed file in the folder of the run, which disappears with the process.
     File,
 }
 
-/// The inputs of the layers below, the topmost last.
-pub(crate) enum Inputs {
+/// A stack of layer inputs, the topmost layer's last.
+pub(crate) enum LayerInputs {
     Memory(Vec<Flow>),
-    File(Spill),
+    File(Offloaded),
 }
 
-/// Flows in a file, one behind the other.
-pub(crate) struct Spill {
+/// Layer inputs in a file, one after the other.
+pub(crate) struct Offloaded {
     file: File,
     folder: Box<Path>,
-    flows: Vec<Vec<Shape>>,
+    flows: Vec<Vec<Slot>>,
 }
 
-/// What is not in the file itself.
-struct Shape {
+/// Where an array is in the file.
+struct Slot {
     start: u64,
     dims: Vec<i32>,
     dtype: Dtype,
 }
 
-impl Inputs {
-    pub(crate) fn new(place: InputPlace, folder: &Path) -> Result<Self> {
-        Ok(match place {
-            InputPlace::Memory => Self::Memory(Vec::new()),
-            InputPlace::File => {
+impl LayerInputs {
+    pub(crate) fn new(storage: InputStorage, folder: &Path) -> Result<Self> {
+        Ok(match storage {
+            InputStorage::Memory => Self::Memory(Vec::new()),
+            InputStorage::File => {
                 let file = tempfile::tempfile_in(folder)
-                    .map_err(|source| Error::Spill { folder: folder.to_owned(), source })?;
-                Self::File(Spill { file, folder: folder.into(), flows: Vec::new() })
+                    .map_err(|source| Error::Offload { folder: folder.to_owned(), source })?;
+                Self::File(Offloaded { file, folder: folder.into(), flows: Vec::new() })
             }
         })
     }
 
-    /// Keeps what enters a layer. It has been computed.
+    /// Keeps an evaluated layer input.
     pub(crate) fn push(&mut self, flow: &Flow) -> Result<()> {
         match self {
             Self::Memory(flows) => flows.push(flow.clone()),
-            Self::File(spill) => {
+            Self::File(offloaded) => {
                 let arrays = flow.clone().into_arrays();
-                let shapes =
-                    arrays.iter().map(|array| spill.write(array)).collect::<Result<_>>()?;
-                spill.flows.push(shapes);
+                let slots =
+                    arrays.iter().map(|array| offloaded.write(array)).collect::<Result<_>>()?;
+                offloaded.flows.push(slots);
             }
         }
         Ok(())
     }
 
-    /// What was kept last.
+    /// Takes the input that was pushed last.
     pub(crate) fn pop(&mut self) -> Result<Option<Flow>> {
         match self {
             Self::Memory(flows) => Ok(flows.pop()),
-            Self::File(spill) => {
-                let Some(shapes) = spill.flows.pop() else { return Ok(None) };
-                let arrays = shapes.iter().map(|shape| spill.read(shape));
+            Self::File(offloaded) => {
+                let Some(slots) = offloaded.flows.pop() else { return Ok(None) };
+                let arrays = slots.iter().map(|slot| offloaded.read(slot));
                 Ok(Flow::from_arrays(arrays.collect::<Result<Vec<_>>>()?))
             }
         }
     }
 }
 
-impl Spill {
-    fn write(&mut self, array: &Array) -> Result<Shape> {
+impl Offloaded {
+    fn write(&mut self, array: &Array) -> Result<Slot> {
         let array = array.contiguous()?;
         let start = match array.dtype() {
             Dtype::Bfloat16 => self.append(array.try_as_slice::<bf16>()?),
             Dtype::Float32 => self.append(array.try_as_slice::<f32>()?),
-            other => Err(self.failed(io::Error::other(format!("{other:?} is no type of inputs")))),
+            other => {
+                let what = format!("expected layer inputs of bf16 or f32, found {other:?}");
+                Err(self.failed(io::Error::other(what)))
+            }
         };
-        Ok(Shape { start: start?, dims: array.shape().to_vec(), dtype: array.dtype() })
+        Ok(Slot { start: start?, dims: array.shape().to_vec(), dtype: array.dtype() })
     }
 
     fn append<T: IntoBytes + Immutable>(&mut self, values: &[T]) -> Result<u64> {
@@ -100,24 +103,24 @@ impl Spill {
         written.map_err(|source| self.failed(source))
     }
 
-    fn read(&mut self, shape: &Shape) -> Result<Array> {
-        Ok(match shape.dtype {
-            Dtype::Bfloat16 => Array::from_slice(&self.values::<bf16>(shape)?, &shape.dims),
-            _ => Array::from_slice(&self.values::<f32>(shape)?, &shape.dims),
+    fn read(&mut self, slot: &Slot) -> Result<Array> {
+        Ok(match slot.dtype {
+            Dtype::Bfloat16 => Array::from_slice(&self.values::<bf16>(slot)?, &slot.dims),
+            _ => Array::from_slice(&self.values::<f32>(slot)?, &slot.dims),
         })
     }
 
-    fn values<T: FromBytes + IntoBytes + Clone>(&mut self, shape: &Shape) -> Result<Vec<T>> {
-        let count = shape.dims.iter().product::<i32>();
+    fn values<T: FromBytes + IntoBytes + Clone>(&mut self, slot: &Slot) -> Result<Vec<T>> {
+        let count = slot.dims.iter().product::<i32>();
         let mut values = vec![T::new_zeroed(); count as usize];
-        let read = self.file.seek(SeekFrom::Start(shape.start));
+        let read = self.file.seek(SeekFrom::Start(slot.start));
         let read = read.and_then(|_| self.file.read_exact(values.as_mut_bytes()));
         read.map_err(|source| self.failed(source))?;
         Ok(values)
     }
 
     fn failed(&self, source: io::Error) -> Error {
-        Error::Spill { folder: self.folder.to_path_buf(), source }
+        Error::Offload { folder: self.folder.to_path_buf(), source }
     }
 }
 
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_gives_back_what_memory_would() {
+    fn inputs_are_the_same_from_memory_and_from_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let flow = |first: f32| {
             let hidden = Array::from_iter((0..6).map(|i| first + i as f32), &[1, 2, 3]);
@@ -134,8 +137,8 @@ mod tests {
                 vec![Array::from_slice(&[first, -0.5], &[2]).as_dtype(Dtype::Bfloat16).unwrap()];
             Flow { hidden, carried }
         };
-        for place in [InputPlace::Memory, InputPlace::File] {
-            let mut inputs = Inputs::new(place, folder.path()).unwrap();
+        for storage in [InputStorage::Memory, InputStorage::File] {
+            let mut inputs = LayerInputs::new(storage, folder.path()).unwrap();
             for first in [1.0, 2.0, 3.0] {
                 inputs.push(&flow(first)).unwrap();
             }
@@ -150,6 +153,6 @@ mod tests {
             }
             assert!(inputs.pop().unwrap().is_none());
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file has no name");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file is unnamed");
     }
 }

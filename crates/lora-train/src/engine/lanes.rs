@@ -1,8 +1,8 @@
-//! Threads that share the work of an update.
+//! Worker threads ("lanes") that compute the micro-batches of an update in parallel.
 //!
-//! MLX runs the elementwise operations of a stream on one thread, and each thread has its own
-//! default stream. On a CPU, several lanes therefore finish sooner than one, however many threads
-//! the matrix products get.
+//! MLX runs the elementwise operations of a stream on one thread, and every thread has a default
+//! stream of its own. On a CPU, several lanes are therefore faster than one, even if matrix products
+//! use all cores.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -14,10 +14,8 @@ use crate::{Error, Result};
 
 type Job = Box<dyn FnOnce(&Model) + Send>;
 
-/// Worker threads, each with its own handle of the model.
-///
-/// `mlx_rs::Array` may be sent between threads but not shared, hence one clone of the model per
-/// lane; the clones share their buffers.
+/// Worker threads, each with a clone of the model: an `mlx_rs::Array` is `Send` but not `Sync`. The
+/// clones share their buffers.
 pub(crate) struct Lanes {
     workers: Vec<Worker>,
     _cpu: SharedCpu,
@@ -36,10 +34,10 @@ impl Lanes {
         Self { workers, _cpu: cpu }
     }
 
-    /// Runs `work` once for each element of `shares`, one lane each; results keep their order.
+    /// Runs `work` on each element of `shares`, on a lane each, and returns the results in order.
     ///
     /// # Errors
-    /// The first error among the results, in the order of the shares.
+    /// The first error in the order of the shares; [`Error::LaneLost`] if a thread panicked.
     pub(crate) fn run<S, R, F>(&self, shares: Vec<S>, work: F) -> Result<Vec<R>>
     where
         S: Send + 'static,
@@ -53,7 +51,7 @@ impl Lanes {
                 let (answer, receiver) = channel();
                 let work = work.clone();
                 let job: Job = Box::new(move |model| {
-                    // The receiver is gone only when another lane has failed already.
+                    // Sending fails only if another lane has failed and the caller has returned.
                     let _ = answer.send(work(model, share));
                 });
                 worker.jobs.send(job).map(|()| receiver).map_err(|_| Error::LaneLost)
@@ -78,10 +76,10 @@ impl Worker {
 impl Drop for Lanes {
     fn drop(&mut self) {
         for worker in &mut self.workers {
-            // A closed channel ends the thread's loop.
+            // Closing the channel ends the thread's loop.
             worker.jobs = channel().0;
             if let Some(thread) = worker.thread.take() {
-                // A panic in a lane was reported to its caller as `LaneLost`.
+                // A panic was already returned to the caller as `LaneLost`.
                 let _ = thread.join();
             }
         }

@@ -1,4 +1,4 @@
-//! Where an adapter sits in a model, and what its tensors are called.
+//! Which linear layers of a model an adapter updates, and the names and shapes of its tensors.
 
 use mlx_rs::{Array, random};
 use models::{Adapter, AdapterKind, Dropout, LayerAdapter, LinearSpec, Lora, Model};
@@ -11,49 +11,48 @@ use crate::{Error, Result, Tensors};
 /// The adapted linear layers of a model.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    /// By layer of the model; empty where nothing is adapted.
-    layers: Vec<Vec<Site>>,
-    /// Before and behind the layers.
-    ends: Vec<Site>,
-    /// What is adapted first of all.
-    lowest: Lowest,
-    /// The rank of the output matrix's update; zero without one.
+    /// One list per decoder layer; empty for layers without an adapter.
+    layers: Vec<Vec<AdaptedLinear>>,
+    /// The input embedding and the output matrix, as far as they are adapted.
+    embeddings: Vec<AdaptedLinear>,
+    depth: GradientDepth,
     output_rank: usize,
     scale: f32,
     dropout: f32,
 }
 
-/// A part of the model that has its own updates.
+/// A part of the model whose updates are applied together.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Place {
-    /// The decoder layer of this number.
+pub(crate) enum Block {
+    /// The decoder layer of this index.
     Layer(usize),
-    /// What stands before and behind the layers.
-    Ends,
+    /// The input embedding and the output matrix.
+    Embeddings,
 }
 
-/// How far down gradients have to go.
+/// How far down the backward pass goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Lowest {
-    /// To the embedding, below all layers.
+pub(crate) enum GradientDepth {
+    /// To the input embedding.
     Embedding,
-    /// To the layer of this number; that of all layers, where only the head is adapted.
+    /// To the layer of this index; the number of layers if only the output matrix is adapted.
     Layer(usize),
 }
 
-/// What the dropout of one micro-batch is drawn from.
+/// A seed for dropout masks, derived from a run's seed by mixing in what the mask is for: the update,
+/// the first row of the micro-batch, the layer and the linear layer. Recomputation in the backward
+/// pass, on any thread, therefore draws the same mask.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Draw(u64);
+pub(crate) struct DropoutSeed(u64);
 
-impl Draw {
-    /// For a run of this seed, at this update, for the micro-batch that begins with this row: the
-    /// same whichever lane computes it, and however often.
-    pub(crate) fn new(seed: u64, step: u64, row: usize) -> Self {
-        Self(0).then(seed).then(step).then(row as u64)
+impl DropoutSeed {
+    /// The seed of one update.
+    pub(crate) fn new(run_seed: u64, step: u64) -> Self {
+        Self(0).mix(run_seed).mix(step)
     }
 
-    /// The constants and shifts of SplitMix64.
-    fn then(self, value: u64) -> Self {
+    /// Mixes in a value by the finalizer of SplitMix64.
+    pub(crate) fn mix(self, value: u64) -> Self {
         let mut bits = self.0.wrapping_add(value).wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -63,16 +62,16 @@ impl Draw {
 
 /// One adapted linear layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
+struct AdaptedLinear {
     spec: LinearSpec,
     kind: AdapterKind,
     rank: usize,
-    /// Names of what is trained, as in mlx-lm's adapter files.
+    /// The names of its trained tensors in mlx-lm's adapter files.
     names: Vec<String>,
 }
 
-impl Site {
-    /// Of the linear layer below `prefix`, if it does not say where it is by itself.
+impl AdaptedLinear {
+    /// `prefix` is the name of the decoder layer; `None` if the path of `spec` is complete.
     fn new(
         config: &TrainConfig,
         spec: LinearSpec,
@@ -93,7 +92,11 @@ impl Site {
 }
 
 impl Layout {
-    /// What `config` asks to adapt in `model`.
+    /// The layout that `config` asks for.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `config` names linear layers that `model` does not have or DoRA cannot
+    /// adapt.
     pub(crate) fn new(config: &TrainConfig, model: &Model) -> Result<Self> {
         let LoraParameters { keys, dropout, .. } = &config.lora_parameters;
         let mut layers = vec![Vec::new(); model.layers().len()];
@@ -107,16 +110,17 @@ impl Layout {
                 }
                 if keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == spec.path)) {
                     let kind = kind(config, &spec)?;
-                    layers[index].push(Site::new(config, spec, kind, Some(&prefix)));
+                    layers[index].push(AdaptedLinear::new(config, spec, kind, Some(&prefix)));
                 }
             }
         }
-        let mut ends = Vec::new();
+        let mut embeddings = Vec::new();
         let specs = model.embedding_linears();
         for spec in &specs {
-            // Only by name: without `keys` all linear layers of the decoder layers are adapted.
+            // Absent `keys` mean all linear layers of the decoder layers, but no embeddings.
             if keys.iter().flatten().any(|key| key == spec.path) {
-                ends.push(Site::new(config, *spec, kind_at_an_end(config, spec)?, None));
+                let kind = embedding_kind(config, spec)?;
+                embeddings.push(AdaptedLinear::new(config, *spec, kind, None));
             }
         }
         let specs: Vec<&str> = specs.iter().map(|spec| spec.path).collect();
@@ -125,158 +129,158 @@ impl Layout {
         let wanted = wanted.chain(ranks.keys().map(|key| ("nightshift.rank_pattern", key)));
         for (setting, key) in wanted {
             if !known.iter().chain(&specs).any(|path| path == key) {
-                let (layers, ends) = (known.join(", "), specs.join(" or "));
-                let expected = format!("linear layers of the adapted layers ({layers}) or {ends}");
+                let (layers, others) = (known.join(", "), specs.join(" or "));
+                let expected =
+                    format!("linear layers of the adapted layers ({layers}) or {others}");
                 return Err(config.invalid(setting, expected, key));
             }
         }
-        let lowest = match ends.iter().any(|site| Some(&site.spec.path) == specs.first()) {
-            true => Lowest::Embedding,
-            false => {
-                let lowest = layers.iter().position(|sites| !sites.is_empty());
-                Lowest::Layer(lowest.unwrap_or(layers.len()))
+        // `specs` are the embedding and the output matrix, or one matrix that is both.
+        let adapted =
+            |path: Option<&&str>| embeddings.iter().find(|linear| Some(&linear.spec.path) == path);
+        let depth = match adapted(specs.first()) {
+            Some(_) => GradientDepth::Embedding,
+            None => {
+                let lowest = layers.iter().position(|linears| !linears.is_empty());
+                GradientDepth::Layer(lowest.unwrap_or(layers.len()))
             }
         };
-        // The output matrix is the last of the ends, be it the embedding too or not.
-        let output = ends.iter().find(|site| Some(&site.spec.path) == specs.last());
-        let output_rank = output.map_or(0, |site| site.rank);
+        let output_rank = adapted(specs.last()).map_or(0, |linear| linear.rank);
         Ok(Self {
             layers,
-            ends,
-            lowest,
+            embeddings,
+            depth,
             output_rank,
             scale: config.scale() as f32,
             dropout: *dropout as f32,
         })
     }
 
-    /// How far down gradients have to go.
-    pub(crate) fn lowest(&self) -> Lowest {
-        self.lowest
+    pub(crate) fn depth(&self) -> GradientDepth {
+        self.depth
     }
 
-    /// The lowest layer that is differentiated; the number of layers when none is.
+    /// The lowest layer of the backward pass; the number of layers if there is none.
     pub(crate) fn lowest_layer(&self) -> usize {
-        match self.lowest {
-            Lowest::Embedding => 0,
-            Lowest::Layer(layer) => layer,
+        match self.depth {
+            GradientDepth::Embedding => 0,
+            GradientDepth::Layer(layer) => layer,
         }
     }
 
-    /// The rank of the output matrix's update; zero without one.
+    /// The rank of the output matrix's update; 0 without one.
     pub(crate) fn output_rank(&self) -> usize {
         self.output_rank
     }
 
-    /// How many layers have an adapter.
+    /// The number of decoder layers with an adapter.
     pub(crate) fn adapted_layers(&self) -> usize {
-        self.layers.iter().filter(|sites| !sites.is_empty()).count()
+        self.layers.iter().filter(|linears| !linears.is_empty()).count()
     }
 
-    /// Whether the lengths of rows are trained too (DoRA).
+    /// Whether magnitudes of weight rows are trained too (DoRA).
     pub(crate) fn has_magnitudes(&self) -> bool {
-        self.layers.iter().flatten().any(|site| site.kind == AdapterKind::Dora)
+        self.layers.iter().flatten().any(|linear| linear.kind == AdapterKind::Dora)
     }
 
-    fn sites(&self, place: Place) -> &[Site] {
-        match place {
-            Place::Layer(layer) => self.layers.get(layer).map_or(&[], Vec::as_slice),
-            Place::Ends => &self.ends,
+    fn linears(&self, block: Block) -> &[AdaptedLinear] {
+        match block {
+            Block::Layer(layer) => self.layers.get(layer).map_or(&[], Vec::as_slice),
+            Block::Embeddings => &self.embeddings,
         }
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> {
-        (0..self.layers.len()).map(Place::Layer).chain([Place::Ends])
+    fn blocks(&self) -> impl Iterator<Item = Block> {
+        (0..self.layers.len()).map(Block::Layer).chain([Block::Embeddings])
     }
 
-    /// Names of the factors at one place, in the order [`Self::updates`] takes them.
-    pub(crate) fn names(&self, place: Place) -> impl Iterator<Item = &str> {
-        self.sites(place).iter().flat_map(|site| &site.names).map(String::as_str)
+    /// The names of a block's factors, in the order that [`Self::updates`] expects.
+    pub(crate) fn names(&self, block: Block) -> impl Iterator<Item = &str> {
+        self.linears(block).iter().flat_map(|linear| &linear.names).map(String::as_str)
     }
 
     /// Name and shape of every factor.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, Vec<i32>)> {
-        self.places().flat_map(|place| self.shapes_at(place))
+        self.blocks().flat_map(|block| self.shapes_at(block))
     }
 
-    /// Name and shape of every factor at one place.
-    pub(crate) fn shapes_at(&self, place: Place) -> impl Iterator<Item = (&str, Vec<i32>)> {
-        let sites = self.sites(place).iter();
-        sites.flat_map(|site| site.names.iter().map(String::as_str).zip(site.shapes()))
+    /// Name and shape of every factor of a block.
+    pub(crate) fn shapes_at(&self, block: Block) -> impl Iterator<Item = (&str, Vec<i32>)> {
+        let linears = self.linears(block).iter();
+        linears.flat_map(|linear| linear.names.iter().map(String::as_str).zip(linear.shapes()))
     }
 
-    /// An untrained adapter as mlx-lm starts one: `A` uniform within `1/sqrt(in)` of zero, `B` zero,
-    /// magnitudes the lengths of the model's own rows, so that it changes nothing yet.
+    /// An untrained adapter, initialized as by mlx-lm: `A` uniform in `±1/sqrt(in_features)`, `B` 0,
+    /// magnitudes the norms of the model's own rows. It does not change the model's output.
     pub(crate) fn untrained(&self, seed: u64, model: &Model) -> Result<Tensors> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = Tensors::new();
-        for place in self.places() {
-            for site in self.sites(place) {
-                let bound = (site.spec.in_features as f32).sqrt().recip();
-                let [a_shape, b_shape] = site.spec.factor_shapes(site.rank);
+        for block in self.blocks() {
+            for linear in self.linears(block) {
+                let bound = (linear.spec.in_features as f32).sqrt().recip();
+                let [a_shape, b_shape] = linear.spec.factor_shapes(linear.rank);
                 let count = a_shape.iter().product::<i32>();
                 let a = (0..count).map(|_| rng.random_range(-bound..=bound));
                 let a = Array::from_iter::<_, f32>(a, &a_shape);
                 let mut start = vec![a, Array::zeros::<f32>(&b_shape)?];
-                if let (Place::Layer(layer), AdapterKind::Dora) = (place, site.kind) {
-                    start.push(model.row_norms(layer, site.spec.path)?);
+                if let (Block::Layer(layer), AdapterKind::Dora) = (block, linear.kind) {
+                    start.push(model.row_norms(layer, linear.spec.path)?);
                 }
                 mlx_rs::transforms::eval(&start)?;
-                tensors.extend(site.names.iter().cloned().zip(start));
+                tensors.extend(linear.names.iter().cloned().zip(start));
             }
         }
         Ok(tensors)
     }
 
-    /// The factors at one place out of all.
-    pub(crate) fn factors(&self, place: Place, tensors: &Tensors) -> Result<Vec<Array>> {
-        self.names(place)
+    /// The factors of a block.
+    pub(crate) fn factors(&self, block: Block, tensors: &Tensors) -> Result<Vec<Array>> {
+        self.names(block)
             .map(|name| tensors.get(name).cloned().ok_or_else(|| missing(name)))
             .collect()
     }
 
-    /// The updates at one place from its factors; with dropout if there is something to `draw` it
-    /// from.
+    /// The updates of a block with these factors, in training with dropout.
     pub(crate) fn updates(
         &self,
-        place: Place,
+        block: Block,
         factors: &[Array],
-        draw: Option<Draw>,
+        dropout: Option<DropoutSeed>,
     ) -> Result<LayerAdapter> {
-        let draw = draw.filter(|_| self.dropout > 0.0).map(|draw| match place {
-            Place::Layer(layer) => draw.then(layer as u64),
-            Place::Ends => draw.then(u64::MAX),
+        let seed = dropout.filter(|_| self.dropout > 0.0).map(|seed| match block {
+            Block::Layer(layer) => seed.mix(layer as u64),
+            Block::Embeddings => seed.mix(u64::MAX),
         });
         let mut factors = factors.iter().cloned();
-        let loras = self.sites(place).iter().enumerate().map(|(index, site)| {
-            let dropout = match draw {
-                Some(draw) => {
-                    let Draw(bits) = draw.then(index as u64);
+        let loras = self.linears(block).iter().enumerate().map(|(index, linear)| {
+            let dropout = match seed {
+                Some(seed) => {
+                    let DropoutSeed(bits) = seed.mix(index as u64);
                     Some(Dropout { rate: self.dropout, key: random::key(bits)? })
                 }
                 None => None,
             };
-            let own: Vec<Array> = factors.by_ref().take(site.names.len()).collect();
+            let own: Vec<Array> = factors.by_ref().take(linear.names.len()).collect();
             let (a, b, magnitude) = match own.as_slice() {
                 [a, b] => (a.clone(), b.clone(), None),
                 [a, b, magnitude] => (a.clone(), b.clone(), Some(magnitude.clone())),
-                _ => return Err(missing(site.spec.path)),
+                _ => return Err(missing(linear.spec.path)),
             };
-            Ok((site.spec.path, Lora { a, b, scale: self.scale, magnitude, dropout }))
+            Ok((linear.spec.path, Lora { a, b, scale: self.scale, magnitude, dropout }))
         });
         loras.collect()
     }
 
     /// The adapter of the whole model.
     pub(crate) fn adapter(&self, tensors: &Tensors) -> Result<Adapter> {
-        let updates = |place| self.updates(place, &self.factors(place, tensors)?, None);
+        let updates = |block| self.updates(block, &self.factors(block, tensors)?, None);
         let layers =
-            (0..self.layers.len()).map(Place::Layer).map(updates).collect::<Result<_>>()?;
-        Ok(Adapter::new(layers).with_embeddings(updates(Place::Ends)?))
+            (0..self.layers.len()).map(Block::Layer).map(updates).collect::<Result<_>>()?;
+        Ok(Adapter::new(layers).with_embeddings(updates(Block::Embeddings)?))
     }
 }
 
-/// What is trained of a linear layer.
+/// The kind of update of a linear layer.
 fn kind(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
     match (config.fine_tune_type, spec.experts) {
         (FineTuneType::Dora, None) => Ok(AdapterKind::Dora),
@@ -288,8 +292,8 @@ fn kind(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
     }
 }
 
-/// What is trained of embedding or output matrix.
-fn kind_at_an_end(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
+/// The kind of update of the embedding or the output matrix.
+fn embedding_kind(config: &TrainConfig, spec: &LinearSpec) -> Result<AdapterKind> {
     match config.fine_tune_type {
         FineTuneType::Lora | FineTuneType::Full => Ok(AdapterKind::Lora),
         FineTuneType::Dora => {

@@ -1,11 +1,13 @@
-//! MLX's own limit, for as long as an engine runs.
+//! MLX's memory limit while an engine runs.
 
 use mlx_rs::memory;
 
 use crate::Result;
 
-/// MLX asks for the memory of operations well before it computes them. Above its limit it waits
-/// instead for those under way, which give theirs back. Dropped, this puts the old limit back.
+/// Sets MLX's memory limit, and restores the previous one when dropped.
+///
+/// MLX allocates the outputs of operations well before it computes them. Above the limit it waits
+/// until running operations have released memory.
 pub(super) struct MemoryLimit {
     before: usize,
 }
@@ -19,7 +21,7 @@ impl MemoryLimit {
 
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
-        // It could be set before, so it can be set again.
+        // Setting the limit succeeded before, and a destructor cannot report an error.
         let _ = memory::set_memory_limit(self.before);
     }
 }

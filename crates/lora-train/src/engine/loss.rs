@@ -1,12 +1,13 @@
-//! Cross-entropy over the supervised positions, without ever holding their logits.
+//! Cross-entropy at the trained positions, in chunks of the vocabulary, so that their logits never
+//! exist at once.
 //!
-//! The vocabulary is walked in chunks. As in flash attention, a few running values per position
-//! are enough: the largest logit `m`, the sum `s` of `exp(z - m)`, and the sum of
-//! `exp(z - m) * dz/dh`, the latter two rescaled whenever `m` grows. At the end
-//! `loss = m + ln(s) - z_target`, and its gradient follows without a second pass over the weights.
+//! As in flash attention (online softmax), a few running values per position are enough: the largest
+//! logit `m`, the sum `s` of `exp(z - m)`, and the sum of `exp(z - m) * dz/dh`, the latter two
+//! rescaled whenever `m` grows. At the end `loss = m + ln(s) - z_target`, and its gradient with
+//! respect to the features `h` follows without a second pass over the vocabulary.
 //!
-//! Only what is trained of the output itself takes one: for its gradient, each token's share of the
-//! probability at each position has to be known, hence the sum over the whole vocabulary.
+//! The gradient of an update of the output matrix takes a second pass: it is a sum over positions of
+//! probabilities, which are known only after the first.
 
 #[cfg(test)]
 mod tests;
@@ -18,25 +19,26 @@ use mlx_rs::ops::{concatenate, maximum, zeros_dtype};
 use mlx_rs::{Array, transforms};
 use models::train_support::{self, exp, exponentials};
 
-use super::output::Output;
+use super::output::OutputProjection;
 use crate::Result;
 
-/// Logits that exist at one time in a lane, at most: 32 MiB in f32.
-const LOGITS_AT_ONCE: usize = 8 << 20;
-/// With fewer positions, reading and unpacking the weights costs more than multiplying by them.
-const LEAST_POSITIONS: usize = 512;
+/// The most logits of a chunk: 32 MiB in f32, in each lane.
+const MAX_LOGITS: usize = 8 << 20;
+/// With fewer positions in a chunk, reading and dequantizing the weights costs more than the matrix
+/// product.
+const MIN_POSITIONS: usize = 512;
 
-/// Whether the gradient is wanted beside the loss.
+/// Whether the gradient is computed too.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Want {
-    /// The loss only, as in validation.
-    Loss,
-    /// Loss and gradient; the gradient is multiplied by this: one over the trained tokens of the
-    /// update makes it that of the update's mean.
-    Gradient(f32),
+pub(crate) enum LossMode {
+    /// The loss only.
+    Eval,
+    /// Loss and gradient, the latter multiplied by `grad_scale`: one over the trained tokens of the
+    /// update gives the gradient of their mean loss.
+    Train { grad_scale: f32 },
 }
 
-/// How many positions and how many tokens of the vocabulary are looked at together.
+/// The size of a chunk, in positions and in tokens of the vocabulary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunks {
     positions: usize,
@@ -44,13 +46,14 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// As many positions as leave room for the whole vocabulary, within reason.
+    /// The whole vocabulary and as many positions as [`MAX_LOGITS`] allows; part of the vocabulary if
+    /// those would be fewer than [`MIN_POSITIONS`].
     pub(crate) fn of(vocabulary: usize) -> Self {
-        let positions = (LOGITS_AT_ONCE / vocabulary.max(1)).max(LEAST_POSITIONS);
-        Self { positions, vocabulary: vocabulary.min(LOGITS_AT_ONCE / positions).max(1) }
+        let positions = (MAX_LOGITS / vocabulary.max(1)).max(MIN_POSITIONS);
+        Self { positions, vocabulary: vocabulary.min(MAX_LOGITS / positions).max(1) }
     }
 
-    /// Positions and tokens of the vocabulary in one chunk when there are so many positions.
+    /// The size of the chunks, `[positions, vocabulary]`, for this number of positions.
     pub(crate) fn sizes(self, positions: usize) -> (usize, usize) {
         (self.positions.min(positions), self.vocabulary)
     }
@@ -60,28 +63,29 @@ impl Chunks {
         (0..size).step_by(step).map(move |start| start..(start + step).min(size))
     }
 
-    /// How often the weights are gone through for so many positions.
+    /// How often the weights are read for this number of positions.
     pub(crate) fn rounds(self, positions: usize) -> usize {
         positions.div_ceil(self.positions)
     }
 }
 
-/// Loss and gradient, not computed yet.
+/// The unevaluated loss and its gradients.
 ///
-/// Everything is built before anything is evaluated, so that it can be part of a larger graph;
-/// evaluated stage by stage, no more than a chunk of logits exists at one time.
+/// It is a graph so that it can be part of a larger one. [`evaluate`](Self::evaluate) computes it
+/// stage by stage, with one chunk of logits in memory at a time.
 #[derive(Default)]
 pub(crate) struct HeadLoss {
     stages: Vec<Vec<Array>>,
     losses: Vec<Array>,
-    /// The gradient with respect to the hidden states, if wanted.
+    /// With respect to the hidden states, `[n, H]`; `None` for the loss alone.
     pub(crate) gradient: Option<Array>,
-    /// And those of the update's `A` `[H, rank]` and `B` `[rank, vocabulary]`, if there is one.
-    pub(crate) update: Option<[Array; 2]>,
+    /// With respect to `A` `[H, rank]` and `B` `[rank, vocabulary]` of the output matrix's update, if
+    /// it has one.
+    pub(crate) update_gradients: Option<[Array; 2]>,
 }
 
 impl HeadLoss {
-    /// Computes the loss at each target and, on the way, the gradient.
+    /// Computes the gradients and returns the loss at each target.
     pub(crate) fn evaluate(self) -> Result<Vec<f32>> {
         for stage in self.stages {
             transforms::eval(&stage)?;
@@ -94,88 +98,88 @@ impl HeadLoss {
     }
 }
 
-/// Cross-entropy at each of `targets`, given the hidden states `[n, H]` (before the final norm) that
-/// predict them; with the gradient of their sum, if wanted.
+/// Cross-entropy at each of the `n` targets, given the hidden states `[n, H]` before the final norm.
 pub(crate) fn cross_entropy(
-    output: &impl Output,
+    output: &impl OutputProjection,
     hidden: &Array,
     targets: &[u32],
-    want: Want,
+    mode: LossMode,
     chunks: Chunks,
 ) -> Result<HeadLoss> {
     let mut graph = HeadLoss::default();
-    let features = output.features(hidden, output.inner())?;
+    let features = output.features(hidden, output.lora_a())?;
     let mut parts = Vec::new();
-    let mut pulls = Vec::new();
+    let mut feature_gradients = Vec::new();
     let mut end = 0;
     for targets in targets.chunks(chunks.positions.max(1)) {
         let start = end;
         end += targets.len() as i32;
         let features = features.try_index((start..end, ..))?;
         let Some(running) =
-            Running::over(output, &features, targets, want, chunks, &mut graph.stages)?
+            OnlineSoftmax::over(output, &features, targets, mode, chunks, &mut graph.stages)?
         else {
-            // A model without a vocabulary predicts nothing.
+            // The vocabulary is empty.
             continue;
         };
-        let log_total = running.peak.add(running.total.log()?)?;
-        let losses = log_total.subtract(&running.target_logit)?;
-        let pull = running.pull(want)?;
-        graph.stages.push([&losses].into_iter().chain(&pull).cloned().collect());
+        let log_sum_exp = running.max.add(running.sum.log()?)?;
+        let losses = log_sum_exp.subtract(&running.target_logit)?;
+        let gradient = running.feature_gradient(mode)?;
+        graph.stages.push([&losses].into_iter().chain(&gradient).cloned().collect());
         graph.losses.push(losses);
-        pulls.extend(pull);
+        feature_gradients.extend(gradient);
         let target_logit = running.target_logit;
-        parts.push(Part { features, targets, log_total, target_logit });
+        parts.push(Positions { features, targets, log_sum_exp, target_logit });
     }
-    if let Want::Gradient(factor) = want {
-        // Back through the update's `A` and the final norm.
-        let primals: Vec<Array> = [hidden].into_iter().chain(output.inner()).cloned().collect();
+    if let LossMode::Train { grad_scale } = mode {
+        // Backward through the update's `A` and the final norm.
+        let primals: Vec<Array> = [hidden].into_iter().chain(output.lora_a()).cloned().collect();
         let function = |x: &[Array]| Ok(vec![output.features(&x[0], x.get(1))?]);
-        let pull = concatenate(&pulls, 0)?;
-        let (_, gradients) = transforms::fallible_vjp(function, &primals, &[pull])?;
+        let cotangent = concatenate(&feature_gradients, 0)?;
+        let (_, gradients) = transforms::fallible_vjp(function, &primals, &[cotangent])?;
         graph.stages.push(gradients.clone());
         let mut gradients = gradients.into_iter();
         graph.gradient = gradients.next();
-        if let Some(inner) = gradients.next() {
-            let outer = of_trained_columns(output, &parts, factor, chunks, &mut graph.stages)?;
-            graph.update = Some([inner, outer]);
+        if let Some(a) = gradients.next() {
+            let b = gradient_of_b(output, &parts, grad_scale, chunks, &mut graph.stages)?;
+            graph.update_gradients = Some([a, b]);
         }
     }
     Ok(graph)
 }
 
-/// Some positions, after the vocabulary has been walked for them.
-struct Part<'a> {
+/// A chunk of `n` positions after the pass over the vocabulary.
+struct Positions<'a> {
     features: Array,
     targets: &'a [u32],
-    /// The logarithm of the sum of `exp(z)`, `[n, 1]`.
-    log_total: Array,
+    /// `ln(sum(exp(z)))` over the vocabulary, `[n, 1]`.
+    log_sum_exp: Array,
     /// `[n, 1]`.
     target_logit: Array,
 }
 
-impl Part<'_> {
-    /// What the trained columns are multiplied by, `[n, rank]`.
-    fn own(&self, output: &impl Output) -> Result<Array> {
+impl Positions<'_> {
+    /// The features that are multiplied by `B`, `[n, rank]`.
+    fn lora_features(&self, output: &impl OutputProjection) -> Result<Array> {
         Ok(self.features.try_index((.., self.features.dim(-1) - output.rank()..))?)
     }
 
-    /// What the gradient has for the rows of the targets themselves: `[vocabulary, rank]`, zero
-    /// everywhere else.
-    fn of_targets(&self, output: &impl Output) -> Result<Array> {
-        let mut own = self.own(output)?;
+    /// The gradient of the targets' logits with respect to `B`, transposed: `[vocabulary, rank]`.
+    fn target_gradient(&self, output: &impl OutputProjection) -> Result<Array> {
+        let mut features = self.lora_features(output)?;
         if let Some(cap) = output.soft_cap() {
-            own = own.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
+            features =
+                features.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
         }
-        add_by_index(own, self.targets, output.vocab_size())
+        scatter_add(features, self.targets, output.vocab_size())
     }
 }
 
-/// The gradient of the trained columns of the output's matrix, transposed: `[rank, vocabulary]`.
-fn of_trained_columns(
-    output: &impl Output,
-    parts: &[Part<'_>],
-    factor: f32,
+/// The gradient with respect to `B` of the output matrix's update, `[rank, vocabulary]`: at each
+/// position the probabilities, minus one at the target, times the features.
+fn gradient_of_b(
+    output: &impl OutputProjection,
+    parts: &[Positions<'_>],
+    grad_scale: f32,
     chunks: Chunks,
     stages: &mut Vec<Vec<Array>>,
 ) -> Result<Array> {
@@ -186,36 +190,37 @@ fn of_trained_columns(
         for part in parts {
             let products = part.features.matmul(weights.transpose()?)?;
             let (logits, slope) = soft_cap(&products, output.soft_cap())?;
-            let mut shares = exp(&logits.subtract(&part.log_total)?)?;
+            let mut probabilities = exp(&logits.subtract(&part.log_sum_exp)?)?;
             if let Some(slope) = slope {
-                shares = shares.multiply(slope)?;
+                probabilities = probabilities.multiply(slope)?;
             }
-            let next = plus(sum, part.own(output)?.transpose()?.matmul(shares)?)?;
+            let product = part.lora_features(output)?.transpose()?.matmul(probabilities)?;
+            let next = plus(sum, product)?;
             stages.push(vec![next.clone()]);
             sum = Some(next);
         }
         columns.extend(sum);
     }
-    let mut of_targets: Option<Array> = None;
+    let mut at_targets: Option<Array> = None;
     for part in parts {
-        of_targets = Some(plus(of_targets, part.of_targets(output)?)?);
+        at_targets = Some(plus(at_targets, part.target_gradient(output)?)?);
     }
     let mut all = concatenate(&columns, -1)?;
-    if let Some(of_targets) = of_targets {
-        all = all.subtract(of_targets.transpose()?)?;
+    if let Some(at_targets) = at_targets {
+        all = all.subtract(at_targets.transpose()?)?;
     }
-    let all = all.multiply(Array::from_f32(factor))?;
+    let all = all.multiply(Array::from_f32(grad_scale))?;
     stages.push(vec![all.clone()]);
     Ok(all)
 }
 
-/// Rows `[n, d]` added up at their places among `total`: `[total, d]`, zero where there is none.
-pub(super) fn add_by_index(rows: Array, places: &[u32], total: usize) -> Result<Array> {
-    // Adding up by index is what the gradient of choosing by index does.
-    let places = Array::from_slice(places, &[places.len() as i32]);
+/// Adds `rows` `[n, d]` into zeros `[total, d]` at these `n` indices.
+pub(super) fn scatter_add(rows: Array, indices: &[u32], total: usize) -> Result<Array> {
+    // mlx-rs has no scatter-add, but it is the gradient of a gather.
+    let indices = Array::from_slice(indices, &[indices.len() as i32]);
     let sums = zeros_dtype(&[total as i32, rows.dim(-1)], rows.dtype())?;
-    let choose = |sums: &[Array]| Ok(vec![sums[0].take_axis(&places, 0)?]);
-    let (_, mut sums) = transforms::fallible_vjp(choose, &[sums], &[rows])?;
+    let gather = |sums: &[Array]| Ok(vec![sums[0].take_axis(&indices, 0)?]);
+    let (_, mut sums) = transforms::fallible_vjp(gather, &[sums], &[rows])?;
     Ok(sums.remove(0))
 }
 
@@ -227,30 +232,30 @@ fn plus(sum: Option<Array>, next: Array) -> Result<Array> {
 }
 
 /// The running values of `n` positions.
-struct Running {
+struct OnlineSoftmax {
     /// `m`, `[n, 1]`.
-    peak: Array,
+    max: Array,
     /// `s`, `[n, 1]`.
-    total: Array,
-    /// `[n, 1]`.
+    sum: Array,
+    /// `[n, 1]`; 0 until the target's chunk.
     target_logit: Array,
-    /// The sum of `exp(z - m) * dz/dh` and the target's own `dz/dh`, both as wide as the features `h`.
-    pulls: Option<(Array, Array)>,
+    /// The sum of `exp(z - m) * dz/dh`, and `dz/dh` of the target, both of the features' shape.
+    gradients: Option<(Array, Array)>,
 }
 
-impl Running {
-    /// Walks the vocabulary; `None` if there is none.
+impl OnlineSoftmax {
+    /// The values of the whole vocabulary; `None` if it is empty.
     fn over(
-        output: &impl Output,
+        output: &impl OutputProjection,
         features: &Array,
         targets: &[u32],
-        want: Want,
+        mode: LossMode,
         chunks: Chunks,
         stages: &mut Vec<Vec<Array>>,
     ) -> Result<Option<Self>> {
         let mut running: Option<Self> = None;
         for range in chunks.of_vocabulary(output.vocab_size()) {
-            let chunk = Self::of_chunk(output, features, targets, range, want)?;
+            let chunk = Self::of_chunk(output, features, targets, range, mode)?;
             let merged = match running {
                 Some(before) => before.merge(chunk)?,
                 None => chunk,
@@ -262,80 +267,79 @@ impl Running {
     }
 
     fn of_chunk(
-        output: &impl Output,
+        output: &impl OutputProjection,
         features: &Array,
         targets: &[u32],
         range: Range<usize>,
-        want: Want,
+        mode: LossMode,
     ) -> Result<Self> {
         let weights = output.weight(range.clone())?;
         let (logits, slope) = soft_cap(&features.matmul(weights.transpose()?)?, output.soft_cap())?;
-        let [mut e, peak, total] = exponentials(&logits)?;
+        let [mut exps, max, sum] = exponentials(&logits)?;
 
         let (local, inside) = within(targets, range);
         let target_rows = weights.take_axis(local, 0)?;
         let raw = features.multiply(&target_rows)?.sum_axis(-1, true)?;
         let (target_logit, target_slope) = soft_cap(&raw, output.soft_cap())?;
-        let pulls = match want {
-            Want::Loss => None,
-            Want::Gradient(_) => {
-                let mut target_pull = target_rows.multiply(&inside)?;
+        let gradients = match mode {
+            LossMode::Eval => None,
+            LossMode::Train { .. } => {
+                let mut at_target = target_rows.multiply(&inside)?;
                 if let (Some(slope), Some(target_slope)) = (slope, target_slope) {
-                    e = e.multiply(slope)?;
-                    target_pull = target_pull.multiply(target_slope)?;
+                    exps = exps.multiply(slope)?;
+                    at_target = at_target.multiply(target_slope)?;
                 }
-                Some((e.matmul(&weights)?, target_pull))
+                Some((exps.matmul(&weights)?, at_target))
             }
         };
-        Ok(Self { peak, total, target_logit: target_logit.multiply(&inside)?, pulls })
+        Ok(Self { max, sum, target_logit: target_logit.multiply(&inside)?, gradients })
     }
 
     fn merge(self, next: Self) -> Result<Self> {
-        let peak = maximum(&self.peak, &next.peak)?;
-        let keep = exp(&self.peak.subtract(&peak)?)?;
-        let gain = exp(&next.peak.subtract(&peak)?)?;
-        let mix = |a: &Array, b: &Array| a.multiply(&keep)?.add(b.multiply(&gain)?);
-        let pulls = match (self.pulls, next.pulls) {
-            (Some((pull, target)), Some((next_pull, next_target))) => {
-                Some((mix(&pull, &next_pull)?, target.add(next_target)?))
+        let max = maximum(&self.max, &next.max)?;
+        let [old_factor, new_factor] =
+            [exp(&self.max.subtract(&max)?)?, exp(&next.max.subtract(&max)?)?];
+        let mix = |a: &Array, b: &Array| a.multiply(&old_factor)?.add(b.multiply(&new_factor)?);
+        let gradients = match (self.gradients, next.gradients) {
+            (Some((weighted, target)), Some((next_weighted, next_target))) => {
+                Some((mix(&weighted, &next_weighted)?, target.add(next_target)?))
             }
             _ => None,
         };
         Ok(Self {
-            total: mix(&self.total, &next.total)?,
+            sum: mix(&self.sum, &next.sum)?,
             target_logit: self.target_logit.add(next.target_logit)?,
-            peak,
-            pulls,
+            max,
+            gradients,
         })
     }
 
-    /// The gradient with respect to the features, if wanted.
-    fn pull(&self, want: Want) -> Result<Option<Array>> {
-        Ok(match (&self.pulls, want) {
-            (Some((pull, target_pull)), Want::Gradient(factor)) => {
-                let gradient = pull.divide(&self.total)?.subtract(target_pull)?;
-                Some(gradient.multiply(Array::from_f32(factor))?)
+    /// The gradient with respect to the features, in training.
+    fn feature_gradient(&self, mode: LossMode) -> Result<Option<Array>> {
+        Ok(match (&self.gradients, mode) {
+            (Some((weighted, target)), LossMode::Train { grad_scale }) => {
+                let gradient = weighted.divide(&self.sum)?.subtract(target)?;
+                Some(gradient.multiply(Array::from_f32(grad_scale))?)
             }
             _ => None,
         })
     }
 
     fn arrays(&self) -> impl Iterator<Item = &Array> {
-        let pulls = self.pulls.iter().flat_map(|(pull, target)| [pull, target]);
-        [&self.peak, &self.total, &self.target_logit].into_iter().chain(pulls)
+        let gradients = self.gradients.iter().flat_map(|(weighted, target)| [weighted, target]);
+        [&self.max, &self.sum, &self.target_logit].into_iter().chain(gradients)
     }
 }
 
-/// `cap * tanh(z / cap)` and its slope; the identity, whose slope is left out, without a cap.
+/// `cap * tanh(z / cap)` and its derivative; without a cap, `z` and `None`.
 fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
     let Some(cap) = cap else { return Ok((z.clone(), None)) };
-    let bent = train_support::soft_cap(z, cap)?;
-    let slope = train_support::soft_cap_slope(&bent, cap)?;
-    Ok((bent, Some(slope)))
+    let capped = train_support::soft_cap(z, cap)?;
+    let slope = train_support::soft_cap_slope(&capped, cap)?;
+    Ok((capped, Some(slope)))
 }
 
-/// Where in `range` each target lies (any place when it does not), and `[n, 1]` ones for those
-/// that do, zeros for the others.
+/// The index of each target within `range`, 0 if it is outside, and a mask `[n, 1]` of those inside.
 fn within(targets: &[u32], range: Range<usize>) -> (Array, Array) {
     let n = targets.len() as i32;
     let inside = |target: u32| range.contains(&(target as usize));

@@ -1,4 +1,4 @@
-//! Gradients of an update, from rows to one tensor per factor.
+//! The training engine: loss and gradients of an update.
 
 mod cost;
 mod inputs;
@@ -22,15 +22,15 @@ use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
 
 pub(crate) use cost::{Costs, Load};
-pub use inputs::InputPlace;
+pub(crate) use inputs::InputStorage;
 use lanes::Lanes;
-pub(crate) use layout::Layout;
+pub(crate) use layout::{DropoutSeed, Layout};
 use limit::MemoryLimit;
 use loss::Chunks;
 use pass::Pass;
 pub(crate) use plan::Plan;
 
-/// The lanes of a run, and how they do their work.
+/// Computes losses and gradients on the lanes of a run.
 pub(crate) struct Engine {
     lanes: Lanes,
     folder: Arc<Path>,
@@ -40,26 +40,26 @@ pub(crate) struct Engine {
     chunks: Chunks,
 }
 
-/// What some micro-batches came to.
+/// Sums over micro-batches.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
     /// Cross-entropy over all targets.
     pub(crate) loss: f64,
-    /// How many targets there are.
+    /// Targets.
     pub(crate) trained: u64,
-    /// How many tokens the rows have that went through the model.
+    /// Input tokens of the rows.
     pub(crate) processed: u64,
-    /// How many of them were computed: what rows begin with alike, once.
+    /// Input tokens that were computed: those of shared prefixes count once.
     pub(crate) computed: u64,
-    /// Rows with a target whose loss is infinite or not a number.
-    pub(crate) suspects: Vec<usize>,
-    /// Gradients of the mean loss; empty where none were asked for.
+    /// Rows with a target whose loss is infinite or NaN.
+    pub(crate) bad_rows: Vec<usize>,
+    /// Gradients of the mean loss; empty if only the loss was computed.
     pub(crate) gradients: Tensors,
 }
 
 impl Engine {
-    /// An engine for `model`, whose weights lie as `plan` has them, and an adapter laid out like
-    /// `layout`. What does not stay in memory goes into `folder`.
+    /// An engine for an adapter of this `layout` on `model`, whose weights are already held as `plan`
+    /// says. Layer inputs are offloaded to `folder`.
     pub(crate) fn start(model: &Model, layout: Layout, plan: Plan, folder: &Path) -> Result<Self> {
         let chunks = Chunks::of(model.head().vocab_size());
         let limit = MemoryLimit::new(plan.estimated_bytes)?;
@@ -67,40 +67,38 @@ impl Engine {
         Ok(Self { lanes, folder: folder.into(), _limit: limit, layout, plan, chunks })
     }
 
-    /// How the work is cut.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Loss over `batches`.
+    /// The loss of `batches`, without dropout.
     pub(crate) fn loss(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
-        self.run(self.pass(factors, (0, 0)), batches, |pass, model, micro, _| {
+        self.run(self.pass(factors, None), batches, |pass, model, micro, _| {
             pass.losses(model, micro)
         })
     }
 
-    /// Loss over `batches`, and the gradients of its mean over all their targets. `moment`, the
-    /// seed of the run and the number of the update, is what dropout depends on.
+    /// The loss of `batches`, and the gradients of its mean over all their targets.
     pub(crate) fn gradients(
         &self,
         factors: &Tensors,
         batches: Vec<MicroBatch>,
-        moment: (u64, u64),
+        dropout: DropoutSeed,
     ) -> Result<Sums> {
         let trained: usize = batches.iter().map(|micro| micro.targets.len()).sum();
-        let factor = (trained.max(1) as f32).recip();
-        self.run(self.pass(factors, moment), batches, move |pass, model, micro, sums| {
-            pass.gradients(model, micro, factor, sums)
+        let scale = (trained.max(1) as f32).recip();
+        self.run(self.pass(factors, Some(dropout)), batches, move |pass, model, micro, sums| {
+            pass.gradients(model, micro, scale, sums)
         })
     }
 
-    /// Deals the micro-batches out to the lanes and adds up what comes back, always in the same
-    /// order, so that the same rows give the same bits.
+    /// Distributes the micro-batches over the lanes and adds up the results in a fixed order, so that
+    /// the same rows always give the same bits.
     fn run<F>(&self, pass: Pass, batches: Vec<MicroBatch>, work: F) -> Result<Sums>
     where
         F: Fn(&Pass, &Model, &MicroBatch, &mut Tensors) -> Result<Vec<f32>> + Copy + Send + 'static,
     {
-        // An operation belongs to the thread it was asked for in, so lanes get values only.
+        // An unevaluated array runs on the stream of the thread that created it.
         mlx_rs::transforms::eval(pass.factors.values())?;
         let mut shares = vec![Vec::new(); self.plan.lanes.min(batches.len())];
         let count = shares.len().max(1);
@@ -112,7 +110,7 @@ impl Engine {
             let mut sums = Sums::default();
             for micro in &share {
                 let losses = work(&pass, model, micro, &mut sums.gradients)?;
-                sums.note(micro, &losses);
+                sums.count(micro, &losses);
             }
             Ok(sums)
         })?;
@@ -124,14 +122,14 @@ impl Engine {
         Ok(total)
     }
 
-    fn pass(&self, factors: &Tensors, moment: (u64, u64)) -> Pass {
+    fn pass(&self, factors: &Tensors, dropout: Option<DropoutSeed>) -> Pass {
         Pass {
             layout: self.layout.clone(),
             factors: factors.clone(),
             plan: self.plan.clone(),
             chunks: self.chunks,
             folder: Arc::clone(&self.folder),
-            moment,
+            dropout,
         }
     }
 }
@@ -142,14 +140,14 @@ impl Sums {
         self.loss / self.trained.max(1) as f64
     }
 
-    fn note(&mut self, micro: &MicroBatch, losses: &[f32]) {
+    fn count(&mut self, micro: &MicroBatch, losses: &[f32]) {
         self.processed += micro.row_tokens() as u64;
         self.computed += micro.tokens.len() as u64;
         self.trained += losses.len() as u64;
         self.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
         let bad = losses.iter().zip(&micro.targets).filter(|(loss, _)| !loss.is_finite());
-        self.suspects.extend(bad.map(|(_, target)| target.row));
-        self.suspects.dedup();
+        self.bad_rows.extend(bad.map(|(_, target)| target.row));
+        self.bad_rows.dedup();
     }
 
     fn add(&mut self, other: Self) -> Result<()> {
@@ -157,14 +155,7 @@ impl Sums {
         self.trained += other.trained;
         self.processed += other.processed;
         self.computed += other.computed;
-        self.suspects.extend(other.suspects);
-        for (name, gradient) in other.gradients {
-            let sum = match self.gradients.get(&name) {
-                Some(sum) => sum.add(gradient)?,
-                None => gradient,
-            };
-            self.gradients.insert(name, sum);
-        }
-        Ok(())
+        self.bad_rows.extend(other.bad_rows);
+        pass::add(other.gradients.into_iter(), &mut self.gradients)
     }
 }

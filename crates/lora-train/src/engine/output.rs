@@ -1,4 +1,4 @@
-//! What turns hidden states into logits, and what of it is trained.
+//! The output projection: hidden states to logits, with the LoRA update of its matrix.
 
 use std::ops::Range;
 
@@ -10,54 +10,54 @@ use models::{LayerAdapter, Lora};
 
 use crate::Result;
 
-/// Logits are products of features of the hidden states and the rows of a matrix. A trait so that
-/// tests can bring an output of their own.
+/// Logits as products of features `[n, H + rank]` and the rows of a matrix `[vocabulary, H + rank]`.
+/// A trait so that tests can provide a small projection.
 ///
-/// A low-rank update of the matrix is columns beside it, and features beside the others: as
-/// `W x + scale * B^T (A^T x)` is `[W, B^T] [x, scale * A^T x]`, nothing else has to know of it.
-pub(crate) trait Output {
+/// A LoRA update is `rank` more columns of the matrix and `rank` more features: `W x + scale *
+/// B^T (A^T x)` equals `[W, B^T] [x, scale * A^T x]`, so the loss does not have to know about it.
+pub(crate) trait OutputProjection {
     /// Tokens in the vocabulary.
     fn vocab_size(&self) -> usize;
-    /// `A` of the update, if there is one.
-    fn inner(&self) -> Option<&Array>;
-    /// The features `[n, H + rank]` of hidden states `[n, H]`, in f32: the states after the final
-    /// norm, beside them what the update makes of those with this `A`.
-    fn features(&self, hidden: &Array, inner: Option<&Array>) -> Result<Array>;
+    /// `A` of the update, `[H, rank]`, if there is an update.
+    fn lora_a(&self) -> Option<&Array>;
+    /// The features `[n, H + rank]` in f32 of hidden states `[n, H]`: the normalized hidden states,
+    /// then the update's `scale * A^T x` with this `A`.
+    fn features(&self, hidden: &Array, lora_a: Option<&Array>) -> Result<Array>;
     /// Rows of the matrix, `[range, H + rank]` in f32.
     fn weight(&self, range: Range<usize>) -> Result<Array>;
-    /// How many columns of the matrix, its last, are trained.
+    /// The number of trained columns, which are the last ones of the matrix.
     fn rank(&self) -> i32 {
-        self.inner().map_or(0, |inner| inner.dim(-1))
+        self.lora_a().map_or(0, |a| a.dim(-1))
     }
-    /// Logits are `cap * tanh(z / cap)` of the products where this is set.
+    /// If set, the logits are `cap * tanh(z / cap)` of the products `z`.
     fn soft_cap(&self) -> Option<f32>;
 }
 
-/// A model's head with the update of its matrix, if it has one.
+/// A model's head with the LoRA update of its matrix, if it has one.
 pub(crate) struct AdaptedHead<'a> {
     head: &'a Head,
     update: Option<Lora>,
 }
 
 impl<'a> AdaptedHead<'a> {
-    pub(crate) fn new(head: &'a Head, ends: &LayerAdapter) -> Result<Self> {
-        Ok(Self { head, update: head.update(ends)? })
+    pub(crate) fn new(head: &'a Head, embeddings: &LayerAdapter) -> Result<Self> {
+        Ok(Self { head, update: head.update(embeddings)? })
     }
 }
 
-impl Output for AdaptedHead<'_> {
+impl OutputProjection for AdaptedHead<'_> {
     fn vocab_size(&self) -> usize {
         self.head.vocab_size()
     }
 
-    fn inner(&self) -> Option<&Array> {
+    fn lora_a(&self) -> Option<&Array> {
         self.update.as_ref().map(|update| &update.a)
     }
 
-    fn features(&self, hidden: &Array, inner: Option<&Array>) -> Result<Array> {
+    fn features(&self, hidden: &Array, lora_a: Option<&Array>) -> Result<Array> {
         let normed = self.head.normalize(hidden)?;
-        let (Some(update), Some(inner)) = (&self.update, inner) else { return Ok(normed) };
-        let low = update.dropped(&normed)?.matmul(inner)?;
+        let (Some(update), Some(a)) = (&self.update, lora_a) else { return Ok(normed) };
+        let low = update.dropped(&normed)?.matmul(a)?;
         let low = low.multiply(Array::from_f32(update.scale))?;
         Ok(concatenate(&[normed, low], -1)?)
     }

@@ -4,7 +4,7 @@ use models::train_support::BatchSize;
 use models::{Model, WeightResidency};
 use serde::{Deserialize, Serialize};
 
-use super::inputs::InputPlace;
+use super::inputs::InputStorage;
 use crate::batch::MicroBatch;
 use crate::metrics::WorkPlan;
 
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     /// Where the weights of each layer are kept.
     pub(crate) layers: Vec<WeightResidency>,
     /// Where the inputs of layers are kept for the backward pass.
-    pub(crate) inputs: InputPlace,
+    pub(crate) inputs: InputStorage,
     /// Memory of a lane for activations that are kept from the forward to the backward pass, in bytes.
     pub(crate) keep_bytes: u64,
     /// The most memory that MLX is expected to hold, in bytes.

@@ -4,11 +4,11 @@ use mlx_rs::{Device, DeviceType};
 use models::WeightResidency;
 
 use super::cost::Costs;
-use super::inputs::InputPlace;
+use super::inputs::InputStorage;
 use super::plan::Plan;
 use crate::Result;
 use crate::config::{Bytes, TrainConfig};
-use crate::metrics;
+use crate::memory::physical_memory;
 
 /// More lanes than this gain little: each has its own activations.
 const MOST_LANES: usize = 8;
@@ -20,10 +20,10 @@ const CPU_TOKENS: usize = 176;
 const DEFAULT_SHARE: u64 = 2;
 
 /// Where weights and inputs are kept if the fastest plan does not fit, fastest first.
-const FRUGAL: [(WeightResidency, InputPlace); 3] = [
-    (WeightResidency::Packed, InputPlace::Memory),
-    (WeightResidency::Streamed, InputPlace::Memory),
-    (WeightResidency::Streamed, InputPlace::File),
+const FRUGAL: [(WeightResidency, InputStorage); 3] = [
+    (WeightResidency::Packed, InputStorage::Memory),
+    (WeightResidency::Streamed, InputStorage::Memory),
+    (WeightResidency::Streamed, InputStorage::File),
 ];
 
 impl Plan {
@@ -39,7 +39,7 @@ impl Plan {
         let lanes = settings.lanes.unwrap_or(if cpu { cores.min(MOST_LANES) } else { 1 }).max(1);
         let limit = match settings.memory_limit {
             Some(limit) => limit.0,
-            None if cpu => metrics::machine_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
+            None if cpu => physical_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
             None => mlx_rs::memory::memory_limit()? as u64,
         };
         let most = settings.max_tokens_per_step;
@@ -55,7 +55,7 @@ impl Plan {
         };
         let candidates = || {
             let tokens = if cpu { most.min(CPU_TOKENS) } else { most };
-            let fast = plan(lanes, tokens, WeightResidency::Packed, InputPlace::Memory);
+            let fast = plan(lanes, tokens, WeightResidency::Packed, InputStorage::Memory);
             // One lane: each would dequantize and read the weights for itself.
             let lanes = settings.lanes.unwrap_or(1);
             let frugal = FRUGAL.into_iter().flat_map(move |(weights, inputs)| {

@@ -36,7 +36,7 @@ fn dataset() -> Dataset {
     dataset_of(64)
 }
 
-/// Some rows begin as others do, one is there twice, and one is the beginning of another.
+/// Some rows share a prefix, one is there twice, and one is a prefix of another.
 fn dataset_of(vocabulary: u32) -> Dataset {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut rows: Vec<Vec<u32>> = Vec::new();
@@ -58,7 +58,7 @@ fn dataset_of(vocabulary: u32) -> Dataset {
     Dataset::new("train", rows, 64).unwrap()
 }
 
-/// Layout and factors; `B` is not zero, or `A` would have no gradient.
+/// Layout and factors; `B` is not zero, because then the gradient of `A` would be.
 fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
     let layout = Layout::new(&TrainConfig::from_yaml(yaml, "test.yaml").unwrap(), model).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);
@@ -77,7 +77,7 @@ fn batches(data: &Dataset, max_tokens: usize, lanes: usize) -> Vec<MicroBatch> {
 
 fn plan(lanes: usize, keep_bytes: u64) -> Plan {
     let weights = WeightResidency::Dequantized;
-    let inputs = InputPlace::Memory;
+    let inputs = InputStorage::Memory;
     let layers = vec![weights; 2];
     Plan {
         lanes,
@@ -94,11 +94,15 @@ fn start(model: &Model, layout: &Layout, plan: Plan) -> Engine {
     Engine::start(model, layout.clone(), plan, &std::env::temp_dir()).unwrap()
 }
 
-fn norm(tensors: &Tensors) -> f64 {
-    crate::global_norm(tensors).unwrap()
+fn dropout() -> DropoutSeed {
+    DropoutSeed::new(0, 0)
 }
 
-/// Of the norm of `b`.
+fn norm(tensors: &Tensors) -> f64 {
+    crate::optimizer::global_norm(tensors).unwrap()
+}
+
+/// The norm of `a - b`, relative to that of `b`.
 fn distance(a: &Tensors, b: &Tensors) -> f64 {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     let apart = a.iter().map(|(name, a)| (name.clone(), a.subtract(&b[name]).unwrap())).collect();
@@ -109,10 +113,10 @@ const ALL: &str = "{ num_layers: -1, lora_parameters: { rank: 4, scale: 2.0 } }"
 const SOME: &str = "{ num_layers: 1, lora_parameters: \
                     { rank: 3, scale: 1.5, keys: [self_attn.v_proj, mlp.down_proj] } }";
 
-/// The embedding alone, through layers without an adapter; which is the output matrix too.
+/// The embedding alone, which is the output matrix too, below layers without an adapter.
 const EMBEDDING: &str = "{ num_layers: 1, lora_parameters: \
                          { rank: 3, scale: 1.5, keys: [model.embed_tokens] } }";
-/// The same beside what stands between.
+/// The embedding and a linear layer.
 const BOTH: &str = "{ num_layers: 1, lora_parameters: \
                     { rank: 3, scale: 1.5, keys: [mlp.up_proj, model.embed_tokens] } }";
 
@@ -126,11 +130,11 @@ fn gradients_are_those_of_finite_differences() {
         let (layout, factors) = adapter(&model, yaml);
         let engine = start(&model, &layout, plan(1, 0));
         let gradients =
-            engine.gradients(&factors, batches(&data, 64, 1), (0, 0)).unwrap().gradients;
+            engine.gradients(&factors, batches(&data, 64, 1), dropout()).unwrap().gradients;
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for (name, gradient) in &gradients {
-            // Along the tensor's own gradient plus noise: a long step would bend, a short one
-            // drown in the rounding of the loss (1e-7 of 5, over 2 * STEP).
+            // Along the tensor's own gradient plus noise. A larger step has a larger second-order
+            // error, a smaller one a larger rounding error of the loss (1e-7 of 5, over 2 * STEP).
             const STEP: f32 = 5e-3;
             let length = gradient.square().unwrap().sum(None).unwrap().sqrt().unwrap();
             let along = gradient.divide(&length).unwrap();
@@ -150,7 +154,7 @@ fn gradients_are_those_of_finite_differences() {
     }
 }
 
-/// The whole model at once, with MLX's own softmax, differentiated by MLX alone.
+/// Loss and gradients of the whole model in one graph, with MLX's own softmax.
 fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) -> (f64, Tensors) {
     let names: Vec<_> = factors.keys().cloned().collect();
     let count: usize = data.rows().iter().map(|row| row.trained()).sum();
@@ -187,7 +191,7 @@ fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) ->
 }
 
 #[test]
-fn split_and_unsplit_agree_whatever_the_plan() {
+fn split_and_unsplit_agree_for_every_plan() {
     let (model, data) = (model(), dataset());
     for yaml in [ALL, SOME, EMBEDDING, BOTH] {
         let (layout, factors) = adapter(&model, yaml);
@@ -196,13 +200,15 @@ fn split_and_unsplit_agree_whatever_the_plan() {
             for max_tokens in [1, 16, 64] {
                 let run = |keep_bytes| {
                     let engine = start(&model, &layout, plan(lanes, keep_bytes));
-                    engine.gradients(&factors, batches(&data, max_tokens, lanes), (0, 0)).unwrap()
+                    engine
+                        .gradients(&factors, batches(&data, max_tokens, lanes), dropout())
+                        .unwrap()
                 };
                 let recomputed = run(0);
                 // Sums in f32 in another order.
                 assert!((recomputed.mean() - loss).abs() < 1e-5 * loss);
                 assert!(distance(&recomputed.gradients, &expected) < 1e-5);
-                // From one layer of a short micro-batch to everything.
+                // From one layer of a short micro-batch to all layers.
                 for keep_bytes in [10_000, 60_000, 200_000, u64::MAX] {
                     let kept = run(keep_bytes);
                     assert_eq!(kept.loss, recomputed.loss);
@@ -213,9 +219,8 @@ fn split_and_unsplit_agree_whatever_the_plan() {
     }
 }
 
-/// Keys that a layer hands on get gradients from every layer that shares them, through whatever
-/// cuts lie between; experts have factors of another shape; the gated delta rule has a gradient of
-/// its own.
+/// Covers keys shared between layers (their gradients add up across segments), stacked experts
+/// (factors of another shape) and the gated delta rule (a gradient of its own).
 #[test]
 fn split_and_unsplit_agree_for_every_family() {
     let data = dataset_of(48);
@@ -236,15 +241,15 @@ fn split_and_unsplit_agree_for_every_family() {
             let (layout, factors) = adapter(&model, yaml);
             let (loss, expected) = unsplit(&model, &layout, &factors, &data);
             for keep_bytes in [0, 100_000, u64::MAX] {
-                for inputs in [InputPlace::Memory, InputPlace::File] {
+                for inputs in [InputStorage::Memory, InputStorage::File] {
                     let mut plan = Plan { inputs, ..plan(2, keep_bytes) };
                     plan.layers.resize(model.layers().len(), WeightResidency::Dequantized);
                     let engine = start(&model, &layout, plan);
                     let batches = batches(&data, 32, 2);
-                    let found = engine.gradients(&factors, batches, (0, 0)).unwrap();
+                    let found = engine.gradients(&factors, batches, dropout()).unwrap();
                     assert!((found.mean() - loss).abs() < 1e-5 * loss, "{name}");
                     let apart = distance(&found.gradients, &expected);
-                    // Sums in f32 in another order; where states decay little, those of whole rows.
+                    // Sums in f32 in another order; gated delta states that decay little sum over whole rows.
                     assert!(apart < 1e-4, "{name}, {keep_bytes} bytes kept: {apart:e}");
                 }
             }
@@ -253,7 +258,7 @@ fn split_and_unsplit_agree_for_every_family() {
 }
 
 #[test]
-fn weights_and_inputs_may_be_anywhere() {
+fn gradients_do_not_depend_on_where_weights_and_inputs_are() {
     let folder = tempfile::tempdir().unwrap();
     let model = quantized(folder.path());
     let data = dataset();
@@ -262,16 +267,16 @@ fn weights_and_inputs_may_be_anywhere() {
         let plan = Plan { layers: layers.to_vec(), embeddings: ends, inputs, ..plan(1, 0) };
         let model = model.with_weights(plan.embeddings, &plan.layers).unwrap();
         let engine = start(&model, &layout, plan);
-        let sums = engine.gradients(&factors, batches(&data, 16, 1), (0, 0)).unwrap();
+        let sums = engine.gradients(&factors, batches(&data, 16, 1), dropout()).unwrap();
         (sums.loss, sums.gradients)
     };
     use WeightResidency::{Dequantized, Packed, Streamed};
-    let (loss, expected) = run([Dequantized; 2], Dequantized, InputPlace::Memory);
+    let (loss, expected) = run([Dequantized; 2], Dequantized, InputStorage::Memory);
     for (layers, ends, inputs) in [
-        ([Packed; 2], Packed, InputPlace::Memory),
-        ([Streamed; 2], Streamed, InputPlace::Memory),
-        ([Streamed; 2], Streamed, InputPlace::File),
-        ([Packed, Streamed], Dequantized, InputPlace::File),
+        ([Packed; 2], Packed, InputStorage::Memory),
+        ([Streamed; 2], Streamed, InputStorage::Memory),
+        ([Streamed; 2], Streamed, InputStorage::File),
+        ([Packed, Streamed], Dequantized, InputStorage::File),
     ] {
         let (found, gradients) = run(layers, ends, inputs);
         assert_eq!(found, loss);
@@ -283,18 +288,18 @@ fn weights_and_inputs_may_be_anywhere() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_names_its_rows() {
+fn a_nan_loss_names_its_rows() {
     let (model, data) = (model(), dataset());
     let (layout, mut factors) = adapter(&model, ALL);
     let engine = start(&model, &layout, plan(2, 0));
-    let sound = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
-    assert!(sound.suspects.is_empty());
+    let sound = engine.gradients(&factors, batches(&data, 16, 2), dropout()).unwrap();
+    assert!(sound.bad_rows.is_empty());
     for factor in factors.values_mut() {
         *factor = factor.multiply(Array::from_f32(f32::NAN)).unwrap();
     }
-    let broken = engine.gradients(&factors, batches(&data, 16, 2), (0, 0)).unwrap();
-    let mut suspects = broken.suspects;
-    suspects.sort_unstable();
-    suspects.dedup();
-    assert_eq!(suspects, (0..data.rows().len()).collect::<Vec<_>>());
+    let broken = engine.gradients(&factors, batches(&data, 16, 2), dropout()).unwrap();
+    let mut bad_rows = broken.bad_rows;
+    bad_rows.sort_unstable();
+    bad_rows.dedup();
+    assert_eq!(bad_rows, (0..data.rows().len()).collect::<Vec<_>>());
 }

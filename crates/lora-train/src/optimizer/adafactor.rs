@@ -1,8 +1,8 @@
-//! Adafactor: a matrix's second moments from those of its rows and columns.
+//! Adafactor (arXiv:1804.04235): second moments of a matrix from those of its rows and columns.
 
 use mlx_rs::{Array, ops};
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, scalar};
 use crate::Result;
 use crate::config::Adafactor;
 
@@ -21,13 +21,13 @@ pub(super) fn slots(rule: &Adafactor, shape: &[i32]) -> Vec<(&'static str, Vec<i
 
 pub(super) fn apply(
     rule: &Adafactor,
-    now: Now,
+    step: Step,
     parameter: &Array,
     gradient: &Array,
     slots: &mut Slots<'_>,
 ) -> Result<Array> {
-    let rate = step_size(rule, now, parameter)?;
-    let scaled = scale_by_moments(rule, now, gradient, slots)?;
+    let rate = step_size(rule, step, parameter)?;
+    let scaled = scale_by_moments(rule, step, gradient, slots)?;
     let excess = ops::maximum(rms(&scaled)?.divide(scalar(rule.clip_threshold))?, scalar(1.0))?;
     let mut change = scaled.divide(excess)?.multiply(&rate)?;
     if let Some(beta) = rule.beta_1 {
@@ -41,12 +41,12 @@ pub(super) fn apply(
     Ok(kept.subtract(change)?)
 }
 
-fn step_size(rule: &Adafactor, now: Now, parameter: &Array) -> Result<Array> {
-    let step = now.step as f64;
+fn step_size(rule: &Adafactor, step: Step, parameter: &Array) -> Result<Array> {
+    let number = step.number as f64;
     let relative = match (rule.relative_step, rule.warmup_init) {
-        (false, _) => now.learning_rate,
-        (true, false) => step.powf(-0.5).min(1e-2),
-        (true, true) => step.powf(-0.5).min(1e-6 * step),
+        (false, _) => step.learning_rate,
+        (true, false) => number.powf(-0.5).min(1e-2),
+        (true, true) => number.powf(-0.5).min(1e-6 * number),
     };
     match rule.scale_parameter {
         true => Ok(ops::maximum(rms(parameter)?, scalar(rule.eps.1))?.multiply(scalar(relative))?),
@@ -54,14 +54,14 @@ fn step_size(rule: &Adafactor, now: Now, parameter: &Array) -> Result<Array> {
     }
 }
 
-/// The gradient over the root of its second moments.
+/// The gradient divided by the root of its second moments.
 fn scale_by_moments(
     rule: &Adafactor,
-    now: Now,
+    step: Step,
     gradient: &Array,
     slots: &mut Slots<'_>,
 ) -> Result<Array> {
-    let new = (now.step as f64).powf(rule.decay_rate);
+    let new = (step.number as f64).powf(rule.decay_rate);
     let square = gradient.square()?.add(scalar(rule.eps.0))?;
     let mut moment = |slot, square: &Array| -> Result<Array> {
         let moment = blend(1.0 - new, &slots.get_squares(slot, square.shape())?, new, square)?;

@@ -1,14 +1,14 @@
-//! Lion: every element moves by the learning rate, in the direction of a blended momentum.
+//! Lion (arXiv:2302.06675): the learning rate times the sign of an interpolated momentum.
 
 use mlx_rs::{Array, ops};
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, decayed, scalar};
 use crate::Result;
 use crate::config::Lion;
 
 pub(super) fn apply(
     rule: &Lion,
-    Now { learning_rate, .. }: Now,
+    Step { learning_rate, .. }: Step,
     parameter: &Array,
     gradient: &Array,
     slots: &mut Slots<'_>,
@@ -17,9 +17,6 @@ pub(super) fn apply(
     let m = slots.get("m", gradient.shape())?;
     let direction = ops::sign(blend(beta1, &m, 1.0 - beta1, gradient)?)?;
     slots.set("m", &blend(beta2, &m, 1.0 - beta2, gradient)?)?;
-    let kept = match rule.weight_decay {
-        0.0 => parameter.clone(),
-        decay => parameter.multiply(scalar(1.0 - learning_rate * decay))?,
-    };
+    let kept = decayed(parameter, learning_rate * rule.weight_decay)?;
     Ok(kept.subtract(direction.multiply(scalar(learning_rate))?)?)
 }

@@ -1,8 +1,8 @@
-//! Optimizers over named tensors, with a state that can be written down and read back.
+//! Optimizers over named tensors, with a state that can be saved and restored.
 //!
-//! The rules are those of `mlx.optimizers`, constants and quirks included (Adam corrects no bias
-//! unless asked). mlx-rs has some of them too, but without bias correction, without a step count
-//! in its state, and with `1 - beta` rounded from f32, which is 1e-5 off for a beta of 0.999.
+//! The update rules are those of `mlx.optimizers`, with the same defaults (Adam without bias
+//! correction). The optimizers of mlx-rs have no bias correction and no step count in their state,
+//! and compute `1 - beta` in f32, which is off by 1e-5 for a beta of 0.999.
 
 mod adafactor;
 mod adam;
@@ -16,17 +16,19 @@ use std::collections::BTreeMap;
 
 use mlx_rs::Array;
 
-pub use clip::{clip_global_norm, global_norm};
+pub(crate) use clip::{clip_global_norm, global_norm};
 
 use state::{Slots, Stored};
 
-use crate::config::{OptimizerName, StateStorage, TrainConfig};
+use crate::config::{
+    Adafactor, Adam, AdamW, Lion, Muon, OptimizerName, Sgd, StateStorage, TrainConfig,
+};
 use crate::{Error, Result};
 
 /// Tensors by name: an adapter, its gradients, or an optimizer's state.
 pub type Tensors = BTreeMap<String, Array>;
 
-/// Moves parameters along their gradients.
+/// An optimizer of the kind that a configuration names.
 ///
 /// ```
 /// use lora_train::{Optimizer, Tensors, TrainConfig};
@@ -51,7 +53,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// The optimizer that `config` names, at its first step.
+    /// The optimizer that `config` names, before its first step.
     pub fn new(config: &TrainConfig) -> Self {
         let storage = config.nightshift.optimizer_state;
         Self { rule: Rule::new(config), storage, step: 0, state: Tensors::new() }
@@ -62,26 +64,29 @@ impl Optimizer {
         self.step
     }
 
-    /// What the rule remembers of earlier gradients, as `parameter.slot`; of what is packed into 8
-    /// bits, `parameter.slot.packed`, `.scales` and `.biases`.
+    /// The moments in f32, named `parameter.slot`; if stored in 8 bits, `parameter.slot.packed` (u32),
+    /// `.scales` and `.biases`.
     pub fn state(&self) -> &Tensors {
         &self.state
     }
 
-    /// How many bytes it remembers of a parameter of this shape.
+    /// The bytes of the state of a parameter of this shape.
     pub(crate) fn state_bytes(&self, shape: &[i32]) -> u64 {
         let values = |shape: &[i32]| shape.iter().map(|&n| n as u64).product::<u64>();
-        // Every type that is stored takes four bytes.
+        // f32 and u32 take four bytes.
         self.stored(shape).map(|(_, shape, _)| values(&shape) * 4).sum()
     }
 
-    /// What is stored of a parameter of this shape.
+    /// The state tensors of a parameter of this shape.
     fn stored(&self, shape: &[i32]) -> impl Iterator<Item = Stored> {
         let slots = self.rule.slots(shape).into_iter();
         slots.flat_map(|(slot, shape)| state::stored(self.storage, slot, shape))
     }
 
-    /// Goes on from a state that was written down after `step` updates of `parameters`.
+    /// Restores a state that was saved after `step` updates of `parameters`.
+    ///
+    /// # Errors
+    /// [`Error::OptimizerState`] if names, shapes or dtypes are not those of this optimizer.
     pub fn restore(&mut self, step: u64, state: Tensors, parameters: &Tensors) -> Result<()> {
         let mut expected = BTreeMap::new();
         if step > 0 {
@@ -114,7 +119,10 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Makes one update of every parameter that has a gradient, and evaluates it.
+    /// Updates and evaluates every parameter that has a gradient.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the shapes of a parameter and its gradient do not match.
     pub fn update(
         &mut self,
         parameters: &mut Tensors,
@@ -122,13 +130,13 @@ impl Optimizer {
         learning_rate: f64,
     ) -> Result<()> {
         self.step += 1;
-        let now = Now { step: self.step, learning_rate };
+        let step = Step { number: self.step, learning_rate };
         for (name, parameter) in parameters.iter_mut() {
             let Some(gradient) = gradients.get(name) else { continue };
             let storage = self.storage;
             let mut slots = Slots { state: &mut self.state, parameter: name, storage };
-            *parameter = self.rule.apply(now, parameter, gradient, &mut slots)?;
-            // One by one, so that no more than one parameter and its state exist twice.
+            *parameter = self.rule.apply(step, parameter, gradient, &mut slots)?;
+            // Evaluated one by one, so that only one parameter and its state exist twice.
             let stored = self.stored(parameter.shape());
             let names: Vec<_> = stored.map(|(slot, ..)| key(name, &slot)).collect();
             let state = names.iter().filter_map(|name| self.state.get(name));
@@ -138,55 +146,58 @@ impl Optimizer {
     }
 }
 
-/// When an update is made.
+/// One update.
 #[derive(Debug, Clone, Copy)]
-struct Now {
+struct Step {
     /// Counted from 1.
-    step: u64,
+    number: u64,
     learning_rate: f64,
 }
 
-/// How one parameter is moved.
+/// An update rule with its hyperparameters.
 #[derive(Debug, Clone)]
 enum Rule {
-    Adam(adam::Rule),
-    Sgd(crate::config::Sgd),
-    Lion(crate::config::Lion),
-    Muon(crate::config::Muon),
-    Adafactor(crate::config::Adafactor),
+    Adam(AdamW),
+    Sgd(Sgd),
+    Lion(Lion),
+    Muon(Muon),
+    Adafactor(Adafactor),
 }
 
 impl Rule {
     fn new(config: &TrainConfig) -> Self {
-        let constants = config.optimizer_config.clone();
+        let all = config.optimizer_config.clone();
         match config.optimizer {
-            OptimizerName::Adam => Self::Adam(constants.adam.into()),
-            OptimizerName::AdamW => Self::Adam(constants.adamw.into()),
-            OptimizerName::Muon => Self::Muon(constants.muon),
-            OptimizerName::Sgd => Self::Sgd(constants.sgd),
-            OptimizerName::Lion => Self::Lion(constants.lion),
-            OptimizerName::Adafactor => Self::Adafactor(constants.adafactor),
+            OptimizerName::Adam => {
+                let Adam { betas, eps, bias_correction } = all.adam;
+                Self::Adam(AdamW { betas, eps, bias_correction, weight_decay: 0.0 })
+            }
+            OptimizerName::AdamW => Self::Adam(all.adamw),
+            OptimizerName::Muon => Self::Muon(all.muon),
+            OptimizerName::Sgd => Self::Sgd(all.sgd),
+            OptimizerName::Lion => Self::Lion(all.lion),
+            OptimizerName::Adafactor => Self::Adafactor(all.adafactor),
         }
     }
 
-    /// The moved parameter; what is to be remembered goes into `slots`.
+    /// The updated parameter. Moments are read from and written to `slots`.
     fn apply(
         &self,
-        now: Now,
+        step: Step,
         parameter: &Array,
         gradient: &Array,
         slots: &mut Slots<'_>,
     ) -> Result<Array> {
         match self {
-            Self::Adam(rule) => rule.apply(now, parameter, gradient, slots),
-            Self::Sgd(rule) => sgd::apply(rule, now, parameter, gradient, slots),
-            Self::Lion(rule) => lion::apply(rule, now, parameter, gradient, slots),
-            Self::Muon(rule) => muon::apply(rule, now, parameter, gradient, slots),
-            Self::Adafactor(rule) => adafactor::apply(rule, now, parameter, gradient, slots),
+            Self::Adam(rule) => adam::apply(rule, step, parameter, gradient, slots),
+            Self::Sgd(rule) => sgd::apply(rule, step, parameter, gradient, slots),
+            Self::Lion(rule) => lion::apply(rule, step, parameter, gradient, slots),
+            Self::Muon(rule) => muon::apply(rule, step, parameter, gradient, slots),
+            Self::Adafactor(rule) => adafactor::apply(rule, step, parameter, gradient, slots),
         }
     }
 
-    /// Names and shapes of what is remembered of a parameter of this shape.
+    /// Names and shapes of the moments of a parameter of this shape.
     fn slots(&self, shape: &[i32]) -> Vec<(&'static str, Vec<i32>)> {
         match self {
             Self::Adam(_) => vec![("m", shape.to_vec()), ("v", shape.to_vec())],
@@ -202,12 +213,28 @@ fn key(parameter: &str, slot: &str) -> String {
     format!("{parameter}.{slot}")
 }
 
-/// An f32 scalar from constants that are kept, and combined, in f64.
+/// An f32 scalar. Hyperparameters are combined in f64 and rounded last.
 fn scalar(value: f64) -> Array {
     Array::from_f32(value as f32)
 }
 
-/// `decay * old + share * new`
-fn blend(decay: f64, old: &Array, share: f64, new: &Array) -> Result<Array> {
-    Ok(old.multiply(scalar(decay))?.add(new.multiply(scalar(share))?)?)
+/// The parameter after a decoupled weight decay by this share.
+fn decayed(parameter: &Array, share: f64) -> Result<Array> {
+    match share {
+        0.0 => Ok(parameter.clone()),
+        share => Ok(parameter.multiply(scalar(1.0 - share))?),
+    }
+}
+
+/// The gradient with a weight decay added to it (L2 regularization).
+fn regularized(gradient: &Array, parameter: &Array, decay: f64) -> Result<Array> {
+    match decay {
+        0.0 => Ok(gradient.clone()),
+        decay => Ok(gradient.add(parameter.multiply(scalar(decay))?)?),
+    }
+}
+
+/// `a * x + b * y`
+fn blend(a: f64, x: &Array, b: f64, y: &Array) -> Result<Array> {
+    Ok(x.multiply(scalar(a))?.add(y.multiply(scalar(b))?)?)
 }

@@ -1,42 +1,39 @@
-//! Muon: a momentum whose singular values are all brought near one.
+//! Muon: momentum orthogonalized by Newton-Schulz iterations, so that its singular values are near 1.
 
 use mlx_rs::Array;
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, regularized, scalar};
 use crate::Result;
 use crate::config::Muon;
 
 pub(super) fn apply(
     rule: &Muon,
-    now: Now,
+    step: Step,
     parameter: &Array,
     gradient: &Array,
     slots: &mut Slots<'_>,
 ) -> Result<Array> {
     let momentum = rule.momentum;
-    let gradient = match rule.weight_decay {
-        0.0 => gradient.clone(),
-        decay => gradient.add(parameter.multiply(scalar(decay))?)?,
-    };
+    let gradient = regularized(gradient, parameter, rule.weight_decay)?;
     let old = slots.get("v", gradient.shape())?;
     let v = blend(momentum, &old, 1.0 - momentum, &gradient)?;
     slots.set("v", &v)?;
     let direction = if rule.nesterov { blend(momentum, &v, 1.0 - momentum, &gradient)? } else { v };
 
     let (direction, rate) = match *parameter.shape() {
-        // A vector has no singular values; it moves along its momentum.
+        // Only matrices are orthogonalized.
         [rows, columns] => {
             let wide = (f64::from(rows) / f64::from(columns)).max(1.0);
-            (orthogonalize(&direction, rule.ns_steps)?, now.learning_rate * wide.sqrt())
+            (orthogonalize(&direction, rule.ns_steps)?, step.learning_rate * wide.sqrt())
         }
-        _ => (direction, now.learning_rate),
+        _ => (direction, step.learning_rate),
     };
     Ok(parameter.subtract(direction.multiply(scalar(rate))?)?)
 }
 
-/// Newton-Schulz iteration of fifth order on the smaller side of the matrix.
+/// Quintic Newton-Schulz iterations, on the smaller side of the matrix.
 fn orthogonalize(matrix: &Array, steps: u32) -> Result<Array> {
-    // Slopes that grow small singular values fastest; they settle near one, not at it.
+    // Muon's coefficients: fast for small singular values, which end up near 1 but not at 1.
     const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
     let (a, b, c) = COEFFICIENTS;
     let tall = matches!(*matrix.shape(), [rows, columns] if rows > columns);

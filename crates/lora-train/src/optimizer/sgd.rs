@@ -1,22 +1,19 @@
-//! Gradient descent, plain or with momentum.
+//! Stochastic gradient descent, plain or with momentum.
 
 use mlx_rs::Array;
 
-use super::{Now, Slots, blend, scalar};
+use super::{Slots, Step, blend, regularized, scalar};
 use crate::Result;
 use crate::config::Sgd;
 
 pub(super) fn apply(
     rule: &Sgd,
-    now: Now,
+    step: Step,
     parameter: &Array,
     gradient: &Array,
     slots: &mut Slots<'_>,
 ) -> Result<Array> {
-    let gradient = match rule.weight_decay {
-        0.0 => gradient.clone(),
-        decay => gradient.add(parameter.multiply(scalar(decay))?)?,
-    };
+    let gradient = regularized(gradient, parameter, rule.weight_decay)?;
     let direction = match rule.momentum {
         0.0 => gradient,
         momentum => {
@@ -26,5 +23,5 @@ pub(super) fn apply(
             if rule.nesterov { blend(momentum, &v, 1.0, &gradient)? } else { v }
         }
     };
-    Ok(parameter.subtract(direction.multiply(scalar(now.learning_rate))?)?)
+    Ok(parameter.subtract(direction.multiply(scalar(step.learning_rate))?)?)
 }

@@ -1,4 +1,4 @@
-//! What an optimizer remembers between updates, in f32 or in 8 bits.
+//! The state of an optimizer, in f32 or in 8 bits.
 
 use mlx_rs::ops::{dequantize, pad, quantize, sign};
 use mlx_rs::{Array, Dtype};
@@ -9,13 +9,13 @@ use crate::config::StateStorage;
 
 const GROUP: i32 = 64;
 const BITS: i32 = 8;
-/// Smaller tensors stay in f32: little to gain, and a few values make or break them.
+/// Smaller tensors stay in f32: there is little memory to save, and each value matters more.
 const SMALLEST: i32 = 4096;
 
-/// The tensors of one slot: last part of the name, shape, type.
+/// A stored tensor: last part of its name, shape, dtype.
 pub(super) type Stored = (String, Vec<i32>, Dtype);
 
-/// What is remembered of one parameter.
+/// The moments of one parameter, by the name of the slot.
 pub(super) struct Slots<'a> {
     pub(super) state: &'a mut Tensors,
     pub(super) parameter: &'a str,
@@ -23,24 +23,24 @@ pub(super) struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    /// The slot's tensor, zeros at first.
+    /// The tensor of a slot; zeros before the first update.
     pub(super) fn get(&self, slot: &str, shape: &[i32]) -> Result<Array> {
         self.load(slot, shape, |root| Ok(root.multiply(root.abs()?)?))
     }
 
-    /// Remembers values of either sign.
+    /// Stores values of either sign.
     pub(super) fn set(&mut self, slot: &str, array: &Array) -> Result<()> {
         let root = || Ok(array.abs()?.sqrt()?.multiply(sign(array)?)?);
         self.store(slot, array, root, 0.0)
     }
 
-    /// The same for squares.
+    /// The tensor of a slot that was stored with [`set_squares`](Self::set_squares).
     pub(super) fn get_squares(&self, slot: &str, shape: &[i32]) -> Result<Array> {
         self.load(slot, shape, |root| Ok(root.square()?.square()?))
     }
 
-    /// Remembers squares, which a step will be divided by the root of. They are rounded up: what
-    /// rounded to zero would make the step endless.
+    /// Stores non-negative values whose root a step is divided by. They are rounded up, because a
+    /// value rounded to 0 would make the step infinite.
     pub(super) fn set_squares(&mut self, slot: &str, array: &Array) -> Result<()> {
         self.store(slot, array, || Ok(array.sqrt()?.sqrt()?), 0.5)
     }
@@ -70,8 +70,8 @@ impl Slots<'_> {
         }
     }
 
-    /// Roots are quantized, not the values themselves: a group may span many magnitudes. `lift`, in
-    /// quantization steps, is added to them.
+    /// Quantizes the roots, because the values of a group may span many orders of magnitude. `lift`,
+    /// in quantization steps, is added to the roots.
     fn store(
         &mut self,
         slot: &str,
@@ -96,7 +96,7 @@ impl Slots<'_> {
     }
 }
 
-/// What is stored for a slot of this shape.
+/// The tensors that store a slot of this shape.
 pub(super) fn stored(storage: StateStorage, slot: &str, shape: Vec<i32>) -> Vec<Stored> {
     if !is_packed(storage, &shape) {
         return vec![(slot.to_owned(), shape, Dtype::Float32)];

@@ -1,71 +1,73 @@
-//! The run: update after update, with validation, checkpoints and an end.
+//! The training loop: updates, validation, checkpoints, early stopping and time budget.
 
-mod begin;
+mod initial;
 mod validation;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
-use models::Model;
+use models::{Adapter, Model};
 use serde_json::{Map, Value};
 
 use crate::batch::{Cursor, MicroBatch, Sampler, pack};
-use crate::checkpoint::{Checkpoint, Identity, Position};
+use crate::checkpoint::{Checkpoint, RunIdentity, TrainerState};
 use crate::config::{OnBadLoss, TrainConfig};
-use crate::engine::{Costs, Engine, Layout, Load, Plan};
-use crate::metrics::{self, Event, Record, Update};
+use crate::engine::{Costs, DropoutSeed, Engine, Layout, Load, Plan};
+use crate::memory;
+use crate::metrics::{Event, Record, Update, WorkPlan};
+use crate::optimizer::{clip_global_norm, global_norm};
 use crate::run_folder::RunFolder;
-use crate::{
-    Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors, clip_global_norm,
-    global_norm,
-};
-use begin::{digest, fits, initial_factors};
+use crate::{Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors};
+use initial::{check_factors, data_digest, initial_factors};
 
-/// Where a run begins.
+/// Whether to resume an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// At its first update; what an earlier run left in `adapter_path` is removed.
-    Afresh,
-    /// At the newest checkpoint in `adapter_path`, or at the first update if there is none.
+    /// Starts at the first update and removes the checkpoints and metrics in `adapter_path`.
+    Fresh,
+    /// Continues from the newest checkpoint in `adapter_path`, or starts if there is none.
     Resume,
 }
 
 /// The rows of a run.
 #[derive(Clone, Debug)]
 pub struct Data {
-    /// Rows that are trained on.
+    /// Training rows.
     pub train: Dataset,
-    /// Rows whose loss is measured now and then.
+    /// Validation rows.
     pub valid: Option<Dataset>,
 }
 
-/// How a run came to its end.
+/// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// All updates are made.
     Complete,
-    /// The validation loss no longer fell (`nightshift.early_stop`).
+    /// The validation loss stopped falling (`nightshift.early_stop`).
     EarlyStop,
-    /// The time was up (`nightshift.time_budget`); [`Start::Resume`] goes on from here.
+    /// `nightshift.time_budget` is used up; [`Start::Resume`] continues the run.
     TimeBudget,
-    /// The observer asked to stop; [`Start::Resume`] goes on from here.
+    /// The observer asked to stop; [`Start::Resume`] continues the run.
     Stopped,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Why it ended.
     pub ending: Ending,
-    /// Updates made, earlier sessions included.
+    /// Updates made, including those before the run was resumed.
     pub step: u64,
-    /// Updates the run has in all.
+    /// Updates of the whole run.
     pub updates: u64,
-    /// The lowest validation loss and the step it was measured at.
+    /// Step and loss of the best validation.
     pub best: Option<(u64, f64)>,
-    /// The most that MLX was expected to hold.
+    /// The peak of MLX's memory that was expected.
     pub estimated_memory_bytes: u64,
-    /// The most that it did hold.
+    /// The peak of MLX's memory that was measured.
     pub peak_memory_bytes: u64,
 }
 
@@ -76,7 +78,7 @@ pub struct Outcome {
 ///
 /// let config = TrainConfig::load("night.yaml")?;
 /// let model = models::Model::open("SmolLM2-135M-Instruct.Q4_1.gguf")?;
-/// let rows = [Example { tokens: vec![1, 2, 3], trained: vec![1..3] }];
+/// let rows = [Example::new(vec![1, 2, 3], vec![1..3])];
 /// let train = Dataset::new("train", rows, config.max_seq_length)?;
 /// let outcome =
 ///     Trainer::new(model, config, Data { train, valid: None }, Start::Resume)?.run(&mut ())?;
@@ -94,11 +96,17 @@ pub struct Trainer {
     sampler: Sampler,
     optimizer: Optimizer,
     factors: Tensors,
-    position: Position,
+    state: TrainerState,
 }
 
 impl Trainer {
-    /// Gets a run ready: everything that could be wrong with it is found here.
+    /// Prepares a run and checks its configuration, data and checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a configuration that does not fit the model or the memory limit,
+    /// [`Error::TokenOutOfRange`] for rows of another tokenizer; when resuming,
+    /// [`Error::RunChanged`], [`Error::BadTensors`], [`Error::AdapterMismatch`] or
+    /// [`Error::OptimizerState`] for a checkpoint that cannot be continued.
     pub fn new(model: Model, config: TrainConfig, data: Data, start: Start) -> Result<Self> {
         let vocabulary = model.head().vocab_size();
         for split in [Some(&data.train), data.valid.as_ref()].into_iter().flatten() {
@@ -108,38 +116,38 @@ impl Trainer {
         let schedule = Schedule::new(&config, config.updates(data.train.rows().len()))?;
         let folder = RunFolder::create(&config.adapter_path, config.nightshift.keep_checkpoints)?;
         let saved = match start {
-            Start::Afresh => None,
+            Start::Fresh => None,
             Start::Resume => folder.newest()?,
         };
         let mut optimizer = Optimizer::new(&config);
-        let identity = Identity {
+        let identity = RunIdentity {
             config: serde_json::to_value(&config).map_err(Error::Json)?,
-            data: digest(&data),
+            data: data_digest(&data),
             plan: match &saved {
-                Some((_, saved)) => saved.position.identity.plan.clone(),
+                Some((_, saved)) => saved.state.identity.plan.clone(),
                 None => plan(&model, &config, &data, &layout)?,
             },
         };
-        let (factors, position) = match saved {
+        let (factors, state) = match saved {
             Some((path, saved)) => {
-                let differences = saved.position.identity.differences(&identity);
+                let differences = saved.state.identity.differences(&identity);
                 if !differences.is_empty() {
                     return Err(Error::RunChanged { path, differences });
                 }
-                fits(&layout, &saved.factors, &path)?;
-                let Checkpoint { position, factors, optimizer: state } = saved;
-                optimizer.restore(position.optimizer_step, state, &factors)?;
-                folder.rewind_metrics(position.metrics_bytes)?;
-                (factors, position)
+                check_factors(&layout, &saved.factors, &path)?;
+                let Checkpoint { state, factors, optimizer: moments } = saved;
+                optimizer.restore(state.optimizer_step, moments, &factors)?;
+                folder.rewind_metrics(state.metrics_bytes)?;
+                (factors, state)
             }
             None => {
                 folder.clear()?;
-                (initial_factors(&config, &layout, &model)?, Position::start(identity))
+                (initial_factors(&config, &layout, &model)?, TrainerState::initial(identity))
             }
         };
         let rows = data.train.rows().len();
-        let sampler = Sampler::new(rows, config.seed, position.cursor);
-        let plan = position.identity.plan.clone();
+        let sampler = Sampler::new(rows, config.seed, state.cursor);
+        let plan = state.identity.plan.clone();
         let model = model.with_weights(plan.embeddings, &plan.layers)?;
         let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path)?;
         Ok(Self {
@@ -153,30 +161,35 @@ impl Trainer {
             sampler,
             optimizer,
             factors,
-            position,
+            state,
         })
     }
 
-    /// How a run would be done. No weights are read: a model opened as
+    /// The plan of a run, without starting it. No weights are read: a model opened as
     /// [`Streamed`](models::WeightResidency::Streamed) may be larger than the memory.
     ///
     /// # Errors
-    /// [`Error::Setting`] with the smallest `nightshift.memory_limit` that would do.
-    pub fn plan(model: &Model, config: &TrainConfig, data: &Data) -> Result<metrics::WorkPlan> {
+    /// [`Error::Setting`] if `nightshift.memory_limit` is too small, with the smallest sufficient one.
+    pub fn plan(model: &Model, config: &TrainConfig, data: &Data) -> Result<WorkPlan> {
         Ok(plan(model, config, data, &Layout::new(config, model)?)?.summary())
     }
 
-    /// Trains until the end, or until `observer`, the clock or the validation loss end it.
+    /// Trains to the end of the run, or until `observer`, the time budget or early stopping end it.
+    /// Writes the adapter and a checkpoint in either case.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] with `nightshift.on_bad_loss: stop`; otherwise if MLX fails or a file
+    /// cannot be written.
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let begun = Instant::now();
-        metrics::reset_peak_memory()?;
+        mlx_rs::memory::reset_peak_memory()?;
         let updates = self.config.updates(self.data.train.rows().len());
         let mut control = self.begin(updates, observer)?;
         let ending = loop {
-            if self.gave_up() {
+            if self.stops_early() {
                 break Ending::EarlyStop;
             }
-            if self.position.step >= updates {
+            if self.state.step >= updates {
                 break Ending::Complete;
             }
             if control.is_break() {
@@ -187,23 +200,23 @@ impl Trainer {
             }
             control = self.advance(updates, observer)?;
         };
-        // Asking to stop has no effect any more: the run is over.
+        // The run is over, so the observer's answer does not matter.
         let _ = self.save(observer)?;
-        if self.config.nightshift.eval_best && self.position.best.is_some() {
-            let best = self.folder.best(&self.model)?;
-            self.folder.save_adapter(&best, &self.model, &self.notes()?)?;
+        if self.config.nightshift.eval_best && self.state.best.is_some() {
+            let best = Adapter::load(self.folder.best()?, &self.model)?;
+            self.save_adapter(&best, &self.config.adapter_path)?;
         }
         Ok(Outcome {
             ending,
-            step: self.position.step,
+            step: self.state.step,
             updates,
-            best: self.position.best,
+            best: self.state.best,
             estimated_memory_bytes: self.engine.plan().estimated_bytes,
-            peak_memory_bytes: metrics::peak_memory()?,
+            peak_memory_bytes: peak_memory()?,
         })
     }
 
-    /// Tells the plan; a new run also measures the untrained adapter.
+    /// Reports the plan. A new run also validates the untrained adapter.
     fn begin(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         let plan = self.engine.plan();
         let plan = Record::Event(Event::Plan {
@@ -213,14 +226,14 @@ impl Trainer {
             layers: self.layout.adapted_layers() as u64,
             work: plan.summary(),
         });
-        if self.position.metrics_bytes > 0 {
+        if self.state.metrics_bytes > 0 {
             return Ok(observer.observe(Progress::Recorded(&plan)));
         }
-        let told = self.record(plan, observer)?;
-        Ok(and(told, self.validate(observer)?))
+        let control = self.record(plan, observer)?;
+        Ok(and(control, self.validate(observer)?))
     }
 
-    /// One update, and what is due after it.
+    /// Makes one update, then validates and saves if due.
     fn advance(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         let mut control = match self.update() {
             Ok(update) => self.record(Record::Update(update), observer)?,
@@ -229,11 +242,11 @@ impl Trainer {
                 if self.config.nightshift.on_bad_loss == OnBadLoss::Stop {
                     return Err(bad);
                 }
-                observer.observe(Progress::Skipped { step: self.position.step, report: &report })
+                observer.observe(Progress::Skipped { step: self.state.step, report: &report })
             }
             Err(other) => return Err(other),
         };
-        let last = self.position.step == updates;
+        let last = self.state.step == updates;
         if last || self.is_due(self.config.steps_per_eval) {
             control = and(control, self.validate(observer)?);
         }
@@ -246,30 +259,29 @@ impl Trainer {
     /// Whether the last update passed a multiple of `every` iterations.
     fn is_due(&self, every: u64) -> bool {
         let group = self.config.grad_accumulation_steps as u64;
-        let (before, after) = ((self.position.step - 1) * group, self.position.step * group);
+        let (before, after) = ((self.state.step - 1) * group, self.state.step * group);
         every > 0 && before / every < after / every
     }
 
-    /// Makes the next update and nothing else: no validation, no record, no checkpoint.
+    /// Makes the next update, without validation, metrics file or checkpoint.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when the loss or the gradient is no number; the adapter is then as it
-    /// was, and the next call goes on with the next rows.
+    /// [`Error::NotFinite`] if the loss or the gradient is infinite or NaN. The adapter is not
+    /// changed, and the next call takes the next rows.
     pub fn update(&mut self) -> Result<Update> {
         let begun = Instant::now();
         let rows = self.sampler.take(self.rows_of_update());
         let batches = self.pack(&self.data.train, &rows)?;
-        let moment = (self.config.seed, self.position.step);
-        let mut sums = self.engine.gradients(&self.factors, batches, moment)?;
-        let learning_rate = self.schedule.at(self.position.step);
-        self.position.step += 1;
-        self.position.rows += rows.len() as u64;
-        self.position.cursor = self.sampler.cursor();
+        let dropout = DropoutSeed::new(self.config.seed, self.state.step);
+        let mut sums = self.engine.gradients(&self.factors, batches, dropout)?;
+        let learning_rate = self.schedule.at(self.state.step);
+        self.state.step += 1;
+        self.state.rows += rows.len() as u64;
+        self.state.cursor = self.sampler.cursor();
 
-        let (step, loss) = (self.position.step, sums.mean());
-        let numbers = |rows: &[usize]| self.numbers(rows);
+        let (step, loss) = (self.state.step, sums.mean());
         if !loss.is_finite() {
-            let rows = numbers(&sums.suspects);
+            let rows = self.row_numbers(&sums.bad_rows);
             return Err(Error::NotFinite { step, what: "loss", value: loss, rows });
         }
         let grad_norm = match self.config.nightshift.max_grad_norm {
@@ -277,7 +289,7 @@ impl Trainer {
             None => global_norm(&sums.gradients)?,
         };
         if !grad_norm.is_finite() {
-            let rows = numbers(&rows);
+            let rows = self.row_numbers(&rows);
             return Err(Error::NotFinite { step, what: "gradient", value: grad_norm, rows });
         }
         self.optimizer.update(&mut self.factors, &sums.gradients, learning_rate)?;
@@ -290,12 +302,12 @@ impl Trainer {
             computed_tokens: sums.computed,
             trained_tokens: sums.trained,
             seconds: begun.elapsed().as_secs_f64(),
-            peak_memory_bytes: metrics::peak_memory()?,
-            rss_bytes: metrics::resident_memory().unwrap_or_default(),
+            peak_memory_bytes: peak_memory()?,
+            rss_bytes: memory::resident_memory().unwrap_or_default(),
         })
     }
 
-    /// Rows of the next update: fewer than usual in the last one, if they do not come out even.
+    /// The number of rows of the next update; the last one may have fewer.
     fn rows_of_update(&self) -> usize {
         let config = &self.config;
         let rows = self.data.train.rows().len();
@@ -304,7 +316,7 @@ impl Trainer {
             None => config.iters * config.batch_size as u64,
         };
         let full = (config.batch_size * config.grad_accumulation_steps) as u64;
-        full.min(all.saturating_sub(self.position.rows)) as usize
+        full.min(all.saturating_sub(self.state.rows)) as usize
     }
 
     fn pack(&self, data: &Dataset, rows: &[usize]) -> Result<Vec<MicroBatch>> {
@@ -314,34 +326,33 @@ impl Trainer {
 
     /// Writes the adapter and a checkpoint.
     fn save(&self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
-        let adapter = self.layout.adapter(&self.factors)?;
-        self.folder.save_adapter(&adapter, &self.model, &self.notes()?)?;
+        self.save_adapter(&self.layout.adapter(&self.factors)?, &self.config.adapter_path)?;
         let optimizer_step = self.optimizer.step();
         let checkpoint = Checkpoint {
-            position: Position { optimizer_step, ..self.position.clone() },
+            state: TrainerState { optimizer_step, ..self.state.clone() },
             factors: self.factors.clone(),
             optimizer: self.optimizer.state().clone(),
         };
         let path = self.folder.save_checkpoint(&checkpoint)?;
-        Ok(observer.observe(Progress::Saved { step: self.position.step, path: &path }))
+        Ok(observer.observe(Progress::Saved { step: self.state.step, path: &path }))
     }
 
     fn record(&mut self, record: Record, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         self.folder.record(&record)?;
-        self.position.metrics_bytes = self.folder.metrics_bytes();
+        self.state.metrics_bytes = self.folder.metrics_bytes();
         Ok(observer.observe(Progress::Recorded(&record)))
     }
 
-    /// What `adapter_config.json` says beside the adapter's own keys.
-    fn notes(&self) -> Result<Map<String, Value>> {
-        match self.config.adapter_config(self.model.layers().len())? {
-            Value::Object(notes) => Ok(notes),
-            _ => Ok(Map::new()),
-        }
+    fn save_adapter(&self, adapter: &Adapter, folder: &Path) -> Result<()> {
+        let config = match self.config.adapter_config(self.model.layers().len())? {
+            Value::Object(keys) => keys,
+            _ => Map::new(),
+        };
+        Ok(adapter.save(folder, &self.model, &config)?)
     }
 
-    /// Row numbers, as in the file, of rows of the data set.
-    fn numbers(&self, rows: &[usize]) -> Vec<usize> {
+    /// The numbers in the data file of these rows of the data set.
+    fn row_numbers(&self, rows: &[usize]) -> Vec<usize> {
         let all = self.data.train.rows();
         let mut numbers: Vec<_> =
             rows.iter().filter_map(|&row| Some(all.get(row)?.number())).collect();
@@ -353,13 +364,18 @@ impl Trainer {
 
 fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Result<Plan> {
     let rows = config.batch_size * config.grad_accumulation_steps;
-    // Those of one epoch; others hold the same rows in another order.
+    // One epoch is enough: the others have the same rows in another order.
     let count = data.train.rows().len();
     let mut sampler = Sampler::new(count, config.seed, Cursor::default());
     let updates: Vec<_> = (0..count.div_ceil(rows)).map(|_| sampler.take(rows)).collect();
     let load = Load::new(&data.train, &updates, data.valid.as_ref());
     let optimizer = Optimizer::new(config);
     Plan::new(config, &Costs { model, layout, optimizer: &optimizer, load })
+}
+
+/// MLX's peak memory since the run began, in bytes.
+fn peak_memory() -> Result<u64> {
+    Ok(mlx_rs::memory::peak_memory()? as u64)
 }
 
 /// Break if either does.

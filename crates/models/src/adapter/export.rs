@@ -9,7 +9,7 @@ use super::Shared;
 use crate::arch::config::{Config, EMBEDDING, OUTPUT};
 use crate::arch::gguf_layout::GgufLayout;
 use crate::arch::registry::{gguf_architectures, unsupported};
-use crate::checkpoint::{bytes_of, write_safetensors};
+use crate::checkpoint::{MLX_FORMAT, bytes_of, write_safetensors};
 use crate::nn::lora::{AdapterKind, Lora};
 use crate::nn::rope::RopeStyle;
 use crate::{Adapter, Error, Model, Result};
@@ -76,7 +76,7 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
     fs::create_dir_all(folder)
         .map_err(|source| Error::Create { path: folder.to_path_buf(), source })?;
     durable::write_json(folder.join("adapter_config.json"), &config)?;
-    write_safetensors(&folder.join("adapter_model.safetensors"), Some("mlx"), &arrays)
+    write_safetensors(&folder.join("adapter_model.safetensors"), MLX_FORMAT, &arrays)
 }
 
 /// Writes `adapter` as a GGUF file of type `adapter`, which llama.cpp and other programs load together

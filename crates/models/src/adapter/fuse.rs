@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::arch::registry;
 use crate::backend::WeightResidency;
 use crate::checkpoint::{
-    Checkpoint, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
+    Checkpoint, MLX_FORMAT, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
 };
 use crate::nn::lora::Lora;
 use crate::{Adapter, Error, Model, Result};
@@ -48,8 +48,7 @@ pub fn fuse(model: &Path, adapter: &Path, out: &Path, weights: FusedWeights) -> 
     let plain = others.iter().filter_map(|name| fusion.plain(name));
     let planned = modules.iter().flat_map(|module| fusion.planned(module)).chain(plain);
     let planned: Vec<Planned> = planned.collect();
-    let mut file =
-        SafetensorsWriter::create(&out.join("model.safetensors"), Some("mlx"), &planned)?;
+    let mut file = SafetensorsWriter::create(&out.join("model.safetensors"), MLX_FORMAT, &planned)?;
     for module in &modules {
         for array in fusion.arrays(module)? {
             file.write(&bytes_of(&array)?)?;

@@ -128,7 +128,7 @@ impl Adapter {
             keys.extend(own);
         }
         durable::write_json(folder.join(CONFIG), &keys)?;
-        write_safetensors(&path, None, &tensors)
+        write_safetensors(&path, &[], &tensors)
     }
 
     /// The properties that all updates must share on disk.

@@ -30,7 +30,8 @@ pub(crate) use matrix::Matrix;
 pub(crate) use safetensors_files::{list as list_safetensors, list_folder};
 pub(crate) use source::WeightSource;
 pub(crate) use store::Store;
-pub(crate) use writer::{Planned, SafetensorsWriter, bytes_of, write_safetensors};
+pub use writer::write_safetensors;
+pub(crate) use writer::{MLX_FORMAT, Planned, SafetensorsWriter, bytes_of};
 
 /// The tensors of a checkpoint. They stay in their files: a tensor can be read more than once, from
 /// any thread.

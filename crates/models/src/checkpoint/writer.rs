@@ -27,6 +27,9 @@ impl Planned {
     }
 }
 
+/// The metadata by which mlx-lm tells its own files from PyTorch's.
+pub(crate) const MLX_FORMAT: &[(&str, &str)] = &[("format", "mlx")];
+
 /// A safetensors file that is being written. It appears under its name on [`commit`](Self::commit);
 /// dropped before, it leaves nothing behind.
 #[derive(Debug)]
@@ -38,9 +41,8 @@ pub(crate) struct SafetensorsWriter {
 }
 
 impl SafetensorsWriter {
-    /// Starts a file that will have these tensors, in this order. `format` goes into the header, where
-    /// mlx-lm looks for `mlx` to tell its own files from PyTorch's.
-    pub fn create(path: &Path, format: Option<&str>, tensors: &[Planned]) -> Result<Self> {
+    /// Starts a file that will have this metadata in its header and these tensors, in this order.
+    pub fn create(path: &Path, metadata: &[(&str, &str)], tensors: &[Planned]) -> Result<Self> {
         let broken = |reason: String| Error::Safetensors { path: path.to_path_buf(), reason };
         let mut end = 0;
         let infos = tensors.iter().map(|tensor| {
@@ -49,8 +51,11 @@ impl SafetensorsWriter {
             let Planned { name, dtype, shape } = tensor.clone();
             (name, TensorInfo { dtype, shape, data_offsets: (begin, end) })
         });
-        let format = format.map(|name| HashMap::from([("format".to_owned(), name.to_owned())]));
-        let header = Metadata::new(format, infos.collect());
+        let metadata = (!metadata.is_empty()).then(|| {
+            let owned = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
+            metadata.iter().map(owned).collect::<HashMap<_, _>>()
+        });
+        let header = Metadata::new(metadata, infos.collect());
         let header = header.map_err(|error| broken(error.to_string()))?;
         let mut header = serde_json::to_vec(&header).map_err(|error| broken(error.to_string()))?;
         // Tensor data is aligned to eight bytes.
@@ -104,20 +109,30 @@ pub(crate) fn bytes_of(array: &Array) -> Result<Vec<u8>> {
     bytes.map_err(|error| Error::Mlx(Exception::custom(error.to_string())))
 }
 
-/// Writes a safetensors file of these arrays, all of them f32, in this order.
-pub(crate) fn write_safetensors(
+/// Writes a safetensors file of these arrays in this order, atomically and with one array at a time
+/// in memory. Arrays of u32 are stored as they are, all others as f32.
+///
+/// # Errors
+/// If the file cannot be written, two arrays have the same name, or MLX cannot evaluate one.
+pub fn write_safetensors(
     path: &Path,
-    format: Option<&str>,
+    metadata: &[(&str, &str)],
     arrays: &[(String, Array)],
 ) -> Result<()> {
     let planned = arrays.iter().map(|(name, array)| Planned {
         name: name.clone(),
-        dtype: FileDtype::F32,
+        dtype: match array.dtype() {
+            Dtype::Uint32 => FileDtype::U32,
+            _ => FileDtype::F32,
+        },
         shape: array.shape().iter().map(|&n| n as usize).collect(),
     });
-    let mut file = SafetensorsWriter::create(path, format, &planned.collect::<Vec<_>>())?;
+    let mut file = SafetensorsWriter::create(path, metadata, &planned.collect::<Vec<_>>())?;
     for (_, array) in arrays {
-        file.write(&bytes_of(&array.as_dtype(Dtype::Float32)?)?)?;
+        file.write(&match array.dtype() {
+            Dtype::Uint32 => bytes_of(array)?,
+            _ => bytes_of(&array.as_dtype(Dtype::Float32)?)?,
+        })?;
     }
     file.commit()
 }

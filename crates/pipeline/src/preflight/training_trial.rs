@@ -52,14 +52,10 @@ impl TrainingTrial {
             return Ok(Self { plan, run: None });
         }
         let adapter = night.join("two-steps");
-        let mut short = TrainConfig {
-            adapter_path: adapter.clone(),
-            iters: 2,
-            grad_accumulation_steps: 1,
-            val_batches: Batches::AtMost(0),
-            save_every: 1,
-            ..recipe.clone()
-        };
+        let mut short = recipe.clone();
+        short.adapter_path = adapter.clone();
+        (short.iters, short.grad_accumulation_steps, short.save_every) = (2, 1, 1);
+        short.val_batches = Batches::AtMost(0);
         let settings = &mut short.nightshift;
         (settings.epochs, settings.early_stop, settings.time_budget) = (None, None, None);
         settings.eval_best = false;
@@ -75,7 +71,7 @@ impl TrainingTrial {
             }
             ControlFlow::Continue(())
         };
-        let trainer = Trainer::new(model.clone(), short, data, Start::Afresh)?;
+        let trainer = Trainer::new(model.clone(), short, data, Start::Fresh)?;
         let peak_memory_bytes = trainer.run(&mut watch)?.peak_memory_bytes;
         Ok(Self { plan, run: Some(TrialRun { updates, adapter, peak_memory_bytes }) })
     }

@@ -1,7 +1,6 @@
 //! The stages of a night, one file each. [`StageName`] lists them in order;
 //! [`Night`](crate::Night) and [`evaluation`] run them.
 
-mod checkpoints;
 pub(crate) mod convert;
 pub(crate) mod enrich;
 pub(crate) mod evaluation;

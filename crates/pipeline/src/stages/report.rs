@@ -10,7 +10,7 @@ impl Stage for NightReport<'_> {
     type Output = Artefact;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Artefact> {
-        let metrics = self.trained.records(ctx.night)?;
+        let metrics = self.trained.metrics(ctx.night)?;
         let path = ctx.dir.join("report.html");
         durable::write(&path, self.html(&metrics)?)?;
         ctx.artefact(&path)

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use chat_format::{ChatTokenizer, RenderOptions, Supervision, jsonl};
 use durable::Digest;
-use lora_train::metrics::{Event, Record, Update};
-use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
+use lora_train::metrics::{Event, Metrics, Record, Update};
+use lora_train::{
+    Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer, checkpoint,
+};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoints;
 use super::enrich::Splits;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::StopReason;
@@ -85,14 +86,15 @@ impl Stage for Train<'_> {
     type Output = TrainedAdapter;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
-        let config = TrainConfig { adapter_path: ctx.dir.to_path_buf(), ..self.recipe.clone() };
+        let mut config = self.recipe.clone();
+        config.adapter_path = ctx.dir.to_path_buf();
         // The model first: for a file of an unknown architecture, its error is the more useful one.
         ctx.progress(0, 0, "opening the model");
         let model = models::Model::open(&self.model.path)?;
         let tokenizer = ChatTokenizer::open(&self.model.path)?;
         let data = self.splits.data(ctx.night, &tokenizer, &config)?;
         let updates = config.updates(data.train.rows().len());
-        checkpoints::drop_damaged(&ctx.dir.join("checkpoints"))?;
+        checkpoint::remove_damaged(ctx.dir.join("checkpoints"))?;
         let trainer = start(model, config, data)?;
 
         // The first reason is kept: the trainer writes one more checkpoint after it.
@@ -106,7 +108,7 @@ impl Stage for Train<'_> {
                     used = memory(record);
                 }
                 Progress::Saved { path, .. } => {
-                    failed = failed.take().or(checkpoints::seal(path).err())
+                    failed = failed.take().or(checkpoint::seal(path).err())
                 }
                 _ => {}
             }
@@ -118,13 +120,13 @@ impl Stage for Train<'_> {
         };
         let outcome = trainer.run(&mut watch)?;
         let end = match (outcome.ending, failed, stop) {
-            (_, Some(error), _) => return Err(error),
+            (_, Some(error), _) => return Err(error.into()),
             (Ending::Complete, ..) => TrainingEnd::Complete,
             (Ending::EarlyStop, ..) => TrainingEnd::EarlyStop,
             (Ending::Stopped, _, Some(StopReason::Exhausted(error))) => return Err(error),
             // Without an update there is no adapter to examine.
             _ if outcome.step == 0 => return Err(ctx.out_of_time()),
-            (Ending::TimeBudget | Ending::Stopped, ..) => TrainingEnd::Deadline,
+            (_, ..) => TrainingEnd::Deadline,
         };
         TrainedAdapter::of(ctx.night, ctx.dir, updates, end)
     }
@@ -160,8 +162,8 @@ impl TrainedAdapter {
         remove_paths(&paths[0])?;
         let files =
             paths.iter().map(|path| Artefact::of(night, path)).collect::<Result<Vec<_>>>()?;
-        let records = read_records(&paths[2])?;
-        let updates: Vec<&Update> = records.iter().filter_map(Record::as_update).collect();
+        let metrics = Metrics::read(&paths[2])?;
+        let updates: Vec<&Update> = metrics.updates().collect();
         let sum = |of: fn(&Update) -> u64| updates.iter().map(|update| of(update)).sum();
         let most = |of: fn(&Update) -> u64| updates.iter().map(|u| of(u)).max().unwrap_or_default();
         let relative = |path: &Path| path.strip_prefix(night).unwrap_or(path).to_path_buf();
@@ -170,7 +172,7 @@ impl TrainedAdapter {
             adapter: adapter_digest(dir)?,
             files,
             metrics: relative(&paths[2]),
-            losses: losses(&records),
+            losses: losses(&metrics),
             updates: updates.len() as u64,
             planned,
             end,
@@ -197,9 +199,9 @@ impl TrainedAdapter {
         (self.end == TrainingEnd::Deadline).then_some(self.planned)
     }
 
-    /// The records of `metrics.jsonl`.
-    pub fn records(&self, night: &Path) -> Result<Vec<Record>> {
-        read_records(&night.join(&self.metrics))
+    /// The content of `metrics.jsonl`.
+    pub fn metrics(&self, night: &Path) -> Result<Metrics> {
+        Ok(Metrics::read(night.join(&self.metrics))?)
     }
 }
 
@@ -237,7 +239,7 @@ fn start(model: models::Model, config: TrainConfig, data: Data) -> Result<Traine
             | RunChanged { .. }),
         ) if config.resume_adapter_file.is_none() => {
             tracing::warn!("training starts afresh: {error}");
-            Ok(Trainer::new(model, config, data, Start::Afresh)?)
+            Ok(Trainer::new(model, config, data, Start::Fresh)?)
         }
         started => Ok(started?),
     }
@@ -258,10 +260,7 @@ pub(crate) fn examples(
     let options = RenderOptions::default();
     jsonl::Reader::open(path)?
         .conversations()
-        .map(|row| {
-            let row = tokenizer.training_row(&row?, &options, supervision)?;
-            Ok(Example { tokens: row.tokens, trained: row.trained })
-        })
+        .map(|row| Ok(tokenizer.training_row(&row?, &options, supervision)?.into()))
         .collect()
 }
 
@@ -275,6 +274,7 @@ fn describe(record: &Record) -> (u64, String) {
             (*step, format!("validation loss {loss:.3}"))
         }
         Record::Event(Event::Plan { rows, .. }) => (0, format!("{rows} rows")),
+        _ => (0, String::new()),
     }
 }
 
@@ -296,35 +296,16 @@ fn remove_paths(path: &Path) -> Result<()> {
     Ok(durable::write_json(path, &settings)?)
 }
 
-fn losses(records: &[Record]) -> Losses {
-    let train: Vec<f64> = records.iter().filter_map(Record::as_update).map(|u| u.loss).collect();
+fn losses(metrics: &Metrics) -> Losses {
+    let train: Vec<f64> = metrics.updates().map(|update| update.loss).collect();
     let tenth = train.len().div_ceil(10);
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
-    let valid = || {
-        records.iter().filter_map(|record| match record {
-            Record::Event(Event::Validation { loss, .. }) => Some(*loss),
-            _ => None,
-        })
-    };
+    let mut valid = metrics.validations().map(|(_, loss)| loss);
+    let valid_first = valid.next();
     Losses {
         train_first: mean(train.get(..tenth).unwrap_or_default()),
         train_last: mean(train.get(train.len() - tenth..).unwrap_or_default()),
-        valid_first: valid().next(),
-        valid_last: valid().next_back(),
+        valid_first,
+        valid_last: valid.next_back().or(valid_first),
     }
-}
-
-pub(crate) fn read_records(path: &Path) -> Result<Vec<Record>> {
-    let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
-    lines
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|e| Error::Record {
-                path: path.to_path_buf(),
-                line: Some(index + 1),
-                expected: "a record of a training run",
-                found: e.to_string(),
-            })
-        })
-        .collect()
 }

@@ -10,7 +10,7 @@ const FACTOR: f32 = 0.25;
 
 const RANK: usize = 2;
 
-/// An output whose norm is a multiplication by two.
+/// A projection whose norm multiplies by two.
 struct Tiny {
     weight: Vec<f32>,
     cap: Option<f32>,
@@ -18,19 +18,19 @@ struct Tiny {
     update: Option<(Array, Array)>,
 }
 
-impl Output for Tiny {
+impl OutputProjection for Tiny {
     fn vocab_size(&self) -> usize {
         VOCABULARY
     }
 
-    fn inner(&self) -> Option<&Array> {
+    fn lora_a(&self) -> Option<&Array> {
         self.update.as_ref().map(|(a, _)| a)
     }
 
-    fn features(&self, hidden: &Array, inner: Option<&Array>) -> Result<Array> {
+    fn features(&self, hidden: &Array, lora_a: Option<&Array>) -> Result<Array> {
         let normed = hidden.multiply(Array::from_f32(2.0))?;
-        let Some(inner) = inner else { return Ok(normed) };
-        Ok(concatenate(&[&normed, &normed.matmul(inner)?], -1)?)
+        let Some(a) = lora_a else { return Ok(normed) };
+        Ok(concatenate(&[&normed, &normed.matmul(a)?], -1)?)
     }
 
     fn weight(&self, range: Range<usize>) -> Result<Array> {
@@ -46,7 +46,7 @@ impl Output for Tiny {
     }
 }
 
-/// Loss and gradient of one position by the textbook, in f64.
+/// Loss and gradient of one position by the definition, in f64.
 fn reference(output: &Tiny, hidden: &[f32], target: usize) -> (f64, Vec<f64>) {
     let weight = |token: usize, i: usize| f64::from(output.weight[token * WIDTH + i]);
     let raw =
@@ -65,7 +65,7 @@ fn reference(output: &Tiny, hidden: &[f32], target: usize) -> (f64, Vec<f64>) {
 }
 
 #[test]
-fn agrees_with_the_textbook_however_it_is_cut() {
+fn agrees_with_the_definition_for_every_chunk_size() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-2.0..2.0)).collect::<Vec<f32>>();
     let weight = draw(VOCABULARY * WIDTH);
@@ -76,11 +76,11 @@ fn agrees_with_the_textbook_however_it_is_cut() {
         for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
             let chunks = Chunks { positions, vocabulary };
             let states = Array::from_slice(&hidden, &[COUNT as i32, WIDTH as i32]);
-            let run = |want| cross_entropy(&output, &states, &targets, want, chunks).unwrap();
-            let graph = run(Want::Gradient(FACTOR));
+            let run = |mode| cross_entropy(&output, &states, &targets, mode, chunks).unwrap();
+            let graph = run(LossMode::Train { grad_scale: FACTOR });
             let gradient = graph.gradient.clone().unwrap();
             let losses = graph.evaluate().unwrap();
-            assert_eq!(losses, run(Want::Loss).evaluate().unwrap());
+            assert_eq!(losses, run(LossMode::Eval).evaluate().unwrap());
             let gradient = gradient.as_slice::<f32>();
             for (i, hidden) in hidden.chunks(WIDTH).enumerate() {
                 let (loss, slope) = reference(&output, hidden, targets[i] as usize);
@@ -100,7 +100,7 @@ fn unsplit(output: &Tiny, primals: &[Array], targets: &[u32]) -> (f32, Vec<Array
     let loss = |x: &[Array]| {
         let update = Some((x[1].clone(), x[2].clone()));
         let output = Tiny { update, weight: output.weight.clone(), cap: output.cap };
-        let features = output.features(&x[0], output.inner())?;
+        let features = output.features(&x[0], output.lora_a())?;
         let raw = features.matmul(output.weight(0..VOCABULARY)?.transpose()?)?;
         let logits =
             output.cap.map_or(Ok(raw.clone()), |cap| train_support::soft_cap(&raw, cap))?;
@@ -116,7 +116,7 @@ fn unsplit(output: &Tiny, primals: &[Array], targets: &[u32]) -> (f32, Vec<Array
 }
 
 #[test]
-fn an_update_of_the_output_has_the_gradients_of_all_logits_at_once() {
+fn gradients_of_an_update_equal_those_without_chunks() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
     let weight = draw(VOCABULARY * WIDTH);
@@ -132,9 +132,9 @@ fn an_update_of_the_output_has_the_gradients_of_all_logits_at_once() {
         let (loss, expected) = unsplit(&output, &primals, &targets);
         for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
             let chunks = Chunks { positions, vocabulary };
-            let want = Want::Gradient(FACTOR);
-            let mut graph = cross_entropy(&output, hidden, &targets, want, chunks).unwrap();
-            let [of_a, of_b] = graph.update.take().unwrap();
+            let mode = LossMode::Train { grad_scale: FACTOR };
+            let mut graph = cross_entropy(&output, hidden, &targets, mode, chunks).unwrap();
+            let [of_a, of_b] = graph.update_gradients.take().unwrap();
             let found = [graph.gradient.take().unwrap(), of_a, of_b];
             let losses = graph.evaluate().unwrap();
             assert!((losses.iter().sum::<f32>() * FACTOR - loss).abs() < 1e-5 * loss);
@@ -151,6 +151,6 @@ fn an_update_of_the_output_has_the_gradients_of_all_logits_at_once() {
 fn chunks_bound_the_logits() {
     for vocabulary in [1, 49_152, 262_144, 100_000_000] {
         let Chunks { positions, vocabulary: tokens } = Chunks::of(vocabulary);
-        assert!(positions * tokens <= LOGITS_AT_ONCE && tokens >= 1, "{vocabulary}");
+        assert!(positions * tokens <= MAX_LOGITS && tokens >= 1, "{vocabulary}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::civil::Date;
 use jiff::tz::AmbiguousOffset;
 use jiff::{ToSpan, Zoned};
-use lora_train::metrics;
+use lora_train::memory::physical_memory;
 
 use crate::budget_monitor::free_space;
 use crate::error::{Error, Result, io_error};
@@ -47,7 +47,7 @@ fn probe(home: &Path) -> Result<()> {
 
 /// The machine has the memory of the plan and of `budgets.memory`.
 pub(super) fn memory(rehearsal: &Rehearsal<'_>) -> Finding {
-    let Some(all) = metrics::machine_memory() else {
+    let Some(all) = physical_memory() else {
         return Finding::warning("cannot determine the memory of this system");
     };
     let ceiling = rehearsal.config.budgets.memory.map_or(0, |ceiling| ceiling.0);

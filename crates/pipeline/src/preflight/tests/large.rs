@@ -10,9 +10,9 @@ use super::{preflight, sanctum};
 fn a_model_that_is_too_large_is_only_planned() {
     let tiny = sanctum();
     write_large_model(&tiny);
-    let before = lora_train::metrics::resident_memory().unwrap();
+    let before = lora_train::memory::resident_memory().unwrap();
     let report = preflight(&tiny);
-    let grown = lora_train::metrics::resident_memory().unwrap().saturating_sub(before);
+    let grown = lora_train::memory::resident_memory().unwrap().saturating_sub(before);
     let check = |name: &str| report.checks.iter().find(|check| check.check == name).unwrap();
     let detail = &check("safetensors").detail;
     assert!(detail.starts_with("30,8") && detail.contains("weights"), "{detail}");

@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use durable::Digest;
 use eval::{Mean, Summary, Tier, Verdict};
-use lora_train::metrics::{Event, Record, Update};
+use lora_train::metrics::{Metrics, Update};
 use serde::Serialize;
 
 use super::answer_samples;
@@ -54,11 +54,11 @@ pub(crate) struct NightReport<'a> {
 
 impl NightReport<'_> {
     /// The report as one self-contained HTML file. `metrics` are the records of the training.
-    pub fn html(&self, metrics: &[Record]) -> Result<String> {
+    pub fn html(&self, metrics: &Metrics) -> Result<String> {
         render(Template::Night, &self.page(metrics))
     }
 
-    fn page(&self, metrics: &[Record]) -> Page {
+    fn page(&self, metrics: &Metrics) -> Page {
         let (number, date) = number_and_date(self.id);
         let trained = self.trained;
         let partial =
@@ -254,16 +254,12 @@ fn rows(base: Named, candidate: &Named, champion: Option<&Named>) -> Vec<Row> {
     base.into_iter().filter_map(row).collect()
 }
 
-fn training_charts(metrics: &[Record]) -> Vec<Figure> {
+fn training_charts(metrics: &Metrics) -> Vec<Figure> {
     type Of = fn(&Update) -> f64;
     let points = |of: Of| -> Vec<(f64, f64)> {
-        let updates = metrics.iter().filter_map(Record::as_update);
-        updates.map(|update| (update.step as f64, of(update))).collect()
+        metrics.updates().map(|update| (update.step as f64, of(update))).collect()
     };
-    let validation = metrics.iter().filter_map(|record| match record {
-        Record::Event(Event::Validation { step, loss, .. }) => Some((*step as f64, *loss)),
-        _ => None,
-    });
+    let validation = metrics.validations().map(|(step, loss)| (step as f64, loss));
     let validation = Series {
         name: "validation",
         class: "s1",

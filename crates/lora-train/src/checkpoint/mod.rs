@@ -1,75 +1,81 @@
-//! The whole state of a run in one file, written atomically.
+//! Training checkpoints: the whole state of a run in one safetensors file, written atomically.
 //!
-//! A safetensors file: `adapter/NAME` are the factors, `optimizer/NAME.SLOT` the optimizer's
-//! state, and the metadata key `nightshift` holds the rest as JSON.
+//! The tensors `adapter/NAME` are the LoRA factors, `optimizer/NAME.SLOT` the optimizer's state, and
+//! the metadata key `nightshift` holds everything else as JSON.
 
-use std::collections::HashMap;
+mod seal;
+
 use std::path::{Path, PathBuf};
 
+use mlx_rs::Array;
+use models::train_support::write_safetensors;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Cursor;
 use crate::engine::Plan;
 use crate::{Error, Result, Tensors, tensors};
 
+pub use seal::{remove_damaged, seal};
+
 const METADATA: &str = "nightshift";
 const ADAPTER: &str = "adapter/";
 const OPTIMIZER: &str = "optimizer/";
 
-/// Where a run stands, apart from its tensors. (There is no state of a random number generator:
-/// whatever is drawn depends on the seed and on the place it is drawn for.)
+/// Progress of a run, without its tensors. There is no state of a random number generator: every
+/// random value depends only on the seed and on what it is drawn for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    /// Updates made or skipped; the schedule follows from it.
+pub(crate) struct TrainerState {
+    /// Updates made or skipped; determines the learning rate.
     pub(crate) step: u64,
     /// Updates the optimizer made.
     pub(crate) optimizer_step: u64,
-    /// Rows those updates consumed.
+    /// Rows these updates consumed.
     pub(crate) rows: u64,
-    /// Where the next row comes from.
+    /// Position of the next row in the data.
     pub(crate) cursor: Cursor,
     /// Length of `metrics.jsonl` at this step.
     pub(crate) metrics_bytes: u64,
-    /// The lowest validation loss, and the step it was measured at.
+    /// Step and loss of the best validation.
     pub(crate) best: Option<(u64, f64)>,
     /// Validations since then.
     pub(crate) stale: usize,
-    /// What must not change between the sessions of a run.
-    pub(crate) identity: Identity,
+    /// What must stay the same for the run to be resumed.
+    pub(crate) identity: RunIdentity,
 }
 
-/// What makes two runs the same run.
+/// What determines the result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct RunIdentity {
     /// The configuration.
     pub(crate) config: serde_json::Value,
-    /// Digest of the training rows and the validation rows.
+    /// Digest of the training and validation rows.
     pub(crate) data: String,
-    /// How the work was cut: otherwise sums would be formed in another order.
+    /// Determines the order of sums, hence their rounding.
     pub(crate) plan: Plan,
 }
 
-/// A run at a step boundary.
+/// A run between two updates.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    /// Everything but the tensors.
-    pub(crate) position: Position,
-    /// The factors.
+    pub(crate) state: TrainerState,
+    /// The LoRA factors.
     pub(crate) factors: Tensors,
     /// The optimizer's state.
     pub(crate) optimizer: Tensors,
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint into `folder` under the name of its step.
+    /// Writes the checkpoint to `folder/STEP.safetensors`.
     pub(crate) fn save(&self, folder: &Path) -> Result<PathBuf> {
-        let path = folder.join(format!("{:08}.safetensors", self.position.step));
-        let factors = self.factors.iter().map(|(name, array)| (format!("{ADAPTER}{name}"), array));
-        let state =
-            self.optimizer.iter().map(|(name, array)| (format!("{OPTIMIZER}{name}"), array));
-        let position = serde_json::to_string(&self.position).map_err(Error::Json)?;
-        let metadata = HashMap::from([(METADATA.to_owned(), position)]);
-        durable::write(&path, tensors::encode(factors.chain(state), metadata)?)?;
+        let path = folder.join(format!("{:08}.safetensors", self.state.step));
+        let named = |prefix: &'static str, tensors: &Tensors| -> Vec<(String, Array)> {
+            let named =
+                tensors.iter().map(|(name, array)| (format!("{prefix}{name}"), array.clone()));
+            named.collect()
+        };
+        let tensors = [named(ADAPTER, &self.factors), named(OPTIMIZER, &self.optimizer)].concat();
+        let state = serde_json::to_string(&self.state).map_err(Error::Json)?;
+        write_safetensors(&path, &[(METADATA, &state)], &tensors)?;
         Ok(path)
     }
 
@@ -77,9 +83,9 @@ impl Checkpoint {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let bad = |what: String| Error::BadTensors { path: path.to_owned(), what };
         let (all, metadata) = tensors::read(path)?;
-        let position =
+        let state =
             metadata.get(METADATA).ok_or_else(|| bad(format!("no `{METADATA}` metadata")))?;
-        let position = serde_json::from_str(position).map_err(|error| bad(error.to_string()))?;
+        let state = serde_json::from_str(state).map_err(|error| bad(error.to_string()))?;
         let (mut factors, mut optimizer) = (Tensors::new(), Tensors::new());
         for (name, array) in all {
             if let Some(name) = name.strip_prefix(ADAPTER) {
@@ -90,34 +96,37 @@ impl Checkpoint {
                 return Err(bad(format!("`{name}`: expected no such tensor")));
             }
         }
-        Ok(Self { position, factors, optimizer })
+        Ok(Self { state, factors, optimizer })
     }
 }
 
 /// The checkpoints in `folder`, oldest first; none if there is no such folder.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let step = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    let mut found = files(folder, "safetensors")?;
+    found.retain(|path| step(path).is_some());
+    found.sort_by_key(step);
+    Ok(found)
+}
+
+/// The files in `folder` with this extension, in no particular order.
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let failed = |source| Error::Read { path: folder.to_owned(), source };
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let step = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        if let (Some(step), Some("safetensors")) = (step, path.extension().and_then(|e| e.to_str()))
-        {
-            found.push((step, path));
-        }
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let paths = entries.map(|entry| Ok(entry.map_err(failed)?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    Ok(paths)
 }
 
-impl Identity {
-    /// What differs from `other`, one line each; keys that change nothing about the result are
-    /// left out.
+impl RunIdentity {
+    /// What differs from `other`, as `key: self -> other`, without the settings that do not change
+    /// the result of a run.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
-        /// Where the files are, what is reported and when to pause do not decide the outcome.
+        /// Paths, reporting, saving and limits of time and memory.
         const IRRELEVANT: [&str; 13] = [
             "model",
             "data",

@@ -1,4 +1,4 @@
-//! What a run begins with.
+//! The state a run starts from.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use models::Model;
 
 use super::Data;
 use crate::batch::Cursor;
-use crate::checkpoint::{Identity, Position};
+use crate::checkpoint::{RunIdentity, TrainerState};
 use crate::config::TrainConfig;
 use crate::engine::Layout;
 use crate::{Error, Result, Tensors, tensors};
 
-impl Position {
-    pub(super) fn start(identity: Identity) -> Self {
+impl TrainerState {
+    pub(super) fn initial(identity: RunIdentity) -> Self {
         Self {
             step: 0,
             optimizer_step: 0,
@@ -26,7 +26,7 @@ impl Position {
     }
 }
 
-/// The factors a new run starts from.
+/// The factors of a new run: those of `resume_adapter_file`, or untrained ones.
 pub(super) fn initial_factors(
     config: &TrainConfig,
     layout: &Layout,
@@ -36,12 +36,12 @@ pub(super) fn initial_factors(
         return layout.untrained(config.seed, model);
     };
     let (factors, _) = tensors::read(path)?;
-    fits(layout, &factors, path)?;
+    check_factors(layout, &factors, path)?;
     Ok(factors)
 }
 
-/// Checks that `factors` are those of `layout`, no more and no fewer.
-pub(super) fn fits(layout: &Layout, factors: &Tensors, path: &Path) -> Result<()> {
+/// Checks that names and shapes of the factors in the file `path` are those of `layout`.
+pub(super) fn check_factors(layout: &Layout, factors: &Tensors, path: &Path) -> Result<()> {
     let mismatch = |name: &str, expected: String, found: String| Error::AdapterMismatch {
         path: path.to_owned(),
         name: name.to_owned(),
@@ -63,8 +63,8 @@ pub(super) fn fits(layout: &Layout, factors: &Tensors, path: &Path) -> Result<()
     }
 }
 
-/// What the rows are told by.
-pub(super) fn digest(data: &Data) -> String {
+/// The digests of the training and validation rows.
+pub(super) fn data_digest(data: &Data) -> String {
     let parts = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
     parts.map(|split| split.digest().to_string()).collect::<Vec<_>>().join(" ")
 }
