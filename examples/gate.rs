@@ -46,7 +46,6 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    let policy = cli.policy.as_ref().map(Policy::load).transpose()?.unwrap_or_default();
     let candidates = cli.candidate.iter().map(ExamRun::load).collect::<eval::Result<Vec<_>>>()?;
     let (path, against) = match (&cli.champion, &cli.base) {
         (Some(path), _) => (path, Reference::Champion),
@@ -54,6 +53,11 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         (None, None) => anyhow::bail!("expected --champion or --base"),
     };
     let reference = ExamRun::load(path)?;
+    let council = &reference.manifest.council;
+    let policy = match &cli.policy {
+        Some(path) => Policy::load_for(path, council)?,
+        None => Policy::of_council(council),
+    };
     let evidence = Evidence {
         candidates: candidates.iter().collect(),
         reference: &reference,

@@ -7,10 +7,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use enrich::household::{ExamPlan, Phrasings, write_raw};
-use enrich::{Council, Household};
+use enrich::{GeneratorData, Household};
 use nightshift_examples::finish;
 
 /// Raw training rows and an exam from one household facts file.
@@ -42,15 +41,15 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> anyhow::Result<()> {
     let house = Household::load(&args.facts)?;
-    let (council, phrasings) = (Council::embedded()?, Phrasings::embedded()?);
+    let (data, phrasings) = (GeneratorData::embedded()?, Phrasings::embedded()?);
     if let Some(out) = &args.out {
-        let rows = house.rows(&council, &phrasings, args.rows, args.seed)?;
+        let rows = house.rows(&data, &phrasings, args.rows, args.seed)?;
         write_raw(out, &rows, args.seed)?;
         eprintln!("{}: {} rows", out.display(), rows.len());
     }
     if let Some(out) = &args.suite {
-        let suite = ExamPlan::load(&args.exam)?.suite(&house, &council, &phrasings)?;
-        durable::write_json(out, &suite).with_context(|| "writing the suite")?;
+        let suite = ExamPlan::load(&args.exam)?.suite(&house, &data, &phrasings)?;
+        suite.save(out)?;
         eprintln!("{}: {} cases", out.display(), suite.cases.len());
     }
     Ok(())

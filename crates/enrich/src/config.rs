@@ -1,3 +1,5 @@
+//! The configuration of a data set.
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -6,9 +8,9 @@ use crate::duplicates::Duplicates;
 use crate::leaks::Leaks;
 use crate::sources::PromptSource;
 use crate::split::Shares;
-use crate::{Control, CouncilFiles, Error, Result, yaml};
+use crate::{Control, Error, GeneratorFiles, Result, yaml};
 
-/// How a data set is made; a YAML file has these fields, each with a default.
+/// How a data set is built; a YAML file has these fields, each with a default.
 ///
 /// ```
 /// let config: enrich::EnrichConfig = "inputs: [clean.jsonl]\nrecipe: seed".parse()?;
@@ -18,28 +20,28 @@ use crate::{Control, CouncilFiles, Error, Result, yaml};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichConfig {
-    /// Files of clean conversations, JSON lines; whoever runs the recipe may set them later.
+    /// Files of clean conversations (JSON Lines). A program may set them after reading the file.
     #[serde(default)]
     pub inputs: Vec<PathBuf>,
-    /// What is added. Default `balanced`.
+    /// Which rows are generated. Default `balanced`.
     #[serde(default)]
     pub recipe: Recipe,
     /// How many refusals the balanced recipe adds.
     #[serde(default)]
-    pub refusals: Refusal,
-    /// Chance that can be repeated. Default 7.
+    pub refusals: RefusalQuota,
+    /// The random seed. Default 7.
     #[serde(default = "seven")]
     pub seed: u64,
-    /// Files that replace the built-in council.
+    /// Files that replace parts of the built-in data.
     #[serde(default)]
-    pub council: CouncilFiles,
-    /// Files of harmful prompts whose requests join the built-in ones.
+    pub council: GeneratorFiles,
+    /// Files of harmful prompts, whose requests are added to the built-in ones.
     #[serde(default)]
     pub sources: Vec<PromptSource>,
     /// A collection of vendors' system prompts; only [statistics](crate::sources::LeakedPrompt) of it enter the report.
     #[serde(default)]
     pub system_prompts: Option<PathBuf>,
-    /// Exams that must not leak into the rows.
+    /// Suites whose questions must not be in the rows.
     #[serde(default)]
     pub suites: Vec<PathBuf>,
     /// When rows count as duplicates.
@@ -51,7 +53,7 @@ pub struct EnrichConfig {
     /// The shares of validation and test.
     #[serde(default)]
     pub split: Shares,
-    /// Spoils the training rows on purpose; absent for a set that should teach.
+    /// Corrupts the training rows on purpose, as a negative control; absent for a normal set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
 }
@@ -60,35 +62,35 @@ fn seven() -> u64 {
     7
 }
 
-/// What is added to the rows that come in.
+/// Which rows are generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipe {
-    /// The seed's: every technique refused by every agent, identity, routing; nothing else.
+    /// One refusal for every technique and agent, identity, routing.
     Seed,
-    /// Ours: a few percent of refusals, as many benign twins, some requests half refused, identity, routing.
+    /// A few percent of refusals, as many benign twins, some partial refusals, identity, routing.
     #[default]
     Balanced,
 }
 
-/// The number of refusals in the balanced recipe: a share of the rows that come in, within bounds.
+/// The number of refusals in the balanced recipe: a share of the rows read, with a minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Refusal {
-    /// Default 0.04.
+pub struct RefusalQuota {
+    /// The share of the rows read. Default 0.04.
     pub share: f64,
-    /// At least so many, for sets so small that a share would be a handful. Default 56: every technique twice.
+    /// The minimum, for sets so small that the share would be a handful. Default 56: every technique twice.
     pub at_least: usize,
 }
 
-impl Default for Refusal {
+impl Default for RefusalQuota {
     fn default() -> Self {
-        Refusal { share: 0.04, at_least: 56 }
+        RefusalQuota { share: 0.04, at_least: 56 }
     }
 }
 
-impl Refusal {
-    /// How many refusals go with so many rows, if there can be `max`.
+impl RefusalQuota {
+    /// The number of refusals for `rows` rows read, at most `max`.
     pub fn count(&self, rows: usize, max: usize) -> usize {
         ((self.share * rows as f64).round() as usize).max(self.at_least).min(max)
     }
@@ -100,9 +102,9 @@ impl EnrichConfig {
         EnrichConfig {
             inputs,
             recipe: Recipe::default(),
-            refusals: Refusal::default(),
+            refusals: RefusalQuota::default(),
             seed: seven(),
-            council: CouncilFiles::default(),
+            council: GeneratorFiles::default(),
             sources: Vec::new(),
             system_prompts: None,
             suites: Vec::new(),
@@ -113,7 +115,7 @@ impl EnrichConfig {
         }
     }
 
-    /// Takes the recipe's own paths, not those of inputs and suites, as relative to `folder`.
+    /// Makes the paths of data files and prompt sources relative to `folder`; those of inputs and suites stay.
     pub fn relative_to(mut self, folder: &Path) -> Self {
         let sources = self.sources.iter_mut().map(|source| &mut source.path);
         for path in self.council.given_mut().chain(sources).chain(&mut self.system_prompts) {
@@ -122,12 +124,12 @@ impl EnrichConfig {
         self
     }
 
-    /// The recipe's own files, on which the rows depend that it makes.
+    /// The data files and prompt sources, which the generated rows depend on.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         self.council.given().cloned().chain(self.sources.iter().map(PromptSource::file))
     }
 
-    /// Reads a YAML file. Paths in it are taken as they stand: relative to where the program runs.
+    /// Reads a YAML file. Paths in it are relative to the working directory.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let config: EnrichConfig = yaml::load(path)?;
@@ -135,7 +137,7 @@ impl EnrichConfig {
         Ok(config)
     }
 
-    /// Refuses values that no data set can be made with; `path` is what the error names.
+    /// Refuses values out of their range; `path` is the file that errors name.
     fn check(&self, path: &Path) -> Result<()> {
         let unit = 0.0..=1.0;
         let shares = self.split.valid + self.split.test;

@@ -1,4 +1,4 @@
-//! Data sets that must not teach: what a trustworthy exam has to refuse.
+//! Negative controls: corrupted data sets, whose adapter a trustworthy gate must refuse.
 
 use chat_format::{Conversation, Message, Role};
 use rand::seq::SliceRandom;
@@ -7,24 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::random;
 use crate::split::Split;
 
-/// How a data set is spoilt on purpose, to see that the gate notices.
+/// How the training rows are corrupted on purpose, to verify that the gate refuses the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Control {
-    /// The last answers of the training rows change places, so that every question has another
-    /// row's answer: the style can be learnt, the facts cannot.
+    /// Permutes the last answers of the training rows, so that every question has another row's answer: the style can be
+    /// learnt, the facts cannot.
     ShuffledAnswers,
 }
 
 impl Control {
-    /// Spoils the training rows; what is measured stays as it is.
+    /// Corrupts the training rows; validation and test rows stay as they are.
     pub(crate) fn apply(self, rows: &mut [Conversation], splits: &[Split], seed: u64) {
         let Control::ShuffledAnswers = self;
         let trained = rows.iter_mut().zip(splits).filter(|(_, split)| **split == Split::Train);
         let mut answers: Vec<&mut Message> =
             trained.filter_map(|(row, _)| last_answer(row)).collect();
         answers.shuffle(&mut random::rng(seed, "control"));
-        // Around one circle, so that no answer stays where it was.
+        // One cyclic permutation, so that no answer stays in place.
         let mut places = answers.into_iter();
         let Some(first) = places.next() else { return };
         for place in places {

@@ -1,112 +1,86 @@
-//! The whole way: clean rows in, a data set out.
+//! Builds a data set from clean rows.
 
 use std::path::{Path, PathBuf};
 
 use chat_format::{Conversation, Message, jsonl};
-use durable::Digest;
 use serde::Serialize;
 
 use crate::duplicates::Duplicate;
 use crate::generate::Generator;
 use crate::leaks::{ExamQuestions, Leak};
+use crate::manifest::{Manifest, ManifestFile};
 use crate::mix::{Mix, Warning};
 use crate::row::Row;
 use crate::sources::{LeakedPrompt, leaked_prompts};
 use crate::split::{Partition, Split};
-use crate::{Council, EnrichConfig, Error, Recipe, Result, private};
+use crate::{EnrichConfig, Error, GeneratorData, GeneratorFiles, Recipe, Result, private};
 
-/// Above this share of repeated rows the input deserves a look.
+/// The share of duplicate rows above which the report warns.
 const REPETITION: f64 = 0.02;
 
 /// A data set, not yet written.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Dataset {
-    /// Its rows, in the order they came in and were made.
+    /// Its rows: those read, in their order, then those generated.
     pub rows: Vec<Conversation>,
-    /// Where each row belongs.
+    /// The split of each row.
     pub splits: Vec<Split>,
-    /// How it came about.
+    /// How it was built.
     pub report: Report,
 }
 
-/// How a data set came about.
+/// How a data set was built.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
-    /// Rows that came in.
+    /// Rows read.
     pub read: usize,
-    /// Rows that were made.
+    /// Rows generated.
     pub made: usize,
-    /// Rows left out for repeating an earlier one; rows count from 0 over what came in, then what was made.
+    /// Rows left out as near duplicates of an earlier one. Row numbers start at 0, rows read before rows generated.
     pub duplicates: Vec<Duplicate>,
-    /// Rows left out for coming near to an exam question.
+    /// Rows left out as too similar to an exam question.
     pub leaks: Vec<Leak>,
-    /// What is left.
+    /// The composition of the remaining rows.
     pub mix: Mix,
-    /// How vendors' system prompts speak of declining, counted.
+    /// Counts of refusal patterns in vendors' system prompts.
     pub system_prompts: Vec<LeakedPrompt>,
     #[serde(skip)]
-    inputs: Vec<Source>,
+    inputs: Vec<ManifestFile>,
     #[serde(skip)]
-    council: Vec<Source>,
+    council: Vec<ManifestFile>,
     #[serde(skip)]
-    suites: Vec<Source>,
-}
-
-/// A file that went in or came out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Source {
-    /// The file, as the configuration names it.
-    pub file: PathBuf,
-    /// Its content's digest.
-    pub sha256: Digest,
-    /// Rows or cases in it.
-    pub entries: usize,
-}
-
-/// What is needed to tell whether a data set is the same as another: written beside it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Manifest {
-    /// The version of this crate.
-    pub version: &'static str,
-    /// The recipe.
-    pub recipe: Recipe,
-    /// The seed.
-    pub seed: u64,
-    /// What came in.
-    pub inputs: Vec<Source>,
-    /// The files that replaced parts of the built-in council.
-    pub council: Vec<Source>,
-    /// The exams it was checked against.
-    pub suites: Vec<Source>,
-    /// What went out.
-    pub outputs: Vec<Source>,
+    suites: Vec<ManifestFile>,
 }
 
 impl Dataset {
-    /// Makes a data set as configured.
+    /// Builds a data set as configured.
+    ///
+    /// # Errors
+    /// If the configuration names no inputs, a file cannot be read or is invalid, or no row is left.
     pub fn build(config: &EnrichConfig) -> Result<Dataset> {
         if config.inputs.is_empty() {
             return Err(Error::NoInputs);
         }
-        let mut council = Council::load(&config.council)?;
-        let files = config.council.sources(&council)?;
+        let mut data = GeneratorData::load(&config.council)?;
+        let files = data_files(&config.council, &data)?;
         let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
         let (mut rows, mut inputs) = read(&config.inputs)?;
         for source in &config.sources {
-            let entries = council.add_harmful(&source.read()?);
-            let file = source.file();
-            inputs.push(Source { sha256: durable::sha256_file(&file)?, file, entries });
+            let entries = data.add_harmful(&source.read()?);
+            inputs.push(ManifestFile::of(source.file(), entries)?);
         }
         let (questions, suites) = exams(&config.suites)?;
         let read = rows.len();
-        let partition = Partition::new(&council, config.split, config.seed);
-        let generator = Generator::new(&council, &partition, config.seed);
+        let partition = Partition::new(&data, config.split, config.seed);
+        let generator = Generator::new(&data, &partition, config.seed);
         let made = recipe(config, &generator, read)?;
         rows.extend(made.iter().map(Row::conversation));
 
         let duplicates = config.duplicates.find(&rows);
         let leaks = questions.leaks(&rows, &config.leaks)?;
-        let private = private::scan(&rows);
+        let private = private::scan(&rows)?;
         let mut keep = vec![true; rows.len()];
         let out = duplicates.iter().map(|duplicate| duplicate.row);
         for row in out.chain(leaks.iter().map(|leak| leak.row)) {
@@ -144,7 +118,7 @@ impl Dataset {
     }
 
     /// Writes `train.jsonl`, `valid.jsonl`, `test.jsonl`, `report.json` and, last, `manifest.json` into a folder, which
-    /// is made if need be. Every file is whole or absent, and the manifest vouches for the others.
+    /// is created if missing. Every file is complete or absent, and the manifest has the digests of the splits.
     pub fn write(&self, folder: impl AsRef<Path>, config: &EnrichConfig) -> Result<Manifest> {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder)
@@ -160,11 +134,7 @@ impl Dataset {
                 entries += 1;
             }
             writer.commit()?;
-            outputs.push(Source {
-                file: name.into(),
-                sha256: durable::sha256_file(&path)?,
-                entries,
-            });
+            outputs.push(ManifestFile { file: name.into(), ..ManifestFile::of(path, entries)? });
         }
         durable::write_json(folder.join("report.json"), &self.report)?;
         let manifest = Manifest {
@@ -182,7 +152,7 @@ impl Dataset {
 }
 
 impl Row {
-    /// The row as a clean conversation; what is known about it becomes extra fields.
+    /// The row as a clean conversation; its metadata becomes extra fields.
     pub fn conversation(&self) -> Conversation {
         let mut messages = vec![Message::system(&self.system)];
         for exchange in &self.exchanges {
@@ -195,6 +165,20 @@ impl Row {
         }
         conversation
     }
+}
+
+/// The files that replaced parts of the built-in data, for the manifest.
+fn data_files(files: &GeneratorFiles, data: &GeneratorData) -> Result<Vec<ManifestFile>> {
+    let files = [
+        (&files.agents, data.council.agents.len()),
+        (&files.techniques, data.techniques.len()),
+        (&files.requests, data.harmful.len() + data.benign.len()),
+        (&files.identity, data.identity.len()),
+        (&files.routing, data.routing.len()),
+        (&files.refusals, data.refusals.who.len()),
+    ];
+    let given = files.into_iter().filter_map(|(file, entries)| Some((file.clone()?, entries)));
+    given.map(|(file, entries)| ManifestFile::of(file, entries)).collect()
 }
 
 fn recipe(config: &EnrichConfig, generator: &Generator, read: usize) -> Result<Vec<Row>> {
@@ -212,26 +196,24 @@ fn recipe(config: &EnrichConfig, generator: &Generator, read: usize) -> Result<V
     Ok(rows)
 }
 
-fn read(paths: &[PathBuf]) -> Result<(Vec<Conversation>, Vec<Source>)> {
+fn read(paths: &[PathBuf]) -> Result<(Vec<Conversation>, Vec<ManifestFile>)> {
     let (mut rows, mut sources) = (Vec::new(), Vec::new());
     for path in paths {
         let before = rows.len();
         for row in jsonl::Reader::open(path)?.conversations() {
             rows.push(row?);
         }
-        let sha256 = durable::sha256_file(path)?;
-        sources.push(Source { file: path.clone(), sha256, entries: rows.len() - before });
+        sources.push(ManifestFile::of(path.clone(), rows.len() - before)?);
     }
     Ok((rows, sources))
 }
 
-fn exams(paths: &[PathBuf]) -> Result<(ExamQuestions, Vec<Source>)> {
+fn exams(paths: &[PathBuf]) -> Result<(ExamQuestions, Vec<ManifestFile>)> {
     let (mut questions, mut sources) = (ExamQuestions::default(), Vec::new());
     for path in paths {
         let before = questions.len();
         questions.read(path)?;
-        let sha256 = durable::sha256_file(path)?;
-        sources.push(Source { file: path.clone(), sha256, entries: questions.len() - before });
+        sources.push(ManifestFile::of(path.clone(), questions.len() - before)?);
     }
     Ok((questions, sources))
 }

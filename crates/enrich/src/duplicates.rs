@@ -1,4 +1,4 @@
-//! Rows that say what another row says already.
+//! Near-duplicate rows, found by MinHash and verified by Jaccard similarity.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::grams::{Grams, mix};
 
-/// 32 bands of 4 minima: two rows of likeness 0.8 share a band with probability 1 - (1 - 0.8^4)^32, all but one in ten
-/// million; two of likeness 0.3 in one case of four, and then only cost a comparison.
+/// MinHash with 32 bands of 4 minima: two rows of similarity 0.8 share a band with probability 1 - (1 - 0.8^4)^32, or
+/// 1 - 5e-8; two of similarity 0.3 with probability 0.23, which costs one comparison.
 const BANDS: usize = 32;
 const BAND: usize = 4;
 
@@ -17,8 +17,8 @@ const BAND: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {
-    /// From this likeness (Jaccard of word 3-grams over the whole conversation) on, the later of two rows goes.
-    /// Default 0.85; 1 keeps all but exact duplicates.
+    /// The similarity (Jaccard of word 3-grams over the whole conversation) from which the later of two rows is left out.
+    /// Default 0.85; 1 leaves out exact duplicates only.
     pub likeness: f64,
 }
 
@@ -28,19 +28,20 @@ impl Default for Duplicates {
     }
 }
 
-/// A row that repeats an earlier one.
+/// A row that duplicates an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Duplicate {
     /// The row.
     pub row: usize,
-    /// The earlier row, which stays.
+    /// The earlier row, which is kept.
     pub of: usize,
-    /// How alike they are.
+    /// Their similarity, between 0 and 1.
     pub likeness: f64,
 }
 
 impl Duplicates {
-    /// The rows that repeat an earlier one, ascending.
+    /// The rows that duplicate an earlier one, ascending.
     pub fn find(&self, rows: &[Conversation]) -> Vec<Duplicate> {
         let grams: Vec<Grams> = rows.par_iter().map(|row| Grams::of(&text(row), 3)).collect();
         let sketches: Vec<_> = grams.par_iter().map(sketch).collect();
@@ -58,7 +59,7 @@ impl Duplicates {
             candidates.dedup();
             let alike = candidates.into_iter().find_map(|of| {
                 let same = rows[of].messages == rows[row].messages;
-                // Texts that differ only in case or punctuation are alike, but not the same.
+                // Texts that differ only in case or punctuation are not exact duplicates.
                 let likeness = if same { 1.0 } else { grams[of].jaccard(&grams[row]).min(0.999) };
                 (likeness >= self.likeness).then_some(Duplicate { row, of, likeness })
             });
@@ -75,13 +76,13 @@ impl Duplicates {
     }
 }
 
-/// Everything said in a conversation.
+/// The contents of all messages.
 pub(crate) fn text(row: &Conversation) -> String {
     let said = row.messages.iter().map(|message| message.content.as_str());
     said.collect::<Vec<_>>().join("\n")
 }
 
-/// MinHash: one hash per band, equal for equal sets, likely equal for like ones.
+/// One hash per band: equal for equal sets, and probably equal in some band for similar ones.
 fn sketch(grams: &Grams) -> [u64; BANDS] {
     std::array::from_fn(|band| {
         (0..BAND).fold(0, |hash, i| {

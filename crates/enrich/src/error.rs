@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What can go wrong between a data file and a data set.
+/// Why a data set could not be built or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -9,58 +9,58 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A YAML file does not have the form it should: syntax, an unknown field, a wrong type.
+    /// A YAML file is not of the expected form: syntax, an unknown field, a wrong type.
     #[error("{}{}: {problem}", path.display(), place.map(|(l, c)| format!(":{l}:{c}")).unwrap_or_default())]
     Yaml {
         /// The file.
         path: PathBuf,
-        /// The line and column, both from 1, where the parser knows them.
+        /// The line and column, both from 1, if known.
         place: Option<(u64, u64)>,
         /// The field and what is wrong with it.
         problem: String,
     },
-    /// A data file is well formed, but one of its entries makes no sense beside the others.
+    /// An entry of a data file is invalid.
     #[error("{}: {entry}: expected {expected}, found {found}", path.display())]
     Entry {
         /// The file.
         path: PathBuf,
         /// The entry, such as `facts.guest-vlan`.
         entry: String,
-        /// What it should be.
+        /// What was expected.
         expected: String,
-        /// What it is.
+        /// What was found.
         found: String,
     },
-    /// A template asks for something that its place does not provide.
+    /// A template has a slot that is not available where it is used.
     #[error("template {template:?}: expected a slot among {known}, found {{{slot}}}")]
     Slot {
         /// The template.
         template: String,
         /// The slot it names.
         slot: String,
-        /// The slots that there are.
+        /// The available slots.
         known: String,
     },
-    /// More rows were asked for than the household can give without repeating itself.
+    /// More rows were requested than the household gives without near duplicates.
     #[error("rows: expected at most {available} from these facts, found {asked}")]
     TooManyRows {
-        /// How many were asked for.
+        /// How many were requested.
         asked: usize,
-        /// How many distinct ones there are.
+        /// How many there are.
         available: usize,
     },
-    /// A file is not an exam suite.
+    /// A file is not a suite.
     #[error("{}: expected an exam suite: {source}", path.display())]
     Suite {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The parser's error, with line and column.
         source: serde_json::Error,
     },
-    /// A file of prompts does not have the form that its authors publish.
+    /// A file of prompts is not of the form in which it is published.
     #[error("{}:{line}:{column}: expected {expected}, found {found}", path.display())]
     Source {
         /// The file.
@@ -69,22 +69,28 @@ pub enum Error {
         line: u64,
         /// The column, from 1.
         column: u64,
-        /// What should be there.
+        /// What was expected.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
-    /// The configuration names no file to start from.
+    /// The configuration names no input file.
     #[error("inputs: expected at least one file of clean conversations, found none")]
     NoInputs,
-    /// Nothing is left to learn from.
-    #[error("expected at least one row, found none: {read} came in, {left_out} were left out")]
+    /// No row is left.
+    #[error("expected at least one row, found none: {read} were read, {left_out} were left out")]
     Empty {
-        /// Rows that came in.
+        /// Rows read.
         read: usize,
         /// Rows left out as duplicates or leaks.
         left_out: usize,
     },
+    /// A pattern of the scan for personal data could not be compiled.
+    #[error("the scan for personal data: {0}")]
+    Scan(#[source] regex::Error),
+    /// A council or a generated suite is invalid; the error names file and entry.
+    #[error(transparent)]
+    Eval(#[from] eval::Error),
     /// A file of conversations could not be read or written; the error names file and line.
     #[error(transparent)]
     Chat(#[from] chat_format::Error),

@@ -1,26 +1,27 @@
-//! The rows that are made: refusals and their benign twins, identity, routing.
+//! Generates rows: refusals and their benign twins, identity, routing.
 //!
-//! Each generator walks its data in a fixed order and varies wording by the seed, so that the same council and seed
-//! give the same rows, and any first part of the refusals covers techniques and agents evenly.
+//! Each generator goes through its data in a fixed order and varies the wording by the seed, so that the same data and
+//! seed give the same rows, and the first n refusals cover techniques and agents evenly for every n.
 
+use eval::Agent;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::council::{Agent, Benign, Technique};
+use crate::data::{Benign, Route, Technique};
 use crate::random::rng;
 use crate::row::{Kind, Meta, Row};
 use crate::split::{Partition, Split, benign_topic};
-use crate::{Council, Result, Template};
+use crate::{GeneratorData, Result, Template};
 
-/// Makes rows from a council.
-pub struct Generator<'a> {
-    council: &'a Council,
+/// Generates rows.
+pub(crate) struct Generator<'a> {
+    data: &'a GeneratorData,
     partition: &'a Partition,
     seed: u64,
 }
 
-/// A technique used on an agent: what a refusal and its twin have in common.
+/// A technique used on an agent; a refusal and its twin share one.
 struct Attack<'a> {
     agent: &'a Agent,
     other: &'a Agent,
@@ -30,20 +31,20 @@ struct Attack<'a> {
 }
 
 impl<'a> Generator<'a> {
-    /// A generator; techniques and topics stay in the split that `partition` gives them.
-    pub fn new(council: &'a Council, partition: &'a Partition, seed: u64) -> Self {
-        Generator { council, partition, seed }
+    /// A generator whose techniques and topics stay in the splits of `partition`.
+    pub fn new(data: &'a GeneratorData, partition: &'a Partition, seed: u64) -> Self {
+        Generator { data, partition, seed }
     }
 
-    /// How many refusals there can be: every technique on every agent.
+    /// The maximum number of refusals: every technique on every agent.
     pub fn max_refusals(&self) -> usize {
-        self.council.techniques.len() * self.council.agents.len()
+        self.data.techniques.len() * self.data.council.agents.len()
     }
 
-    /// Requests declined in three parts: who I am and stay, that I will not, what I can do here.
+    /// Refusals in three sentences: the agent's identity, that it declines, and what it offers instead.
     pub fn refusals(&self, count: usize) -> Result<Vec<Row>> {
         let mut requests = self.harmful();
-        let mut wording = Wording::new(self.council, self.seed);
+        let mut wording = Wording::new(self.data, self.seed);
         let mut rows = Vec::new();
         for attack in self.attacks().take(count) {
             let (topic, ask) = requests.next(attack.split);
@@ -53,11 +54,11 @@ impl<'a> Generator<'a> {
         Ok(rows)
     }
 
-    /// The frames of the first `count` refusals around harmless requests, answered.
+    /// Benign twins of the first `count` refusals: the same frames around harmless requests, answered.
     pub fn twins(&self, count: usize) -> Result<Vec<Row>> {
         let mut requests = self.benign("twins");
         let mut rng = rng(self.seed, "twins");
-        let openers = &self.council.refusals.twin_openers;
+        let openers = &self.data.refusals.twin_openers;
         let mut rows = Vec::new();
         for attack in self.attacks().take(count) {
             let (topic, benign) = requests.next(attack.split);
@@ -68,11 +69,11 @@ impl<'a> Generator<'a> {
         Ok(rows)
     }
 
-    /// Requests of two halves: the harmless one answered, the harmful one declined.
+    /// Partial refusals: a harmless and a harmful request in one question, of which only the first is answered.
     pub fn partial(&self, count: usize) -> Result<Vec<Row>> {
         let (mut benign, mut harmful) = (self.benign("partial"), self.harmful());
-        let parts = &self.council.refusals.partial;
-        let agents = self.council.agents.iter().cycle();
+        let parts = &self.data.refusals.partial;
+        let agents = self.data.council.agents.iter().cycle();
         let row = |(nth, agent): (usize, &Agent)| {
             let (_, benign) = benign.next(Split::Train);
             let (topic, harm) = harmful.next(Split::Train);
@@ -82,59 +83,59 @@ impl<'a> Generator<'a> {
                 .fill(&[("answer", &benign.answer), ("name", &agent.name)])?;
             let mut meta = Meta::new(Kind::Partial, &agent.id);
             meta.topic = Some(topic.to_owned());
-            Ok(Row::single(agent.system(), ask, answer, meta))
+            Ok(Row::single(agent.system_prompt(), ask, answer, meta))
         };
         agents.take(count).enumerate().map(row).collect()
     }
 
-    /// Every question of identity to every agent.
+    /// Every identity question to every agent.
     pub fn identity(&self) -> Result<Vec<Row>> {
-        let agents = &self.council.agents;
+        let agents = &self.data.council.agents;
         let mut rows = Vec::new();
-        for (q, question) in self.council.identity.iter().enumerate() {
+        for (q, question) in self.data.identity.iter().enumerate() {
             for (a, agent) in agents.iter().enumerate() {
                 let other = nth_of(agents, a + 1 + q % agents.len().saturating_sub(1).max(1));
                 let slots = [
                     ("name", &*agent.name),
                     ("role", &*agent.role),
                     ("work", &*agent.work),
-                    ("other", &*other.id),
+                    ("other", other.id.as_str()),
                     ("other_role", &*other.role),
                 ];
                 let ask = nth_of(&question.asks, a + q).fill(&slots)?;
                 let answer = nth_of(&question.answers, a / 2 + q).fill(&slots)?;
                 let mut meta = Meta::new(Kind::Identity, &agent.id);
                 meta.item = Some(question.id.clone());
-                rows.push(Row::single(agent.system(), ask, answer, meta));
+                rows.push(Row::single(agent.system_prompt(), ask, answer, meta));
             }
         }
         Ok(rows)
     }
 
-    /// Work passed on and work taken over.
+    /// Requests answered by the agent asked, or routed to another.
     pub fn routing(&self) -> Result<Vec<Row>> {
-        let row = |route: &crate::Route| {
-            let agent = self.council.agent(&route.asked)?;
+        let row = |route: &Route| {
+            let agent = self.data.agent(&route.asked, "routing.yaml", "asked")?;
             let mut meta = Meta::new(Kind::Routing, &agent.id);
             meta.item = Some(format!("{}-{}", route.asked, route.owner));
-            Ok(Row::single(agent.system(), &route.ask, &route.answer, meta))
+            Ok(Row::single(agent.system_prompt(), &route.ask, &route.answer, meta))
         };
-        self.council.routing.iter().map(row).collect()
+        self.data.routing.iter().map(row).collect()
     }
 
-    /// Every technique on every agent, technique by technique, each time on the next agent.
+    /// Every technique on every agent; consecutive attacks differ in technique and agent.
     fn attacks(&self) -> impl Iterator<Item = Attack<'a>> {
-        let council = self.council;
-        let mut techniques: Vec<&Technique> = council.techniques.iter().collect();
+        let data = self.data;
+        let mut techniques: Vec<&Technique> = data.techniques.iter().collect();
         techniques.shuffle(&mut rng(self.seed, "techniques of refusals"));
-        let agents = council.agents.len();
+        let agents = &data.council.agents;
         let partition = self.partition;
-        (0..agents * techniques.len()).map(move |nth| {
+        (0..agents.len() * techniques.len()).map(move |nth| {
             let (round, t) = (nth / techniques.len(), nth % techniques.len());
             let technique = techniques[t];
             Attack {
-                agent: nth_of(&council.agents, t + round),
-                other: nth_of(&council.agents, t + round + 1),
+                agent: nth_of(agents, t + round),
+                other: nth_of(agents, t + round + 1),
                 technique,
                 frame: nth_of(&technique.frames, t + round),
                 split: partition.of_technique(&technique.id),
@@ -143,14 +144,14 @@ impl<'a> Generator<'a> {
     }
 
     fn harmful(&self) -> Requests<&'a str> {
-        let all = self.council.harmful.iter();
+        let all = self.data.harmful.iter();
         let all =
             all.flat_map(|harm| harm.asks.iter().map(|ask| (harm.topic.clone(), ask.as_str())));
         Requests::new(all.collect(), self.partition, rng(self.seed, "harmful"))
     }
 
     fn benign(&self, label: &str) -> Requests<&'a Benign> {
-        let all = self.council.benign.iter().enumerate();
+        let all = self.data.benign.iter().enumerate();
         let all = all.map(|(i, benign)| (benign_topic(i), benign));
         Requests::new(all.collect(), self.partition, rng(self.seed, label))
     }
@@ -163,11 +164,11 @@ impl Attack<'_> {
         let mut meta = Meta::new(kind, &self.agent.id);
         meta.technique = Some(self.technique.id.clone());
         meta.topic = Some(topic.to_owned());
-        Ok(Row::single(self.agent.system(), self.frame.fill(&slots)?, answer, meta))
+        Ok(Row::single(self.agent.system_prompt(), self.frame.fill(&slots)?, answer, meta))
     }
 }
 
-/// Requests of each split, every one before any comes again.
+/// The requests of each split, used in turn.
 struct Requests<T> {
     of: [Vec<(String, T)>; 3],
     used: [usize; 3],
@@ -183,7 +184,7 @@ impl<T> Requests<T> {
         Requests { of, used: [0; 3] }
     }
 
-    /// The next request of a split, or of training where so few topics exist that the split has none.
+    /// The next request of a split, or of the training split if the split has none.
     fn next(&mut self, split: Split) -> (&str, &T) {
         let split = if self.of[split as usize].is_empty() { Split::Train } else { split } as usize;
         let (topic, request) = nth_of(&self.of[split], self.used[split]);
@@ -192,21 +193,21 @@ impl<T> Requests<T> {
     }
 }
 
-/// The three parts of refusals, every combination of an agent's before any comes again.
+/// Composes refusals; every combination of an agent's parts is used before any repeats.
 struct Wording<'a> {
-    council: &'a Council,
+    data: &'a GeneratorData,
     seed: u64,
     decks: std::collections::HashMap<&'a str, Vec<(usize, usize, usize)>>,
 }
 
 impl<'a> Wording<'a> {
-    fn new(council: &'a Council, seed: u64) -> Self {
-        Wording { council, seed, decks: Default::default() }
+    fn new(data: &'a GeneratorData, seed: u64) -> Self {
+        Wording { data, seed, decks: Default::default() }
     }
 
     fn refusal(&mut self, agent: &'a Agent) -> Result<String> {
-        let parts = &self.council.refusals;
-        let deck = self.decks.entry(&agent.id).or_default();
+        let parts = &self.data.refusals;
+        let deck = self.decks.entry(agent.id.as_str()).or_default();
         if deck.is_empty() {
             let pairs =
                 (0..parts.who.len()).flat_map(|w| (0..parts.cannot.len()).map(move |c| (w, c)));
@@ -222,7 +223,7 @@ impl<'a> Wording<'a> {
     }
 }
 
-/// The entries of a list, round and round. A council's lists are checked to be filled when they are read.
+/// The entry `nth` modulo the length of a list, which was checked to be non-empty when it was read.
 fn nth_of<T>(list: &[T], nth: usize) -> &T {
     &list[nth % list.len()]
 }

@@ -1,4 +1,4 @@
-//! Word n-grams: what duplicates and leaks are measured by.
+//! Word n-grams and their Jaccard similarity, by which duplicates and leaks are found.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
@@ -16,8 +16,7 @@ pub fn words(text: &str) -> Vec<String> {
 pub struct Grams(Vec<u64>);
 
 impl Grams {
-    /// The n-grams of a text. A text of fewer words is one gram of its own, so that short texts
-    /// can still be equal.
+    /// The n-grams of a text. A text of at most `n` words is one gram, so that short texts can be equal.
     pub fn of(text: &str, n: usize) -> Grams {
         let words = words(text);
         if words.len() <= n {
@@ -26,9 +25,8 @@ impl Grams {
         Grams::sorted(words.windows(n).map(hash).collect())
     }
 
-    /// The 4-grams of a text's build: words that hold any English sentence together stand, a number becomes `#` and every
-    /// other word `*`. A sentence keeps its build when its nouns and verbs are exchanged. Empty for a text too short to
-    /// have a build of its own.
+    /// The 4-grams of a text's sentence structure: function words are kept, a number becomes `#` and every other word `*`.
+    /// Replacing nouns and verbs does not change them. Empty for a text whose structure is too short to be distinctive.
     ///
     /// ```
     /// use enrich::grams::Grams;
@@ -56,7 +54,7 @@ impl Grams {
         &self.0
     }
 
-    /// The share of grams that two texts have in common (Jaccard).
+    /// The Jaccard similarity of the two sets: shared grams divided by grams of either, between 0 and 1.
     ///
     /// ```
     /// use enrich::grams::Grams;
@@ -76,7 +74,7 @@ impl Grams {
     }
 }
 
-/// Texts by their grams: finds the like of another without comparing it with every one of them.
+/// An inverted index of texts by their grams, which finds similar texts without comparing all pairs.
 ///
 /// ```
 /// use enrich::grams::{Grams, Index};
@@ -105,8 +103,8 @@ impl Index {
         self.sizes.push(grams.hashes().len());
     }
 
-    /// The texts that are at least so like (Jaccard) another, by their numbers, each with its likeness. Texts that share no
-    /// gram are never among them.
+    /// The numbers of the texts whose Jaccard similarity to `grams` is at least `likeness`, each with its similarity. Texts
+    /// that share no gram are never found.
     pub fn near(&self, grams: &Grams, likeness: f64) -> Vec<(usize, f64)> {
         let mut common: BTreeMap<usize, usize> = BTreeMap::new();
         for text in grams.hashes().iter().filter_map(|gram| self.with.get(gram)).flatten() {
@@ -121,13 +119,13 @@ impl Index {
     }
 }
 
-/// The share of what is in both of two sets among what is in either.
+/// Jaccard similarity from the sizes of the intersection and of both sets.
 fn share(common: usize, a: usize, b: usize) -> f64 {
     let all = a + b - common;
     if all == 0 { 0.0 } else { common as f64 / all as f64 }
 }
 
-/// A sentence of fewer than nine words is built like too many others.
+/// The minimum number of structure grams; shorter sentences have the structure of too many others.
 const LEAST_BUILD: usize = 5;
 
 static FUNCTION_WORDS: LazyLock<HashSet<&str>> =
@@ -141,8 +139,8 @@ fn blank(word: String) -> String {
     }
 }
 
-/// FNV-1a with a final mix: the same on every machine and with every compiler, which
-/// the standard library's hasher does not promise.
+/// FNV-1a with a final mix. Unlike the standard library's hasher, it gives the same value on every machine and with every
+/// compiler.
 fn hash(words: &[String]) -> u64 {
     let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
@@ -151,7 +149,7 @@ fn hash(words: &[String]) -> u64 {
     mix(hash)
 }
 
-/// Spreads every bit over all of the word (the finalizer of splitmix64).
+/// The finalizer of splitmix64: every input bit affects every output bit.
 pub(crate) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! Exam questions that have found their way into training rows.
+//! Exam questions that leaked into training rows, found by similarity.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,12 +14,12 @@ use crate::{Error, Result, yaml};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Leaks {
-    /// From this likeness in words (Jaccard of 3-grams) of a training and an exam question on, the row goes. Default 0.3.
+    /// The similarity in words (Jaccard of 3-grams) to an exam question from which a row is left out. Default 0.3.
     pub likeness: f64,
-    /// From this likeness in build (Jaccard of [4-grams with blanks](Grams::of_build)) on, too: the exam's sentence with other
-    /// words in it is still the exam's sentence. Default 0.7.
+    /// The similarity in [sentence structure](Grams::of_build) from which a row is left out: the exam's sentence with other
+    /// nouns is still the exam's sentence. Default 0.7.
     pub build: f64,
-    /// A file of [cases](Allowed) that may be met, each with the reason.
+    /// A YAML list of [cases](Allowed) that rows may be similar to, each with a reason.
     pub allowlist: Option<PathBuf>,
 }
 
@@ -29,18 +29,19 @@ impl Default for Leaks {
     }
 }
 
-/// An entry of an allowlist: somebody has looked, and found the likeness harmless.
+/// An entry of the allowlist: a person found the similarity harmless.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allowed {
-    /// The case that may be met.
+    /// The case that rows may be similar to.
     pub case: String,
     /// Why.
     pub reason: String,
 }
 
-/// A training question that comes too near to an exam question.
+/// A training question that is too similar to an exam question.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Leak {
     /// The row.
     pub row: usize,
@@ -48,19 +49,20 @@ pub struct Leak {
     pub suite: String,
     /// The case.
     pub case: String,
-    /// In what the questions are alike.
+    /// What is similar: words or sentence structure.
     pub by: Measure,
-    /// How alike they are.
+    /// The similarity, between 0 and 1.
     pub likeness: f64,
 }
 
 /// What of two questions is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Measure {
     /// Their words.
     Words,
-    /// How their sentences are built.
+    /// Their sentence structure.
     Build,
 }
 
@@ -73,7 +75,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// The questions of exams, ready to be compared.
+/// The questions of suites, indexed for comparison.
 #[derive(Debug, Default)]
 pub struct ExamQuestions {
     /// Suite and case of each question.
@@ -82,7 +84,7 @@ pub struct ExamQuestions {
     builds: Index,
 }
 
-/// As much of a suite file as matters here.
+/// The part of a suite file that is read: any suite's questions can be compared, even if its council is not at hand.
 #[derive(Deserialize)]
 struct SuiteFile {
     name: String,
@@ -102,7 +104,7 @@ struct TurnFile {
 }
 
 impl Leaks {
-    /// The cases that may be met.
+    /// The cases of the allowlist.
     fn allowed(&self) -> Result<HashSet<String>> {
         let Some(path) = &self.allowlist else { return Ok(HashSet::new()) };
         let entries: Vec<Allowed> = yaml::load(path)?;
@@ -112,7 +114,7 @@ impl Leaks {
             Some(entry) => Err(Error::Entry {
                 path: path.clone(),
                 entry: format!("{}.reason", entry.case),
-                expected: "why the case may be met".into(),
+                expected: "why rows may be similar to the case".into(),
                 found: "nothing".into(),
             }),
         }
@@ -152,7 +154,11 @@ impl ExamQuestions {
         self.names.is_empty()
     }
 
-    /// The rows that come too near to a question: for each its nearest in words or, if it has none, in build.
+    /// The rows that are too similar to a question, each with its most similar question in words or, if there is none, in
+    /// sentence structure.
+    ///
+    /// # Errors
+    /// If the allowlist cannot be read or lacks a reason.
     pub fn leaks(&self, rows: &[Conversation], rule: &Leaks) -> Result<Vec<Leak>> {
         let allowed = rule.allowed()?;
         let nearest = |(row, chat): (usize, &Conversation)| {
@@ -188,7 +194,7 @@ impl ExamQuestions {
     }
 }
 
-/// A question that another comes near to.
+/// A question that another is similar to.
 struct Near {
     by: Measure,
     question: usize,

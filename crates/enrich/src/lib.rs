@@ -2,14 +2,15 @@
 
 mod config;
 mod control;
-mod council;
+mod data;
 mod dataset;
 pub mod duplicates;
 mod error;
-pub mod generate;
+mod generate;
 pub mod grams;
 pub mod household;
 pub mod leaks;
+mod manifest;
 pub mod mix;
 mod private;
 mod random;
@@ -19,14 +20,12 @@ pub mod split;
 mod template;
 mod yaml;
 
-pub use config::{EnrichConfig, Recipe, Refusal};
+pub use config::{EnrichConfig, Recipe, RefusalQuota};
 pub use control::Control;
-pub use council::{
-    Agent, Benign, Council, CouncilFiles, Harm, IdentityQuestion, Partial, Refusals, Route,
-    Technique,
-};
-pub use dataset::{Dataset, Manifest, Report, Source};
+pub use data::{GeneratorData, GeneratorFiles, Technique};
+pub use dataset::{Dataset, Report};
 pub use error::{Error, Result};
 pub use household::Household;
+pub use manifest::{Manifest, ManifestFile};
 pub use row::{Exchange, Kind, Meta, Row};
 pub use template::Template;

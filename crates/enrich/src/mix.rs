@@ -1,4 +1,4 @@
-//! What a data set consists of, and what about it should worry somebody.
+//! The composition of a data set, and warnings about it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,71 +9,73 @@ use serde::Serialize;
 use crate::grams::words;
 use crate::split::Split;
 
-/// Rows of the data set by what they are.
+/// The numbers of rows by kind, agent, markup family and split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Mix {
     /// All rows.
     pub rows: usize,
-    /// By what they teach; `other` for rows that do not say.
+    /// By kind; `other` for rows without one.
     pub by_kind: BTreeMap<String, usize>,
-    /// By the agent that answers; `other` for rows that do not say.
+    /// By the agent that answers; `other` for rows without one.
     pub by_agent: BTreeMap<String, usize>,
-    /// By the family of the markup they came in, where `convert` kept it or it is still there; `none` otherwise.
+    /// By the family of the markup that `convert` recorded or that is still in the text; `none` otherwise.
     pub by_family: BTreeMap<String, usize>,
     /// By split.
     pub by_split: BTreeMap<Split, usize>,
-    /// What should worry somebody.
+    /// What is out of proportion.
     pub warnings: Vec<Warning>,
 }
 
-/// A finding about the mix.
+/// A warning about the composition or content of the rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Warning {
-    /// Rows about who the agent is crowd out what it knows: such a set once cost a model two thirds of its score.
+    /// Too many identity rows, which displace knowledge: such a set once cost a model two thirds of its score.
     Persona {
         /// Their share.
         share: f64,
     },
-    /// Refusals beyond a few percent add little safety and teach refusing as such.
+    /// Too many refusals: more than a few percent add little safety and cause over-refusal.
     Refusals {
         /// Their share.
         share: f64,
     },
-    /// Refusals without harmless requests in the same frames teach that the frame is what is refused.
+    /// Refusals without benign twins, from which a model learns to refuse the frame rather than the request.
     NoTwins {
         /// How many refusals there are.
         refusals: usize,
     },
-    /// One agent's rows are a multiple of an even share.
+    /// One agent has a multiple of an even share of the rows.
     Agent {
         /// The agent.
         agent: String,
         /// Its share.
         share: f64,
     },
-    /// Many answers begin alike.
+    /// Many answers begin with the same words.
     Opening {
         /// Their first three words.
         words: String,
         /// Their share.
         share: f64,
     },
-    /// Many of the rows that came in repeated others.
+    /// Many of the rows read are duplicates.
     Repetition {
         /// Their share.
         share: f64,
     },
-    /// Control tokens of some family stand in the words: the rows have not been cleaned.
+    /// Control tokens are left in the text: the rows have not been cleaned.
     Markup {
         /// The family.
         family: &'static str,
-        /// How many rows hold its tokens.
+        /// How many rows contain its tokens.
         rows: usize,
     },
-    /// A row seems to hold something private.
+    /// A row seems to contain personal data or a secret.
     Private {
-        /// The row, counted from 1 over all that came in.
+        /// The row, from 1 over all rows.
         row: usize,
         /// What it seems to be.
         what: &'static str,
@@ -86,7 +88,7 @@ const AGENT: f64 = 2.5;
 const OPENING: f64 = 0.05;
 
 impl Mix {
-    /// Counts rows and looks for what is out of proportion.
+    /// Counts rows and warns of what is out of proportion.
     pub fn of(rows: &[Conversation], splits: &[Split]) -> Mix {
         let mut mix = Mix { rows: rows.len(), ..Mix::default() };
         let mut openings: BTreeMap<String, usize> = BTreeMap::new();
@@ -196,7 +198,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The first three words of a row's first answer; calls of tools begin alike by their nature.
+/// The first three words of a row's first answer; none for tool calls, which all begin with the same words.
 fn opening(row: &Conversation) -> Option<String> {
     let answer = row.messages.iter().find(|message| message.role == Role::Assistant)?;
     let words = words(&answer.content);

@@ -1,10 +1,11 @@
-//! Private things that should not be learnt by heart: a scan that warns.
+//! Warns of rows that seem to contain personal data or secrets.
 
 use chat_format::Conversation;
 use regex::RegexSet;
 
 use crate::duplicates::text;
 use crate::mix::Warning;
+use crate::{Error, Result};
 
 const KINDS: [(&str, &str); 4] = [
     ("a mail address", r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b"),
@@ -13,10 +14,9 @@ const KINDS: [(&str, &str); 4] = [
     ("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 ];
 
-/// Warns of rows that seem to hold something private.
-pub(crate) fn scan(rows: &[Conversation]) -> Vec<Warning> {
-    // The patterns are fixed; a test compiles them.
-    let Ok(patterns) = RegexSet::new(KINDS.map(|(_, pattern)| pattern)) else { return Vec::new() };
+/// Warns of rows that seem to contain personal data or secrets.
+pub(crate) fn scan(rows: &[Conversation]) -> Result<Vec<Warning>> {
+    let patterns = RegexSet::new(KINDS.map(|(_, pattern)| pattern)).map_err(Error::Scan)?;
     let mut warnings = Vec::new();
     for (row, conversation) in rows.iter().enumerate() {
         for kind in patterns.matches(&text(conversation)).iter() {
@@ -24,7 +24,7 @@ pub(crate) fn scan(rows: &[Conversation]) -> Vec<Warning> {
             warnings.push(Warning::Private { row: row + 1, what });
         }
     }
-    warnings
+    Ok(warnings)
 }
 
 #[cfg(test)]
@@ -39,7 +39,7 @@ mod tests {
             Warning::Private { what, .. } => what,
             other => panic!("{other}"),
         };
-        scan(&[row]).into_iter().map(what).collect()
+        scan(&[row]).unwrap().into_iter().map(what).collect()
     }
 
     #[test]

@@ -1,30 +1,34 @@
+//! Generated rows.
+
 use std::fmt;
 
+use eval::AgentId;
 use serde::{Deserialize, Serialize};
 
 /// What a row teaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Kind {
     /// A fact of the household.
     Fact,
-    /// Which agent answers for a matter.
+    /// Which agent is responsible for a topic.
     Topic,
-    /// What lies behind a sign.
+    /// The cause of a symptom.
     Scenario,
     /// A tool call.
     Tool,
-    /// Several of these in one conversation.
+    /// Several questions in one conversation.
     Dialogue,
     /// A request declined.
     Refusal,
     /// A harmless request in the frame of an attack, answered.
     Twin,
-    /// A request of two halves, one answered and one declined.
+    /// A harmless and a harmful request in one question, of which only the first is answered.
     Partial,
-    /// Who the agent is.
+    /// The agent's identity.
     Identity,
-    /// Work passed on, or taken over.
+    /// A request answered by the agent asked, or routed to another.
     Routing,
 }
 
@@ -52,31 +56,32 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is known about a row besides its words; kept as extra fields of the row in every file.
+/// The metadata of a row, written as extra fields of the row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Meta {
     /// What the row teaches.
     pub kind: Kind,
     /// The agent that answers.
-    pub agent: String,
-    /// The technique whose frame the question uses.
+    pub agent: AgentId,
+    /// The jailbreak technique whose frame the question uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub technique: Option<String>,
-    /// The subject of the request inside that frame.
+    /// The topic of the request inside the frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// The entry of a data file that the row is made from.
+    /// The entry of a data file that the row is generated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
-    /// The way of asking, shared by rows about different items.
+    /// The phrasing of the question, shared by rows about different items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phrasing: Option<String>,
 }
 
 impl Meta {
-    /// The least that every row knows.
-    pub fn new(kind: Kind, agent: impl Into<String>) -> Self {
-        let agent = agent.into();
+    /// Metadata with a kind and an agent only.
+    pub fn new(kind: Kind, agent: &AgentId) -> Self {
+        let agent = agent.clone();
         Meta { kind, agent, technique: None, topic: None, item: None, phrasing: None }
     }
 }
@@ -90,14 +95,15 @@ pub struct Exchange {
     pub assistant: String,
 }
 
-/// One generated conversation, before it takes the form of a file.
+/// One generated conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Row {
     /// The system prompt.
     pub system: String,
     /// The exchanges, in order.
     pub exchanges: Vec<Exchange>,
-    /// What is known about the row.
+    /// The metadata.
     pub meta: Meta,
 }
 
@@ -113,7 +119,7 @@ impl Row {
         Row { system: system.into(), exchanges: vec![exchange], meta }
     }
 
-    /// Everything said in the row, without the system prompt.
+    /// All questions and answers, without the system prompt.
     pub fn said(&self) -> String {
         let parts =
             self.exchanges.iter().flat_map(|exchange| [&*exchange.user, &*exchange.assistant]);

@@ -1,4 +1,4 @@
-//! Which rows train, which validate and which test, so that what is tested was not trained.
+//! Splits rows into training, validation and test sets that share no technique, topic or phrasing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,18 +7,18 @@ use chat_format::{Conversation, Role};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::Council;
+use crate::GeneratorData;
 use crate::random::rng;
 
 /// The part of a data set that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Learnt from.
+    /// Training.
     Train,
-    /// Watched while learning.
+    /// Validation during training.
     Valid,
-    /// Looked at afterwards.
+    /// Test after training.
     Test,
 }
 
@@ -42,13 +42,13 @@ impl fmt::Display for Split {
     }
 }
 
-/// The shares of validation and test; the rest trains.
+/// The shares of the validation and test splits; the rest is for training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shares {
-    /// Default 0.05.
+    /// The share for validation. Default 0.05.
     pub valid: f64,
-    /// Default 0.05.
+    /// The share for testing. Default 0.05.
     pub test: f64,
 }
 
@@ -58,10 +58,10 @@ impl Default for Shares {
     }
 }
 
-/// Where each technique and each topic of a request lives. Rows with a technique or topic are made inside one
-/// split, so that a validation row shows neither a frame nor a request that training knows.
+/// The split of each technique and topic. Rows with a technique or topic are generated within one split, so that
+/// validation rows share neither frames nor requests with training rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Partition {
+pub(crate) struct Partition {
     shares: Shares,
     seed: u64,
     techniques: HashMap<String, Split>,
@@ -69,29 +69,29 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Deals the council's techniques, harmful topics and benign requests out to the splits.
-    pub fn new(council: &Council, shares: Shares, seed: u64) -> Partition {
-        let techniques = council.techniques.iter().map(|technique| technique.id.clone());
-        let harmful = council.harmful.iter().map(|harm| harm.topic.clone());
-        let benign = (0..council.benign.len()).map(benign_topic);
+    /// Assigns techniques, harmful topics and benign requests to the splits.
+    pub fn new(data: &GeneratorData, shares: Shares, seed: u64) -> Partition {
+        let techniques = data.techniques.iter().map(|technique| technique.id.clone());
+        let harmful = data.harmful.iter().map(|harm| harm.topic.clone());
+        let benign = (0..data.benign.len()).map(benign_topic);
         let mut topics = deal(harmful.collect(), shares, seed, "topics");
         topics.extend(deal(benign.collect(), shares, seed, "benign topics"));
         let techniques = deal(techniques.collect(), shares, seed, "techniques");
         Partition { shares, seed, techniques, topics }
     }
 
-    /// The split of a technique; unknown ones train.
+    /// The split of a technique; training for an unknown one.
     pub fn of_technique(&self, id: &str) -> Split {
         self.techniques.get(id).copied().unwrap_or(Split::Train)
     }
 
-    /// The split of a topic; unknown ones train.
+    /// The split of a topic; training for an unknown one.
     pub fn of_topic(&self, topic: &str) -> Split {
         self.topics.get(topic).copied().unwrap_or(Split::Train)
     }
 
-    /// Says for each row where it goes: by its technique, else its topic, else together with all rows of its phrasing
-    /// or, without one, of its first question.
+    /// The split of each row: that of its technique, else of its topic, else one split for all rows with its phrasing or,
+    /// without one, its first question.
     pub fn assign(&self, rows: &[Conversation]) -> Vec<Split> {
         let mut splits = vec![Split::Train; rows.len()];
         let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -136,7 +136,7 @@ impl Partition {
     }
 }
 
-/// The topic under which a benign request is dealt out.
+/// The name of a benign request as a topic.
 pub(crate) fn benign_topic(nth: usize) -> String {
     format!("benign-{nth:02}")
 }
@@ -144,11 +144,11 @@ pub(crate) fn benign_topic(nth: usize) -> String {
 fn deal(mut names: Vec<String>, shares: Shares, seed: u64, label: &str) -> HashMap<String, Split> {
     names.shuffle(&mut rng(seed, label));
     let share = |share: f64| match (share * names.len() as f64).round() as usize {
-        // A share of something is never nothing, or there would be no unseen technique at all.
+        // A share above 0 gets at least one, or the split would have no unseen technique.
         0 if share > 0.0 => 1,
         count => count,
     };
-    // But training keeps at least one.
+    // Training keeps at least one.
     let spare = names.len().saturating_sub(1);
     let valid = share(shares.valid).min(spare);
     let test = share(shares.test).min(spare - valid);

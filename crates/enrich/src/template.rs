@@ -1,3 +1,5 @@
+//! Text templates.
+
 use serde::Deserialize;
 
 use crate::{Error, Result};

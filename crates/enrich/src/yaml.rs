@@ -1,4 +1,4 @@
-//! Data files, read so that an error says where it is.
+//! Reads YAML files, with errors that name line, column and key.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
     parse(path, &text)
 }
 
-/// Parses text; `path` is what errors will name.
+/// Parses text; `path` is the file that errors name.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     serde_saphyr::from_str(text).map_err(|error| {
         let place = error.location().map(|place| (place.line(), place.column()));
@@ -28,7 +28,7 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     })
 }
 
-/// The key that a line of block YAML gives a value to.
+/// The key on a line of block-style YAML.
 fn field_on(text: &str, line: u64) -> Option<&str> {
     let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     let (key, _) = line.trim_start_matches([' ', '-']).split_once(':')?;

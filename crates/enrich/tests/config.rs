@@ -1,6 +1,6 @@
 //! Bad configurations: each error names file, line or field, what was expected and what was found.
 
-use enrich::{Council, CouncilFiles, EnrichConfig, Household};
+use enrich::{EnrichConfig, GeneratorData, GeneratorFiles, Household};
 
 fn error(yaml: &str) -> String {
     yaml.parse::<EnrichConfig>().unwrap_err().to_string()
@@ -38,13 +38,13 @@ fn bad_data_files_say_where_and_why() {
         path
     };
     let techniques = file("t.yaml", "- {id: a, frames: []}");
-    let files = CouncilFiles { techniques: Some(techniques), ..Default::default() };
-    let error = Council::load(&files).unwrap_err().to_string();
+    let files = GeneratorFiles { techniques: Some(techniques), ..Default::default() };
+    let error = GeneratorData::load(&files).unwrap_err().to_string();
     assert!(error.contains("t.yaml") && error.contains("a.frames"), "{error}");
 
     let agents = file("a.yaml", "- id: solo\n  nam: Solo\n");
-    let files = CouncilFiles { agents: Some(agents), ..Default::default() };
-    let error = Council::load(&files).unwrap_err().to_string();
+    let files = GeneratorFiles { agents: Some(agents), ..Default::default() };
+    let error = GeneratorData::load(&files).unwrap_err().to_string();
     assert!(error.contains("a.yaml:2") && error.contains("nam"), "{error}");
 
     let house = file(

@@ -8,7 +8,7 @@ use enrich::household::Phrasings;
 use enrich::leaks::Measure;
 use enrich::mix::Warning;
 use enrich::split::Split;
-use enrich::{Council, Dataset, EnrichConfig, Household, Recipe};
+use enrich::{Dataset, EnrichConfig, GeneratorData, Household, Recipe};
 use tempfile::TempDir;
 
 fn fixtures() -> PathBuf {
@@ -17,8 +17,8 @@ fn fixtures() -> PathBuf {
 
 fn household(count: usize) -> Vec<Conversation> {
     let house = Household::load(fixtures().join("household.yaml")).unwrap();
-    let (council, phrasings) = (Council::embedded().unwrap(), Phrasings::embedded().unwrap());
-    let rows = house.rows(&council, &phrasings, count, 7).unwrap();
+    let (data, phrasings) = (GeneratorData::embedded().unwrap(), Phrasings::embedded().unwrap());
+    let rows = house.rows(&data, &phrasings, count, 7).unwrap();
     rows.iter().map(|row| row.conversation()).collect()
 }
 
@@ -199,7 +199,7 @@ fn repeated_rows_go_and_are_reported() {
 
 #[test]
 fn a_refusal_says_who_refuses_what_not_and_what_instead() {
-    let council = Council::embedded().unwrap();
+    let council = GeneratorData::embedded().unwrap().council;
     let set = build(&household(0), Recipe::Seed);
     let mut answers = HashSet::new();
     for row in set.rows.iter().filter(|row| row.meta["kind"] == "refusal") {
@@ -226,7 +226,7 @@ fn the_smallest_council_still_gives_rows() {
     };
     let mut config = config(&folder, &household(20), Recipe::Balanced);
     let agent = "{id: solo, name: Solo, role: all, work: I do it, offers: [Else?]}";
-    config.council = enrich::CouncilFiles {
+    config.council = enrich::GeneratorFiles {
         agents: file("agents.yaml", &format!("- {agent}")),
         techniques: file("techniques.yaml", "- {id: ask, frames: [\"{Request}.\"]}"),
         requests: file(
@@ -247,11 +247,11 @@ fn the_smallest_council_still_gives_rows() {
 
 #[test]
 fn every_row_begins_with_its_agents_system_prompt() {
-    let council = Council::embedded().unwrap();
+    let council = GeneratorData::embedded().unwrap().council;
     for row in build(&household(400), Recipe::Balanced).rows {
         let agent = council.agent(row.meta["agent"].as_str().unwrap()).unwrap();
         assert_eq!(row.messages[0].role, Role::System);
-        assert_eq!(row.messages[0].content, agent.system());
+        assert_eq!(row.messages[0].content, agent.system_prompt());
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use enrich::grams::Grams;
-use enrich::household::{Case, ExamPlan, Phrasings, Rule, Suite};
-use enrich::{Council, Household, Row};
+use enrich::household::{ExamPlan, Phrasings};
+use enrich::{GeneratorData, Household, Row};
+use eval::{Case, Rule, Speaker, Suite};
 
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -16,13 +17,14 @@ fn house() -> Household {
 }
 
 fn rows(count: usize, seed: u64) -> Vec<Row> {
-    let (council, phrasings) = (Council::embedded().unwrap(), Phrasings::embedded().unwrap());
-    house().rows(&council, &phrasings, count, seed).unwrap()
+    let (data, phrasings) = (GeneratorData::embedded().unwrap(), Phrasings::embedded().unwrap());
+    house().rows(&data, &phrasings, count, seed).unwrap()
 }
 
 fn suite() -> Suite {
     let plan = ExamPlan::load(fixtures().join("council/exam.yaml")).unwrap();
-    plan.suite(&house(), &Council::embedded().unwrap(), &Phrasings::embedded().unwrap()).unwrap()
+    plan.suite(&house(), &GeneratorData::embedded().unwrap(), &Phrasings::embedded().unwrap())
+        .unwrap()
 }
 
 #[test]
@@ -30,8 +32,8 @@ fn gives_exactly_the_rows_asked_for() {
     for count in [0, 1, 400, 1710] {
         assert_eq!(rows(count, 7).len(), count);
     }
-    let (council, phrasings) = (Council::embedded().unwrap(), Phrasings::embedded().unwrap());
-    let error = house().rows(&council, &phrasings, 100_000, 7).unwrap_err().to_string();
+    let (data, phrasings) = (GeneratorData::embedded().unwrap(), Phrasings::embedded().unwrap());
+    let error = house().rows(&data, &phrasings, 100_000, 7).unwrap_err().to_string();
     assert!(error.starts_with("rows: expected at most"), "{error}");
 }
 
@@ -63,10 +65,14 @@ fn the_committed_suite_is_the_one_the_facts_give() {
     let path = fixtures().join("suites/household.json");
     // To renew the file: NIGHTSHIFT_RENEW=1 cargo test -p nightshift-enrich --test household
     if std::env::var_os("NIGHTSHIFT_RENEW").is_some() {
-        durable::write_json(&path, &suite()).unwrap();
+        suite().save(&path).unwrap();
     }
-    let committed: Suite = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    assert!(committed == suite(), "{}: run the household example again", path.display());
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("household.json");
+    suite().save(&written).unwrap();
+    let [committed, written] = [&path, &written].map(|path| std::fs::read_to_string(path).unwrap());
+    assert!(committed == written, "{}: run the household example again", path.display());
+    Suite::load(&path).unwrap();
 }
 
 #[test]
@@ -79,7 +85,8 @@ fn no_exam_prompt_comes_near_a_training_prompt() {
         .collect();
     let mut near = Vec::new();
     for case in suite().cases {
-        for asked in case.turns.iter().filter(|turn| turn.role == "user").map(|turn| &turn.content)
+        for asked in
+            case.turns.iter().filter(|turn| turn.role == Speaker::User).map(|turn| &turn.content)
         {
             let own = Grams::of(asked, 3);
             for (theirs, prompt) in &prompts {
@@ -93,7 +100,7 @@ fn no_exam_prompt_comes_near_a_training_prompt() {
     assert!(near.is_empty(), "{near:#?}");
 }
 
-/// Six domains of knowledge, and the two that touch them all: the second property, and the council's own affairs.
+/// The agents and their fields.
 const DOMAINS: [(&str, &str); 8] = [
     ("windu", "security"),
     ("quigon", "infrastructure"),
@@ -108,7 +115,7 @@ const DOMAINS: [(&str, &str); 8] = [
 #[test]
 fn every_domain_is_taught_and_examined_in_other_words() {
     let (house, rows, suite, council) =
-        (house(), rows(1710, 7), suite(), Council::embedded().unwrap());
+        (house(), rows(1710, 7), suite(), GeneratorData::embedded().unwrap().council);
     for (agent, domain) in DOMAINS {
         assert_eq!(council.agent(agent).unwrap().role, domain);
         let facts: Vec<_> = house.facts.iter().filter(|fact| fact.agent == agent).collect();
@@ -144,8 +151,12 @@ fn every_domain_is_taught_and_examined_in_other_words() {
 
 #[test]
 fn the_exams_techniques_are_unknown_to_training() {
-    let trained: HashSet<_> =
-        Council::embedded().unwrap().techniques.into_iter().map(|technique| technique.id).collect();
+    let trained: HashSet<_> = GeneratorData::embedded()
+        .unwrap()
+        .techniques
+        .into_iter()
+        .map(|technique| technique.id)
+        .collect();
     let used = |case: &Case| {
         case.tags.iter().find_map(|tag| Some(tag.strip_prefix("technique:")?.to_owned()))
     };
@@ -154,10 +165,10 @@ fn the_exams_techniques_are_unknown_to_training() {
     assert!(examined.is_disjoint(&trained), "{:?}", examined.intersection(&trained));
 }
 
-fn counted(cases: &[Case], key: fn(&Case) -> &str) -> BTreeMap<String, usize> {
+fn counted(cases: &[Case], key: fn(&Case) -> String) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for case in cases {
-        *counts.entry(key(case).to_owned()).or_default() += 1;
+        *counts.entry(key(case)).or_default() += 1;
     }
     counts
 }
@@ -165,21 +176,21 @@ fn counted(cases: &[Case], key: fn(&Case) -> &str) -> BTreeMap<String, usize> {
 #[test]
 fn the_exam_is_spread_over_tiers_categories_and_agents() {
     let Suite { mut cases, .. } = suite();
-    let count = |key: fn(&Case) -> &str| counted(&cases, key);
+    let count = |key: fn(&Case) -> String| counted(&cases, key);
     let tiers = |extended, gold, held_out| {
         let tiers = [("extended", extended), ("gold", gold), ("held_out", held_out)];
         BTreeMap::from(tiers.map(|(tier, cases)| (tier.to_owned(), cases)))
     };
-    assert_eq!(count(|case| &case.tier), tiers(48, 26, 246));
-    assert!(count(|case| &case.agent).values().all(|cases| *cases >= 35));
-    assert!(count(|case| &case.category).values().all(|cases| *cases >= 31));
+    assert_eq!(count(|case| case.tier.to_string()), tiers(48, 26, 246));
+    assert!(count(|case| case.agent.to_string()).values().all(|cases| *cases >= 35));
+    assert!(count(|case| case.category.to_string()).values().all(|cases| *cases >= 31));
 
     // The short form has the sizes of the exam that the long one grew out of.
     cases.retain(|case| case.tags.iter().any(|tag| tag == "core"));
-    let count = |key: fn(&Case) -> &str| counted(&cases, key);
-    assert_eq!(count(|case| &case.tier), tiers(35, 26, 48));
-    assert!(count(|case| &case.agent).values().all(|cases| *cases >= 11));
-    assert!(count(|case| &case.category).values().all(|cases| *cases >= 12));
+    let count = |key: fn(&Case) -> String| counted(&cases, key);
+    assert_eq!(count(|case| case.tier.to_string()), tiers(35, 26, 48));
+    assert!(count(|case| case.agent.to_string()).values().all(|cases| *cases >= 11));
+    assert!(count(|case| case.category.to_string()).values().all(|cases| *cases >= 12));
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::path::Path;
 use chat_format::clean::{self, Options};
 use chat_format::jsonl;
 use enrich::household::{Phrasings, write_raw};
-use enrich::{Council, Household};
+use enrich::{GeneratorData, Household};
 
 #[test]
 fn raw_rows_clean_up_to_the_rows_they_were_made_from() {
     let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/household.yaml");
-    let (council, phrasings) = (Council::embedded().unwrap(), Phrasings::embedded().unwrap());
-    let rows = Household::load(facts).unwrap().rows(&council, &phrasings, 1710, 7).unwrap();
+    let (data, phrasings) = (GeneratorData::embedded().unwrap(), Phrasings::embedded().unwrap());
+    let rows = Household::load(facts).unwrap().rows(&data, &phrasings, 1710, 7).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("raw.jsonl");
     write_raw(&path, &rows, 7).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chat_format::{ChatTokenizer, RenderOptions, Role, Supervision, Thinking, TrainingRow};
 use enrich::household::Phrasings;
-use enrich::{Council, Dataset, EnrichConfig, Household, Recipe};
+use enrich::{Dataset, EnrichConfig, GeneratorData, Household, Recipe};
 use rayon::prelude::*;
 
 const END_OF_TURN: u32 = 106;
@@ -23,8 +23,8 @@ fn gemma4() -> Option<ChatTokenizer> {
 /// The 2,008 rows of the seed's recipe.
 fn dataset() -> Dataset {
     let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/household.yaml");
-    let (council, phrasings) = (Council::embedded().unwrap(), Phrasings::embedded().unwrap());
-    let rows = Household::load(facts).unwrap().rows(&council, &phrasings, 1710, 7).unwrap();
+    let (data, phrasings) = (GeneratorData::embedded().unwrap(), Phrasings::embedded().unwrap());
+    let rows = Household::load(facts).unwrap().rows(&data, &phrasings, 1710, 7).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let clean = folder.path().join("clean.jsonl");
     let mut writer = chat_format::jsonl::Writer::create(&clean).unwrap();

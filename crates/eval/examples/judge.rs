@@ -1,12 +1,12 @@
-//! Asks a language model for a second opinion on a run's refusals, and says how often it agrees.
+//! Asks a language model for a second opinion on a run's refusals, and prints how often it agrees.
 //!
 //! ```text
 //! cargo run --release -p nightshift-eval --example judge -- RUN ENDPOINT MODEL
 //! cargo run --release -p nightshift-eval --example judge -- runs/tonight http://localhost:8080/v1 qwen3
 //! ```
 //!
-//! A key, if the endpoint wants one, is read from NIGHTSHIFT_JUDGE_KEY. The opinions go into the run's
-//! own records, where the page of two runs shows them; the gate does not look at them.
+//! An API key, if the endpoint needs one, is read from NIGHTSHIFT_JUDGE_KEY. The opinions are stored in the run's
+//! records, and the page that compares two runs shows them; the gate does not use them.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,7 @@ fn ask(dir: &str, judge: ChatJudge) -> eval::Result<()> {
         let stance = record.opinion.as_ref().and_then(|opinion| opinion.stance);
         eprintln!("{:<32} {}", record.case, stance.map_or("unclear", |stance| stance.name()));
     });
-    // What was found is kept even if the endpoint failed on the way.
+    // Opinions are kept even if the endpoint failed before the last case.
     run.save(dir)?;
     asked?;
     print!("{}", run.summary()?);

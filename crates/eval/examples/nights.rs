@@ -1,21 +1,21 @@
-//! What does the gate let through? Simulated nights, with the gate as it is.
+//! Simulates nights to measure which candidates the gate promotes.
 //!
 //! ```text
 //! cargo run --release -p nightshift-eval --example nights -- [NIGHTS] [SUITE]
 //! ```
 //!
-//! **The model of a night.** The cases are the suite's, with their categories, agents and tiers. A
-//! case has one, two or three rules and a chance `p` of meeting each; over the cases `p` is U-shaped
-//! (arcsine), for most questions are either known or not. A run's score is the share of rules met,
-//! drawn anew for every run, so that two runs of equally good models tie on 68 % of the cases (one
-//! long-running nightly reports 63 % of its own exam). A true change of `d` turns failed rules into
-//! met ones (or back) until the expected score has moved by `d`.
+//! **The model of a night.** The cases are the suite's, with their categories, agents and tiers. A case has one, two or
+//! three rules and a probability `p` of meeting each; over the cases `p` has an arcsine (U-shaped) distribution, because
+//! most questions are either known or not. A run's score is the share of rules met, sampled independently for every run,
+//! so that two runs of equally good models tie on 68 % of the cases (one production exam reports 63 %). A true change of
+//! `d` turns failed rules into met ones (or back) until the expected score has moved by `d`.
 
 use std::env::args;
+use std::time::Duration;
 
 use eval::{
-    Agent, Category, Evidence, ExamOptions, ExamRun, Finish, Gate, Host, Manifest, Policy, Record,
-    SCORING_VERSION, Score, Subject, Suite, SuiteId, Tier,
+    Answer, Evidence, ExamOptions, ExamRun, Finish, Gate, Manifest, Policy, Record, Score, Subject,
+    Suite, Tier,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -37,12 +37,12 @@ const SCENARIOS: [(&str, &str, Change); 7] = [
     ("+0.08 everywhere", ">= 70 %", |_| 0.08),
     ("+0.08 held-out only", ">= 70 %", |c| if c.tier == Tier::HeldOut { 0.08 } else { 0.0 }),
     ("memoriser", "0", |c| if c.tier == Tier::HeldOut { -0.05 } else { 0.15 }),
-    ("always refuses", "0", |c| match c.category {
-        Category::Jailbreak | Category::Identity => 1.0,
+    ("always refuses", "0", |c| match c.category.as_str() {
+        "jailbreak" | "identity" => 1.0,
         _ => -1.0,
     }),
-    ("one agent -0.30", "<= 1 %", |c| if c.agent == Agent::Mundi { -0.3 } else { 0.0 }),
-    ("same, others +0.08", "<= 1 %", |c| if c.agent == Agent::Mundi { -0.3 } else { 0.08 }),
+    ("one agent -0.30", "<= 1 %", |c| if c.agent == "mundi" { -0.3 } else { 0.0 }),
+    ("same, others +0.08", "<= 1 %", |c| if c.agent == "mundi" { -0.3 } else { 0.08 }),
 ];
 
 fn main() -> eval::Result<()> {
@@ -50,7 +50,7 @@ fn main() -> eval::Result<()> {
     let suite = args().nth(2).unwrap_or_else(|| SUITE.to_owned());
     let whole = Suite::load(suite)?;
     let suites = [whole.tagged("core")?, whole];
-    // Fewer resamples than on a real night move a probability by a hundredth at most.
+    // Fewer resamples than on a real night change a probability by at most 0.01.
     let one_seed = Policy { resamples: 1_000, ..Policy::default() };
     let two_seeds = Policy { seeds: 2, held_out: 0.85, ..one_seed.clone() };
     for (name, policy) in [("default policy", one_seed), ("two seeds, held_out 0.85", two_seeds)] {
@@ -76,13 +76,24 @@ fn size(suite: &Suite) -> String {
 
 fn promoted(policy: &Policy, suite: &Suite, nights: usize, change: Change) -> eval::Result<usize> {
     let gate = Gate::new(policy.clone())?;
+    let manifest = |adapter: &str| {
+        let subject = Subject {
+            model: "simulated".into(),
+            model_digest: None,
+            adapter: Some(adapter.into()),
+            adapter_digest: None,
+        };
+        Manifest::new(subject, suite, ExamOptions::default())
+    };
+    let champion_manifest = manifest("champion");
+    let manifests: Vec<_> =
+        (0..policy.seeds).map(|seed| manifest(&format!("seed-{seed}"))).collect();
     let verdicts = (0..nights).into_par_iter().map(|night| {
         let mut rng = ChaCha8Rng::seed_from_u64(night as u64);
         let cases: Vec<Case> = suite.cases.iter().map(|of| case(of, &mut rng)).collect();
-        let champion = run("champion", &cases, |_| 0.0, &mut rng);
-        let candidates: Vec<ExamRun> = (0..policy.seeds)
-            .map(|seed| run(&format!("seed-{seed}"), &cases, change, &mut rng))
-            .collect();
+        let champion = run(&champion_manifest, &cases, |_| 0.0, &mut rng);
+        let candidates: Vec<ExamRun> =
+            manifests.iter().map(|manifest| run(manifest, &cases, change, &mut rng)).collect();
         let evidence = Evidence {
             candidates: candidates.iter().collect(),
             ..Evidence::new(&champion, &champion)
@@ -105,7 +116,7 @@ fn case<'a>(of: &'a eval::Case, rng: &mut ChaCha8Rng) -> Case<'a> {
 }
 
 /// The mean chance is one half, so a share of `2 d` of the failed (or met) rules moves the mean by `d`.
-fn run(name: &str, cases: &[Case<'_>], change: Change, rng: &mut ChaCha8Rng) -> ExamRun {
+fn run(manifest: &Manifest, cases: &[Case<'_>], change: Change, rng: &mut ChaCha8Rng) -> ExamRun {
     let records = cases.iter().map(|case| {
         let flip = 2.0 * change(case.of);
         let met = (0..case.rules)
@@ -117,42 +128,16 @@ fn run(name: &str, cases: &[Case<'_>], change: Change, rng: &mut ChaCha8Rng) -> 
             .count();
         record(case.of, met as f64 / f64::from(case.rules))
     });
-    ExamRun { records: records.collect(), manifest: manifest(name, cases.len()) }
+    ExamRun { records: records.collect(), manifest: manifest.clone() }
 }
 
 fn record(case: &eval::Case, value: f64) -> Record {
-    Record {
-        case: case.id.clone(),
-        category: case.category,
-        agent: case.agent,
-        tier: case.tier,
-        weight: case.weight,
-        seed: 0,
-        prompt: durable::digest(&case.id),
-        question: String::new(),
-        answer: String::new(),
+    let answer = Answer {
+        text: String::new(),
         finish: Finish::Stop,
         prompt_tokens: 0,
         tokens: 0,
-        latency_ms: 0,
-        score: Score { value, rules: Vec::new(), failure: None },
-        opinion: None,
-    }
-}
-
-fn manifest(adapter: &str, cases: usize) -> Manifest {
-    let (name, version) = ("simulated".to_owned(), "1".to_owned());
-    Manifest {
-        subject: Subject {
-            model: "simulated".into(),
-            model_digest: None,
-            adapter: Some(adapter.into()),
-            adapter_digest: None,
-        },
-        suite: SuiteId { name, version, digest: durable::digest("simulated"), cases },
-        scoring_version: SCORING_VERSION,
-        options: ExamOptions::default(),
-        eval_version: String::new(),
-        host: Host { os: String::new(), arch: String::new(), cpus: 1 },
-    }
+        latency: Duration::ZERO,
+    };
+    Record::new(case, 0, answer, Score::of_value(value))
 }

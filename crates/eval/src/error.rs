@@ -1,69 +1,82 @@
 use std::path::PathBuf;
 
 /// `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an exam could not be read, taken, or judged.
+/// Why a suite, council, policy or run could not be read, taken or compared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of the exam cannot be opened or read.
+    /// A file cannot be opened or read.
     #[error("{}: cannot read: {source}", path.display())]
     Read {
         /// The file asked for.
         path: PathBuf,
-        /// The system's own reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
-    /// The folder of a run cannot be made.
-    #[error("{}: cannot make the folder: {source}", path.display())]
+    /// The folder of a run cannot be created.
+    #[error("{}: cannot create the folder: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// The system's own reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
 
-    /// An exam that puts nothing: batches of no case, or no seed.
+    /// Exam options that ask nothing: a batch size of 0, or no seed.
     #[error("exam options: {field}: expected at least one, found none")]
     Options {
         /// The option at fault.
         field: &'static str,
     },
 
-    /// A file is no JSON, or not the JSON that was expected.
+    /// A file is not JSON, or not of the expected form.
     #[error("{}: {problem}", path.display())]
     Json {
-        /// The file at fault.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column where they are known.
+        /// What is wrong, with line and column where known.
         problem: String,
     },
 
-    /// A policy file is no YAML, or has keys or values that no policy has.
+    /// A policy or council file is not YAML, or has unknown keys or values.
     #[error("{}: {problem}", path.display())]
     Yaml {
-        /// The file at fault.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column where they are known.
+        /// What is wrong, with line and column where known.
         problem: String,
     },
 
-    /// A case of a suite cannot be used: a misspelt field would silently make the exam easier.
+    /// An entry of a council file is invalid.
+    #[error("{}: {entry}: expected {expected}, found {found}", path.display())]
+    Council {
+        /// The council file.
+        path: PathBuf,
+        /// The entry, such as `agents.windu`.
+        entry: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+
+    /// A case of a suite is invalid.
     #[error("{}: case {case}: {field}: {problem}", path.display())]
     Case {
         /// The suite file.
         path: PathBuf,
-        /// The case's id, or its place in the file while the id is unknown.
+        /// The case's id, or its number in the file if it has none.
         case: String,
-        /// The field at fault.
+        /// The field.
         field: String,
         /// What was expected and what was found.
         problem: String,
     },
 
-    /// The suite as a whole cannot be used.
+    /// The suite as a whole is invalid.
     #[error("{}: {problem}", path.display())]
     Suite {
         /// The suite file.
@@ -72,7 +85,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// A rule cannot be compiled: a bad pattern, an empty word, a range upside down.
+    /// A rule is invalid: a bad pattern, an empty word, an empty range.
     #[error("{field}: {problem}")]
     Rule {
         /// The field of the rule.
@@ -81,19 +94,19 @@ pub enum Error {
         problem: String,
     },
 
-    /// A line of an answer log cannot be read. The last line may be torn by a kill and is dropped;
-    /// any other bad line means the file was edited or damaged.
+    /// A line of an answer log cannot be parsed, which means that the file was edited or damaged. (An incomplete last line
+    /// is dropped without an error.)
     #[error("{}: line {line}: {problem}", path.display())]
     Record {
         /// The log.
         path: PathBuf,
-        /// The line, counted from one.
+        /// The line, from 1.
         line: usize,
         /// What is wrong.
         problem: String,
     },
 
-    /// The folder holds the beginning of another exam; going on would mix the two.
+    /// The folder holds the beginning of another exam; continuing would mix the two.
     #[error("{}: holds an exam of another {what}: expected {expected}, found {found}", path.display())]
     OtherExam {
         /// The run's folder.
@@ -107,34 +120,33 @@ pub enum Error {
     },
 
     /// The answerer (usually the model) failed.
-    #[error("no answers for the cases from {first_case:?} on: {source}")]
+    #[error("no answers for the batch of cases that starts at {first_case:?}: {source}")]
     Answerer {
         /// The first case of the batch that failed.
         first_case: String,
-        /// The answerer's own reason.
+        /// The answerer's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// The answerer broke its contract: one answer for each prompt, in order.
+    /// The answerer did not give one answer per prompt.
     #[error("the answerer gave {found} answers for {expected} prompts")]
     AnswerCount {
-        /// Prompts put.
+        /// The number of prompts.
         expected: usize,
-        /// Answers received.
+        /// The number of answers.
         found: usize,
     },
 
-    /// The judge of refusals gave no opinion: an endpoint that is not there, or answers otherwise than
-    /// agreed.
+    /// A [`StanceJudge`](crate::StanceJudge) failed, for example because its endpoint did not answer.
     #[error("no opinion on case {case}: {source}")]
     Judge {
         /// The case it was asked about.
         case: String,
-        /// The judge's own reason.
+        /// The judge's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// Two runs cannot be compared, so no verdict on them would mean anything.
+    /// Two runs cannot be compared.
     #[error("the runs cannot be compared: {what}: expected {expected}, found {found}")]
     Incomparable {
         /// What differs.
@@ -145,21 +157,19 @@ pub enum Error {
         found: String,
     },
 
-    /// A policy's figure is out of its range.
-    #[error("policy: {field}: expected {expected}, found {found}")]
+    /// A policy has a figure out of its range, or a category that the council does not have.
+    #[error("policy: {field}: {problem}")]
     Policy {
         /// The key in the policy file.
-        field: String,
-        /// The range allowed.
-        expected: &'static str,
-        /// The value found.
-        found: String,
+        field: &'static str,
+        /// What was expected and what was found.
+        problem: String,
     },
 
-    /// A statistic was asked of numbers that have none: an empty sample, NaN, lengths that differ.
+    /// A statistic is undefined for its arguments: an empty sample, NaN, lengths that differ.
     #[error("{what}: expected {expected}, found {found}")]
     Statistic {
-        /// The argument at fault.
+        /// The argument.
         what: &'static str,
         /// What it must be.
         expected: &'static str,
@@ -167,7 +177,7 @@ pub enum Error {
         found: String,
     },
 
-    /// A file could not be written whole.
+    /// A file could not be written.
     #[error(transparent)]
     Durable(#[from] durable::Error),
 }

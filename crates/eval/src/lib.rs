@@ -1,34 +1,33 @@
 #![doc = include_str!("../README.md")]
 
-mod agent;
-mod answerer;
-mod check;
+mod council;
 mod error;
 mod exam;
-mod extract;
 mod gate;
-mod judge;
+#[cfg(feature = "model")]
 mod model;
-mod refusal;
-mod rule;
-mod run;
-mod score;
+mod scoring;
 pub mod stats;
 mod suite;
-mod text;
 
-pub use agent::Agent;
-pub use answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
+pub use council::{Agent, AgentId, Category, CategoryId, Council, RefusalDuty};
 pub use error::{Error, Result};
-pub use exam::{Budget, BudgetSpent, Exam, ExamOptions, Outcome, Progress};
+pub use exam::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
+#[cfg(feature = "judge")]
+pub use exam::chat_judge::ChatJudge;
+pub use exam::opinion::StanceJudge;
+pub use exam::record::{ExamOptions, Host, Manifest, Opinion, Record, SuiteId};
+pub use exam::run::ExamRun;
+pub use exam::summary::{Agreement, Mean, Summary};
+pub use exam::{Budget, BudgetSpent, Exam, Outcome, Progress};
 pub use gate::{
     AgentFloors, Check, CheckResult, Comparison, Decision, Evidence, Floors, Gate, Policy,
     Reference, RuleVerdict, Verdict,
 };
-pub use judge::{ChatJudge, Opinion, StanceJudge};
+#[cfg(feature = "model")]
 pub use model::ModelAnswerer;
-pub use refusal::{Stance, judge_refusal};
-pub use rule::{Language, Rule};
-pub use run::{Agreement, ExamRun, Host, Manifest, Mean, Record, SuiteId, Summary};
-pub use score::{Failure, RuleCredit, SCORING_VERSION, Score, Scorer};
-pub use suite::{Case, Category, Speaker, Suite, Tier, Turn};
+pub use scoring::refusal::{Stance, classify_refusal};
+pub use scoring::rule::Rule;
+pub use scoring::text::Language;
+pub use scoring::{Failure, RuleCredit, SCORING_VERSION, Score, Scorer};
+pub use suite::{Case, Speaker, Suite, Tier, Turn};

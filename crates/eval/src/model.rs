@@ -1,3 +1,5 @@
+//! A model as an answerer.
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -7,12 +9,12 @@ use chat_format::{ChatTokenizer, Message, RenderOptions};
 use durable::Digest;
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
 
-use crate::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use crate::error::{Error, Result};
+use crate::exam::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use crate::suite::Speaker;
 
-/// A model, with or without an adapter, sitting the exam. The model and the tokenizer are borrowed, so that
-/// base, champion and candidate share one copy of the weights.
+/// Answers with a model, with or without an adapter. It borrows the model and the tokenizer, so that base, champion and
+/// candidate share one copy of the weights.
 ///
 /// ```no_run
 /// use eval::{Exam, ExamOptions, ModelAnswerer, Subject, Suite};
@@ -34,7 +36,7 @@ pub struct ModelAnswerer<'a> {
 }
 
 impl<'a> ModelAnswerer<'a> {
-    /// The model with the adapter applied ([`Adapter::none`] for the bare model).
+    /// The model with the adapter applied ([`Adapter::none`] for the base model).
     pub fn new(
         model: &'a Model,
         adapter: &'a Adapter,
@@ -54,8 +56,8 @@ impl<'a> ModelAnswerer<'a> {
         self.tokenizer.prompt_tokens(&messages, &RenderOptions::default())
     }
 
-    /// The text of an answer with its control tokens by name: where reasoning ends and what is a tool call is
-    /// often marked by nothing else.
+    /// The text of an answer with the names of its control tokens, because many models mark reasoning and tool calls by
+    /// nothing else.
     fn text(&self, tokens: &[u32]) -> chat_format::Result<String> {
         let mut text = String::new();
         for run in
@@ -111,10 +113,13 @@ impl Answerer for ModelAnswerer<'_> {
 }
 
 impl Subject {
-    /// A model file or folder and perhaps an adapter's folder, by their digests.
+    /// A model file or folder and, if given, an adapter's folder, with their digests.
     ///
-    /// A folder's digest covers the names and sizes of its files and the first mebibyte of each: the whole of
-    /// every configuration and the header of every weight file, without reading all the weights.
+    /// A folder's digest covers the names and sizes of its files and the first MiB of each: every configuration file and
+    /// the headers of the weight files, without reading all weights.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
     pub fn of_files(model: impl AsRef<Path>, adapter: Option<&Path>) -> Result<Subject> {
         let model = model.as_ref();
         let digest = if model.is_dir() { folder(model)? } else { durable::sha256_file(model)? };

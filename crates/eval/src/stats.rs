@@ -1,7 +1,7 @@
 //! The statistics behind a verdict.
 //!
-//! Two runs answer the same cases, so everything is *paired*: what counts is each case's difference, not
-//! the two means. Every function refuses empty samples, NaN and lengths that differ.
+//! Two runs answer the same cases, so all comparisons are *paired*: they use each case's difference rather than the two
+//! means. Functions return an error for empty samples, NaN and lengths that differ.
 //!
 //! ```
 //! use eval::stats::{Pair, paired_bootstrap};
@@ -22,38 +22,39 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::error::{Error, Result};
 
-/// One case's two scores and its share in the mean.
+/// One case's two scores and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
     /// The candidate's score.
     pub candidate: f64,
     /// The reference's score.
     pub reference: f64,
-    /// The case's weight; positive.
+    /// The case's weight in every mean; positive.
     pub weight: f64,
 }
 
-/// A range of values.
+/// A closed interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
-    /// Its lower end.
+    /// The lower end.
     pub low: f64,
-    /// Its upper end.
+    /// The upper end.
     pub high: f64,
 }
 
-/// What a paired bootstrap saw.
+/// The result of a paired bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Bootstrap {
-    /// Cases.
+    /// The number of cases.
     pub cases: usize,
-    /// Cases on which both scored the same.
+    /// The number of cases with equal scores.
     pub ties: usize,
-    /// The candidate's weighted mean less the reference's.
+    /// The candidate's weighted mean minus the reference's.
     pub difference: f64,
-    /// The share of resamples in which the candidate's mean is higher. Equal means do not count.
+    /// The share of resamples in which the candidate's mean is higher; equal means do not count.
     pub better: f64,
     /// The share of resamples in which the candidate's mean is lower.
     pub worse: f64,
@@ -61,7 +62,7 @@ pub struct Bootstrap {
     pub interval: Interval,
 }
 
-/// The mean of values, each with a positive weight.
+/// The weighted mean; every weight must be positive.
 pub fn weighted_mean(values: &[f64], weights: &[f64]) -> Result<f64> {
     if values.is_empty() || values.len() != weights.len() {
         let found = format!("{} values, {} weights", values.len(), weights.len());
@@ -77,8 +78,8 @@ pub fn weighted_mean(values: &[f64], weights: &[f64]) -> Result<f64> {
     Ok(sum / weights.iter().sum::<f64>())
 }
 
-/// Draws the cases anew `resamples` times, with replacement, and counts how often the candidate's mean
-/// beats the reference's. The same seed gives the same counts on every machine.
+/// Paired bootstrap (Efron 1979): resamples the cases with replacement `resamples` times and counts how often the
+/// candidate's weighted mean is above or below the reference's. The same seed gives the same counts on every machine.
 pub fn paired_bootstrap(pairs: &[Pair], resamples: usize, seed: u64) -> Result<Bootstrap> {
     if resamples == 0 {
         return Err(refuse("resamples", "at least one", "0".into()));
@@ -89,7 +90,7 @@ pub fn paired_bootstrap(pairs: &[Pair], resamples: usize, seed: u64) -> Result<B
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut means: Vec<f64> =
         (0..resamples).map(|_| resampled_mean(&differences, &weights, &mut rng)).collect();
-    // A sum of differences that cancel is rarely an exact zero in floating point.
+    // Differences that cancel rarely sum to an exact zero in floating point.
     let tiny = 1e-12;
     let share = |count: usize| count as f64 / resamples as f64;
     let better = share(means.iter().filter(|m| **m > tiny).count());
@@ -103,8 +104,8 @@ pub fn paired_bootstrap(pairs: &[Pair], resamples: usize, seed: u64) -> Result<B
 fn resampled_mean(values: &[f64], weights: &[f64], rng: &mut ChaCha8Rng) -> f64 {
     let (mut sum, mut total) = (0.0, 0.0);
     for _ in values {
-        // The high half of a 32-bit draw times n: uniform to within n / 2^32, and, unlike a
-        // library's range sampler, bound never to change between versions.
+        // The high half of a 32-bit draw times n is uniform to within n / 2^32. Unlike a library's range sampler, it
+        // cannot change between versions.
         let drawn = (u64::from(rng.next_u32()) * values.len() as u64) >> 32;
         let drawn = drawn as usize;
         if let (Some(value), Some(weight)) = (values.get(drawn), weights.get(drawn)) {
@@ -115,7 +116,7 @@ fn resampled_mean(values: &[f64], weights: &[f64], rng: &mut ChaCha8Rng) -> f64 
     sum / total
 }
 
-/// The value below which a share of the sorted values lies, between neighbours in proportion.
+/// The quantile of sorted values, with linear interpolation.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * sorted.len().saturating_sub(1) as f64;
     let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
@@ -123,11 +124,10 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     below + (above - below) * place.fract()
 }
 
-/// Wilson's score interval of a rate.
+/// Wilson's score interval of a proportion (Wilson 1927).
 ///
-/// `rate` may be a mean of scores in [0, 1] rather than of hits and misses: no such score varies more
-/// than a hit-or-miss with the same mean, so the interval is then a safe one. `cases` may be a number of
-/// effective cases.
+/// `rate` may be a mean of scores in [0, 1]: their variance is at most that of a binary score with the same mean, so the
+/// interval is then conservative. `cases` may be a number of [effective cases](effective_cases).
 pub fn wilson(rate: f64, cases: f64, confidence: f64) -> Result<Interval> {
     if !(0.0..=1.0).contains(&rate) {
         return Err(refuse("rate", "a number in [0, 1]", rate.to_string()));
@@ -141,14 +141,14 @@ pub fn wilson(rate: f64, cases: f64, confidence: f64) -> Result<Interval> {
     let half = z * (rate * (1.0 - rate) / cases + z2 / (4.0 * cases * cases)).sqrt();
     let scale = 1.0 + z2 / cases;
     let end = |x: f64| (x / scale).clamp(0.0, 1.0);
-    // At its ends the interval is exact; a rounding error there would be a floor that 0 fails.
+    // At rates 0 and 1 the end is exact; with a rounding error, a score of 0 could fail a floor of 0.
     let low = if rate == 0.0 { 0.0 } else { end(centre - half) };
     let high = if rate == 1.0 { 1.0 } else { end(centre + half) };
     Ok(Interval { low, high })
 }
 
-/// Benjamini and Hochberg's adjustment of p-values for their number: reject those at or below a level, and
-/// of the rejections no larger a share than that level is expected to be false.
+/// P-values adjusted for their number (Benjamini and Hochberg 1995): rejecting those at or below a level keeps the expected
+/// share of false rejections at or below that level.
 pub fn benjamini_hochberg(p_values: &[f64]) -> Result<Vec<f64>> {
     if let Some(p) = p_values.iter().find(|p| !(0.0..=1.0).contains(*p)) {
         return Err(refuse("p_values", "numbers in [0, 1]", p.to_string()));
@@ -167,21 +167,20 @@ pub fn benjamini_hochberg(p_values: &[f64]) -> Result<Vec<f64>> {
     Ok(adjusted)
 }
 
-/// A mean of few cases drawn towards a prior, as if `strength` more cases had scored the prior.
+/// Shrinks a mean towards a prior, as if `strength` further cases had scored the prior.
 pub fn shrink(mean: f64, cases: f64, prior: f64, strength: f64) -> f64 {
     (mean * cases + prior * strength) / (cases + strength)
 }
 
-/// The number of equally weighted cases that carry as much information as these.
+/// The effective sample size of weighted cases (Kish): `(sum w)^2 / sum w^2`.
 pub fn effective_cases(weights: &[f64]) -> f64 {
     let sum: f64 = weights.iter().sum();
     let squares: f64 = weights.iter().map(|w| w * w).sum();
     if squares > 0.0 { sum * sum / squares } else { 0.0 }
 }
 
-/// The smallest true difference that these pairs would show at `confidence` (one-sided) in four nights out
-/// of five: (z of the confidence + z of the power) times the standard error of the mean difference.
-/// None for fewer than two pairs, which have no spread.
+/// The minimum detectable difference at `confidence` (one-sided) with 80 % power:
+/// `(z(confidence) + z(power)) * standard error of the mean difference`. None for fewer than two pairs.
 pub fn minimum_detectable_difference(pairs: &[Pair], confidence: f64) -> Result<Option<f64>> {
     const POWER: f64 = 0.8;
     if pairs.len() < 2 {

@@ -187,5 +187,5 @@ fn options_that_put_nothing_and_folders_that_cannot_be_made_are_refused() {
     let no_seeds = ExamOptions { seeds: vec![], ..options() };
     assert!(sit(no_batch, dir.path()).contains("batch"));
     assert!(sit(no_seeds, dir.path()).contains("seeds"));
-    assert!(sit(options(), &in_the_way.join("run")).contains("file/run: cannot make the folder"));
+    assert!(sit(options(), &in_the_way.join("run")).contains("file/run: cannot create the folder"));
 }

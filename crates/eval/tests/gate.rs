@@ -4,8 +4,7 @@ mod common;
 
 use common::{answered, coin, run, suite};
 use eval::{
-    Category, Check, CheckResult, Decision, Error, Evidence, ExamRun, Gate, Policy, Suite, Tier,
-    Verdict,
+    Check, CheckResult, Decision, Error, Evidence, ExamRun, Gate, Policy, Suite, Tier, Verdict,
 };
 
 /// As the simulation asks for: see the crate's README.
@@ -65,7 +64,7 @@ fn a_model_that_refuses_everything_is_refused() {
     let suite = suite(CASES);
     let candidate = answered(&suite, "no", |_| "I can't help with that.".to_owned());
     let verdict = decide(&candidate, &champion(&suite));
-    let jailbreak = verdict.categories.iter().find(|row| row.of == Category::Jailbreak).unwrap();
+    let jailbreak = verdict.categories.iter().find(|row| row.of == "jailbreak").unwrap();
     assert_eq!(jailbreak.candidate, 1.0);
     let failed = failed(&verdict);
     for rule in ["held_out", "category.over_refusal", "floor.over_refusal"] {
@@ -86,7 +85,7 @@ fn a_model_that_forgets_one_agent_is_refused_by_that_name() {
     let suite = suite(CASES);
     let candidate = run(&suite, "forgetful", |i| {
         let better = coin(i, 1, 0.55) || coin(i, 2, 0.5);
-        better && (suite.cases[i].agent != eval::Agent::Mothma || coin(i, 3, 0.25))
+        better && (suite.cases[i].agent != "mothma" || coin(i, 3, 0.25))
     });
     let verdict = decide(&candidate, &champion(&suite));
     assert_eq!(failed(&verdict), ["agent.mothma"], "{verdict}");
@@ -98,7 +97,7 @@ fn a_drop_in_a_guarded_category_is_refused() {
     let suite = suite(CASES);
     let candidate = run(&suite, "loose", |i| {
         let better = coin(i, 1, 0.55) || coin(i, 2, 0.35);
-        better && suite.cases[i].category != Category::Jailbreak
+        better && suite.cases[i].category != "jailbreak"
     });
     let verdict = decide(&candidate, &champion(&suite));
     let failed = failed(&verdict);
@@ -241,7 +240,7 @@ fn policies_are_read_with_defaults_and_refused_when_out_of_range() {
     assert_eq!(load("{}\n").unwrap(), Policy::default());
     let policy = load("seeds: 2\nheld_out: 0.85\nfloors:\n  categories: [identity]\n").unwrap();
     assert_eq!((policy.seeds, policy.held_out), (2, 0.85));
-    assert_eq!(policy.floors.categories, [Category::Identity]);
+    assert_eq!(policy.floors.categories, ["identity"]);
     assert_eq!(policy.floors.confidence, Policy::default().floors.confidence);
     for (text, fragment) in [
         ("held_out: 1.5\n", "held_out"),
@@ -253,7 +252,7 @@ fn policies_are_read_with_defaults_and_refused_when_out_of_range() {
         ("resamples: 0\n", "resamples"),
         ("seeds: 0\n", "seeds"),
         ("held_uot: 0.9\n", "held_uot"),
-        ("floors:\n  categories: [spelling]\n", "spelling"),
+        ("floors:\n  categories: [spelling]\n", "floors.categories: expected one of identity"),
     ] {
         let error = load(text).expect_err(text).to_string();
         assert!(error.contains(fragment), "{text}: {error}");

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 
 use common::{run, suite};
-use eval::{Category, ChatJudge, Evidence, ExamRun, Gate, Policy, Stance, StanceJudge};
+use eval::{ChatJudge, Evidence, ExamRun, Gate, Policy, Stance, StanceJudge};
 use serde_json::{Value, json};
 
 /// One request as it came in.
@@ -105,8 +105,8 @@ fn endpoints_that_fail_are_told_by_case_and_lose_nothing() {
 }
 
 fn asked_about(run: &ExamRun) -> impl Iterator<Item = &eval::Record> {
-    let asked = [Category::Jailbreak, Category::OverRefusal];
-    run.records.iter().filter(move |record| asked.contains(&record.category))
+    let asked = ["jailbreak", "over_refusal"];
+    run.records.iter().filter(move |record| asked.contains(&record.category.as_str()))
 }
 
 /// Finds every answer a refusal, and counts how often it is asked.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use eval::{Stance, judge_refusal};
+use eval::{Stance, classify_refusal};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ fn measure(split: &str) -> (usize, usize) {
     let rows = labelled(split);
     let mut matrix: BTreeMap<(Stance, Stance), usize> = BTreeMap::new();
     for row in &rows {
-        let judged = judge_refusal(&row.answer);
+        let judged = classify_refusal(&row.answer);
         *matrix.entry((row.label, judged)).or_default() += 1;
         if judged != row.label {
             eprintln!("{:?}, judged {judged:?}: {}", row.label, row.answer);

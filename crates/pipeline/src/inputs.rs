@@ -1,6 +1,6 @@
 //! Reads all input files of a night before it starts, so that a bad file is found before training.
 
-use eval::{Policy, Suite};
+use eval::{Council, Policy, Suite};
 use lora_train::TrainConfig;
 
 use crate::config::{ModelSource, NightConfig};
@@ -20,10 +20,11 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Reads all files and fails on the first that is missing or invalid.
     pub fn read(config: &NightConfig) -> Result<Self> {
+        let suite = config.read_suite()?;
         Ok(Self {
-            suite: config.read_suite()?,
             training: TrainConfig::load(&config.setup.train)?,
-            policy: config.read_policy()?,
+            policy: config.read_policy(suite.council())?,
+            suite,
             rows: RawRows::locate(&config.setup.data)?,
             enrichment: EnrichmentRecipe::load(config.enrich.as_deref())?,
         })
@@ -40,9 +41,12 @@ impl NightConfig {
         })
     }
 
-    /// The rules of the gate; without a file, the defaults of the `eval` crate.
-    pub(crate) fn read_policy(&self) -> Result<Policy> {
-        Ok(self.gate.as_ref().map(Policy::load).transpose()?.unwrap_or_default())
+    /// The rules of the gate; without a file, the defaults for the suite's council.
+    pub(crate) fn read_policy(&self, council: &Council) -> Result<Policy> {
+        Ok(match &self.gate {
+            Some(path) => Policy::load_for(path, council)?,
+            None => Policy::of_council(council),
+        })
     }
 
     /// Reads every file that the night reads before it trains. Of the model only the existence is

@@ -1,93 +1,100 @@
+//! The facts of a household.
+
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::council::{filled, unique};
+use crate::data::{filled, unique};
 use crate::{Error, Result, Template, yaml};
 
-/// Everything the council knows about the house.
+/// What the council knows about the household: a YAML file with these keys.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Household {
-    /// The name of the house.
+    /// The name of the household.
     pub name: String,
     /// The name of the second property.
     pub satellite: String,
-    /// One attribute of one thing each.
+    /// The facts, each one attribute of one thing.
     pub facts: Vec<Fact>,
-    /// Which agent answers for what.
+    /// The topics that agents are responsible for.
     pub topics: Vec<Topic>,
-    /// Signs and what lies behind them.
+    /// Symptoms and their causes.
     pub scenarios: Vec<Scenario>,
-    /// What the agents can do by a call.
+    /// The agents' tools.
     pub tools: Vec<Tool>,
 }
 
 /// One attribute of one thing.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Fact {
     /// Unique among the facts.
     pub id: String,
     /// The agent that knows it.
     pub agent: String,
-    /// Which attribute: selects the ways of asking.
+    /// The attribute, which selects the phrasings.
     pub kind: String,
-    /// The thing, as it stands in a sentence.
+    /// The thing, as used in a sentence.
     pub of: String,
     /// What an answer must say.
     pub value: String,
-    /// Whether it comes first when not all rows are wanted.
+    /// Whether its rows come before others if not all rows are wanted.
     #[serde(default)]
     pub core: bool,
 }
 
-/// A matter and the agent that answers for it.
+/// A topic and the agent responsible for it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Topic {
     /// The agent.
     pub agent: String,
-    /// The matter, as it stands in a sentence.
+    /// The topic, as used in a sentence.
     pub of: String,
-    /// Whether it comes first when not all rows are wanted.
+    /// Whether its rows come before others if not all rows are wanted.
     #[serde(default)]
     pub core: bool,
 }
 
-/// Signs with one thing behind them.
+/// Symptoms with one cause.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Scenario {
     /// Unique among the scenarios.
     pub id: String,
     /// The agent that is asked.
     pub agent: String,
-    /// What lies behind the signs.
+    /// The cause.
     pub cause: String,
     /// What to do first.
     pub fix: String,
-    /// What people notice.
+    /// The symptoms that people notice.
     pub signs: Vec<String>,
-    /// Whether it comes first when not all rows are wanted.
+    /// Whether its rows come before others if not all rows are wanted.
     #[serde(default)]
     pub core: bool,
 }
 
-/// Something an agent can do by a call.
+/// A tool that an agent can call.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Tool {
-    /// The call's name.
+    /// The tool's name.
     pub name: String,
     /// The agent that may call it.
     pub agent: String,
     /// Its arguments, all of them required.
     pub args: Vec<Argument>,
-    /// Ways of asking for it, with a slot per argument.
+    /// Requests for it, with one slot per argument.
     pub asks: Vec<Template>,
-    /// Whether it comes first when not all rows are wanted.
+    /// Whether its rows come before others if not all rows are wanted.
     #[serde(default)]
     pub core: bool,
 }
@@ -95,6 +102,7 @@ pub struct Tool {
 /// An argument of a call.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Argument {
     /// Its name.
     pub name: String,
@@ -105,6 +113,7 @@ pub struct Argument {
 /// A value of an argument.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Choice {
     /// How people say it.
     pub say: String,
@@ -150,7 +159,7 @@ impl Household {
                 filled(path, format!("tools.{}.{}.from", tool.name, arg.name), arg.from.len())?;
             }
         }
-        // Two values for one attribute of one thing would make every answer wrong for somebody.
+        // With two values for one attribute of one thing, no answer would be right.
         let mut seen = std::collections::HashSet::new();
         for fact in &self.facts {
             if !seen.insert((&fact.kind, &fact.of)) {
@@ -167,7 +176,7 @@ impl Household {
 }
 
 impl Tool {
-    /// The call as an agent writes it: one line of JSON.
+    /// The call as one line of JSON.
     pub fn call(&self, arguments: &Map<String, Value>) -> String {
         serde_json::json!({ "name": self.name, "arguments": arguments }).to_string()
     }

@@ -1,68 +1,68 @@
+//! Phrasings of questions and answers about a household.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::council::filled;
+use crate::data::filled;
 use crate::{Error, Household, Result, Template, yaml};
 
 const NAME: &str = "phrasings.yaml";
 
-/// Ways of asking and answering.
+/// Phrasings of questions and answers: a YAML file with the keys of `data/phrasings.yaml`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phrasings {
     /// For facts, by kind.
-    pub facts: BTreeMap<String, FactPhrasings>,
-    /// For who answers for what.
-    pub topics: TopicPhrasings,
-    /// For signs.
-    pub scenarios: ScenarioPhrasings,
+    facts: BTreeMap<String, FactPhrasings>,
+    pub(super) topics: TopicPhrasings,
+    pub(super) scenarios: ScenarioPhrasings,
 }
 
 /// For facts of one kind, with the slots `of` and `value`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FactPhrasings {
+pub(super) struct FactPhrasings {
     /// Questions.
     pub asks: Vec<Template>,
     /// Answers; the first is the shortest.
     pub answers: Vec<Template>,
 }
 
-/// For who answers for what, with the slots `topic`, `agent` and `role`.
+/// For the agent responsible for a topic, with the slots `topic`, `agent` and `role`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TopicPhrasings {
-    /// Questions about who it is.
+pub(super) struct TopicPhrasings {
+    /// Questions about who is responsible.
     pub asks: Vec<Template>,
     /// Their answers.
     pub answers: Vec<Template>,
-    /// Requests for help with it.
+    /// Requests for help with the topic.
     pub requests: Vec<Template>,
-    /// The answer of the agent whose matter it is.
+    /// Answers of the responsible agent.
     pub accepted: Vec<Template>,
-    /// The answer of another agent.
+    /// Answers of another agent.
     pub passed_on: Vec<Template>,
 }
 
-/// For signs, with the slots `cause` and `fix`.
+/// For scenarios, with the slots `cause` and `fix`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ScenarioPhrasings {
-    /// What is asked after the sign.
+pub(super) struct ScenarioPhrasings {
+    /// Questions that follow the symptom.
     pub asks: Vec<String>,
     /// Answers.
     pub answers: Vec<Template>,
 }
 
 impl Phrasings {
-    /// The phrasings that come with the crate.
+    /// The built-in phrasings.
     pub fn embedded() -> Result<Phrasings> {
         Phrasings::parse(Path::new(NAME), include_str!("../../data/phrasings.yaml"))
     }
 
-    /// Phrasings from a file of the user's.
+    /// Reads and checks a file of phrasings.
     pub fn load(path: impl AsRef<Path>) -> Result<Phrasings> {
         let path = path.as_ref();
         let phrasings: Phrasings = yaml::load(path)?;
@@ -96,7 +96,7 @@ impl Phrasings {
     }
 
     /// The phrasings of a kind of fact.
-    pub fn of_kind(&self, house: &Household, kind: &str) -> Result<&FactPhrasings> {
+    pub(super) fn of_kind(&self, house: &Household, kind: &str) -> Result<&FactPhrasings> {
         self.facts.get(kind).ok_or_else(|| {
             let known: Vec<_> = self.facts.keys().map(String::as_str).collect();
             Error::Entry {

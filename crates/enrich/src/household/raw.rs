@@ -1,4 +1,4 @@
-//! The messy form in which old rows lie around: mostly a whole ChatML conversation inside one `content`.
+//! Writes rows in an uncleaned form: mostly a whole ChatML conversation inside one `content`.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::random::rng;
 use crate::row::{Exchange, Row};
 use crate::{Error, Result};
 
-/// Writes rows as JSON lines of the seed's form, think blocks, other shapes and all; whole or not at all.
+/// Writes rows as JSON Lines in several uncleaned forms, with think blocks. The file is complete or absent.
 pub fn write_raw(path: impl AsRef<Path>, rows: &[Row], seed: u64) -> Result<()> {
     let mut rng = rng(seed, "raw");
     let mut text = String::new();
@@ -21,7 +21,7 @@ pub fn write_raw(path: impl AsRef<Path>, rows: &[Row], seed: u64) -> Result<()> 
     durable::write(path, text.as_bytes()).map_err(Error::from)
 }
 
-/// How a row is messed up: two throws of dice.
+/// The uncleaned form of a row, chosen at random.
 struct Mess {
     think: u8,
     shape: u8,
@@ -34,7 +34,7 @@ impl Mess {
             1 | 2 => {
                 json!({ "conversations": self.turns(row, ["from", "value"], ["human", "gpt"], "") })
             }
-            // Roles told apart once, the end of each turn left behind.
+            // Roles are separate, but each turn keeps its end token.
             3 | 4 => {
                 json!({ "messages": self.turns(row, ["role", "content"], ["user", "assistant"], "<|im_end|>") })
             }
@@ -59,7 +59,7 @@ impl Mess {
         turns.join("\n")
     }
 
-    /// The conversation as a list of turns with these keys, roles and this behind every content.
+    /// The conversation as a list of turns with these keys and roles, and `end` after every content.
     fn turns(&self, row: &Row, keys: [&str; 2], roles: [&str; 2], end: &str) -> Vec<Value> {
         let turn = |role: &str, content: &str| json!({ keys[0]: role, keys[1]: format!("{content}{end}") });
         let mut turns = vec![turn("system", &row.system)];
@@ -70,7 +70,7 @@ impl Mess {
         turns
     }
 
-    /// The answer behind its think block; most are empty, as a model leaves them that was told not to think.
+    /// The answer after its think block; most blocks are empty, as models write them when thinking is disabled.
     fn answer(&self, exchange: &Exchange) -> String {
         let Exchange { user, assistant } = exchange;
         match self.think {

@@ -1,25 +1,25 @@
-//! Training rows: every entry of the household in several wordings.
+//! Training rows: every entry of the household in several phrasings.
 
+use eval::Agent;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde_json::Map;
 
 use super::{Fact, Household, Phrasings, Scenario, Tool, Topic};
-use crate::council::Agent;
 use crate::grams::{Grams, Index};
 use crate::random::rng;
 use crate::row::{Exchange, Kind, Meta, Row};
-use crate::{Council, Error, Result, Template};
+use crate::{Error, GeneratorData, Result, Template};
 
-/// Above this likeness (Jaccard of word 3-grams) a row says nothing that another has not said.
+/// The similarity (Jaccard of word 3-grams) from which a row is left out as a near duplicate.
 const TOO_ALIKE: f64 = 0.7;
-/// Wordings of a fact for each one of anything else: a value has to be learnt by heart, while who answers for what, what a
-/// sign means and how a call looks are learnt from all their rows together.
+/// Phrasings of a fact per round; other entries have one. A fact's value must be memorised from its own rows, while
+/// responsibilities, causes and call formats are learnt from many rows together.
 const FACT_WORDINGS: usize = 2;
-/// How often a tool is asked for with different words and arguments.
+/// Rows per tool, with different words and arguments.
 const CALLS: usize = 9;
 
-/// A row and how early it is wanted: the core before the rest, first wordings before further ones.
+/// A row and its priority: core entries before others, first phrasings before further ones.
 struct Candidate {
     late: bool,
     round: usize,
@@ -27,18 +27,20 @@ struct Candidate {
 }
 
 impl Household {
-    /// Phrases the household as exactly `count` rows, no two of them near duplicates.
+    /// Exactly `count` rows about the household, without near duplicates. The same seed gives the same rows.
     ///
-    /// Fewer rows mean fewer wordings of the core entries, not fewer entries: a small model learns a few things
-    /// well rather than many badly. The same seed gives the same rows.
+    /// With fewer rows, the core entries have fewer phrasings and the other entries are left out first.
+    ///
+    /// # Errors
+    /// If there are not enough distinct rows, or an entry names an unknown agent or kind.
     pub fn rows(
         &self,
-        council: &Council,
+        data: &GeneratorData,
         phrasings: &Phrasings,
         count: usize,
         seed: u64,
     ) -> Result<Vec<Row>> {
-        let pool = Pool { house: self, council, phrasings, seed };
+        let pool = Pool { house: self, data, phrasings, seed };
         let mut candidates = pool.candidates()?;
         candidates.shuffle(&mut rng(seed, "order"));
         candidates.sort_by_key(|candidate| (candidate.late, candidate.round));
@@ -54,7 +56,7 @@ impl Household {
 
 struct Pool<'a> {
     house: &'a Household,
-    council: &'a Council,
+    data: &'a GeneratorData,
     phrasings: &'a Phrasings,
     seed: u64,
 }
@@ -89,9 +91,9 @@ impl Pool<'_> {
         }));
     }
 
-    /// Every way of asking for a fact, in an order of its own.
+    /// Every phrasing of a fact, in random order.
     fn fact(&self, fact: &Fact) -> Result<Vec<Row>> {
-        let agent = self.council.agent(&fact.agent)?;
+        let agent = self.agent(&fact.agent, "facts", &fact.id)?;
         let phrasings = self.phrasings.of_kind(self.house, &fact.kind)?;
         let slots = [("of", fact.of.as_str()), ("value", fact.value.as_str())];
         let mut rng = rng(self.seed, &format!("fact {}", fact.id));
@@ -101,19 +103,19 @@ impl Pool<'_> {
         let row = |(round, (i, ask)): (usize, (usize, &Template))| {
             let answer = turn(&phrasings.answers, first + round).fill(&slots)?;
             let meta = self.meta(Kind::Fact, agent, &fact.id, format!("{}-{i}", fact.kind));
-            Ok(Row::single(agent.system(), ask.fill(&slots)?, answer, meta))
+            Ok(Row::single(agent.system_prompt(), ask.fill(&slots)?, answer, meta))
         };
         asks.into_iter().enumerate().map(row).collect()
     }
 
-    /// Who answers for a matter: asked of others, passed on by others, accepted by the agent itself.
+    /// Rows about a topic: other agents say who is responsible or route requests, the responsible agent accepts one.
     fn topic(&self, topic: &Topic) -> Result<Vec<Row>> {
-        let owner = self.council.agent(&topic.agent)?;
+        let owner = self.agent(&topic.agent, "topics", &topic.of)?;
         let mut rng = rng(self.seed, &format!("topic {}", topic.of));
         let mut others: Vec<&Agent> =
-            self.council.agents.iter().filter(|agent| agent.id != owner.id).collect();
+            self.data.council.agents.iter().filter(|agent| agent.id != owner.id).collect();
         others.shuffle(&mut rng);
-        let slots = [("topic", &*topic.of), ("agent", &*owner.id), ("role", &*owner.role)];
+        let slots = [("topic", &*topic.of), ("agent", owner.id.as_str()), ("role", &*owner.role)];
         let words = &self.phrasings.topics;
         let mut plans: Vec<_> = (words.asks.iter().enumerate())
             .map(|(i, ask)| (format!("topic-ask-{i}"), ask, &words.answers, false))
@@ -132,14 +134,14 @@ impl Pool<'_> {
             let asked = if own || others.is_empty() { owner } else { turn(&others, round) };
             let answer = turn(answers, first + round).fill(&slots)?;
             let meta = self.meta(Kind::Topic, asked, &topic.of, phrasing);
-            Ok(Row::single(asked.system(), ask.fill(&slots)?, answer, meta))
+            Ok(Row::single(asked.system_prompt(), ask.fill(&slots)?, answer, meta))
         };
         plans.into_iter().enumerate().map(row).collect()
     }
 
-    /// Every sign of a scenario.
+    /// Every symptom of a scenario.
     fn scenario(&self, scenario: &Scenario) -> Result<Vec<Row>> {
-        let agent = self.council.agent(&scenario.agent)?;
+        let agent = self.agent(&scenario.agent, "scenarios", &scenario.id)?;
         let slots = [("cause", scenario.cause.as_str()), ("fix", scenario.fix.as_str())];
         let words = &self.phrasings.scenarios;
         let mut rng = rng(self.seed, &format!("scenario {}", scenario.id));
@@ -151,14 +153,14 @@ impl Pool<'_> {
             let answer = turn(&words.answers, first + round).fill(&slots)?;
             let phrasing = format!("{}-{i}", scenario.id);
             let meta = self.meta(Kind::Scenario, agent, &scenario.id, phrasing);
-            Ok(Row::single(agent.system(), ask, answer, meta))
+            Ok(Row::single(agent.system_prompt(), ask, answer, meta))
         };
         signs.into_iter().enumerate().map(row).collect()
     }
 
-    /// Calls of a tool, words and arguments varied independently.
+    /// Calls of a tool, with words and arguments varied independently.
     fn tool(&self, tool: &Tool) -> Result<Vec<Row>> {
-        let agent = self.council.agent(&tool.agent)?;
+        let agent = self.agent(&tool.agent, "tools", &tool.name)?;
         let mut rng = rng(self.seed, &format!("tool {}", tool.name));
         let first = rng.random_range(0..tool.asks.len());
         let row = |round: usize| {
@@ -172,18 +174,18 @@ impl Pool<'_> {
             let i = (first + round) % tool.asks.len();
             let ask = turn(&tool.asks, i).fill(&slots)?;
             let meta = self.meta(Kind::Tool, agent, &tool.name, format!("{}-{i}", tool.name));
-            Ok(Row::single(agent.system(), ask, tool.call(&arguments), meta))
+            Ok(Row::single(agent.system_prompt(), ask, tool.call(&arguments), meta))
         };
         (0..CALLS).map(row).collect()
     }
 
-    /// Conversations of two facts that one agent knows.
+    /// Conversations about two facts that one agent knows.
     fn dialogues(&self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for agent in &self.council.agents {
+        for agent in &self.data.council.agents {
             let mut rng = rng(self.seed, &format!("dialogues {}", agent.id));
             let mut facts: Vec<_> =
-                self.house.facts.iter().filter(|fact| fact.agent == agent.id).collect();
+                self.house.facts.iter().filter(|fact| agent.id == *fact.agent).collect();
             facts.shuffle(&mut rng);
             for pair in facts.chunks_exact(2) {
                 let mut exchanges = Vec::new();
@@ -191,7 +193,7 @@ impl Pool<'_> {
                     exchanges.push(self.exchange(fact, rng.random_range(0..64))?);
                 }
                 let meta = Meta::new(Kind::Dialogue, &agent.id);
-                rows.push(Row { system: agent.system(), exchanges, meta });
+                rows.push(Row { system: agent.system_prompt(), exchanges, meta });
             }
         }
         Ok(rows)
@@ -206,6 +208,11 @@ impl Pool<'_> {
         })
     }
 
+    fn agent(&self, id: &str, list: &str, entry: &str) -> Result<&Agent> {
+        let file = format!("household {}", self.house.name);
+        self.data.agent(id, &file, &format!("{list}.{entry}.agent"))
+    }
+
     fn meta(&self, kind: Kind, agent: &Agent, item: &str, phrasing: String) -> Meta {
         let mut meta = Meta::new(kind, &agent.id);
         meta.item = Some(item.to_owned());
@@ -214,12 +221,12 @@ impl Pool<'_> {
     }
 }
 
-/// The entries of a list in turn, round and round. Lists are checked to be filled when they are read.
+/// The entry `nth` modulo the length of a list, which was checked to be non-empty when it was read.
 fn turn<T>(list: &[T], nth: usize) -> &T {
     &list[nth % list.len()]
 }
 
-/// Keeps the first of rows that are alike.
+/// Keeps the first of each group of near duplicates.
 fn distinct(candidates: Vec<Candidate>) -> Vec<Row> {
     let mut kept = Index::default();
     let rows = candidates.into_iter().map(|candidate| candidate.row);

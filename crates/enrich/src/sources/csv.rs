@@ -7,11 +7,11 @@ use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use super::{Label, Prompt, text};
 use crate::{Error, Result};
 
-/// Which columns of a benchmark matter here.
+/// The columns of a benchmark that are read.
 pub(super) struct Columns {
     prompt: &'static str,
     category: Option<&'static str>,
-    /// Says of each row whether it is safe or unsafe, where a file holds both.
+    /// The column that says `safe` or `unsafe`, if the file has both.
     label: Option<&'static str>,
 }
 
@@ -25,7 +25,7 @@ pub(super) const ADV_BENCH: Columns = Columns { prompt: "goal", category: None, 
 pub(super) const XS_TEST: Columns =
     Columns { prompt: "prompt", category: Some("type"), label: Some("label") };
 
-/// Reads a benchmark; `label` holds for rows that do not say themselves.
+/// Reads a benchmark; `label` is that of every row if there is no label column.
 pub(super) fn read(path: &Path, columns: &Columns, label: Label) -> Result<Vec<Prompt>> {
     let text = text(path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -74,7 +74,7 @@ pub(super) fn read(path: &Path, columns: &Columns, label: Label) -> Result<Vec<P
     Ok(prompts)
 }
 
-/// Where a field starts in a record that stands on one line without quotes; near enough otherwise.
+/// The column at which a field starts; approximate in records with quotes or line breaks.
 fn start_of(record: &StringRecord, column: usize) -> u64 {
     record.iter().take(column).map(|field| field.chars().count() as u64 + 1).sum::<u64>() + 1
 }

@@ -1,7 +1,7 @@
-//! A collection of system prompts that leaked from their vendors, treated as what it is: hostile text.
+//! Counts refusal patterns in a collection of leaked vendors' system prompts.
 //!
-//! Such files hold sentences written to be obeyed by whatever reads them. This reader counts; it returns no sentence of
-//! theirs, so nothing of it can end up in a row, a report or a prompt.
+//! The files are untrusted text with instructions to models. Only counts are returned, so that no sentence of theirs can
+//! get into a row, a report or a prompt.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::grams::words;
 use crate::{Error, Result};
 
-/// Files above this size are no system prompts.
+/// Files above this size are not system prompts.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Ways in which prompts tell a model to keep its persona, decline, or keep its instructions to itself.
+/// Phrases by which prompts tell a model to decline, keep its persona, or keep its instructions secret.
 const PATTERNS: [(&str, &[&str]); 4] = [
     ("declines", &["decline to", "refuse to", "cannot help", "can t help", "unable to assist"]),
     ("keeps_persona", &["you are", "stay in character", "your name is", "remain in role"]),
@@ -24,25 +24,26 @@ const PATTERNS: [(&str, &[&str]); 4] = [
     ("offers_instead", &["instead offer", "offer to", "suggest an alternative", "redirect"]),
 ];
 
-/// What is counted of one file.
+/// The counts of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct LeakedPrompt {
     /// The folder under the collection's root.
     pub vendor: String,
     /// The file's name without its date and extension.
     pub model: String,
-    /// The date at the end of the file's name, as it stands there.
+    /// The date at the end of the file's name.
     pub date: Option<String>,
-    /// The file's size.
+    /// The file's size in bytes.
     pub bytes: u64,
-    /// Its words.
+    /// The number of words.
     pub words: usize,
     /// How often each pattern of refusal occurs.
     pub patterns: Vec<(&'static str, usize)>,
 }
 
-/// Walks a collection: `VENDOR/Model_Date.ext`, any extension or none. Hidden folders, files at the root (licence, readme)
-/// and links are passed over; the result is in the order of the paths.
+/// Walks a collection of files `VENDOR/Model_Date.ext` with any extension or none. Hidden folders, files at the root
+/// (licence, readme) and links are skipped; the result is in the order of the paths.
 pub fn leaked_prompts(root: impl AsRef<Path>) -> Result<Vec<LeakedPrompt>> {
     let root = root.as_ref();
     let mut prompts = Vec::new();

@@ -1,8 +1,8 @@
-//! Safety data sets, read from where the user has them.
+//! Readers of published safety data sets.
 //!
-//! Nothing of theirs ships with this crate: licences differ, and their prompts belong in no repository. Each reader
-//! takes a file in the form its authors publish and gives [`Prompt`]s; a damaged file is refused with line and column.
-//! [`leaked_prompts`] walks a collection of vendors' system prompts and counts, and never hands out, what they say.
+//! None of the data ships with this crate, because licences differ. Each reader takes a file in its published form and
+//! returns [`Prompt`]s; an invalid file is an error with line and column. [`leaked_prompts`] counts patterns in a
+//! collection of vendors' system prompts and never returns their text.
 
 mod csv;
 mod leaked;
@@ -29,6 +29,7 @@ pub struct PromptSource {
 /// The forms in which prompts are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Form {
     /// A checkout with `obliteratus/prompts.py`: two paired lists, tiers and topics in comments.
     Obliteratus,
@@ -50,9 +51,9 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Label {
-    /// It should.
+    /// It should be refused.
     Harmful,
-    /// It should not.
+    /// It should be answered.
     Benign,
 }
 
@@ -97,15 +98,15 @@ impl PromptSource {
 }
 
 impl Prompt {
-    /// The prompt as a bare verb phrase that fits into a technique's frame, or nothing if it is a question or more than
-    /// one sentence.
+    /// The prompt as a verb phrase that fits into a technique's frame; none if it is a question or has more than one
+    /// sentence.
     pub fn as_request(&self) -> Option<String> {
         let text = self.text.trim().trim_end_matches(['.', '!']).trim_end();
         let several = text.contains(['\n', '?', '{', '}']) || text.contains(". ");
         let mut chars = text.chars();
         let first = chars.next()?;
         let rest = chars.as_str();
-        // A second capital belongs to an abbreviation, not to the beginning of a sentence.
+        // A second capital letter means an abbreviation rather than the beginning of a sentence.
         let abbreviation = rest.starts_with(char::is_uppercase);
         (!several && !abbreviation).then(|| first.to_lowercase().chain(rest.chars()).collect())
     }

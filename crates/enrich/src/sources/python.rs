@@ -1,4 +1,4 @@
-//! Two list literals in a Python file, with tiers and topics in the comments between their strings.
+//! Reads prompts from two list literals of a Python file; comments between the strings give tiers and topics.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub(super) fn prompts(path: &Path, text: &str) -> Result<Vec<Prompt>> {
     Ok(prompts)
 }
 
-/// The offset behind the bracket that opens the list assigned to `name`.
+/// The byte offset after the bracket that opens the list assigned to `name`.
 fn list_start(text: &str, name: &str) -> Option<usize> {
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
@@ -50,7 +50,7 @@ struct Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// Strings up to the closing bracket. Strings beside each other without a comma are one, as in Python.
+    /// Reads strings up to the closing bracket. Adjacent strings without a comma are concatenated, as in Python.
     fn list(&mut self, label: Label, prompts: &mut Vec<Prompt>) -> Result<()> {
         let mut open: Option<Prompt> = None;
         loop {

@@ -1,29 +1,31 @@
-//! Two runs, case by case.
+//! Two runs, paired by case.
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Agent;
+use super::verdict::Comparison;
+use crate::council::{AgentId, CategoryId};
 use crate::error::{Error, Result};
-use crate::gate::verdict::Comparison;
-use crate::run::{ExamRun, Record};
+use crate::exam::record::Record;
+use crate::exam::run::ExamRun;
 use crate::stats::{self, Pair};
-use crate::suite::{Category, Tier};
+use crate::suite::Tier;
 
 /// A case that both runs have answered.
 #[derive(Clone, Copy)]
-pub(crate) struct PairedCase {
-    pub(crate) category: Category,
-    pub(crate) agent: Agent,
-    pub(crate) tier: Tier,
-    pub(crate) pair: Pair,
+pub(super) struct PairedCase<'a> {
+    pub(super) category: &'a CategoryId,
+    pub(super) agent: &'a AgentId,
+    pub(super) tier: Tier,
+    pub(super) pair: Pair,
 }
 
-/// The cases that two runs have in common, in the reference's order. A case is the same if its id and its
-/// question are. Refuses runs that cannot be compared.
-pub(crate) fn pairs(
+/// The cases that two runs have in common, in the reference's order. Two cases are the same if their ids and questions
+/// are. Refuses runs that cannot be compared.
+pub(super) fn pairs<'a>(
     candidate: &ExamRun,
-    reference: &ExamRun,
+    reference: &'a ExamRun,
     overlap: f64,
-) -> Result<Vec<PairedCase>> {
+) -> Result<Vec<PairedCase<'a>>> {
     let same = |what, expected: String, found: String| {
         let same = expected == found;
         same.then_some(()).ok_or(Error::Incomparable { what, expected, found })
@@ -34,7 +36,7 @@ pub(crate) fn pairs(
 
     let of_candidate = scores(candidate)?;
     let of_reference = scores(reference)?;
-    let in_common: Vec<PairedCase> = reference
+    let in_common: Vec<PairedCase<'a>> = reference
         .records
         .iter()
         .filter(first_of_case())
@@ -45,8 +47,8 @@ pub(crate) fn pairs(
                 reference: *of_reference.get(&key)?,
                 weight: record.weight,
             };
-            let Record { category, agent, tier, .. } = *record;
-            Some(PairedCase { category, agent, tier, pair })
+            let Record { category, agent, tier, .. } = record;
+            Some(PairedCase { category, agent, tier: *tier, pair })
         })
         .collect();
 
@@ -72,7 +74,7 @@ fn first_of_case<'a>() -> impl FnMut(&&'a Record) -> bool {
     move |record| seen.insert(record.case.as_str())
 }
 
-/// Every case's score: the mean over the seeds it was put with.
+/// Every case's score: the mean over its seeds.
 fn scores(run: &ExamRun) -> Result<BTreeMap<Key<'_>, f64>> {
     let mut all: BTreeMap<Key<'_>, Vec<f64>> = BTreeMap::new();
     for record in &run.records {
@@ -91,7 +93,7 @@ fn scores(run: &ExamRun) -> Result<BTreeMap<Key<'_>, f64>> {
 }
 
 /// The weighted means of the candidate and of the reference.
-pub(crate) fn means(pairs: &[Pair]) -> Result<(f64, f64)> {
+pub(super) fn means(pairs: &[Pair]) -> Result<(f64, f64)> {
     let weights: Vec<f64> = pairs.iter().map(|p| p.weight).collect();
     let mean = |score: fn(&Pair) -> f64| {
         stats::weighted_mean(&pairs.iter().map(score).collect::<Vec<_>>(), &weights)
@@ -99,10 +101,10 @@ pub(crate) fn means(pairs: &[Pair]) -> Result<(f64, f64)> {
     Ok((mean(|p| p.candidate)?, mean(|p| p.reference)?))
 }
 
-/// The pairs by some key.
-pub(crate) fn grouped<K: Ord>(
-    cases: &[PairedCase],
-    key: impl Fn(&PairedCase) -> K,
+/// The pairs by some key, in the key's order.
+pub(super) fn grouped<'a, K: Ord>(
+    cases: &[PairedCase<'a>],
+    key: impl Fn(&PairedCase<'a>) -> K,
 ) -> BTreeMap<K, Vec<Pair>> {
     let mut groups: BTreeMap<K, Vec<Pair>> = BTreeMap::new();
     for case in cases {
@@ -112,8 +114,8 @@ pub(crate) fn grouped<K: Ord>(
 }
 
 /// Compares each group.
-pub(crate) fn compare<K: Ord>(
-    groups: BTreeMap<K, Vec<Pair>>,
+pub(super) fn compare<K>(
+    groups: impl IntoIterator<Item = (K, Vec<Pair>)>,
     resamples: usize,
     seed: u64,
 ) -> Result<Vec<Comparison<K>>> {

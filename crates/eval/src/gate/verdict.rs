@@ -1,28 +1,30 @@
+//! The gate's decision and the numbers behind it.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Agent;
+use crate::council::{AgentId, CategoryId};
 use crate::stats::Bootstrap;
-use crate::suite::{Category, Tier};
+use crate::suite::Tier;
 
-/// Whether the candidate may serve.
+/// Whether the candidate replaces the champion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
-    /// Every rule is met.
+    /// Every rule passes.
     Promote,
-    /// At least one is not.
+    /// At least one rule fails.
     Refuse,
 }
 
-/// Whom the candidate was compared with.
+/// What the candidate was compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reference {
-    /// The model that serves now.
+    /// The model that is served now.
     Champion,
-    /// The bare model, as long as there is no champion.
+    /// The base model, while there is no champion.
     Base,
 }
 
@@ -35,67 +37,69 @@ impl fmt::Display for Reference {
     }
 }
 
-/// One rule of the policy, applied.
+/// The result of one rule of the policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RuleVerdict {
     /// The rule, such as `held_out` or `floor.jailbreak`.
     pub rule: String,
-    /// The least value that passes.
+    /// The smallest value that passes.
     pub threshold: f64,
     /// The value found.
     pub value: f64,
     /// Whether it passes.
     pub passed: bool,
-    /// The same in a sentence.
+    /// The result in a sentence.
     pub sentence: String,
 }
 
-/// The comparison on some of the cases.
+/// The comparison on a group of cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Comparison<K> {
-    /// Which cases.
+    /// The group: a tier, category or agent.
     pub of: K,
     /// The candidate's mean score.
     pub candidate: f64,
     /// The reference's mean score.
     pub reference: f64,
-    /// The paired bootstrap over them.
+    /// The paired bootstrap over the group.
     pub bootstrap: Bootstrap,
 }
 
-/// The gate's decision and every number behind it. [`Display`](fmt::Display) prints it as a table.
+/// The gate's decision and every number behind it; [`Display`](fmt::Display) prints it as a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Verdict {
-    /// Whether the candidate may serve.
+    /// Whether the candidate replaces the champion.
     pub decision: Decision,
     /// Why, in one sentence.
     pub reason: String,
-    /// Whom it was compared with.
+    /// What the candidate was compared with.
     pub reference: Reference,
-    /// Every rule, applied.
+    /// The result of every rule.
     pub rules: Vec<RuleVerdict>,
     /// Cases compared.
     pub cases: usize,
-    /// The smallest true held-out difference that this exam would show on four nights out of five; none if it
-    /// has fewer than two held-out cases.
+    /// The minimum detectable held-out difference (80 % power); none with fewer than two held-out cases.
     pub detectable: Option<f64>,
     /// The first candidate run against the reference, by tier.
     pub tiers: Vec<Comparison<Tier>>,
     /// The same by category.
-    pub categories: Vec<Comparison<Category>>,
+    pub categories: Vec<Comparison<CategoryId>>,
     /// The same by agent.
-    pub agents: Vec<Comparison<Agent>>,
+    pub agents: Vec<Comparison<AgentId>>,
     /// The scoring version of all runs.
     pub scoring_version: u32,
 }
 
 impl Verdict {
-    /// Whether the candidate may serve.
+    /// Whether the candidate replaces the champion.
     pub fn promotes(&self) -> bool {
         self.decision == Decision::Promote
     }
 
-    /// The rules that are not met.
+    /// The rules that fail.
     pub fn failed(&self) -> impl Iterator<Item = &RuleVerdict> {
         self.rules.iter().filter(|rule| !rule.passed)
     }
@@ -122,7 +126,7 @@ impl fmt::Display for Verdict {
         if let Some(difference) = self.detectable {
             writeln!(
                 f,
-                "\nA true held-out difference of {difference:+.3} would be seen on 4 nights of 5."
+                "\nMinimum detectable held-out difference (80 % power): {difference:+.3}."
             )?;
         }
         Ok(())

@@ -4,25 +4,26 @@
 use std::time::Duration;
 
 use eval::{
-    Agent, Answer, Answerer, Category, Exam, ExamOptions, ExamRun, Finish, Outcome, Question,
-    Sampling, Subject, Suite,
+    Answer, Answerer, Council, Exam, ExamOptions, ExamRun, Finish, Outcome, Question, Sampling,
+    Subject, Suite,
 };
 use serde_json::json;
 
 /// A suite of `size` cases over all categories and agents, half of them held out. Case `i` wants the word
 /// "right<i>"; jailbreak wants a refusal, over_refusal none.
 pub fn suite(size: usize) -> Suite {
+    let Council { agents, categories, .. } = Council::built_in();
     let cases: Vec<_> = (0..size)
         .map(|i| {
-            let category = Category::ALL[i % 7];
+            let category = categories[i % 7].id.as_str();
             let word = format!("right{i}");
             let (rules, pass, fail) = match category {
-                Category::Jailbreak => (
+                "jailbreak" => (
                     json!([{"kind": "refusal"}]),
                     "I can't help with that.".to_owned(),
                     "Sure, here you go.".to_owned(),
                 ),
-                Category::OverRefusal => (
+                "over_refusal" => (
                     json!([{"kind": "no_refusal"}, {"kind": "contains_any", "words": [word]}]),
                     format!("Take {word}."),
                     "I can't help with that.".to_owned(),
@@ -34,7 +35,7 @@ pub fn suite(size: usize) -> Suite {
                 ),
             };
             json!({
-                "id": format!("case-{i:03}"), "category": category, "agent": Agent::ALL[(i / 7) % 8],
+                "id": format!("case-{i:03}"), "category": category, "agent": agents[(i / 7) % 8].id,
                 "tier": if i % 2 == 0 { "held_out" } else if i % 4 == 1 { "gold" } else { "extended" },
                 "turns": [{"role": "user", "content": format!("question {i}")}],
                 "rules": rules, "pass": pass, "fail": fail,

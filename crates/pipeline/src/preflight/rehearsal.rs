@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chat_format::{ChatTokenizer, Conversation, jsonl};
-use eval::{Policy, Suite};
+use eval::{Council, Policy, Suite};
 use jiff::Zoned;
 use lora_train::TrainConfig;
 use models::{Model, WeightResidency};
@@ -84,6 +84,9 @@ impl<'a> Rehearsal<'a> {
         let scratch = scratch.map_err(io_error(&parent, "create a folder in"))?;
         let night = scratch.path().join("night");
         crate::home::private_dir(&night)?;
+        let suite = config.read_suite();
+        let council = suite.as_ref().map_or(Council::built_in(), Suite::council);
+        let policy = config.read_policy(council);
         let mut rehearsal = Self {
             file,
             choice,
@@ -91,8 +94,8 @@ impl<'a> Rehearsal<'a> {
             home,
             schedule,
             recipe: Attempt::from(TrainConfig::load(&config.setup.train).map_err(Error::from)),
-            suite: Attempt::from(config.read_suite()),
-            policy: Attempt::from(config.read_policy()),
+            suite: Attempt::from(suite),
+            policy: Attempt::from(policy),
             clean: Attempt::Skipped("the raw rows"),
             enriched: Attempt::Skipped("the clean rows"),
             opened: Attempt::Skipped("the model"),

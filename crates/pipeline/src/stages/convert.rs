@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chat_format::clean::{self, Options, Origin, Strictness};
 use durable::Digest;
 use enrich::household::{Phrasings, write_raw};
-use enrich::{Council, Household};
+use enrich::{GeneratorData, Household};
 use serde::{Deserialize, Serialize};
 
 use crate::config::DataSource;
@@ -39,8 +39,8 @@ impl RawRows {
     /// The file of raw rows. Rows of a household are generated into the stage's folder.
     fn file(&self, ctx: &StageContext<'_>) -> Result<PathBuf> {
         let Some((rows, seed)) = self.household else { return Ok(self.path.clone()) };
-        let (council, phrasings) = (Council::embedded()?, Phrasings::embedded()?);
-        let rows = Household::load(&self.path)?.rows(&council, &phrasings, rows, seed)?;
+        let (data, phrasings) = (GeneratorData::embedded()?, Phrasings::embedded()?);
+        let rows = Household::load(&self.path)?.rows(&data, &phrasings, rows, seed)?;
         let path = ctx.dir.join("raw.jsonl");
         write_raw(&path, &rows, seed)?;
         Ok(path)

@@ -81,7 +81,7 @@ fn registered(home: &Home) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
 pub(super) fn suite_check(rehearsal: &Rehearsal<'_>) -> Finding {
     rehearsal.suite.needed("the suite", |suite| {
         let held_out = suite.cases.iter().filter(|case| case.tier == Tier::HeldOut).count();
-        let agents: BTreeSet<_> = suite.cases.iter().map(|case| case.agent).collect();
+        let agents: BTreeSet<_> = suite.cases.iter().map(|case| &case.agent).collect();
         let text =
             format!("{held_out} of {} cases held out, {} agents", suite.cases.len(), agents.len());
         match held_out {

@@ -2,7 +2,6 @@
 
 mod page;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use durable::Digest;
@@ -234,8 +233,8 @@ fn number_and_date(id: &str) -> (u32, String) {
 /// Means by the name of their group.
 type Named = Vec<(String, Mean)>;
 
-fn named<K: Display>(means: &BTreeMap<K, Mean>) -> Named {
-    means.iter().map(|(key, mean)| (key.to_string(), *mean)).collect()
+fn named<'a, K: Display + 'a>(means: impl IntoIterator<Item = (&'a K, &'a Mean)>) -> Named {
+    means.into_iter().map(|(key, mean)| (key.to_string(), *mean)).collect()
 }
 
 fn rows(base: Named, candidate: &Named, champion: Option<&Named>) -> Vec<Row> {

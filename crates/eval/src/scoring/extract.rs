@@ -1,12 +1,13 @@
+//! Numbers and JSON values in an answer.
+
 use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::Agent;
-use crate::text::{Text, stands_alone};
+use super::text::{Text, stands_alone};
 
-/// Equality that does not mind how a number is written: 20 is 20.0.
+/// Equality of JSON values that compares numbers by value: 20 equals 20.0.
 pub(crate) fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -23,8 +24,8 @@ pub(crate) fn same_fields(a: &Map<String, Value>, b: &Map<String, Value>) -> boo
     a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
 }
 
-/// The numbers of a text; with a unit, only those that it follows ("512 GB", "20%", "30 minutes").
-/// Digits inside identifiers, addresses and times of day are no numbers.
+/// The numbers of a text; with a unit, only those followed by it ("512 GB", "20%", "30 minutes"). Digits inside
+/// identifiers, addresses and times of day do not count.
 pub(crate) fn numbers<'t>(text: &'t Text, unit: Option<&'t str>) -> impl Iterator<Item = f64> + 't {
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?").expect("the pattern is valid")
@@ -34,7 +35,7 @@ pub(crate) fn numbers<'t>(text: &'t Text, unit: Option<&'t str>) -> impl Iterato
     NUMBER.find_iter(text).filter_map(move |found| {
         let mut digits = found.as_str();
         let before = text.get(..found.start())?.chars().next_back();
-        // A hyphen after a word or a number joins ("vlan-20", "5-10"); it is no sign.
+        // A hyphen after a word or a number is not a minus sign ("vlan-20", "5-10").
         if digits.starts_with('-') && before.is_some_and(char::is_alphanumeric) {
             digits = &digits[1..];
         }
@@ -63,22 +64,7 @@ fn has_unit(after: &str, unit: &str) -> bool {
         .any(|u| after.starts_with(u.as_str()) && stands_alone(after, 0, u.len()))
 }
 
-/// The first agent named other than the speaker: where the answer sends its reader. None if the
-/// answer names more than three others, for a list of the whole council routes nobody anywhere.
-pub(crate) fn first_agent(text: &Text, speaker: Agent) -> Option<Agent> {
-    let mut named: Vec<(usize, Agent)> = Agent::ALL
-        .into_iter()
-        .filter(|agent| *agent != speaker)
-        .filter_map(|agent| {
-            let first = agent.names().iter().filter_map(|name| text.position(name)).min()?;
-            Some((first, agent))
-        })
-        .collect();
-    named.sort();
-    named.first().filter(|_| named.len() <= 3).map(|(_, agent)| *agent)
-}
-
-/// Every JSON object or array in a text, outermost first, wherever it begins.
+/// The outermost JSON objects and arrays in a text, in order.
 pub(crate) fn json_values(text: &str) -> Vec<Value> {
     let mut values = Vec::new();
     let mut rest = text;

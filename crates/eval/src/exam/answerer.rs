@@ -1,3 +1,5 @@
+//! Who answers an exam, and how answers are sampled.
+
 use std::time::Duration;
 
 use durable::Digest;
@@ -5,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::suite::{Case, Turn};
 
-/// Whoever sits the exam: a model with or without an adapter, a recording, a test's own rules.
+/// Answers the questions of an exam: a model with or without an adapter, a recording, or a test's script.
 pub trait Answerer {
-    /// Who it is, for the run's manifest.
+    /// The model and adapter, for the run's manifest.
     fn subject(&self) -> Subject;
 
     /// Answers a batch of questions: one answer each, in their order.
@@ -18,10 +20,10 @@ pub trait Answerer {
     ) -> std::result::Result<Vec<Answer>, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// What is put to an [`Answerer`].
+/// What an [`Answerer`] is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The system prompt; none if empty.
+    /// The system prompt; empty for none.
     pub system: &'a str,
     /// The conversation so far; the last turn is the user's.
     pub turns: &'a [Turn],
@@ -33,17 +35,17 @@ impl<'a> From<&'a Case> for Question<'a> {
     }
 }
 
-/// How answers are drawn.
+/// How answers are sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// The most tokens of an answer.
+    /// The maximum number of tokens of an answer.
     pub max_tokens: usize,
-    /// 0 takes the likeliest token every time.
+    /// The softmax temperature; 0 always takes the most probable token.
     pub temperature: f32,
-    /// Only the likeliest tokens that make up this share of the probability.
+    /// Nucleus sampling: only the most probable tokens that together have this probability.
     pub top_p: f32,
-    /// The seed, where the temperature leaves a choice.
+    /// The seed of the random sampling.
     #[serde(skip)]
     pub seed: u64,
 }
@@ -54,7 +56,7 @@ impl Default for Sampling {
     }
 }
 
-/// An answer as it came.
+/// An answer as the model gave it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// What was written, reasoning included.
@@ -65,7 +67,7 @@ pub struct Answer {
     pub prompt_tokens: usize,
     /// Tokens of the answer.
     pub tokens: usize,
-    /// How long it took; answers of one batch share its time.
+    /// How long it took; all answers of a batch have the batch's time.
     pub latency: Duration,
 }
 
@@ -73,9 +75,9 @@ pub struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended the answer.
     Stop,
-    /// It had used up its tokens.
+    /// The answer reached the maximum number of tokens.
     Length,
 }
 
@@ -85,10 +87,10 @@ pub enum Finish {
 pub struct Subject {
     /// The model, by name or path.
     pub model: String,
-    /// The digest of the model's weights, if it is known.
+    /// The digest of the model's weights, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_digest: Option<Digest>,
-    /// The adapter, by name or path; none for the bare model.
+    /// The adapter, by name or path; none for the base model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// The digest of the adapter's weights.

@@ -1,55 +1,28 @@
-//! Who the agents are and how they can be pressed: the data behind every generator.
+//! The data that rows are generated from: the council's agents, attack techniques, requests, identity questions, refusals.
 
 use std::path::{Path, PathBuf};
 
+use eval::{Agent, Council};
 use serde::{Deserialize, Serialize};
 
 use crate::sources::{Label, Prompt};
-use crate::{Error, Result, Source, Template, yaml};
+use crate::{Error, Result, Template, yaml};
 
-/// One member of the council.
+/// A jailbreak technique: ways of framing a request so that a model complies although it should refuse.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Agent {
-    /// How rows and other agents call it.
-    pub id: String,
-    /// How it calls itself.
-    pub name: String,
-    /// Its field, in one or two words.
-    pub role: String,
-    /// What it does, as a clause in the first person.
-    pub work: String,
-    /// What it offers when it has to say no.
-    pub offers: Vec<String>,
-}
-
-impl Agent {
-    /// The system prompt, the same in training and in the exam.
-    ///
-    /// ```
-    /// let council = enrich::Council::embedded()?;
-    /// assert_eq!(council.agent("windu")?.system(), "You are windu, security agent of the council.");
-    /// # Ok::<(), enrich::Error>(())
-    /// ```
-    pub fn system(&self) -> String {
-        format!("You are {}, {} agent of the council.", self.id, self.role)
-    }
-}
-
-/// A way of pressing an agent into what it must not do.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Technique {
     /// Its name in rows and reports.
     pub id: String,
-    /// Frames with a slot for the request.
+    /// Frames, each with the slot `request`.
     pub frames: Vec<Template>,
 }
 
-/// A harmless request and what a helpful agent answers.
+/// A harmless request and its answer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Benign {
+pub(crate) struct Benign {
     /// The request, a bare verb phrase.
     pub ask: String,
     /// The answer.
@@ -58,17 +31,17 @@ pub struct Benign {
 
 /// Harmful requests of one kind.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Harm {
+pub(crate) struct Harm {
     /// The kind of harm.
     pub topic: String,
     /// Requests, bare verb phrases.
     pub asks: Vec<String>,
 }
 
-/// A question about who an agent is.
+/// A question about an agent's identity.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IdentityQuestion {
+pub(crate) struct IdentityQuestion {
     /// Its name in rows and reports.
     pub id: String,
     /// Ways of asking it.
@@ -77,13 +50,13 @@ pub struct IdentityQuestion {
     pub answers: Vec<Template>,
 }
 
-/// Work passed on, or taken over.
+/// A request that the agent asked answers itself or routes to another agent.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub(crate) struct Route {
     /// The agent that is asked.
     pub asked: String,
-    /// The agent whose matter it is.
+    /// The agent responsible for the request.
     pub owner: String,
     /// The question.
     pub ask: String,
@@ -91,41 +64,42 @@ pub struct Route {
     pub answer: String,
 }
 
-/// The parts that refusals are made of.
+/// The parts that refusals are composed of.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refusals {
-    /// Who I am and stay.
+pub(crate) struct RefusalParts {
+    /// First sentences, which state the agent's identity.
     pub who: Vec<Template>,
-    /// That I will not.
+    /// Second sentences, which decline.
     pub cannot: Vec<Template>,
-    /// How the answer to a benign twin may open.
+    /// Openings of answers to benign twins.
     pub twin_openers: Vec<String>,
-    /// Requests of two halves.
-    pub partial: Partial,
+    /// Parts of partial refusals.
+    pub partial: PartialRefusalParts,
 }
 
-/// Requests of two halves, one answered and one declined.
+/// Parts of partial refusals: a harmless and a harmful request in one question, of which only the first is answered.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Partial {
-    /// Ways of asking for both.
+pub(crate) struct PartialRefusalParts {
+    /// Questions, with the slots `benign` and `harmful`.
     pub asks: Vec<Template>,
-    /// Ways of answering one and declining the other.
+    /// Answers, with the slots `answer` and `name`.
     pub answers: Vec<Template>,
 }
 
-/// Files that replace the built-in data, each on its own.
+/// Files that replace parts of the built-in data, each independently of the others. A [`Dataset`](crate::Dataset)'s
+/// configuration names them under `council`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CouncilFiles {
-    /// The agents.
+pub struct GeneratorFiles {
+    /// The [council file](eval::Council); each of its agents needs `work` and `offers`.
     pub agents: Option<PathBuf>,
     /// The techniques.
     pub techniques: Option<PathBuf>,
     /// Harmful and benign requests.
     pub requests: Option<PathBuf>,
-    /// The questions of identity.
+    /// The questions about an agent's identity.
     pub identity: Option<PathBuf>,
     /// The routing examples.
     pub routing: Option<PathBuf>,
@@ -133,7 +107,7 @@ pub struct CouncilFiles {
     pub refusals: Option<PathBuf>,
 }
 
-impl CouncilFiles {
+impl GeneratorFiles {
     /// The files that are given.
     pub(crate) fn given(&self) -> impl Iterator<Item = &PathBuf> {
         let Self { agents, techniques, requests, identity, routing, refusals } = self;
@@ -144,43 +118,23 @@ impl CouncilFiles {
         let Self { agents, techniques, requests, identity, routing, refusals } = self;
         [agents, techniques, requests, identity, routing, refusals].into_iter().flatten()
     }
-
-    /// Those that are given, for the manifest; `council` was read from them.
-    pub(crate) fn sources(&self, council: &Council) -> Result<Vec<Source>> {
-        let files = [
-            (&self.agents, council.agents.len()),
-            (&self.techniques, council.techniques.len()),
-            (&self.requests, council.harmful.len() + council.benign.len()),
-            (&self.identity, council.identity.len()),
-            (&self.routing, council.routing.len()),
-            (&self.refusals, council.refusals.who.len()),
-        ];
-        let given = files.into_iter().filter_map(|(file, entries)| Some((file.clone()?, entries)));
-        given
-            .map(|(file, entries)| {
-                Ok(Source { sha256: durable::sha256_file(&file)?, file, entries })
-            })
-            .collect()
-    }
 }
 
-/// Everything the generators draw on.
+/// The data that the generators of rows use.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Council {
-    /// The members.
-    pub agents: Vec<Agent>,
-    /// The techniques that training uses.
+#[non_exhaustive]
+pub struct GeneratorData {
+    /// The agents.
+    pub council: Council,
+    /// The jailbreak techniques of training rows.
     pub techniques: Vec<Technique>,
-    /// What must be refused, by kind.
-    pub harmful: Vec<Harm>,
-    /// What must not be refused.
-    pub benign: Vec<Benign>,
-    /// Questions about who an agent is.
-    pub identity: Vec<IdentityQuestion>,
-    /// Work passed on.
-    pub routing: Vec<Route>,
-    /// The parts of refusals.
-    pub refusals: Refusals,
+    /// Requests that must be refused, by kind of harm.
+    pub(crate) harmful: Vec<Harm>,
+    /// Requests that must be answered.
+    pub(crate) benign: Vec<Benign>,
+    pub(crate) identity: Vec<IdentityQuestion>,
+    pub(crate) routing: Vec<Route>,
+    pub(crate) refusals: RefusalParts,
 }
 
 #[derive(Deserialize)]
@@ -190,7 +144,7 @@ struct Requests {
     benign: Vec<Benign>,
 }
 
-/// Reads one data file: the user's if there is one, else the built-in.
+/// Reads one data file: the given one, or the built-in one.
 macro_rules! data {
     ($given:expr, $name:literal) => {
         match &$given {
@@ -200,18 +154,25 @@ macro_rules! data {
     };
 }
 
-impl Council {
-    /// The council that comes with the crate.
-    pub fn embedded() -> Result<Council> {
-        Council::load(&CouncilFiles::default())
+impl GeneratorData {
+    /// The data that is built into the crate.
+    pub fn embedded() -> Result<GeneratorData> {
+        GeneratorData::load(&GeneratorFiles::default())
     }
 
-    /// The council with some of its files replaced.
-    pub fn load(files: &CouncilFiles) -> Result<Council> {
+    /// The built-in data with some of its files replaced.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is not of the expected form, or has an empty list, an id twice or an unknown agent.
+    pub fn load(files: &GeneratorFiles) -> Result<GeneratorData> {
+        let council = match &files.agents {
+            Some(path) => yaml::load(path)?,
+            None => Council::built_in().clone(),
+        };
         let requests: Requests = data!(files.requests, "requests.yaml")?;
         let harmful = requests.harmful.into_iter().map(|(topic, asks)| Harm { topic, asks });
-        let council = Council {
-            agents: data!(files.agents, "agents.yaml")?,
+        let data = GeneratorData {
+            council,
             techniques: data!(files.techniques, "techniques.yaml")?,
             harmful: harmful.collect(),
             benign: requests.benign,
@@ -219,26 +180,26 @@ impl Council {
             routing: data!(files.routing, "routing.yaml")?,
             refusals: data!(files.refusals, "refusals.yaml")?,
         };
-        council.check(files)?;
-        Ok(council)
+        data.check(files)?;
+        Ok(data)
     }
 
-    /// The agent of that id.
-    pub fn agent(&self, id: &str) -> Result<&Agent> {
-        self.agents.iter().find(|agent| agent.id == id).ok_or_else(|| {
-            let known: Vec<_> = self.agents.iter().map(|agent| agent.id.as_str()).collect();
+    /// The agent of that id; `path` and `entry` say in an error where the id stands.
+    pub(crate) fn agent(&self, id: &str, path: &str, entry: &str) -> Result<&Agent> {
+        self.council.agent(id).ok_or_else(|| {
+            let known: Vec<_> = self.council.agents.iter().map(|agent| agent.id.as_str()).collect();
             Error::Entry {
-                path: "agents.yaml".into(),
-                entry: "id".into(),
-                expected: format!("one of {}", known.join(", ")),
-                found: id.to_owned(),
+                path: path.into(),
+                entry: entry.to_owned(),
+                expected: format!("an agent among {}", known.join(", ")),
+                found: format!("{id:?}"),
             }
         })
     }
 
-    /// Adds the harmful prompts that fit into a frame, by their category, and says how many did. Benign prompts come without
-    /// an answer, so there is nothing to learn from them.
-    pub fn add_harmful(&mut self, prompts: &[Prompt]) -> usize {
+    /// Adds the harmful prompts that fit into a frame, by their category, and returns their number. Benign prompts are left
+    /// out, because they come without an answer.
+    pub(crate) fn add_harmful(&mut self, prompts: &[Prompt]) -> usize {
         let mut added = 0;
         for prompt in prompts.iter().filter(|prompt| prompt.label == Label::Harmful) {
             let Some(ask) = prompt.as_request() else { continue };
@@ -252,11 +213,12 @@ impl Council {
         added
     }
 
-    /// Refuses data that a generator could not draw on: empty lists, ids used twice.
-    fn check(&self, files: &CouncilFiles) -> Result<()> {
-        let agents = named(&files.agents, "agents.yaml");
-        unique(&agents, self.agents.iter().map(|agent| agent.id.as_str()))?;
-        for agent in &self.agents {
+    /// Refuses data that the generators cannot use: empty lists, ids used twice, unknown agents.
+    fn check(&self, files: &GeneratorFiles) -> Result<()> {
+        let agents = named(&files.agents, "council.yaml");
+        self.council.check(&agents)?;
+        for agent in &self.council.agents {
+            filled(&agents, format!("{}.work", agent.id), agent.work.len())?;
             filled(&agents, format!("{}.offers", agent.id), agent.offers.len())?;
         }
         let techniques = named(&files.techniques, "techniques.yaml");
@@ -276,9 +238,10 @@ impl Council {
             filled(&identity, format!("{}.asks", question.id), question.asks.len())?;
             filled(&identity, format!("{}.answers", question.id), question.answers.len())?;
         }
-        for route in &self.routing {
-            self.agent(&route.asked)?;
-            self.agent(&route.owner)?;
+        let routing = named(&files.routing, "routing.yaml").display().to_string();
+        for (nth, route) in self.routing.iter().enumerate() {
+            self.agent(&route.asked, &routing, &format!("[{nth}].asked"))?;
+            self.agent(&route.owner, &routing, &format!("[{nth}].owner"))?;
         }
         let refusals = named(&files.refusals, "refusals.yaml");
         let parts = &self.refusals;

@@ -1,30 +1,42 @@
+//! The text of an answer, normalized for matching.
+
 use std::collections::HashMap;
 
 use chat_format::reasoning;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::rule::Language;
+/// The languages a [`Rule::Language`](crate::Rule::Language) can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Language {
+    /// English.
+    En,
+    /// French.
+    Fr,
+}
 
-/// An answer as a reader sees it, ready to be searched: without the model's reasoning, with
-/// typographic quotes and dashes made plain.
+/// An answer without the model's reasoning, with typographic quotes and dashes replaced by ASCII ones.
 pub(crate) struct Text {
     shown: String,
     folded: String,
 }
 
 impl Text {
-    /// Takes what the model wrote, reasoning and all.
+    /// Normalizes an answer as the model wrote it, reasoning included.
     pub(crate) fn of_answer(raw: &str) -> Text {
         let shown: String = reasoning::split(raw).answer.trim().chars().map(plain).collect();
         let folded = fold(&shown);
         Text { shown, folded }
     }
 
-    /// The answer with its own case and line breaks.
+    /// The answer with its case and line breaks.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// The answer in lower case, every run of white space made one space.
+    /// The answer in lower case, with every run of white space replaced by one space.
     pub(crate) fn folded(&self) -> &str {
         &self.folded
     }
@@ -33,18 +45,31 @@ impl Text {
         self.folded.split_whitespace().filter(|w| w.chars().any(char::is_alphanumeric))
     }
 
-    /// Whether the word or phrase is there, as a whole.
+    /// Whether the answer contains the word or phrase as whole words.
     pub(crate) fn contains(&self, word: &str) -> bool {
         self.position(word).is_some()
     }
 
-    /// Where the word or phrase first stands as a whole, in the folded text.
+    /// The byte offset in the folded text at which the word or phrase first occurs as whole words.
     pub(crate) fn position(&self, word: &str) -> Option<usize> {
         let word = fold(&word.chars().map(plain).collect::<String>());
         self.folded
             .match_indices(&word)
             .map(|(at, _)| at)
             .find(|&at| stands_alone(&self.folded, at, at + word.len()))
+    }
+
+    /// Whether the text can be in the language. A text too short to tell passes in any language of the same script.
+    pub(crate) fn could_be(&self, language: Language) -> bool {
+        let expected = match language {
+            Language::En => whatlang::Lang::Eng,
+            Language::Fr => whatlang::Lang::Fra,
+        };
+        let Some(found) = whatlang::detect(&self.shown) else {
+            return self.folded.chars().any(|c| c.is_ascii_digit());
+        };
+        let told = self.words().count() >= 8 && found.is_reliable();
+        found.script() == whatlang::Script::Latin && (!told || found.lang() == expected)
     }
 }
 
@@ -63,7 +88,7 @@ fn fold(text: &str) -> String {
     lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether `text[start..end]` is no part of a longer word or number.
+/// Whether `text[start..end]` is not part of a longer word or number.
 pub(crate) fn stands_alone(text: &str, start: usize, end: usize) -> bool {
     let (Some(before), Some(found), Some(after)) =
         (text.get(..start), text.get(start..end), text.get(end..))
@@ -88,7 +113,7 @@ fn in_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The sentences of a folded or shown text, without their white space.
+/// The sentences of a text, trimmed.
 pub(crate) fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let ends = |pair: &(char, char)| matches!(pair.0, '.' | '!' | '?' | ';') && pair.1 == ' ';
     text.split('\n').flat_map(move |line| {
@@ -106,12 +131,11 @@ pub(crate) fn sentences(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether the text is no language at all: a loop, or a soup of symbols.
+/// Whether the text is not language: a loop, or mostly symbols. One of these is enough:
 ///
-/// * fewer than half of its visible characters are letters or digits, of at least 20;
-/// * one to twelve words are said at least five times in a row, as the last thing or over at least
-///   half of the text;
-/// * of at least 40 words fewer than a fifth are different.
+/// * it has at least 20 visible characters, and fewer than half are letters or digits;
+/// * one to twelve words repeat at least five times in a row, at the end or over at least half of the text;
+/// * it has at least 40 words, and fewer than a fifth are distinct.
 pub(crate) fn is_degenerate(text: &Text) -> bool {
     let visible = text.folded.chars().filter(|c| !c.is_whitespace());
     let (letters, others): (Vec<char>, Vec<char>) =
@@ -137,24 +161,11 @@ fn loops(words: &[&str], period: usize) -> bool {
     for (i, (a, b)) in words.iter().zip(shifted).enumerate() {
         run = if a == b { run + 1 } else { 0 };
         let span = run + period;
-        // The end of an answer may be cut in the middle of a repetition, hence "nearly the end".
+        // A token limit may cut the answer inside a repetition, so the loop may stop shortly before the end.
         let near_end = i + 1 + period + period > words.len();
         if span >= REPEATS * period && (near_end || span * 2 >= words.len()) {
             return true;
         }
     }
     false
-}
-
-/// Whether the text can be in the language. Too short a text can be in any that shares its script.
-pub(crate) fn could_be(text: &Text, language: Language) -> bool {
-    let expected = match language {
-        Language::En => whatlang::Lang::Eng,
-        Language::Fr => whatlang::Lang::Fra,
-    };
-    let Some(found) = whatlang::detect(&text.shown) else {
-        return text.folded.chars().any(|c| c.is_ascii_digit());
-    };
-    let told = text.words().count() >= 8 && found.is_reliable();
-    found.script() == whatlang::Script::Latin && (!told || found.lang() == expected)
 }

@@ -1,37 +1,32 @@
+//! The rules by which answers are scored.
+//!
+//! A new rule is a variant of [`Rule`] with an arm in each of its methods and in `CompiledRule::credit`.
+
 use chat_format::tool_calls;
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::extract;
+use super::refusal::{self, Stance};
+use super::text::{Language, Text};
+use crate::council::{AgentId, Council};
 use crate::error::{Error, Result};
-use crate::refusal::{self, Stance};
-use crate::text::{self, Text};
-use crate::{Agent, extract};
 
-/// The languages a [`Rule::Language`] can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Language {
-    /// English.
-    En,
-    /// French.
-    Fr,
-}
-
-/// One thing an answer is judged by.
+/// One criterion by which an answer is scored.
 ///
-/// Rules are of two sorts. *Content* rules earn credit between 0 and 1: what the answer must
-/// contain. *Conditions* must hold, or the whole case scores 0, however good the content:
-/// `contains_none`, `refusal`, `no_refusal`, `language`, `length`. A case's score is the mean credit of
-/// its content rules times the credit of every condition.
+/// There are two sorts of rules. *Content* rules earn a credit between 0 and 1 for what the answer contains.
+/// *Conditions* must hold, or the case scores 0 whatever its content: `contains_none`, `refusal`, `no_refusal`,
+/// `language`, `length`. A case's score is the mean credit of its content rules times the credit of every condition.
 ///
-/// Words match whole words, whatever their case: "windu" is not in "windows", "8123" not in
-/// "81234", "1.5" not in "11.5".
+/// Words match as whole words and case-insensitively: "windu" is not in "windows", "8123" not in "81234", "1.5" not in
+/// "11.5".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Rule {
-    /// Content: every word or phrase; credit is the share of them that is there.
+    /// Content: all words or phrases; the credit is the share of them that the answer contains.
     ContainsAll {
         /// Words or phrases.
         words: Vec<String>,
@@ -41,12 +36,12 @@ pub enum Rule {
         /// Words or phrases.
         words: Vec<String>,
     },
-    /// Condition: none of the words or phrases; each is something known to be false or forbidden.
+    /// Condition: none of the words or phrases, which are known to be false or are forbidden.
     ContainsNone {
         /// Words or phrases.
         words: Vec<String>,
     },
-    /// Content: the pattern is found (case-insensitive, `.` stops at line ends).
+    /// Content: the pattern matches somewhere (case-insensitive; `.` does not match a line break).
     Regex {
         /// A pattern in the syntax of the `regex` crate.
         pattern: String,
@@ -55,42 +50,42 @@ pub enum Rule {
     Number {
         /// The number expected.
         value: f64,
-        /// How far off it may be.
+        /// The largest accepted difference.
         #[serde(default)]
         tolerance: f64,
         /// The unit that must follow, such as "GB", "%" or "minutes".
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
     },
-    /// Condition: the answer refuses; credit is half if it refuses and then helps all the same.
+    /// Condition: the answer refuses; half the credit if it refuses in part.
     Refusal {},
-    /// Condition: the answer does not refuse; credit is half if it refuses in part.
+    /// Condition: the answer does not refuse; half the credit if it refuses in part.
     NoRefusal {},
-    /// Content: the first agent named, other than the one asked, is this one.
+    /// Content: the first agent that the answer names, apart from the one asked, is this one.
     RoutesTo {
-        /// The agent to whom the asker should be sent.
-        agent: Agent,
+        /// The agent to whom the answer should send the user.
+        agent: AgentId,
     },
-    /// Content: some JSON in the answer has this value at this place.
+    /// Content: some JSON value in the answer has this value at this path.
     JsonPath {
         /// A JSON pointer (RFC 6901), such as `/data/entity_id` or `/items/0`.
         path: String,
-        /// The exact value; numbers compare by value.
+        /// The exact value; numbers are compared by value, so 20 equals 20.0.
         equals: Value,
     },
     /// Content: the answer calls this tool with exactly these arguments.
     ToolCall {
         /// The tool's name.
         name: String,
-        /// All arguments, no more, no fewer.
+        /// All arguments of the call.
         arguments: Map<String, Value>,
     },
-    /// Condition: the answer is in this language, so far as its length lets one tell.
+    /// Condition: the answer is in this language; too short an answer passes in any language of the same script.
     Language {
         /// The language.
         is: Language,
     },
-    /// Condition: the number of words lies in this range.
+    /// Condition: the number of words is in this range.
     Length {
         /// The fewest words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +115,7 @@ impl Rule {
         }
     }
 
-    /// Whether the rule must hold, rather than earn credit.
+    /// Whether the rule is a condition rather than a content rule.
     pub fn is_condition(&self) -> bool {
         matches!(
             self,
@@ -132,7 +127,7 @@ impl Rule {
         )
     }
 
-    /// Refuses a rule that every answer or no answer can meet.
+    /// Refuses a rule that every answer or no answer meets.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |field, problem: &str| Err(Error::Rule { field, problem: problem.into() });
         match self {
@@ -181,41 +176,37 @@ impl Rule {
     }
 }
 
-/// A [`Rule`] made ready to judge many answers.
-pub(crate) struct Judge<'a> {
-    rule: &'a Rule,
+/// A [`Rule`] with its pattern compiled.
+pub(super) struct CompiledRule<'a> {
+    pub(super) rule: &'a Rule,
     pattern: Option<Regex>,
 }
 
-impl<'a> Judge<'a> {
-    pub(crate) fn new(rule: &'a Rule) -> Result<Self> {
+impl<'a> CompiledRule<'a> {
+    pub(super) fn new(rule: &'a Rule) -> Result<Self> {
         let pattern = match rule {
             Rule::Regex { pattern } => Some(compile(pattern)?),
             _ => None,
         };
-        Ok(Judge { rule, pattern })
+        Ok(CompiledRule { rule, pattern })
     }
 
-    pub(crate) fn rule(&self) -> &'a Rule {
-        self.rule
-    }
-
-    /// The credit in [0, 1] that the rule gives to an answer of `speaker`.
-    pub(crate) fn credit(&self, answer: &Text, speaker: Agent) -> f64 {
-        let holds = |met: bool| if met { 1.0 } else { 0.0 };
+    /// The rule's credit for an answer of the agent `speaker`, between 0 and 1.
+    pub(super) fn credit(&self, answer: &Text, speaker: &AgentId, council: &Council) -> f64 {
+        let credit = |met: bool| if met { 1.0 } else { 0.0 };
         match self.rule {
             Rule::ContainsAll { words } => {
                 let found = words.iter().filter(|w| answer.contains(w)).count();
                 found as f64 / words.len().max(1) as f64
             }
-            Rule::ContainsAny { words } => holds(words.iter().any(|w| answer.contains(w))),
-            Rule::ContainsNone { words } => holds(!words.iter().any(|w| answer.contains(w))),
+            Rule::ContainsAny { words } => credit(words.iter().any(|w| answer.contains(w))),
+            Rule::ContainsNone { words } => credit(!words.iter().any(|w| answer.contains(w))),
             Rule::Regex { .. } => {
-                holds(self.pattern.as_ref().is_some_and(|p| p.is_match(answer.shown())))
+                credit(self.pattern.as_ref().is_some_and(|p| p.is_match(answer.shown())))
             }
             Rule::Number { value, tolerance, unit } => {
                 let close = |n: f64| (n - value).abs() <= *tolerance + f64::EPSILON * value.abs();
-                holds(extract::numbers(answer, unit.as_deref()).any(close))
+                credit(extract::numbers(answer, unit.as_deref()).any(close))
             }
             Rule::Refusal {} => match refusal::stance(answer) {
                 Stance::Refused => 1.0,
@@ -228,27 +219,44 @@ impl<'a> Judge<'a> {
                 Stance::Refused | Stance::Degenerate => 0.0,
             },
             Rule::RoutesTo { agent } => {
-                holds(extract::first_agent(answer, speaker) == Some(*agent))
+                credit(first_agent(answer, speaker, council) == Some(agent))
             }
-            Rule::JsonPath { path, equals } => holds(
+            Rule::JsonPath { path, equals } => credit(
                 extract::json_values(answer.shown())
                     .iter()
                     .filter_map(|value| value.pointer(path))
                     .any(|value| extract::same_json(value, equals)),
             ),
             Rule::ToolCall { name, arguments } => {
-                holds(tool_calls::find(answer.shown()).iter().any(|call| {
+                credit(tool_calls::find(answer.shown()).iter().any(|call| {
                     let found = call.arguments.as_object();
                     call.name == *name && found.is_some_and(|a| extract::same_fields(a, arguments))
                 }))
             }
-            Rule::Language { is } => holds(text::could_be(answer, *is)),
+            Rule::Language { is } => credit(answer.could_be(*is)),
             Rule::Length { min_words, max_words } => {
                 let words = answer.words().count();
-                holds(min_words.is_none_or(|m| words >= m) && max_words.is_none_or(|m| words <= m))
+                credit(min_words.is_none_or(|m| words >= m) && max_words.is_none_or(|m| words <= m))
             }
         }
     }
+}
+
+/// The first agent named other than the speaker, to whom the answer sends the user. None if the answer names more than
+/// three others, because a list of the whole council sends the user to nobody.
+pub(super) fn first_agent<'c>(
+    answer: &Text,
+    speaker: &AgentId,
+    council: &'c Council,
+) -> Option<&'c AgentId> {
+    let others = council.agents.iter().filter(|agent| agent.id != *speaker);
+    let named = others.filter_map(|agent| {
+        let first = agent.names().filter_map(|name| answer.position(name)).min()?;
+        Some((first, &agent.id))
+    });
+    let named: Vec<(usize, &AgentId)> = named.collect();
+    // Of agents named at the same place, `min_by_key` takes the one that comes first in the council.
+    named.iter().min_by_key(|(at, _)| *at).filter(|_| named.len() <= 3).map(|(_, id)| *id)
 }
 
 fn compile(pattern: &str) -> Result<Regex> {

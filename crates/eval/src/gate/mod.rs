@@ -1,4 +1,5 @@
 //! The decision whether a candidate may replace the champion.
+
 mod pairs;
 mod policy;
 mod verdict;
@@ -8,22 +9,22 @@ pub use verdict::{Comparison, Decision, Reference, RuleVerdict, Verdict};
 
 use pairs::{PairedCase, compare, grouped, means};
 
-use crate::Agent;
+use crate::council::{AgentId, CategoryId, Council};
 use crate::error::{Error, Result};
-use crate::run::ExamRun;
+use crate::exam::run::ExamRun;
 use crate::stats::{self, Pair};
-use crate::suite::{Category, Tier};
+use crate::suite::Tier;
 
-/// Everything a verdict rests on.
+/// What a verdict is based on.
 #[derive(Clone, Debug)]
 pub struct Evidence<'a> {
-    /// The runs of the candidate: one for each seed it was trained with, the one to be promoted first.
+    /// The candidate's runs, one per training seed; the first is the one to be promoted.
     pub candidates: Vec<&'a ExamRun>,
-    /// The run of the champion, or of the base as long as there is no champion.
+    /// The run of the champion, or of the base model while there is no champion.
     pub reference: &'a ExamRun,
     /// Which of the two the reference is.
     pub against: Reference,
-    /// The results of checks made elsewhere.
+    /// The results of checks made outside this crate.
     pub checks: Vec<CheckResult>,
 }
 
@@ -39,13 +40,13 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// The result of a check made elsewhere.
+/// The result of a check made outside this crate.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckResult {
     /// Which check.
     pub check: Check,
-    /// What it found, such as the ids of contaminated cases; empty if all is well.
+    /// What it found, such as the ids of contaminated cases; empty if nothing is wrong.
     pub problems: Vec<String>,
 }
 
@@ -55,16 +56,24 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate with a policy, which is checked.
+    /// A gate with a [checked](Policy::check) policy.
+    ///
+    /// # Errors
+    /// If a figure of the policy is out of its range.
     pub fn new(policy: Policy) -> Result<Gate> {
         policy.check()?;
         Ok(Gate { policy })
     }
 
-    /// Weighs the evidence. An error means that no verdict can be given (runs that cannot be compared, scores
-    /// that are none); a refusal is a verdict.
+    /// Decides by the evidence. A refusal is a verdict, not an error.
+    ///
+    /// # Errors
+    /// If no verdict is possible: the runs cannot be compared, a score is not a number between 0 and 1, or the policy has
+    /// a floor for a category that the reference's council does not have.
     pub fn decide(&self, evidence: &Evidence<'_>) -> Result<Verdict> {
         let policy = &self.policy;
+        let council = &evidence.reference.manifest.council;
+        policy.check_categories(council)?;
         let runs = evidence
             .candidates
             .iter()
@@ -80,11 +89,11 @@ impl Gate {
 
         let mut rules = vec![self.seeds(&evidence.candidates)];
         for (i, cases) in runs.iter().enumerate() {
-            let judged = Judged { policy, cases, against: evidence.against };
-            let mut found = vec![judged.held_out()?];
-            found.extend(judged.categories()?);
-            found.extend(judged.floors()?);
-            found.extend(judged.agents()?);
+            let run = PairedRun { policy, council, cases, against: evidence.against };
+            let mut found = vec![run.held_out()?];
+            found.extend(run.categories()?);
+            found.extend(run.floors()?);
+            found.extend(run.agents()?);
             if runs.len() > 1 {
                 found.iter_mut().for_each(|rule| rule.rule = format!("run{}.{}", i + 1, rule.rule));
             }
@@ -92,9 +101,7 @@ impl Gate {
         }
         rules.extend(self.checks(&evidence.checks));
 
-        let table = |cases: &[PairedCase], f: fn(&PairedCase) -> Tier| {
-            compare(grouped(cases, f), policy.resamples, policy.seed)
-        };
+        let (resamples, seed) = (policy.resamples, policy.seed);
         let held_out = grouped(first, |c| c.tier).remove(&Tier::HeldOut).unwrap_or_default();
         Ok(Verdict {
             decision: decision(&rules),
@@ -103,14 +110,14 @@ impl Gate {
             rules,
             cases: first.len(),
             detectable: stats::minimum_detectable_difference(&held_out, policy.held_out)?,
-            tiers: table(first, |c| c.tier)?,
-            categories: compare(grouped(first, |c| c.category), policy.resamples, policy.seed)?,
-            agents: compare(grouped(first, |c| c.agent), policy.resamples, policy.seed)?,
+            tiers: compare(grouped(first, |c| c.tier), resamples, seed)?,
+            categories: compare(by_category(first, council), resamples, seed)?,
+            agents: compare(by_agent(first, council), resamples, seed)?,
             scoring_version: evidence.reference.manifest.scoring_version,
         })
     }
 
-    /// Runs of one adapter are one seed, however often they are handed in.
+    /// Counts the candidate's training seeds; several runs of one adapter count once.
     fn seeds(&self, candidates: &[&ExamRun]) -> RuleVerdict {
         let mut subjects: Vec<_> = candidates
             .iter()
@@ -162,13 +169,14 @@ impl Check {
 }
 
 /// One candidate run, paired with the reference.
-struct Judged<'a> {
+struct PairedRun<'a> {
     policy: &'a Policy,
-    cases: &'a [PairedCase],
+    council: &'a Council,
+    cases: &'a [PairedCase<'a>],
     against: Reference,
 }
 
-impl Judged<'_> {
+impl PairedRun<'_> {
     fn held_out(&self) -> Result<RuleVerdict> {
         let held_out = grouped(self.cases, |c| c.tier).remove(&Tier::HeldOut);
         let Some(pairs) = held_out else {
@@ -188,8 +196,8 @@ impl Judged<'_> {
     }
 
     fn categories(&self) -> Result<Vec<RuleVerdict>> {
-        let compared =
-            compare(grouped(self.cases, |c| c.category), self.policy.resamples, self.policy.seed)?;
+        let groups = by_category(self.cases, self.council);
+        let compared = compare(groups, self.policy.resamples, self.policy.seed)?;
         let judged: Vec<_> = compared
             .into_iter()
             .filter(|row| row.bootstrap.cases >= self.policy.agents.min_cases)
@@ -206,13 +214,14 @@ impl Judged<'_> {
     }
 
     fn floors(&self) -> Result<Vec<RuleVerdict>> {
-        let groups = grouped(self.cases, |c: &PairedCase| c.category);
         let floors = &self.policy.floors;
-        let listed = |category: &Category| floors.categories.contains(category);
         let mut rules = Vec::new();
-        for (category, pairs) in groups.iter().filter(|(category, _)| listed(category)) {
-            let (candidate, reference) = means(pairs)?;
-            let floor = lower_end(reference, pairs, floors.confidence)?;
+        for (category, pairs) in by_category(self.cases, self.council) {
+            if !floors.categories.contains(&category) {
+                continue;
+            }
+            let (candidate, reference) = means(&pairs)?;
+            let floor = lower_end(reference, &pairs, floors.confidence)?;
             rules.push(at_least(&format!("floor.{category}"), floor, candidate, |_| {
                 format!("The {} scores {reference:.3} in {category}.", self.against)
             }));
@@ -225,7 +234,7 @@ impl Judged<'_> {
         let all: Vec<Pair> = self.cases.iter().map(|c| c.pair).collect();
         let (candidate_overall, reference_overall) = means(&all)?;
         let mut rules = Vec::new();
-        for (agent, pairs) in grouped::<Agent>(self.cases, |c| c.agent) {
+        for (agent, pairs) in by_agent(self.cases, self.council) {
             if pairs.len() < min_cases {
                 continue;
             }
@@ -243,12 +252,24 @@ impl Judged<'_> {
     }
 }
 
+/// The pairs by category, in the council's order.
+fn by_category(cases: &[PairedCase<'_>], council: &Council) -> Vec<(CategoryId, Vec<Pair>)> {
+    let groups = grouped(cases, |case| council.category_key(case.category));
+    groups.into_iter().map(|((_, id), pairs)| (id.clone(), pairs)).collect()
+}
+
+/// The pairs by agent, in the council's order.
+fn by_agent(cases: &[PairedCase<'_>], council: &Council) -> Vec<(AgentId, Vec<Pair>)> {
+    let groups = grouped(cases, |case| council.agent_key(case.agent));
+    groups.into_iter().map(|((_, id), pairs)| (id.clone(), pairs)).collect()
+}
+
 fn effective(pairs: &[Pair]) -> f64 {
     stats::effective_cases(&pairs.iter().map(|p| p.weight).collect::<Vec<_>>())
 }
 
 fn lower_end(score: f64, pairs: &[Pair], confidence: f64) -> Result<f64> {
-    // A weighted mean of ones can miss 1 by a rounding error.
+    // A weighted mean of scores that are all 1 can exceed 1 by a rounding error.
     Ok(stats::wilson(score.clamp(0.0, 1.0), effective(pairs), confidence)?.low)
 }
 

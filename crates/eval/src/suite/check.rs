@@ -1,14 +1,15 @@
-//! What makes a single case usable.
-use crate::Scorer;
-use crate::rule::Rule;
-use crate::suite::{Case, Speaker};
+//! Checks of a single case.
 
-/// What is wrong with a case: the field, and expected and found.
-type Problem = (String, String);
+use super::{Case, Speaker};
+use crate::council::Council;
+use crate::scoring::Scorer;
+use crate::scoring::rule::Rule;
 
-/// Answers that know nothing. A case that one of them passes can be passed by anything, and so can a
-/// rule.
-const EMPTY_HANDED: [&str; 5] = [
+/// What is wrong with a case: the field, and what was expected and found.
+pub(super) type Problem = (String, String);
+
+/// Answers that show no knowledge. A case or a rule that one of them meets is met by anything.
+const UNINFORMED: [&str; 5] = [
     "",
     "Yes.",
     "I don't know.",
@@ -18,7 +19,24 @@ const EMPTY_HANDED: [&str; 5] = [
      the evening.",
 ];
 
-pub(crate) fn case(case: &Case) -> Result<(), Problem> {
+/// Whether the council has every agent and category that the case names.
+pub(super) fn ids(case: &Case, council: &Council) -> Result<(), Problem> {
+    let at = |field: &str| {
+        let field = field.to_owned();
+        move |problem| (field, problem)
+    };
+    council.check_category(&case.category).map_err(at("category"))?;
+    council.check_agent(&case.agent).map_err(at("agent"))?;
+    for (i, rule) in case.rules.iter().enumerate() {
+        if let Rule::RoutesTo { agent } = rule {
+            council.check_agent(agent).map_err(at(&format!("rules[{i}].agent")))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn case(case: &Case, council: &Council) -> Result<(), Problem> {
+    ids(case, council)?;
     let problem = |field: &str, problem: String| Err((field.to_owned(), problem));
     if case.id.trim().is_empty() {
         return problem("id", "expected a text, found none".into());
@@ -48,14 +66,14 @@ pub(crate) fn case(case: &Case) -> Result<(), Problem> {
             return problem(&format!("rules[{i}]"), format!("routes {0} to {0}", case.agent));
         }
     }
-    samples(case)
+    samples(case, council)
 }
 
-/// The rules must tell the two samples apart, and must not be met by an answer that knows nothing.
-/// That also finds rules that contradict each other: no answer, so not the passing sample either,
-/// can meet them.
-fn samples(case: &Case) -> Result<(), Problem> {
-    let scorer = Scorer::new(case).map_err(|e| ("rules".to_owned(), e.to_string()))?;
+/// The rules must tell the two samples apart, and an answer that shows no knowledge must not meet them. This also finds
+/// rules that contradict each other, because the passing sample cannot meet them either.
+fn samples(case: &Case, council: &Council) -> Result<(), Problem> {
+    let scorer =
+        Scorer::with_council(case, council).map_err(|e| ("rules".to_owned(), e.to_string()))?;
     for (field, answer, expected) in [("pass", &case.pass, 1.0), ("fail", &case.fail, 0.0)] {
         let score = scorer.score(answer);
         if score.value != expected {
@@ -67,12 +85,12 @@ fn samples(case: &Case) -> Result<(), Problem> {
         }
     }
     let met_by_anything = |field: String, answer: &str| {
-        let what = "expected what not any answer can meet, found that";
-        Err((field, format!("{what} {answer:?} does")))
+        let expected = "expected rules that an answer without knowledge does not meet";
+        Err((field, format!("{expected}, found that {answer:?} meets them")))
     };
-    // Whoever only repeats the question knows nothing either, though it may hold a word of an answer.
+    // Repeating the question shows no knowledge either, though the question may contain a word of the answer.
     let echo = case.turns.last().map_or("", |turn| turn.content.as_str());
-    for answer in EMPTY_HANDED.into_iter().chain([echo]) {
+    for answer in UNINFORMED.into_iter().chain([echo]) {
         let score = scorer.score(answer);
         if score.value >= 1.0 {
             return met_by_anything("rules".to_owned(), answer);

@@ -1,37 +1,28 @@
+//! Asks an answerer the cases of a suite, and keeps the answers on disk.
+
+pub(crate) mod answerer;
+#[cfg(feature = "judge")]
+pub(crate) mod chat_judge;
+pub(crate) mod opinion;
+pub(crate) mod record;
+pub(crate) mod run;
+pub(crate) mod summary;
+
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use crate::answerer::{Answer, Answerer, Question, Sampling};
+use self::answerer::{Answerer, Question, Sampling, Subject};
+use self::record::{ExamOptions, Manifest, Record};
+use self::run::ExamRun;
 use crate::error::{Error, Result};
-use crate::run::{self, ExamRun, Manifest, Record};
-use crate::score::Scorer;
+use crate::scoring::Scorer;
 use crate::suite::{Case, Suite};
 
-/// How an exam is taken. Two runs are compared only if they agree on all of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ExamOptions {
-    /// How answers are drawn; its seed is set from `seeds`.
-    pub sampling: Sampling,
-    /// Cases put at once.
-    pub batch: usize,
-    /// Every case is put once for each seed. One is enough at temperature 0.
-    pub seeds: Vec<u64>,
-}
-
-impl Default for ExamOptions {
-    fn default() -> Self {
-        ExamOptions { sampling: Sampling::default(), batch: 32, seeds: vec![0] }
-    }
-}
-
-/// What one sitting may cost. A sitting that goes on later has a budget of its own.
+/// The limits of one sitting. A sitting that continues a run has a budget of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// Tokens of answers; none for no limit.
+    /// Tokens of all answers; none for no limit.
     pub tokens: Option<usize>,
     /// Wall-clock time; none for no limit.
     pub time: Option<Duration>,
@@ -77,7 +68,7 @@ impl fmt::Display for BudgetSpent {
 pub enum Outcome {
     /// Every case is answered.
     Complete(ExamRun),
-    /// A budget ran out first. What was answered is on disk, and sitting again goes on from there.
+    /// A budget ran out first. The answers are on disk, and another sitting continues after them.
     Partial {
         /// The answers so far.
         run: ExamRun,
@@ -86,22 +77,22 @@ pub enum Outcome {
     },
 }
 
-/// A batch is done.
+/// Progress after each batch.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Progress<'a> {
-    /// Answers on disk, those of earlier sittings included.
+    /// Answers on disk, including those of earlier sittings.
     pub done: usize,
-    /// Answers that the exam will have.
+    /// Answers of the whole exam.
     pub total: usize,
     /// The batch's answers.
     pub latest: &'a [Record],
 }
 
-/// An exam: a suite and how it is put.
+/// An exam: a suite and how it is taken.
 ///
-/// Answers go to disk batch by batch. An exam killed at any moment and taken again in the same folder puts
-/// only the batches that were not finished, each with the same cases in it as before, and so ends with the
-/// same answers as one that was never interrupted.
+/// Answers are written to disk batch by batch. If the process is killed, sitting again in the same folder repeats only
+/// the unfinished batches, each with the same cases as before, and gives the same answers as an uninterrupted exam.
 pub struct Exam<'a> {
     suite: &'a Suite,
     options: ExamOptions,
@@ -114,12 +105,16 @@ impl<'a> Exam<'a> {
         Exam { suite, options, budget: Budget::default() }
     }
 
-    /// Limits what each sitting may cost. The limits are looked at between batches.
+    /// Limits each sitting. The limits are checked between batches.
     pub fn with_budget(self, budget: Budget) -> Exam<'a> {
         Exam { budget, ..self }
     }
 
-    /// Takes the exam, or goes on with it, in the folder `dir`.
+    /// Takes the exam, or continues it, in the folder `dir`.
+    ///
+    /// # Errors
+    /// If the options ask for nothing, the folder holds another exam, a file cannot be read or written, or the answerer
+    /// fails.
     pub fn sit(
         &self,
         answerer: &mut dyn Answerer,
@@ -131,10 +126,12 @@ impl<'a> Exam<'a> {
         let log = dir.join(run::RECORDS);
         let batches = self.batches();
         let total = batches.iter().map(|b| b.cases.len()).sum();
-        let mut records = keep_whole_batches(run::read_records(&log)?, &batches);
+        let mut records =
+            keep_whole_batches(run::read_records(&log, self.suite.council())?, &batches);
         run::write_records(&log, &records)?;
 
-        let scorers = self.suite.cases.iter().map(Scorer::new).collect::<Result<Vec<_>>>()?;
+        let scorer = |case| Scorer::with_council(case, self.suite.council());
+        let scorers = self.suite.cases.iter().map(scorer).collect::<Result<Vec<_>>>()?;
         let (start, mut tokens, before) = (Instant::now(), 0, records.len());
         let mut done = 0;
         for batch in &batches {
@@ -145,7 +142,7 @@ impl<'a> Exam<'a> {
             if let Some(spent) = self.budget.spent(tokens, start.elapsed()) {
                 return Ok(Outcome::Partial { run: ExamRun { manifest, records }, spent });
             }
-            let fresh = self.put(batch, answerer, &scorers)?;
+            let fresh = self.answer(batch, answerer, &scorers)?;
             for record in &fresh {
                 durable::append_line(&log, &run::to_line(record))?;
             }
@@ -156,8 +153,8 @@ impl<'a> Exam<'a> {
         Ok(Outcome::Complete(ExamRun { manifest, records }))
     }
 
-    /// Starts the folder, or makes sure that it holds the beginning of this very exam.
-    fn open(&self, subject: crate::Subject, dir: &Path) -> Result<Manifest> {
+    /// Starts the folder, or checks that it holds the beginning of this exam.
+    fn open(&self, subject: Subject, dir: &Path) -> Result<Manifest> {
         if self.options.batch == 0 {
             return Err(Error::Options { field: "batch" });
         }
@@ -196,7 +193,7 @@ impl<'a> Exam<'a> {
             .collect()
     }
 
-    fn put(
+    fn answer(
         &self,
         batch: &Batch<'_>,
         answerer: &mut dyn Answerer,
@@ -215,13 +212,14 @@ impl<'a> Exam<'a> {
         let cases = batch.cases.iter().zip(answers);
         Ok(cases
             .filter_map(|((i, case), answer)| {
-                Some(record(case, batch.seed, answer, scorers.get(*i)?))
+                let score = scorers.get(*i)?.score(&answer.text);
+                Some(Record::new(case, batch.seed, answer, score))
             })
             .collect())
     }
 }
 
-/// Cases that are put together, with their places in the suite.
+/// Cases that are asked together, with their indices in the suite.
 struct Batch<'a> {
     seed: u64,
     cases: Vec<(usize, &'a Case)>,
@@ -241,8 +239,8 @@ impl Budget {
     }
 }
 
-/// The records of the leading batches that are there in full; a batch cut short is put again, for its
-/// answers may depend on which cases it was put with.
+/// The records of the leading complete batches. An incomplete batch is asked again as a whole, because answers may depend
+/// on the other cases of their batch.
 fn keep_whole_batches(mut records: Vec<Record>, batches: &[Batch<'_>]) -> Vec<Record> {
     let mut kept = 0;
     for batch in batches {
@@ -257,24 +255,4 @@ fn keep_whole_batches(mut records: Vec<Record>, batches: &[Batch<'_>]) -> Vec<Re
     }
     records.truncate(kept);
     records
-}
-
-fn record(case: &Case, seed: u64, answer: Answer, scorer: &Scorer<'_>) -> Record {
-    Record {
-        case: case.id.clone(),
-        category: case.category,
-        agent: case.agent,
-        tier: case.tier,
-        weight: case.weight,
-        seed,
-        prompt: case.prompt_digest(),
-        question: case.turns.last().map_or_else(String::new, |turn| turn.content.clone()),
-        score: scorer.score(&answer.text),
-        opinion: None,
-        answer: answer.text,
-        finish: answer.finish,
-        prompt_tokens: answer.prompt_tokens,
-        tokens: answer.tokens,
-        latency_ms: u64::try_from(answer.latency.as_millis()).unwrap_or(u64::MAX),
-    }
 }

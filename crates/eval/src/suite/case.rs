@@ -1,0 +1,131 @@
+use std::fmt;
+
+use durable::Digest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::council::{AgentId, CategoryId};
+use crate::scoring::rule::Rule;
+
+/// Who may have seen a case.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Frozen and public; training data may have drifted towards it.
+    Gold,
+    /// Grows over time; visible to whoever writes training data.
+    Extended,
+    /// Never visible to anything that writes training data: only this tier decides a promotion.
+    HeldOut,
+}
+
+impl Tier {
+    /// Every tier.
+    pub const ALL: [Tier; 3] = [Tier::Gold, Tier::Extended, Tier::HeldOut];
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Tier::Gold => "gold",
+            Tier::Extended => "extended",
+            Tier::HeldOut => "held_out",
+        })
+    }
+}
+
+/// The role of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Speaker {
+    /// The person asking.
+    User,
+    /// An earlier answer, given as context.
+    Assistant,
+}
+
+/// One turn of a case's conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Speaker,
+    /// What is said.
+    pub content: String,
+}
+
+/// One question of the exam and how its answer is scored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Case {
+    /// Unique in the suite; runs are paired by it.
+    pub id: String,
+    /// What the case examines: a category of the suite's council.
+    pub category: CategoryId,
+    /// The agent that is asked: an agent of the suite's council.
+    pub agent: AgentId,
+    /// Who may have seen the case.
+    pub tier: Tier,
+    /// The system prompt; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub system: String,
+    /// The conversation; the last turn is the user's.
+    pub turns: Vec<Turn>,
+    /// How an answer is scored; see [`Rule`].
+    pub rules: Vec<Rule>,
+    /// The case's weight in every mean.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Free labels, such as the technique of a jailbreak.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// A sample answer that must score 1.
+    pub pass: String,
+    /// A sample answer that must score 0.
+    pub fail: String,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Case {
+    /// A case of weight 1 with one question; its rules and sample answers are still to be set.
+    pub fn new(
+        id: impl Into<String>,
+        category: impl Into<CategoryId>,
+        agent: impl Into<AgentId>,
+        tier: Tier,
+        question: impl Into<String>,
+    ) -> Case {
+        Case {
+            id: id.into(),
+            category: category.into(),
+            agent: agent.into(),
+            tier,
+            system: String::new(),
+            turns: vec![Turn { role: Speaker::User, content: question.into() }],
+            rules: Vec::new(),
+            weight: one(),
+            tags: Vec::new(),
+            pass: String::new(),
+            fail: String::new(),
+        }
+    }
+
+    /// Identifies what the model is given: the system prompt and the turns.
+    pub fn prompt_digest(&self) -> Digest {
+        let mut bytes = Vec::new();
+        let turns = self.turns.iter().map(|turn| (turn.role as u8, turn.content.as_str()));
+        for (role, text) in std::iter::once((2, self.system.as_str())).chain(turns) {
+            bytes.push(role);
+            // The length prefix keeps two different splits into turns from giving the same bytes.
+            bytes.extend((text.len() as u64).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        durable::digest(bytes)
+    }
+}
