@@ -4,7 +4,7 @@
 mod common;
 
 use common::{answered, run, suite};
-use eval::{Evidence, Gate, Opinion, Policy, Stance};
+use eval::{Evidence, Gate, Policy};
 use pipeline::report::comparison_page;
 
 #[test]
@@ -20,8 +20,8 @@ fn the_page_shows_every_case_and_escapes_what_models_write() {
     });
     let policy = Policy { resamples: 200, ..Policy::default() };
     let verdict = Gate::new(policy).unwrap().decide(&Evidence::new(&candidate, &champion)).unwrap();
-    let opinion = Opinion { by: "another model".into(), stance: Some(Stance::Refused) };
-    candidate.records[0].opinion = Some(opinion);
+    let opinion = serde_json::json!({ "by": "another model", "stance": "refused" });
+    candidate.records[0].opinion = serde_json::from_value(opinion).unwrap();
     let page = comparison_page(&champion, &candidate, Some(&verdict)).unwrap();
     if let Some(path) = std::env::var_os("NIGHTSHIFT_PAGE") {
         std::fs::write(path, &page).unwrap();

@@ -41,8 +41,7 @@ pub(crate) fn pick(base: &ExamRun, candidate: &ExamRun, gains: usize) -> Vec<Ans
     let length = |(before, after): &(&Record, &Record)| before.answer.len() + after.answer.len();
     pairs.sort_by(|a, b| gain(b).total_cmp(&gain(a)).then(length(a).cmp(&length(b))));
     let mut seen = HashSet::new();
-    let best =
-        pairs.iter().filter(|pair| gain(pair) > 0.0 && seen.insert(&pair.0.category));
+    let best = pairs.iter().filter(|pair| gain(pair) > 0.0 && seen.insert(&pair.0.category));
     let worst = pairs.last().filter(|pair| gain(pair) < 0.0);
     best.take(gains).chain(worst).map(|(before, after)| sample(before, after)).collect()
 }

@@ -115,6 +115,9 @@ mod tests {
             reused: false,
             figures: owned.clone(),
         };
+        let rule = serde_json::json!({
+            "rule": text, "threshold": 0.5, "value": 0.1, "passed": false, "sentence": text,
+        });
         Page {
             night: owned.clone(),
             number: 1,
@@ -123,13 +126,7 @@ mod tests {
             partial: Some(owned.clone()),
             sentence: owned.clone(),
             tiles: vec![Tile { name: "tile", value: owned.clone(), note: owned.clone() }],
-            rules: vec![RuleVerdict {
-                rule: owned.clone(),
-                threshold: 0.5,
-                value: 0.1,
-                passed: false,
-                sentence: owned.clone(),
-            }],
+            rules: vec![serde_json::from_value(rule).unwrap()],
             scores: vec![Figure::scores("scores", &[row])],
             has_champion: false,
             samples: vec![sample],
