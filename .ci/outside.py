@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the projects in examples/outside as strangers would: copied out of the checkout, each a workspace of its own.
+"""Builds the projects in examples/outside as another project would: outside the checkout, each its own workspace.
 
     python3 .ci/outside.py     exits with 1 at the first check that fails
 """
@@ -97,6 +97,22 @@ def cleaning(folder):
     return f"chat-format, cleaning only: {crates} crates (at most {MOST_CRATES}), built in {seconds:.0f} s, started outside cargo"
 
 
+def dataset(folder):
+    project = copy("dataset", folder)
+    without_mlx(project)
+    program, packages, seconds = build(project)
+    suite = ROOT / "fixtures" / "suites" / "household.json"
+    clean, config, data = (Path(folder) / name for name in ("clean.jsonl", "enrich.yaml", "data"))
+    row = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]}
+    clean.write_text(json.dumps(row) + "\n")
+    config.write_text(f"inputs: [{clean}]\nsuites: [{suite}]\n")
+    cases = int(start(program, str(config), str(suite), str(data)))
+    expected = len(json.loads(suite.read_text())["cases"])
+    if cases != expected or not (data / "train.jsonl").read_text():
+        fail(f"dataset: expected rows and {expected} cases, found {cases} cases")
+    return f"enrich, and eval without a model: {len(packages) - 1} crates, built in {seconds:.0f} s, started outside cargo"
+
+
 def generation(folder):
     program, packages, seconds = build(copy("generate", folder))
     tokens = json.loads(start(program))
@@ -118,7 +134,7 @@ def unpatched(folder):
 
 
 def main():
-    for check in (cleaning, generation, unpatched):
+    for check in (cleaning, dataset, generation, unpatched):
         with tempfile.TemporaryDirectory(prefix="nightshift-outside-") as folder:
             print(f"outside: {check(folder)}", flush=True)
 

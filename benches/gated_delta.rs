@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 use mlx_rs::transforms::{eval, fallible_vjp};
 use mlx_rs::{Array, Dtype, memory, random};
 use mlx_sys::blas::OpenBlas;
-use models::Rows;
-use models::layers::{GatedDelta, gated_delta, gated_delta_in_chunks};
+use models::layers::{GatedDelta, Rows, gated_delta, gated_delta_in_chunks};
 
 const KEY_HEADS: i32 = 16;
 const VALUE_HEADS: i32 = 48;

@@ -13,8 +13,8 @@ use std::time::Instant;
 use lora_train::{Bytes, Start, Trainer};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, memory, transforms};
-use models::layers::{Flow, Layer};
-use models::{LayerAdapter, Model, Rows, Storage, WeightResidency};
+use models::layers::{Flow, Layer, LayerAdapter, Rows};
+use models::{Model, Storage, WeightResidency};
 use nightshift_benches::{Result, random_model, run};
 use serde_json::{Value, json};
 

@@ -18,7 +18,8 @@ use lora_train::memory::resident_memory;
 use lora_train::metrics::{Event, Record};
 use lora_train::{Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
 use mlx_rs::memory::{peak_memory, reset_peak_memory};
-use models::{Adapter, Model, Rows, Storage, WeightResidency, synthesize};
+use models::layers::Rows;
+use models::{Adapter, Model, Storage, WeightResidency, synthesize};
 use nightshift_benches::Result;
 
 /// A model with the settings of its run.

@@ -8,7 +8,8 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lora_train::{Start, Trainer};
 use mlx_rs::transforms::eval;
-use models::{LayerAdapter, Model, Rows, Storage, WeightResidency};
+use models::layers::{LayerAdapter, Rows};
+use models::{Model, Storage, WeightResidency};
 use nightshift_benches::{Family, random_model, run};
 
 /// A layer of each kind: family, name, index.

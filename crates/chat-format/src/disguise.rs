@@ -20,14 +20,18 @@ const PRIVATE_USE: [std::ops::RangeInclusive<char>; 2] =
 #[derive(Debug)]
 pub(crate) struct Disguise {
     pairs: Vec<(char, char)>,
+    /// Private-use characters that neither the texts, nor the template, nor the stand-ins use.
+    spare: std::vec::IntoIter<char>,
 }
 
 impl Disguise {
-    /// Chooses stand-ins for `guarded` that occur neither in `outside` nor in the template.
+    /// Chooses stand-ins for `guarded`, and `spare` further characters, that occur neither in `outside` nor in the
+    /// template.
     pub(crate) fn choose(
         guarded: &BTreeSet<char>,
         outside: &Value,
         template: &str,
+        spare: usize,
     ) -> Result<Self> {
         let mut taken = HashSet::new();
         let mut note = |text: &str| taken.extend(text.chars().filter(|&c| c >= '\u{F0000}'));
@@ -38,7 +42,14 @@ impl Disguise {
             .iter()
             .map(|&hidden| free.next().map(|stand_in| (hidden, stand_in)))
             .collect::<Option<Vec<_>>>();
-        Ok(Disguise { pairs: pairs.ok_or(Error::NoStandIn)? })
+        let pairs = pairs.ok_or(Error::NoStandIn)?;
+        let spare: Vec<char> = free.take(spare).collect();
+        Ok(Disguise { pairs, spare: spare.into_iter() })
+    }
+
+    /// A character that occurs nowhere else.
+    pub(crate) fn spare(&mut self) -> Result<char> {
+        self.spare.next().ok_or(Error::NoStandIn)
     }
 
     /// Hides the guarded characters in every text inside `outside`, keys of objects included.

@@ -91,6 +91,19 @@ pub enum Error {
     #[error("chat template: {0:#}")]
     Template(#[from] minijinja::Error),
     #[cfg(feature = "tokenizers")]
+    /// An assistant's turn that is to be trained is not in the rendered text as it is in the row.
+    #[error("messages[{message}]: this assistant turn cannot be trained: {reason}")]
+    Turn {
+        /// Which message, from 0.
+        message: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    #[cfg(feature = "tokenizers")]
+    /// The chat template changes or inspects the texts of messages, so that they cannot be found in what it writes.
+    #[error("the chat template changes the texts of messages: the turns to train cannot be found")]
+    MarkedRendering,
+    #[cfg(feature = "tokenizers")]
     /// Plain text was encoded as a control token. The encoding prevents that; this is a final check.
     #[error("expected no control token in plain text, found `{token}` (id {id})")]
     ControlToken {

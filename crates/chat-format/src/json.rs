@@ -61,3 +61,20 @@ pub(crate) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json
     // serde_json only ever writes UTF-8.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+/// JSON with every character beyond ASCII as an escape, as Python's `ensure_ascii=True` has it. Characters of the private
+/// planes stay: they stand for others in a rendering (see `disguise`).
+pub(crate) fn escape_non_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_ascii() || c >= '\u{F0000}' => out.push(c),
+            c => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    out
+}

@@ -57,6 +57,10 @@ mod template;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 pub mod tool_calls;
+#[cfg(feature = "templates")]
+mod turn_marks;
+#[cfg(feature = "tokenizers")]
+mod turns;
 
 pub use error::{Error, Result};
 pub use message::{Conversation, Message, Role, ToolCall};

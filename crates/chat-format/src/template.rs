@@ -4,6 +4,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, State, context};
 
+use crate::turn_marks::with_turn_marks;
 use crate::{Message, json};
 
 const NAME: &str = "chat_template";
@@ -64,9 +65,13 @@ impl ChatTemplate {
         env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_filter("tojson", tojson);
+        // As in Jinja2: nothing is not something to walk through.
+        env.add_test("iterable", |value: Value| {
+            !value.is_none() && !value.is_undefined() && value.try_iter().is_ok()
+        });
         env.add_function("raise_exception", raise_exception);
         env.add_function("strftime_now", strftime_now);
-        env.add_template_owned(NAME, without_generation_tags(source))?;
+        env.add_template_owned(NAME, with_turn_marks(&without_generation_tags(source)))?;
         Ok(ChatTemplate { env, source: source.to_owned() })
     }
 
@@ -123,13 +128,10 @@ fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Strin
     };
     let ascii = options.get::<Option<bool>>("ensure_ascii")?;
     options.assert_all_used()?;
-    if ascii == Some(true) {
-        let reason = "tojson: ensure_ascii=True is not supported";
-        return Err(Error::new(ErrorKind::InvalidOperation, reason));
-    }
-    json::dumps(value, indent).map_err(|error| {
+    let text = json::dumps(value, indent).map_err(|error| {
         Error::new(ErrorKind::BadSerialization, "tojson: no JSON form").with_source(error)
-    })
+    })?;
+    Ok(if ascii == Some(true) { json::escape_non_ascii(&text) } else { text })
 }
 
 fn raise_exception(message: String) -> Result<String, Error> {

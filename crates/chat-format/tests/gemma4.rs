@@ -74,3 +74,21 @@ fn a_tool_call_is_trained_and_the_tools_answer_is_not() {
     let call = "<|tool_call>call:scan{host:<|\"|>nas<|\"|>}<tool_call|><|tool_response>";
     assert_eq!(spans, [call, "Port▁22▁is▁open.<turn|>"]);
 }
+
+#[test]
+fn turns_are_trained_in_the_context_in_which_they_are_asked_for() {
+    let Some(tokenizer) = &*GEMMA4 else { return };
+    let chat = two_turns();
+    for (thinking, count) in [(Thinking::Off, 2), (Thinking::On, 1)] {
+        let options = options(thinking);
+        let rows = tokenizer.training_rows(&chat, &options, Supervision::AssistantTurns).unwrap();
+        assert_eq!(rows.len(), count, "{thinking:?}");
+        let spans = rows.iter().flat_map(|row| row.trained.iter().map(move |span| (row, span)));
+        let turns = [2, 4];
+        assert_eq!(spans.clone().count(), turns.len());
+        for ((row, span), turn) in spans.zip(turns) {
+            let prompt = tokenizer.prompt_tokens(&chat.messages[..turn], &options).unwrap();
+            assert_eq!(row.tokens[..span.start], prompt, "{thinking:?} {turn}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ mod reach;
 mod store;
 
 pub use artefact::{Artefact, Member, Progress};
-pub use catalog::{DEMO_MODEL, VOCABULARIES, demo_model, vocabularies};
+pub use catalog::{demo_model, vocabularies};
 pub use error::{Error, Result};
 pub use hub::{HubModel, Network};
 pub use reach::if_reachable;

@@ -99,14 +99,6 @@ impl Metadata {
         })
     }
 
-    /// An integer of any stored width that fits in 64 unsigned bits.
-    pub fn u64(&self, key: &str) -> Result<u64> {
-        self.typed(key, "an unsigned 64-bit integer", |value| match value {
-            Value::Int(value) => u64::try_from(*value).ok(),
-            _ => None,
-        })
-    }
-
     /// A floating-point number.
     pub fn f32(&self, key: &str) -> Result<f32> {
         self.typed(key, "a number", |value| match value {
@@ -135,14 +127,6 @@ impl Metadata {
     pub fn f32s(&self, key: &str) -> Result<Vec<f32>> {
         self.typed(key, "an array of numbers", |value| match value {
             Value::Floats(items) => Some(items.iter().map(|&item| item as f32).collect()),
-            _ => None,
-        })
-    }
-
-    /// An array of truth values.
-    pub fn bools(&self, key: &str) -> Result<&[bool]> {
-        self.typed(key, "an array of bools", |value| match value {
-            Value::Bools(items) => Some(items.as_slice()),
             _ => None,
         })
     }

@@ -25,7 +25,7 @@ macro_rules! tensor_types {
 
         impl TensorType {
             /// The type with this number in the format.
-            pub fn from_id(id: u32) -> Option<Self> {
+            pub(crate) fn from_id(id: u32) -> Option<Self> {
                 match id { $($id => Some(Self::$name),)* _ => None }
             }
 

@@ -1,22 +1,22 @@
 use multiversion::multiversion;
 
-/// A matrix in affine quantization: each value is `scale * q + bias`, with a scale and a bias for every
-/// group of values that follow one another.
+/// An affinely quantized matrix: each value is `scale * q + bias`, with a scale and a bias for every
+/// group of consecutive values.
 #[derive(Clone, Copy, Debug)]
 pub struct Quantized<'a> {
-    /// The codes `q`, a stream of bits that begins with the lowest bit of the first word.
+    /// The codes `q`, a stream of bits that starts with the lowest bit of the first word.
     pub packed: &'a [u32],
     /// By group.
     pub scales: &'a [f32],
     /// By group.
     pub biases: &'a [f32],
-    /// Values in a group; together they fill whole words.
+    /// Values in a group; the codes of a group fill whole words.
     pub group_size: usize,
     /// Bits of a code, at most 8.
     pub bits: usize,
 }
 
-/// The plain matrix.
+/// Writes the dense matrix in row-major order.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub fn dequantize(matrix: Quantized, values: &mut [f32]) {
     let Quantized { packed, scales, biases, group_size, bits } = matrix;
@@ -27,7 +27,7 @@ pub fn dequantize(matrix: Quantized, values: &mut [f32]) {
     let groups = values.chunks_exact_mut(group_size).zip(packed.chunks_exact(words));
     for ((values, packed), (&scale, &bias)) in groups.zip(scales.iter().zip(biases)) {
         match bits {
-            // Eight and four codes of a word at once.
+            // All eight or four codes of a word at once.
             4 => whole::<8, 4>(packed, scale, bias, values),
             8 => whole::<4, 8>(packed, scale, bias, values),
             2 => whole::<16, 2>(packed, scale, bias, values),
@@ -36,7 +36,7 @@ pub fn dequantize(matrix: Quantized, values: &mut [f32]) {
     }
 }
 
-/// Where words consist of whole codes.
+/// For codes that do not cross the boundaries of words.
 #[inline(always)]
 fn whole<const CODES: usize, const BITS: u32>(
     packed: &[u32],
@@ -48,13 +48,13 @@ fn whole<const CODES: usize, const BITS: u32>(
     for (values, &word) in values.iter_mut().zip(packed) {
         for (value, place) in values.iter_mut().zip(0..) {
             let code = word >> (place * BITS) & ((1 << BITS) - 1);
-            // Below 256: the signed conversion, which processors have, is exact.
+            // Below 256, so the signed conversion, which is a single instruction, is exact.
             *value = code as i32 as f32 * scale + bias;
         }
     }
 }
 
-/// Where codes cross the borders of words.
+/// For codes that cross the boundaries of words.
 #[inline(always)]
 fn stream(packed: &[u32], bits: usize, scale: f32, bias: f32, values: &mut [f32]) {
     let mut words = packed.iter();
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against codes written into the stream bit by bit.
+        /// Agrees with codes that were written into the stream bit by bit.
         #[test]
         fn codes_come_back(
             bits in 1usize..=8,

@@ -2,11 +2,11 @@ use std::f32::consts::LOG2_E;
 
 use multiversion::multiversion;
 
-/// `e^x`, elementwise.
+/// `exp(x)`, elementwise.
 ///
-/// The relative error is below 2e-7, beside the rounding of `x * log2(e)`. What would be below
-/// 1.2e-38 is 0, since a processor is slow with numbers that small; what would be above 3.4e38 is
-/// the largest power of two there is room for. NaN stays NaN.
+/// The relative error is below 2e-7, beside the rounding of `x * log2(e)`. Results below 1.2e-38 are
+/// flushed to 0, since denormals are slow; results above 3.4e38 become the largest power of two that
+/// f32 represents. NaN stays NaN.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub fn exp(x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
@@ -14,9 +14,9 @@ pub fn exp(x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// `2^(n + f)` with `n` whole and `f` in -0.5..=0.5: a minimax polynomial for `2^f`, exact at 0
-/// (relative error 9.2e-8), times `2^n` put together from bits. Without branches, so that a loop
-/// over it becomes vector instructions.
+/// `2^(n + f)` with an integer `n` and `f` in -0.5..=0.5: a minimax polynomial for `2^f`, exact at 0
+/// (relative error 9.2e-8), times `2^n` constructed from bits. Without branches, so that a loop over
+/// it compiles to vector instructions.
 #[inline(always)]
 pub(crate) fn of(x: f32) -> f32 {
     #[expect(
@@ -25,20 +25,20 @@ pub(crate) fn of(x: f32) -> f32 {
     )]
     const COEFFICIENTS: [f32; 5] =
         [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147];
-    /// 1.5 * 2^23: a number this large has no fraction, so adding it rounds, and leaves the whole
-    /// number in the lowest bits.
+    /// 1.5 * 2^23: floats of this size have no fraction, so adding it rounds and leaves the integer in
+    /// the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    /// The bits of 1.0: the exponent's bias in its place.
+    /// The bits of 1.0: the bias of the exponent.
     const ONE: u32 = 0x3f80_0000;
-    /// Moves the lowest bits to the exponent's place.
+    /// Position of the exponent's bits.
     const SHIFT: u32 = 23;
-    /// With this exponent all bits are zero, and so is the number.
+    /// With this exponent all bits are zero: the result is 0.
     const LEAST: f32 = -127.0;
-    /// The largest exponent there is room for.
+    /// The largest exponent.
     const MOST: f32 = 127.0;
 
     let y = x * LOG2_E;
-    // Comparisons rather than `max` and `min`, which would make a number of NaN.
+    // Comparisons rather than `max` and `min`, which would replace NaN.
     let y = if y < LEAST { LEAST } else { y };
     let y = if y > MOST { MOST } else { y };
     let shifted = y + ROUND;
@@ -67,9 +67,9 @@ mod tests {
             prop_assert!(error < 2e-7 + rounding, "exp({x}) is off by {error}");
         }
 
-        /// Whole vectors and what is left over at the end take different instructions.
+        /// Whole vectors and the remainder use different instructions.
         #[test]
-        fn the_same_in_any_place(x in prop::collection::vec(-90.0f32..90.0, 0..70)) {
+        fn independent_of_position(x in prop::collection::vec(-90.0f32..90.0, 0..70)) {
             let mut y = vec![f32::NAN; x.len()];
             exp(&x, &mut y);
             let single: Vec<f32> = x.iter().map(|&x| of(x)).collect();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn far_ends() {
+    fn extremes() {
         for (x, expected) in [(f32::NEG_INFINITY, 0.0), (-1e30, 0.0), (-88.1, 0.0), (0.0, 1.0)] {
             assert_eq!(of(x), expected, "exp({x})");
         }

@@ -2,8 +2,8 @@ use multiversion::multiversion;
 
 use crate::rows::dot;
 
-/// RMS norm of each row, `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich, 2019). The width
-/// of a row is that of the weight.
+/// RMS norm of each row, `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich, 2019). A row is as
+/// wide as the weight.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     let width = weight.len().max(1);
@@ -15,8 +15,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     }
 }
 
-/// The gradient with respect to `x`, given that of the result. With `r = 1 / sqrt(mean(x^2) + eps)`
-/// and `g` the latter times the weight, it is `r g - r^3 x mean(g x)`.
+/// The gradient with respect to `x`, given the gradient `to` of the result: `r g - r^3 x mean(g x)` with
+/// `r = 1 / sqrt(mean(x^2) + eps)` and `g = to * weight`.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, to: &[f32], gradient: &mut [f32]) {
     let width = weight.len().max(1);

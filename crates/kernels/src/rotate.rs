@@ -9,18 +9,18 @@ pub enum Pairs {
     Neighbours,
 }
 
-/// The rotations of some tokens.
+/// The rotations of a sequence of tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation<'a> {
-    /// `[tokens, width]`: the cosine of the angle of the pair that each value belongs to.
+    /// `[tokens, width]`: the cosine of the angle of each value's pair.
     pub cos: &'a [f32],
-    /// The sine likewise.
+    /// `[tokens, width]`: the sine.
     pub sin: &'a [f32],
     /// Which values are paired.
     pub pairs: Pairs,
     /// Values of a head.
     pub width: usize,
-    /// 1 to rotate; -1 to rotate back, which is also the gradient.
+    /// 1 to rotate, -1 to rotate back; the latter is also the gradient.
     pub direction: f32,
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against complex numbers in f64; and back again.
+        /// Agrees with complex numbers in f64, and rotates back.
         #[test]
         fn turns_pairs(
             half in 1usize..20,
@@ -108,7 +108,7 @@ mod tests {
                         let [a, b] = place(pair).map(|i| (token * heads + head) * width + i);
                         let (sin, cos) = angle(token, pair).sin_cos();
                         let (x_a, x_b) = (f64::from(x[a]), f64::from(x[b]));
-                        // Three roundings of numbers of at most 7.1.
+                        // Three roundings of values of at most 7.1.
                         prop_assert!((f64::from(y[a]) - (x_a * cos - x_b * sin)).abs() < 3e-6);
                         prop_assert!((f64::from(y[b]) - (x_b * cos + x_a * sin)).abs() < 3e-6);
                         prop_assert!((back[a] - x[a]).abs() < 4e-6 && (back[b] - x[b]).abs() < 4e-6);

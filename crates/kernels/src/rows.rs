@@ -1,9 +1,9 @@
-//! Sums and maxima of a row, in vectors.
+//! Sums and maxima of a row, in a form that compiles to vector instructions.
 
-/// Partial results held at a time. The order of a sum depends on nothing but this.
+/// Number of partial results. The order of a sum depends only on this.
 const LANES: usize = 16;
 
-/// `start` combined with every value: first each of sixteen columns, then what they came to.
+/// Folds `values`: value `i` into partial result `i % LANES`, then the partial results.
 #[inline(always)]
 fn fold(values: &[f32], start: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; LANES];
@@ -24,13 +24,13 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
     fold(values, 0.0, |sum, value| sum + value)
 }
 
-/// The largest; NaN is passed over.
+/// The maximum; NaN is ignored.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
     fold(values, f32::NEG_INFINITY, |most, value| if value > most { value } else { most })
 }
 
-/// The sum of products.
+/// The dot product.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];

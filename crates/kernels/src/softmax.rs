@@ -3,15 +3,15 @@ use multiversion::multiversion;
 use crate::exp::of as exp;
 use crate::rows::{dot, max, sum};
 
-/// What a softmax is taken of: `scale * values + mask`, rows of `width` values.
+/// The input of a softmax: `scale * values + mask`, in rows of `width` values.
 #[derive(Clone, Copy, Debug)]
 pub struct Scores<'a> {
-    /// Row by row.
+    /// In row-major order.
     pub values: &'a [f32],
-    /// Added to the scaled values; begins again whenever it ends, so a mask of `[t, n]` serves any
-    /// number of heads. What must not be seen has a large negative number here.
+    /// Added to the scaled values, and repeated from its start as often as needed: a mask `[t, n]` is
+    /// broadcast over heads. Large negative values mask.
     pub mask: Option<&'a [f32]>,
-    /// What the values are multiplied by.
+    /// Factor of the values.
     pub scale: f32,
     /// Values in a row.
     pub width: usize,
@@ -47,7 +47,7 @@ pub fn softmax(scores: Scores, weights: &mut [f32]) {
     }
 }
 
-/// The gradient with respect to the values of [`Scores`], given that of the weights:
+/// The gradient with respect to the values of [`Scores`], given the gradient `to` of the weights:
 /// `scale * p * (dp - sum(p * dp))`.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub fn softmax_backward(
@@ -67,7 +67,7 @@ pub fn softmax_backward(
     }
 }
 
-/// Where [`exponentials`] puts its results.
+/// The outputs of [`exponentials`].
 #[derive(Debug)]
 pub struct Exponentials<'a> {
     /// `exp(x - peak)`, of the same shape as `x`.
@@ -78,8 +78,8 @@ pub struct Exponentials<'a> {
     pub totals: &'a mut [f32],
 }
 
-/// What a softmax over a part of a row consists of, to be joined with the other parts (online
-/// log-sum-exp: Milakov and Gimelshein, 2018).
+/// The terms of a softmax over a part of each row, which can be combined with those of other parts
+/// (online softmax: Milakov and Gimelshein, 2018).
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub fn exponentials(x: &[f32], width: usize, to: Exponentials) {
     let width = width.max(1);
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Softmax and its gradient by the textbook, in f64.
+    /// Softmax and its gradient from the definition, in f64.
     fn reference(scores: &[f64], cotangent: &[f32], scale: f64) -> (Vec<f64>, Vec<f64>) {
         let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let e: Vec<f64> = scores.iter().map(|score| (score - peak).exp()).collect();
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn softmax_agrees_with_the_textbook(
+        fn softmax_agrees_with_f64(
             width in 1usize..70,
             seed in prop::collection::vec(-4.0f32..4.0, 70 * 4),
             scale in 0.05f32..1.0,
@@ -123,7 +123,7 @@ mod tests {
             let rows = 4;
             let values = &seed[..width * rows];
             let cotangent: Vec<f32> = values.iter().map(|v| (v * 7.0).sin()).collect();
-            // Two rows of mask for four of scores; the first value of a row is always seen.
+            // Two rows of mask for four of scores; the first value of a row is never masked.
             let mask: Vec<f32> = (0..2 * width)
                 .map(|i| if i % width > 0 && i % 3 == 0 { -1e30 } else { 0.0 })
                 .collect();
@@ -140,7 +140,7 @@ mod tests {
                     .collect();
                 let (p, dx) = reference(&scores, &cotangent[at.clone()], f64::from(scale));
                 for (i, at) in at.enumerate() {
-                    // A few roundings of numbers of at most one.
+                    // A few roundings of values of at most 1.
                     prop_assert!((f64::from(weights[at]) - p[i]).abs() < 1e-6);
                     prop_assert!((f64::from(gradient[at]) - dx[i]).abs() < 2e-6);
                 }
@@ -148,19 +148,19 @@ mod tests {
         }
 
         #[test]
-        fn parts_make_the_whole(x in prop::collection::vec(-20.0f32..20.0, 1..200)) {
+        fn parts_combine_to_the_whole(x in prop::collection::vec(-20.0f32..20.0, 1..200)) {
             let (mut values, mut peaks, mut totals) = (vec![0.0; x.len()], [0.0], [0.0]);
             let to = Exponentials { values: &mut values, peaks: &mut peaks, totals: &mut totals };
             exponentials(&x, x.len(), to);
             let exact: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
             let found = f64::from(totals[0]).ln() + f64::from(peaks[0]);
-            // Logarithms near 20 in f32, and a sum of 200 rounded numbers.
+            // Logarithms near 20 in f32, and a sum of 200 rounded values.
             prop_assert!((found - exact.ln()).abs() < 1e-5);
         }
     }
 
     #[test]
-    fn one_bad_value_spoils_its_row_only() {
+    fn nan_affects_its_row_only() {
         let mut weights = [0.0; 4];
         let values = &[f32::NAN, 1.0, 2.0, 3.0];
         softmax(Scores { values, mask: None, scale: 1.0, width: 2 }, &mut weights);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_seen_is_everything_alike() {
+    fn fully_masked_rows_are_uniform() {
         let mut weights = [0.0; 2];
         let mask = Some([-1e30, -1e30]);
         let values = &[1.0, -3.0];

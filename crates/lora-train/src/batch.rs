@@ -1,6 +1,6 @@
 //! Sampling the rows of an update and packing them into micro-batches.
 
-use models::Rows;
+use models::layers::Rows;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};

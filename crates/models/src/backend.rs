@@ -20,6 +20,7 @@ const AUTO_LIMIT: usize = 2 << 30;
 
 /// How matrix products are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kernels {
     /// In f32 through BLAS; quantized weights are dequantized first. The default on a CPU.
     Blas,
@@ -48,6 +49,7 @@ impl FromStr for Kernels {
 /// Where weights are kept, and in which form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WeightResidency {
     /// [`Dequantized`](Self::Dequantized) on a CPU while all weights take at most 2 GiB that way,
     /// else [`Packed`](Self::Packed).

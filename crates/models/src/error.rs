@@ -6,23 +6,21 @@ use mlx_rs::error::Exception;
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a model or an adapter could not be loaded, or an operation on them not be done.
+/// Why a model or an adapter could not be loaded, or an operation on them failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The path is neither a `.gguf` file nor a folder with `config.json` and safetensors.
-    #[error(
-        "{path} is no model: expected a .gguf file, or a folder with config.json and *.safetensors"
-    )]
+    /// The path is neither a `.gguf` file nor a folder with `config.json` and safetensors files.
+    #[error("{path}: expected a .gguf file, or a folder with config.json and *.safetensors")]
     NotAModel {
-        /// What was given.
+        /// The path.
         path: PathBuf,
     },
 
-    /// Only the weights of a folder can be changed: a `.gguf` file would have to be converted too.
+    /// The operation needs a folder with `config.json` and safetensors files.
     #[error("{path}: expected a folder with config.json and *.safetensors, found something else")]
     NotAFolder {
-        /// What was given.
+        /// The path.
         path: PathBuf,
     },
 
@@ -31,20 +29,20 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// A file or folder could not be made.
+    /// A file or folder could not be created.
     #[error("cannot write {path}: {source}")]
     Create {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// A JSON file does not have the form it must have.
+    /// A JSON file could not be parsed.
     #[error("{path}: {source}")]
     Json {
         /// The file.
@@ -53,58 +51,58 @@ pub enum Error {
         source: serde_json::Error,
     },
 
-    /// The header of a safetensors file is broken, or promises more than the file holds.
+    /// The header of a safetensors file is broken or does not match the size of the file.
     #[error("{path}: broken safetensors file: {reason}")]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
 
-    /// The index of a checkpoint in several files promises what is not there, or names a file that is
-    /// not its to name.
+    /// The index of a checkpoint in several files names a tensor or a file that does not exist, or a
+    /// file outside its folder.
     #[error("{path}: weight_map: {tensor}: expected {expected}, found {found}")]
     Index {
         /// The index.
         path: PathBuf,
         /// The tensor whose entry is wrong.
         tensor: String,
-        /// What the entry should name.
+        /// What the entry must be.
         expected: String,
-        /// What it names, or what is there.
+        /// What it is.
         found: String,
     },
 
-    /// A GGUF file is broken; found before MLX reads it, which would trust the file.
+    /// A GGUF file is broken.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
 
-    /// The checkpoint is of an architecture this crate has no layers for.
+    /// The architecture of the checkpoint is not supported.
     #[error("{path}: architecture {found:?} is not supported (supported: {supported})")]
     UnsupportedArchitecture {
         /// The file that names the architecture.
         path: PathBuf,
         /// The name found there.
         found: String,
-        /// The names that would have been accepted.
+        /// The supported names.
         supported: String,
     },
 
-    /// The configuration asks for something that the layers here would compute wrongly.
+    /// A value of the configuration is not supported.
     #[error("{path}: {key}: expected {expected}, found {found}")]
     Config {
         /// The file that holds the configuration.
         path: PathBuf,
-        /// The key in it.
+        /// The key.
         key: String,
-        /// What this crate can do.
+        /// The supported values.
         expected: String,
-        /// What the file says.
+        /// The value in the file.
         found: String,
     },
 
-    /// The tensors of a file are not those that the configuration calls for.
+    /// The tensors of a file do not match the configuration.
     #[error("{path}: the tensors do not fit the model:{differences}")]
     Tensors {
         /// The checkpoint or adapter.
@@ -113,58 +111,60 @@ pub enum Error {
         differences: Differences,
     },
 
-    /// A weight is infinite or not a number; with it, nothing that is computed would be one.
-    #[error("{path}: {tensor}: expected numbers, found {found} at position {position}")]
+    /// A weight is infinite or NaN, which would make every output NaN.
+    #[error("{path}: {tensor}: expected finite numbers, found {found} at position {position}")]
     NotFinite {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its place in what was read of the tensor.
+        /// Its index in the part of the tensor that was read.
         position: usize,
-        /// What stands there.
+        /// The value.
         found: f32,
     },
 
-    /// An adapter was made for another model, or its parts disagree.
+    /// An adapter does not fit the model, or its updates do not fit together.
     #[error("the adapter does not fit: {reason}")]
     Adapter {
         /// What was expected and what was found.
         reason: String,
     },
 
-    /// A token id lies beyond the model's vocabulary.
-    #[error("token {token} at position {position}: the model's vocabulary ends at {vocab_size}")]
+    /// A token id is not in the vocabulary.
+    #[error(
+        "token {token} at position {position}: expected an id below the vocabulary size {vocab_size}"
+    )]
     Token {
         /// The id.
         token: u32,
-        /// Its place in the sequence.
+        /// Its index in the sequence.
         position: usize,
         /// The size of the vocabulary.
         vocab_size: usize,
     },
 
-    /// An argument makes no sense.
+    /// An argument or environment variable has an invalid value.
     #[error("{name}: expected {expected}, found {found}")]
     Argument {
-        /// The argument.
+        /// Its name.
         name: &'static str,
-        /// What would have been accepted.
+        /// The valid values.
         expected: String,
-        /// What was given.
+        /// The path.
         found: String,
     },
 
-    /// A file could not be written whole.
+    /// A file could not be written.
     #[error(transparent)]
     Write(#[from] durable::Error),
 
-    /// MLX refused an operation.
+    /// An operation of MLX failed.
     #[error("MLX: {0}")]
     Mlx(#[from] Exception),
 }
 
-/// Lets `?` carry this crate's errors through the closures that MLX differentiates.
+/// For `?` in closures that MLX differentiates.
 impl From<Error> for Exception {
     fn from(error: Error) -> Self {
         match error {
@@ -174,14 +174,15 @@ impl From<Error> for Exception {
     }
 }
 
-/// How the tensors of a file differ from those expected, all of them, so that one look suffices.
+/// All differences between the tensors of a file and those expected.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Differences {
-    /// Expected and absent.
+    /// Names of tensors that are expected and absent.
     pub missing: Vec<String>,
-    /// Present and not expected.
+    /// Names of tensors that are present and not expected.
     pub unexpected: Vec<String>,
-    /// Present in another shape or type: name, expected, found.
+    /// Tensors of another shape or type: name, expected, found.
     pub mismatched: Vec<(String, String, String)>,
 }
 
@@ -202,7 +203,7 @@ impl Differences {
 
 impl fmt::Display for Differences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// A wrong file differs everywhere; the first few lines tell as much as all of them.
+        /// The file of another model differs everywhere: the first few lines suffice.
         const SHOWN: usize = 6;
         let lines = (self.missing.iter().map(|name| format!("missing {name}")))
             .chain(self.unexpected.iter().map(|name| format!("unexpected {name}")))

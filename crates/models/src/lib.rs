@@ -20,20 +20,21 @@ pub use backend::{Kernels, OpenOptions, WeightResidency};
 pub use error::{Differences, Error, Result};
 pub use generate::{Completion, FinishReason, GenerateOptions, Generator};
 pub use model::Model;
-pub use nn::adapter::{Adapter, LayerAdapter};
-pub use nn::linear_spec::LinearSpec;
-pub use nn::lora::{AdapterKind, Dropout, Lora};
-pub use nn::rope::RopeStyle;
-pub use nn::rows::Rows;
+pub use nn::adapter::Adapter;
 pub use score::{Score, ScoreRow, score};
 pub use synthesize::{Storage, Synthesized, synthesize};
 
-/// Parts of a model, for programs with a forward or backward pass of their own.
+/// Parts of a model and of an adapter, for programs with a forward or backward pass of their own.
 pub mod layers {
     pub use crate::model::layer::Layer;
+    pub use crate::nn::adapter::LayerAdapter;
     pub use crate::nn::batch::{Batch, Flow};
     pub use crate::nn::gated_delta::{GatedDelta, gated_delta, gated_delta_in_chunks};
     pub use crate::nn::head::Head;
+    pub use crate::nn::linear_spec::LinearSpec;
+    pub use crate::nn::lora::{AdapterKind, Dropout, Lora};
+    pub use crate::nn::rope::RopeStyle;
+    pub use crate::nn::rows::Rows;
 }
 
 /// What the training engine of this workspace needs and other programs do not.

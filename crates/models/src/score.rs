@@ -4,7 +4,8 @@ use mlx_rs::Array;
 use mlx_rs::error::Exception;
 
 use crate::generate::log_sum_exp;
-use crate::{Adapter, Error, Model, Result, Rows};
+use crate::nn::rows::Rows;
+use crate::{Adapter, Error, Model, Result};
 
 /// A sequence, and which of its tokens are scored.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,7 @@ pub struct ScoreRow<'a> {
 
 /// The log probability of the scored tokens of one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Score {
     /// Sum of their log probabilities (natural logarithm).
     pub log_prob: f64,

@@ -14,6 +14,7 @@ use crate::{Error, Result};
 
 /// How the matrices of a synthetic checkpoint are stored. Vectors are bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Storage {
     /// In bf16.
     Bf16,

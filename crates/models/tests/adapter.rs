@@ -6,7 +6,8 @@ use std::path::Path;
 
 use common::{Tiny, tokens, worst, write_safetensors};
 use mlx_rs::Array;
-use models::{Adapter, Error, LayerAdapter, Lora, Model};
+use models::layers::{LayerAdapter, Lora};
+use models::{Adapter, Error, Model};
 
 const RANK: usize = 4;
 const SCALE: f32 = 3.0;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use common::{Tiny, tokens, worst};
 use mlx_rs::Array;
+use models::layers::{LayerAdapter, Lora};
 use models::{
-    Adapter, FusedWeights, GenerateOptions, Generator, LayerAdapter, LogitError, Lora, Model,
-    ScoreRow, export_gguf, export_peft, fuse, score,
+    Adapter, FusedWeights, GenerateOptions, Generator, LogitError, Model, ScoreRow, export_gguf,
+    export_peft, fuse, score,
 };
 
 const RANK: usize = 3;

@@ -5,7 +5,8 @@ mod common;
 use common::{Tiny, tokens, worst};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::IndexOp;
-use models::{Adapter, Error, LayerAdapter, Model, Rows, WeightResidency};
+use models::layers::{LayerAdapter, Rows};
+use models::{Adapter, Error, Model, WeightResidency};
 
 /// f32 rounding through three layers, relative to the largest logit.
 const F32: f64 = 2e-6;

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use common::{Tiny, tokens, worst};
 use mlx_rs::Array;
-use models::{
-    Adapter, Error, FusedWeights, LogitError, Lora, Model, export_gguf, export_peft, fuse,
-};
+use models::layers::Lora;
+use models::{Adapter, Error, FusedWeights, LogitError, Model, export_gguf, export_peft, fuse};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -2,8 +2,7 @@
 
 use mlx_rs::Array;
 use mlx_rs::transforms::fallible_vjp;
-use models::Rows;
-use models::layers::{GatedDelta, gated_delta};
+use models::layers::{GatedDelta, Rows, gated_delta};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -5,8 +5,8 @@ mod common;
 use common::{Tiny, tokens};
 use mlx_rs::Array;
 use mlx_rs::transforms::fallible_vjp;
-use models::layers::Flow;
-use models::{LayerAdapter, Lora, Model, Rows};
+use models::Model;
+use models::layers::{Flow, LayerAdapter, Lora, Rows};
 
 const PATHS: [&str; 7] = [
     "self_attn.q_proj",

@@ -20,7 +20,12 @@ pub(super) fn read(folder: &Path) -> Result<Parts> {
     tokenizer.with_truncation(None).map_err(broken)?;
 
     let config = read_json(&folder.join("tokenizer_config.json"))?;
-    let id = |key: &str| token_text(&config[key]).and_then(|text| tokenizer.token_to_id(text));
+    // Older checkpoints name their special tokens here only.
+    let map = read_json(&folder.join("special_tokens_map.json"))?;
+    let id = |key: &str| {
+        let text = token_text(&config[key]).or_else(|| token_text(&map[key]));
+        text.and_then(|text| tokenizer.token_to_id(text))
+    };
     let (bos, eos) = (id("bos_token"), id("eos_token"));
     let opening = tokenizer.encode_fast("", true).map_err(broken)?;
     let adds_bos = bos.is_some() && opening.get_ids().first().copied() == bos;

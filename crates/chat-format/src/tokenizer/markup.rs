@@ -25,11 +25,12 @@ struct Control {
     strips_after: bool,
 }
 
-/// A part of a rendered text.
+/// A part of a rendered text: a control token, or text between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
-    Control(u32),
-    Text(Range<usize>),
+pub(crate) struct Piece {
+    pub(crate) range: Range<usize>,
+    /// The control token.
+    pub(crate) control: Option<u32>,
 }
 
 impl Markup {
@@ -99,7 +100,7 @@ impl Markup {
                 before = before.trim_end();
             }
             push_text(&mut pieces, done..done + before.len());
-            pieces.push(Piece::Control(token.id));
+            pieces.push(Piece { range: found.range(), control: Some(token.id) });
             done = found.end();
             if token.strips_after {
                 let after = &text[done..];
@@ -113,7 +114,7 @@ impl Markup {
 
 fn push_text(pieces: &mut Vec<Piece>, range: Range<usize>) {
     if !range.is_empty() {
-        pieces.push(Piece::Text(range));
+        pieces.push(Piece { range, control: None });
     }
 }
 

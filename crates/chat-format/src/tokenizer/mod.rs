@@ -11,8 +11,11 @@ use tokenizers::Tokenizer;
 
 use crate::disguise::Disguise;
 use crate::template::{ChatTemplate, TemplateInput};
-use crate::{Error, Message, Result, Role};
-use markup::{Markup, Piece};
+use crate::turns::common_prefix;
+use crate::{Error, Message, Result, Role, ToolCall};
+use markup::Markup;
+
+pub(crate) use markup::Piece;
 
 /// Whether the model thinks before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -70,6 +73,10 @@ pub struct ChatTokenizer {
     adds_bos: bool,
     extra_stops: Vec<u32>,
     stop_ids: Vec<u32>,
+    /// What ends a turn that calls a tool, where the template has a token of its own for that.
+    call_stop: Option<u32>,
+    /// Whether the template writes the calls of a turn without words only if its content is null.
+    null_beside_calls: bool,
 }
 
 /// What the two kinds of model file yield.
@@ -123,12 +130,19 @@ impl ChatTokenizer {
             adds_bos,
             extra_stops,
             stop_ids: Vec::new(),
+            call_stop: None,
+            null_beside_calls: false,
         };
         this.stop_ids.extend(this.eos_id());
         this.stop_ids.extend(&this.extra_stops);
         this.stop_ids.extend(this.end_of_turn());
         this.stop_ids.sort_unstable();
         this.stop_ids.dedup();
+        if this.behind_call().is_none() {
+            this.null_beside_calls = true;
+            this.null_beside_calls = this.behind_call().is_some();
+        }
+        this.call_stop = this.end_of_call();
         Ok(this)
     }
 
@@ -139,15 +153,8 @@ impl ChatTokenizer {
 
     /// `text` as tokens, none of them a control token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let tokenizer = |error: tokenizers::Error| Error::Tokenizer {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        };
-        let tokens = self.plain.encode_fast(text, false).map_err(tokenizer)?.get_ids().to_vec();
-        match tokens.iter().find(|&&id| self.markup.contains(id)) {
-            None => Ok(tokens),
-            Some(&id) => Err(Error::ControlToken { token: self.token(id), id }),
-        }
+        let encoding = self.plain.encode_fast(text, false).map_err(|e| self.failed(e))?;
+        self.checked(encoding.get_ids().to_vec())
     }
 
     /// A plain text as a training row's tokens: the beginning-of-text token where the model wants one, the text, and the
@@ -161,9 +168,7 @@ impl ChatTokenizer {
 
     /// Tokens as text, control tokens left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        self.plain
-            .decode(tokens, true)
-            .map_err(|e| Error::Tokenizer { path: self.path.clone(), reason: e.to_string() })
+        self.plain.decode(tokens, true).map_err(|e| self.failed(e))
     }
 
     /// One token as it is written in the vocabulary.
@@ -179,6 +184,11 @@ impl ChatTokenizer {
     /// The ids that end an answer: end of text, and the end of a turn as the template writes it.
     pub fn stop_ids(&self) -> &[u32] {
         &self.stop_ids
+    }
+
+    /// Whether a token ends an assistant's turn, or a part of one that waits for a tool.
+    pub(crate) fn ends_turn(&self, id: u32) -> bool {
+        self.stop_ids.contains(&id) || self.call_stop == Some(id)
     }
 
     /// How many tokens the vocabulary has.
@@ -197,62 +207,215 @@ impl ChatTokenizer {
     }
 
     /// Renders messages with the model's template and encodes the result.
-    pub(crate) fn tokens(
+    fn tokens(
         &self,
         messages: &[Message],
         tools: &[Value],
         options: &RenderOptions,
         ending: Ending,
     ) -> Result<Vec<u32>> {
-        let (text, disguise) = self.render(messages, tools, options, ending)?;
-        let mut tokens = Vec::new();
-        for piece in self.markup.split(&text) {
-            match piece {
-                Piece::Control(id) => tokens.push(id),
-                Piece::Text(range) => tokens.extend(self.encode(&disguise.reveal(&text[range]))?),
-            }
-        }
-        Ok(tokens)
+        let views = messages.iter().map(|message| self.view_of(message, options)).collect();
+        let (mut scene, disguise) = self.hidden(views, tools, 0)?;
+        let text = self.render(scene[0].take(), scene[1].take(), options, ending)?;
+        Ok(self.encode_rendering(&text, &disguise, &[])?.0)
     }
 
-    fn render(
+    /// The template's view of messages and tools (an array of the two), with all text from outside in disguise.
+    pub(crate) fn hidden(
         &self,
-        messages: &[Message],
+        views: Vec<Value>,
         tools: &[Value],
+        spare: usize,
+    ) -> Result<(Value, Disguise)> {
+        let outside = Value::Array(vec![Value::Array(views), Value::Array(tools.to_vec())]);
+        let source = self.template()?.source();
+        let disguise = Disguise::choose(self.markup.guarded(), &outside, source, spare)?;
+        Ok((disguise.hide(outside), disguise))
+    }
+
+    /// Renders messages whose text is in disguise.
+    pub(crate) fn render(
+        &self,
+        messages: Value,
+        tools: Value,
         options: &RenderOptions,
         ending: Ending,
-    ) -> Result<(String, Disguise)> {
-        let template = self.template.as_ref().ok_or_else(|| Error::Missing {
-            path: self.path.clone(),
-            expected: "a chat template",
-        })?;
-        let messages = messages.iter().map(|message| template_view(message, options)).collect();
-        let outside = Value::Array(vec![Value::Array(messages), Value::Array(tools.to_vec())]);
-        let disguise = Disguise::choose(self.markup.guarded(), &outside, template.source())?;
-        let mut hidden = disguise.hide(outside);
-        let text = template.render(&TemplateInput {
-            tools: hidden[1].take(),
-            messages: hidden[0].take(),
+    ) -> Result<String> {
+        Ok(self.template()?.render(&TemplateInput {
+            tools,
+            messages,
             bos_token: self.bos.as_ref().map_or("", |(_, text)| text),
             eos_token: self.eos.as_ref().map_or("", |(_, text)| text),
             add_generation_prompt: ending == Ending::GenerationPrompt,
             enable_thinking: options.thinking == Thinking::On,
             date: options.date.unwrap_or_else(|| jiff::Zoned::now().date()),
-        })?;
-        Ok((text, disguise))
+        })?)
+    }
+
+    /// A rendered text cut at its control tokens.
+    pub(crate) fn pieces(&self, text: &str) -> Vec<Piece> {
+        self.markup.split(text)
+    }
+
+    /// The tokens of a rendered text, and for each of the ascending byte offsets `cuts` the token that begins there. Where
+    /// a token would reach over a cut, the text is encoded in two parts, as it is when a model continues a prompt.
+    pub(crate) fn encode_rendering(
+        &self,
+        text: &str,
+        disguise: &Disguise,
+        cuts: &[usize],
+    ) -> Result<(Vec<u32>, Vec<usize>)> {
+        let (mut tokens, mut found) = (Vec::new(), Vec::with_capacity(cuts.len()));
+        for piece in self.markup.split(text) {
+            let inside = |cut: &&usize| **cut < piece.range.end;
+            let cuts: Vec<usize> = cuts[found.len()..].iter().take_while(inside).copied().collect();
+            match piece.control {
+                Some(id) => {
+                    found.extend(cuts.iter().map(|_| tokens.len()));
+                    tokens.push(id);
+                }
+                None => {
+                    let text = &text[piece.range.clone()];
+                    let cuts = cuts.iter().map(|cut| cut.saturating_sub(piece.range.start));
+                    // A stand-in may be longer in bytes than what it stands for.
+                    let cuts: Vec<usize> =
+                        cuts.map(|cut| disguise.reveal(&text[..cut]).len()).collect();
+                    self.encode_in_parts(&disguise.reveal(text), &cuts, &mut tokens, &mut found)?;
+                }
+            }
+        }
+        found.resize(cuts.len(), tokens.len());
+        Ok((tokens, found))
+    }
+
+    fn encode_in_parts(
+        &self,
+        text: &str,
+        cuts: &[usize],
+        tokens: &mut Vec<u32>,
+        found: &mut Vec<usize>,
+    ) -> Result<()> {
+        let Some((&last, earlier)) = cuts.split_last() else {
+            tokens.extend(self.encode(text)?);
+            return Ok(());
+        };
+        let encoding = self.plain.encode(text, false).map_err(|e| self.failed(e))?;
+        let offsets = encoding.get_offsets();
+        let reaches_over =
+            |cut: usize| offsets.iter().any(|&(start, end)| start < cut && cut < end);
+        if cuts.iter().any(|&cut| reaches_over(cut)) {
+            self.encode_in_parts(&text[..last], earlier, tokens, found)?;
+            found.push(tokens.len());
+            tokens.extend(self.encode(&text[last..])?);
+            return Ok(());
+        }
+        let at = |&cut: &usize| tokens.len() + offsets.partition_point(|&(start, _)| start < cut);
+        found.extend(cuts.iter().map(at));
+        tokens.extend(self.checked(encoding.get_ids().to_vec())?);
+        Ok(())
+    }
+
+    /// What the template writes to ask for an assistant turn, behind a question or behind a tool's result.
+    pub(crate) fn generation_prompt(
+        &self,
+        options: &RenderOptions,
+        behind: Role,
+    ) -> Result<String> {
+        const ID: &str = "call00001";
+        let mut messages = vec![Message::user("hello")];
+        if behind == Role::Tool {
+            let (id, arguments) = (Some(ID.to_owned()), serde_json::json!({ "a": "b" }));
+            let call = ToolCall { id: id.clone(), name: "tool".to_owned(), arguments };
+            messages.push(Message { tool_calls: vec![call], ..Message::assistant("") });
+            let name = Some("tool".to_owned());
+            messages.push(Message { tool_call_id: id, name, ..Message::new(Role::Tool, "result") });
+        }
+        let render = |ending| {
+            let views = messages.iter().map(|message| self.view_of(message, options)).collect();
+            let (mut scene, _) = self.hidden(views, &[], 0)?;
+            self.render(scene[0].take(), scene[1].take(), options, ending)
+        };
+        let (without, with) = (render(Ending::Complete)?, render(Ending::GenerationPrompt)?);
+        let shared = common_prefix(&without, &with);
+        // Two control tokens may begin with the same characters.
+        let cut = |piece: &Piece| piece.range.start < shared && shared < piece.range.end;
+        let control = |piece: &Piece| piece.control.is_some() && cut(piece);
+        let shared = self.pieces(&with).into_iter().find(control).map_or(shared, |p| p.range.start);
+        Ok(with[shared..].to_owned())
+    }
+
+    /// What ends a turn that calls a tool, where that is not what closes the call.
+    fn end_of_call(&self) -> Option<u32> {
+        let controls = self.behind_call()?;
+        (controls.len() > 1).then(|| controls.last().copied()).flatten()
+    }
+
+    /// The control tokens behind a call that nothing has answered yet; `None` if the template does not write it.
+    fn behind_call(&self) -> Option<Vec<u32>> {
+        const WORD: &str = "nightshift";
+        let arguments = serde_json::json!({ WORD: WORD });
+        let call = ToolCall { id: Some("1".to_owned()), name: WORD.to_owned(), arguments };
+        let turn = Message { tool_calls: vec![call], ..Message::assistant("") };
+        self.controls_behind(WORD, [Message::user("hello"), turn])
     }
 
     /// The control token that follows an assistant's words, found by looking at a rendered turn.
     fn end_of_turn(&self) -> Option<u32> {
         const WORD: &str = "nightshift";
         let turns = [Message::user("hello"), Message::assistant(WORD)];
-        let rendered = self.render(&turns, &[], &RenderOptions::default(), Ending::Complete);
-        let (text, _) = rendered.ok()?;
-        let after = text.rfind(WORD)? + WORD.len();
-        self.markup.split(text.get(after..)?).into_iter().find_map(|piece| match piece {
-            Piece::Control(id) => Some(id),
-            Piece::Text(_) => None,
-        })
+        self.controls_behind(WORD, turns)?.first().copied()
+    }
+
+    /// The control tokens behind the last place where a word stands in a rendered conversation.
+    fn controls_behind(&self, word: &str, turns: [Message; 2]) -> Option<Vec<u32>> {
+        let options = RenderOptions::default();
+        let views = turns.iter().map(|turn| self.view_of(turn, &options)).collect();
+        let (mut scene, _) = self.hidden(views, &[], 0).ok()?;
+        let scene = (scene[0].take(), scene[1].take());
+        let text = self.render(scene.0, scene.1, &options, Ending::Complete).ok()?;
+        let after = text.rfind(word)? + word.len();
+        Some(
+            self.pieces(text.get(after..)?).into_iter().filter_map(|piece| piece.control).collect(),
+        )
+    }
+
+    /// A message as templates expect it: absent parts are absent keys.
+    pub(crate) fn view_of(&self, message: &Message, options: &RenderOptions) -> Value {
+        let mut view = serde_json::json!({ "role": message.role, "content": message.content });
+        if self.null_beside_calls && message.content.is_empty() && !message.tool_calls.is_empty() {
+            view["content"] = Value::Null;
+        }
+        let keep_reasoning = options.thinking == Thinking::On && message.role == Role::Assistant;
+        if let (true, Some(reasoning)) = (keep_reasoning, &message.reasoning_content) {
+            view["reasoning_content"] = reasoning.clone().into();
+        }
+        if !message.tool_calls.is_empty() {
+            view["tool_calls"] = serde_json::json!(message.tool_calls);
+        }
+        if let Some(name) = &message.name {
+            view["name"] = name.clone().into();
+        }
+        if let Some(id) = &message.tool_call_id {
+            view["tool_call_id"] = id.clone().into();
+        }
+        view
+    }
+
+    fn template(&self) -> Result<&ChatTemplate> {
+        self.template
+            .as_ref()
+            .ok_or_else(|| Error::Missing { path: self.path.clone(), expected: "a chat template" })
+    }
+
+    fn failed(&self, error: tokenizers::Error) -> Error {
+        Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
+    }
+
+    fn checked(&self, tokens: Vec<u32>) -> Result<Vec<u32>> {
+        match tokens.iter().find(|&&id| self.markup.contains(id)) {
+            None => Ok(tokens),
+            Some(&id) => Err(Error::ControlToken { token: self.token(id), id }),
+        }
     }
 }
 
@@ -263,28 +426,4 @@ pub(crate) enum Ending {
     Complete,
     /// With the header of the assistant's next turn.
     GenerationPrompt,
-}
-
-/// A message as templates expect it: absent parts are absent keys.
-fn template_view(message: &Message, options: &RenderOptions) -> Value {
-    let mut view = serde_json::json!({ "role": message.role, "content": message.content });
-    let keep_reasoning = options.thinking == Thinking::On && message.role == Role::Assistant;
-    if let (true, Some(reasoning)) = (keep_reasoning, &message.reasoning_content) {
-        view["reasoning_content"] = reasoning.clone().into();
-    }
-    if !message.tool_calls.is_empty() {
-        view["tool_calls"] = serde_json::json!(message.tool_calls);
-    }
-    if let Some(name) = &message.name {
-        view["name"] = name.clone().into();
-    }
-    if let Some(id) = &message.tool_call_id {
-        view["tool_call_id"] = id.clone().into();
-    }
-    view
-}
-
-/// The longest common beginning of two token sequences.
-pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

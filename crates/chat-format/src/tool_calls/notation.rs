@@ -108,22 +108,28 @@ impl Cursor<'_> {
     /// Reads up to the closing brace; the opening one has been read.
     fn object(&mut self, depth: usize) -> Option<Map<String, Value>> {
         let mut fields = Map::new();
-        if self.eat("}") {
-            return Some(fields);
+        self.list("}", |cursor| {
+            let key = cursor.key()?;
+            if cursor.eat(":") {
+                fields.insert(key, cursor.value(depth.checked_sub(1)?, '}')?);
+                return Some(());
+            }
+            cursor.is_lenient().then_some(())
+        })?;
+        Some(fields)
+    }
+
+    /// Reads items that are separated by commas, up to and including `close`.
+    fn list(&mut self, close: &str, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        if self.eat(close) {
+            return Some(());
         }
         loop {
-            let key = self.key()?;
-            if self.eat(":") {
-                fields.insert(key, self.value(depth.checked_sub(1)?, '}')?);
-            } else if !self.is_lenient() {
-                return None;
+            item(self)?;
+            if self.eat(close) {
+                return Some(());
             }
-            if self.eat("}") {
-                return Some(fields);
-            }
-            if !self.eat(",") {
-                return None;
-            }
+            self.eat(",").then_some(())?;
         }
     }
 
@@ -149,18 +155,11 @@ impl Cursor<'_> {
         }
         if self.eat("[") {
             let mut items = Vec::new();
-            if self.eat("]") {
-                return Some(Value::Array(items));
-            }
-            loop {
-                items.push(self.value(depth.checked_sub(1)?, ']')?);
-                if self.eat("]") {
-                    return Some(Value::Array(items));
-                }
-                if !self.eat(",") {
-                    return None;
-                }
-            }
+            self.list("]", |cursor| {
+                items.push(cursor.value(depth.checked_sub(1)?, ']')?);
+                Some(())
+            })?;
+            return Some(Value::Array(items));
         }
         match self.syntax {
             Syntax::Exact => {

@@ -1,7 +1,8 @@
 //! Which linear layers of a model an adapter updates, and the names and shapes of its tensors.
 
 use mlx_rs::{Array, random};
-use models::{Adapter, AdapterKind, Dropout, LayerAdapter, LinearSpec, Lora, Model};
+use models::layers::{AdapterKind, Dropout, LayerAdapter, LinearSpec, Lora};
+use models::{Adapter, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

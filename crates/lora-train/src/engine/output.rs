@@ -5,8 +5,7 @@ use std::ops::Range;
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
-use models::layers::Head;
-use models::{LayerAdapter, Lora};
+use models::layers::{Head, LayerAdapter, Lora};
 
 use crate::Result;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use mlx_rs::error::Exception;
 use mlx_rs::ops::zeros_like;
 use mlx_rs::{Array, Dtype, stop_gradient, transforms};
-use models::layers::{Batch, Flow};
-use models::{LayerAdapter, Model};
+use models::Model;
+use models::layers::{Batch, Flow, LayerAdapter};
 
 use super::inputs::LayerInputs;
 use super::layout::{Block, DropoutSeed, GradientDepth, Layout};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use mlx_rs::{Array, transforms};
-use models::{Model, Rows, WeightResidency};
+use models::layers::Rows;
+use models::{Model, WeightResidency};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

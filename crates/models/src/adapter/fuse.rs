@@ -16,6 +16,7 @@ use crate::{Adapter, Error, Model, Result};
 
 /// How the matrices of a fused model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FusedWeights {
     /// In the form they had: a quantized matrix with an update is quantized again, which loses a part
     /// of the update (see [`LogitError`]).

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Store, json, list_safetensors, write_safetensors};
 use crate::error::Differences;
+use crate::nn::adapter::LayerAdapter;
 use crate::nn::linear_spec::LinearSpec;
 use crate::nn::lora::{AdapterKind, Lora, dora_unsupported};
-use crate::{Adapter, Error, LayerAdapter, Model, Result};
+use crate::{Adapter, Error, Model, Result};
 
 const TENSORS: &str = "adapters.safetensors";
 const CONFIG: &str = "adapter_config.json";

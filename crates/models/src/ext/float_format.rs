@@ -1,26 +1,26 @@
-//! Weights of 4 and 8 bits that are small floating point numbers: the OCP's microscaling formats
+//! Weights as floating-point numbers of 4 or 8 bits with a scale per group: OCP microscaling formats
 //! (MXFP4, MXFP8) and NVIDIA's NVFP4, as MLX packs them.
 
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
 
-/// How the numbers of a group and their common scale are written.
+/// The encoding of the values of a group and of their scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FloatFormat {
-    /// E2M1 in groups of 32, the scale a power of two (E8M0).
+    /// E2M1 in groups of 32, the scale in E8M0 (a power of two).
     Mxfp4,
-    /// E4M3 in groups of 32, the scale a power of two (E8M0).
+    /// E4M3 in groups of 32, the scale in E8M0 (a power of two).
     Mxfp8,
-    /// E2M1 in groups of 16, the scale an E4M3 number.
+    /// E2M1 in groups of 16, the scale in E4M3.
     Nvfp4,
 }
 
 impl FloatFormat {
-    /// The names MLX has for them, and for what is no float.
+    /// MLX's names of these and of affine quantization.
     pub const MODES: [&str; 4] = ["affine", "mxfp4", "mxfp8", "nvfp4"];
 
-    /// The one with so many bits in groups of so many.
+    /// The format with so many bits per value and values per group.
     pub fn of(bits: usize, group_size: usize) -> Option<Self> {
         match (bits, group_size) {
             (4, 32) => Some(Self::Mxfp4),
@@ -30,8 +30,8 @@ impl FloatFormat {
         }
     }
 
-    /// The plain matrices of packed words `[.., columns * bits / 32]` and scales `[.., groups]`: each
-    /// byte looked up in a table of the numbers it can hold.
+    /// The dense matrices of packed words `[.., columns * bits / 32]` and scales `[.., groups]`. Each byte
+    /// is an index into a table of the values it encodes.
     pub fn dense(self, packed: &Array, scales: &Array, dtype: Dtype) -> Result<Array> {
         let (numbers, scale) = match self {
             Self::Mxfp4 => (table(4, e2m1), table(8, e8m0)),
@@ -47,23 +47,23 @@ impl FloatFormat {
     }
 }
 
-/// What each byte holds, `[256, numbers in a byte]` in f32, the lowest bits first.
+/// The values each byte encodes, `[256, values per byte]` in f32, the lowest bits first.
 fn table(bits: u32, value: fn(u32) -> f32) -> Array {
-    let numbers = 8 / bits;
+    let values = 8 / bits;
     let in_byte = |byte: u32| {
-        (0..numbers).map(move |number| value((byte >> (number * bits)) & ((1 << bits) - 1)))
+        (0..values).map(move |index| value((byte >> (index * bits)) & ((1 << bits) - 1)))
     };
-    Array::from_iter((0..256).flat_map(in_byte), &[256, numbers as i32])
+    Array::from_iter((0..256).flat_map(in_byte), &[256, values as i32])
 }
 
-/// Sign, two bits of exponent, one of mantissa.
+/// Sign, two bits of exponent, one bit of mantissa.
 fn e2m1(code: u32) -> f32 {
     const MAGNITUDES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
     let magnitude = MAGNITUDES[(code & 7) as usize];
     if code & 8 == 0 { magnitude } else { -magnitude }
 }
 
-/// Sign, four bits of exponent around 7, three of mantissa; all ones is no number.
+/// Sign, four bits of exponent with bias 7, three bits of mantissa; all ones is NaN.
 fn e4m3(code: u32) -> f32 {
     let (exponent, mantissa) = ((code >> 3) & 15, (code & 7) as f32 / 8.0);
     let magnitude = match (exponent, code & 7) {
@@ -74,7 +74,7 @@ fn e4m3(code: u32) -> f32 {
     if code & 128 == 0 { magnitude } else { -magnitude }
 }
 
-/// A power of two; all ones is no number.
+/// A power of two with bias 127; all ones is NaN.
 fn e8m0(code: u32) -> f32 {
     if code == 255 { f32::NAN } else { 2f32.powi(code as i32 - 127) }
 }
@@ -83,7 +83,7 @@ fn e8m0(code: u32) -> f32 {
 mod tests {
     use super::*;
 
-    /// The formats' own tables of extremes (OCP Microscaling Formats 1.0, section 5.3).
+    /// The extremes of OCP Microscaling Formats 1.0, section 5.3.
     #[test]
     fn codes_stand_for_what_the_formats_say() {
         let largest = |codes: u32, f: fn(u32) -> f32| (0..codes).map(f).fold(0.0, f32::max);

@@ -167,9 +167,9 @@ fn native(activation: Activation, x: &Array) -> Result<Array> {
         Activation::Silu => x.multiply(ops::sigmoid(x)?)?,
         // `x / 2 * (1 + tanh(u))` is `x * sigmoid(2 u)`.
         Activation::GeluTanh => {
-            let bent =
+            let factor =
                 x.square()?.multiply(scalar(CUBIC * TWICE_ROOT)?)?.add(scalar(TWICE_ROOT)?)?;
-            x.multiply(ops::sigmoid(&x.multiply(bent)?)?)?
+            x.multiply(ops::sigmoid(&x.multiply(factor)?)?)?
         }
     })
 }

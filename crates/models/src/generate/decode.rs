@@ -7,9 +7,11 @@ use mlx_rs::{Array, transforms};
 use super::prefix::{Part, SharedPrefixes};
 use super::sample::Sampler;
 use super::{Completion, FinishReason, GenerateOptions};
+use crate::nn::adapter::LayerAdapter;
 use crate::nn::attention::{AttentionMode, MASKED, Prefix};
 use crate::nn::cache::{Cache, Columns};
-use crate::{Adapter, Error, LayerAdapter, Model, Result, Rows};
+use crate::nn::rows::Rows;
+use crate::{Adapter, Error, Model, Result};
 
 /// Decodes a batch of prompts, one token of every row at a time.
 pub(super) struct Decoder<'a> {

@@ -61,6 +61,7 @@ pub enum FinishReason {
 
 /// The completion of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Completion {
     /// The new tokens, without the stop id.
     pub tokens: Vec<u32>,

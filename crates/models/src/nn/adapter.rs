@@ -4,7 +4,7 @@ use super::lora::Lora;
 use crate::{Error, Result};
 
 /// The updates of one layer, or of embedding and output matrix, by the path of the linear layer (see
-/// [`LinearSpec`](crate::LinearSpec)).
+/// [`LinearSpec`](crate::layers::LinearSpec)).
 #[derive(Clone, Debug, Default)]
 pub struct LayerAdapter {
     linears: BTreeMap<String, Lora>,

@@ -3,12 +3,12 @@
 pub(crate) struct Activations {
     /// Kept for the backward pass, for each token.
     pub kept_per_token: usize,
-    /// Alive at one time, whatever the number of rows.
+    /// Alive at one time, independent of the number of rows.
     pub at_once: usize,
 }
 
 /// Memory of the activations of one layer in training; see
-/// [`Layer::footprint`](super::Layer::footprint).
+/// [`Layer::footprint`](crate::layers::Layer::footprint).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Footprint {

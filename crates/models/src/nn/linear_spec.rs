@@ -23,7 +23,7 @@ impl LinearSpec {
         self.experts.unwrap_or(1) * self.in_features * self.out_features
     }
 
-    /// The shapes of `A` and `B` in an adapter of this rank (see [`Lora`](crate::Lora)).
+    /// The shapes of `A` and `B` in an adapter of this rank (see [`Lora`](crate::layers::Lora)).
     #[doc(hidden)]
     pub fn factor_shapes(&self, rank: usize) -> [Vec<i32>; 2] {
         let Self { in_features, out_features, experts, .. } = *self;

@@ -40,6 +40,7 @@ pub struct Dropout {
 /// The kind of an adapter's updates: `fine_tune_type` in its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
+#[non_exhaustive]
 pub enum AdapterKind {
     /// The two low-rank factors.
     Lora,

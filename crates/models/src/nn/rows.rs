@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// stored once: attention is causal, so its hidden states are the same in each of the rows.
 ///
 /// ```
-/// use models::Rows;
+/// use models::layers::Rows;
 ///
 /// let rows = Rows::new([3, 1, 4])?;
 /// assert_eq!(rows.total(), 8);
@@ -254,23 +254,23 @@ mod tests {
             rows in prop::collection::vec(prop::collection::vec(0u32..3, 1..7), 1..12),
         ) {
             let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-            let (laid, tokens) = Rows::with_shared_prefixes(&rows).unwrap();
+            let (layout, tokens) = Rows::with_shared_prefixes(&rows).unwrap();
             let mut distinct = BTreeSet::new();
             for (index, row) in rows.iter().enumerate() {
-                let read: Vec<u32> = laid.places(index).map(|place| tokens[place]).collect();
+                let read: Vec<u32> = layout.places(index).map(|place| tokens[place]).collect();
                 prop_assert_eq!(&read, row);
-                for (position, place) in laid.places(index).enumerate() {
-                    prop_assert_eq!(laid.positions()[place], position);
+                for (position, place) in layout.places(index).enumerate() {
+                    prop_assert_eq!(layout.positions()[place], position);
                 }
                 distinct.extend((1..=row.len()).map(|length| row[..length].to_vec()));
             }
             // Every prefix is stored exactly once.
-            prop_assert_eq!(laid.total(), distinct.len());
+            prop_assert_eq!(layout.total(), distinct.len());
             prop_assert_eq!(tokens.len(), distinct.len());
 
             let array = Array::from_slice(&tokens, &[1, tokens.len() as i32]);
-            let whole = laid.expand(&array).unwrap();
-            let once = laid.deduplicate(&whole).unwrap();
+            let whole = layout.expand(&array).unwrap();
+            let once = layout.deduplicate(&whole).unwrap();
             prop_assert_eq!(whole.as_slice::<u32>(), rows.concat());
             prop_assert_eq!(once.as_slice::<u32>(), tokens);
         }

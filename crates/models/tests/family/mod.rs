@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use mlx_rs::Array;
-use models::{Adapter, GenerateOptions, Generator, Model, Rows, WeightResidency};
+use models::layers::Rows;
+use models::{Adapter, GenerateOptions, Generator, Model, WeightResidency};
 
 /// Tokens that the checkpoints know.
 const VOCABULARY: usize = 48;

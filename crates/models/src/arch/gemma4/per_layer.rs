@@ -43,7 +43,7 @@ impl PerLayer {
 }
 
 impl TokenInputs for PerLayer {
-    /// The mean of a table's row for each token and a projection of its embedding, times sqrt(2).
+    /// `(row + projection) / sqrt(2)`: a table's row of each token, and a projection of its embedding.
     fn inputs(&self, tokens: &[u32], hidden: &Array) -> Result<Array> {
         let shape = [1, -1, self.layers as i32, self.width as i32];
         let scalar = |value: f32| Array::from_f32(value).as_dtype(hidden.dtype());

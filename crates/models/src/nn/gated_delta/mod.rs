@@ -54,8 +54,7 @@ pub struct GatedDelta {
 ///
 /// ```
 /// use mlx_rs::Array;
-/// use models::Rows;
-/// use models::layers::{GatedDelta, gated_delta};
+/// use models::layers::{GatedDelta, Rows, gated_delta};
 ///
 /// let of = |values: &[f32], shape: &[i32]| Array::from_slice(values, shape);
 /// let inputs = GatedDelta {
