@@ -11,7 +11,6 @@ use tokenizers::Tokenizer;
 
 use crate::disguise::Disguise;
 use crate::template::{ChatTemplate, TemplateInput};
-use crate::turns::common_prefix;
 use crate::{Error, Message, Result, Role, ToolCall};
 use markup::Markup;
 
@@ -426,4 +425,10 @@ pub(crate) enum Ending {
     Complete,
     /// With the header of the assistant's next turn.
     GenerationPrompt,
+}
+
+/// How many bytes two texts have in common at their beginning.
+pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+    same.map(|(c, _)| c.len_utf8()).sum()
 }
