@@ -70,21 +70,30 @@ fn run(args: Args) -> anyhow::Result<()> {
         Supervise::Assistant => Supervision::AssistantTurns,
         Supervise::Last => Supervision::LastTurn,
     };
-    let row = tokenizer.training_row(&chat, &options, supervision)?;
-    let tokens = tokenizer.view(&row)?;
-
-    if args.json {
-        let spans: Vec<_> = row.trained.iter().map(|span| [span.start, span.end]).collect();
-        let texts: Vec<_> = tokens.iter().map(|token| &token.text).collect();
-        println!("{}", serde_json::json!({"tokens": row.tokens, "texts": texts, "trained": spans}));
-    } else if let Some(page) = &args.html {
-        durable::write(page, render(&tokens, Style::Html))?;
-    } else if args.ids {
-        print!("{}", render(&tokens, Style::List));
-    } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        println!("{}", render(&tokens, if colour { Style::Terminal } else { Style::Plain }));
+    let rows = tokenizer.training_rows(&chat, &options, supervision)?;
+    if rows.len() > 1 {
+        eprintln!("{} rows: turns that are served in another context are trained apart", rows.len());
     }
-    eprintln!("{} tokens, {} trained", row.tokens.len(), row.trained_tokens());
+    let mut page = String::new();
+    for row in &rows {
+        let tokens = tokenizer.view(row)?;
+        if args.json {
+            let spans: Vec<_> = row.trained.iter().map(|span| [span.start, span.end]).collect();
+            let texts: Vec<_> = tokens.iter().map(|token| &token.text).collect();
+            let row = serde_json::json!({"tokens": row.tokens, "texts": texts, "trained": spans});
+            println!("{row}");
+        } else if args.html.is_some() {
+            page.push_str(&render(&tokens, Style::Html));
+        } else if args.ids {
+            print!("{}", render(&tokens, Style::List));
+        } else {
+            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            println!("{}", render(&tokens, if colour { Style::Terminal } else { Style::Plain }));
+        }
+        eprintln!("{} tokens, {} trained", row.tokens.len(), row.trained_tokens());
+    }
+    if let Some(file) = &args.html {
+        durable::write(file, page)?;
+    }
     Ok(())
 }

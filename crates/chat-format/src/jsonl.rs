@@ -16,6 +16,7 @@ const LONGEST: usize = 64 << 20;
 
 /// One row of a file.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Row {
     /// Its line, from 1.
     pub line: u64,

@@ -12,7 +12,7 @@ const NAME: &str = "chat_template";
 /// A model's chat template.
 ///
 /// A control token that a message's text spells looks like one of the template's own in the rendering. Where texts are
-/// not trusted, use [`ChatTokenizer`](crate::tokenizer::ChatTokenizer), which keeps the two apart.
+/// not trusted, use `ChatTokenizer` (feature `tokenizers`), which keeps the two apart.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     env: Environment<'static>,

@@ -74,7 +74,8 @@ impl Data {
     }
 }
 
-/// Reads a JSONL file, and renders every row with the tokenizer's chat template.
+/// Reads a JSONL file, and renders every row with the tokenizer's chat template. A conversation whose turns are served in
+/// other contexts than the whole of it renders becomes several rows (see [`ChatTokenizer::training_rows`]).
 ///
 /// # Errors
 /// [`Error::Data`] with the line of a row that has none of the `columns`, or values of another type;
@@ -87,24 +88,26 @@ pub fn read_rows(
 ) -> Result<Vec<TrainingRow>> {
     let path = path.as_ref();
     let rows = Reader::open(path)?.collect::<chat_format::Result<Vec<_>>>()?;
-    rows.into_par_iter()
+    let rows = rows
+        .into_par_iter()
         .map(|jsonl::Row { line, value, .. }| {
             let content = Content::of(value, columns, supervision).map_err(|problem| {
                 chat_format::Error::Row { path: path.to_owned(), line, problem }
             })?;
-            let row = match &content {
+            let rows = match &content {
                 Content::Chat(chat) => {
-                    tokenizer.training_row(chat, &RenderOptions::default(), supervision)
+                    tokenizer.training_rows(chat, &RenderOptions::default(), supervision)
                 }
-                Content::Text(text) => tokenizer.text_row(text),
+                Content::Text(text) => tokenizer.text_row(text).map(|row| vec![row]),
             };
-            row.map_err(|source| Error::Render {
+            rows.map_err(|source| Error::Render {
                 path: path.to_owned(),
                 line,
                 source: Box::new(source),
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 enum Content {

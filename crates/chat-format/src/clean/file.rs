@@ -23,7 +23,7 @@ const BLOCK: usize = 4 << 20;
 /// Rows one thread cleans at a time.
 const BATCH: usize = 512;
 
-/// Cleans a file of raw rows, on all cores and constant memory. Rows keep their order. For the formats of `input` see
+/// Cleans a file of raw rows, on all cores and in constant memory. Rows keep their order. For the formats of `input` see
 /// [`jsonl::Reader`](crate::jsonl::Reader); `output` is JSON Lines.
 ///
 /// # Errors

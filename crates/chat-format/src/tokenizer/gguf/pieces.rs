@@ -17,7 +17,7 @@ const SPACE: &str = "▁";
 pub(super) fn with_merges(metadata: &Metadata) -> Result<Tokenizer> {
     let merges = listed_merges(metadata)?;
     let mut tokenizer = build(metadata, merges, false)?;
-    // No merge crosses a line end, so words this large give the same tokens as the whole text, faster.
+    // No merge crosses a line end, so splitting there gives the same tokens as the whole text, faster.
     let lines = SplitPattern::Regex(r"[^\n]+|\n+".into());
     let lines = Split::new(lines, Isolated, false).map_err(|error| invalid(metadata, error))?;
     tokenizer.with_pre_tokenizer(Some(lines));
