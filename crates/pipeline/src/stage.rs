@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use chat_format::ChatTokenizer;
 use durable::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,15 @@ impl StageContext<'_> {
 
     pub fn progress(&mut self, done: u64, total: u64, note: &str) {
         self.observer.event(Event::Progress { stage: self.stage, done, total, note });
+    }
+
+    /// The tokenizer of a model. Templates that print a date print that on which the night began, in every stage and after
+    /// midnight too.
+    pub fn tokenizer(&self, model: &Path) -> Result<ChatTokenizer> {
+        let tokenizer = ChatTokenizer::open(model)?;
+        let name = self.night.file_name().and_then(|name| name.to_str());
+        let date = name.and_then(|name| name.split_once('-')?.1.parse().ok());
+        Ok(date.map_or_else(|| tokenizer.clone(), |date| tokenizer.clone().with_date(date)))
     }
 
     /// The error of a stage that ran out of time before it had a result.

@@ -89,7 +89,7 @@ impl Stage for Exam<'_> {
         ctx.progress(0, 0, "opening the model");
         let setup = ExamSetup {
             model: Model::open(&self.model.path)?,
-            tokenizer: ChatTokenizer::open(&self.model.path)?,
+            tokenizer: ctx.tokenizer(&self.model.path)?,
             runs: 2 + u64::from(self.champion.is_some()),
         };
         let folder = ctx.night.join(&self.trained.folder);

@@ -1,8 +1,5 @@
 //! The smoke test after a promotion: repeats some exam questions with the registered adapter.
 
-use std::path::Path;
-
-use chat_format::ChatTokenizer;
 use durable::Digest;
 use eval::{ExamOptions, ExamRun, ModelAnswerer, Outcome, Record, Subject, Suite};
 use models::{Adapter, Model};
@@ -39,7 +36,7 @@ impl SmokeTest<'_> {
         let asked = best(&self.candidate.records);
         let mut suite = self.suite.clone();
         suite.cases.retain(|case| asked.iter().any(|record| record.case == case.id));
-        let answers = match self.answers(&suite, &ctx.dir.join("smoke"), registry, adapter) {
+        let answers = match self.answers(ctx, &suite, registry, adapter) {
             Ok(answers) => answers,
             // An adapter that cannot be loaded or run fails the test, not the stage.
             Err(error) => return Ok(Some(error.to_string())),
@@ -58,14 +55,14 @@ impl SmokeTest<'_> {
 
     fn answers(
         &self,
+        ctx: &StageContext<'_>,
         suite: &Suite,
-        dir: &Path,
         registry: &Registry,
         digest: Digest,
     ) -> Result<Vec<Record>> {
         let folder = registry.verified(digest)?;
         let model = Model::open(&self.model.path)?;
-        let tokenizer = ChatTokenizer::open(&self.model.path)?;
+        let tokenizer = ctx.tokenizer(&self.model.path)?;
         let adapter = Adapter::load(folder, &model)?;
         let subject = Subject {
             model: self.model.name(),
@@ -76,7 +73,7 @@ impl SmokeTest<'_> {
         let mut answerer = ModelAnswerer::new(&model, &adapter, &tokenizer, subject)?;
         let exam = eval::Exam::new(suite, self.options.clone());
         let (Outcome::Complete(run) | Outcome::Partial { run, .. }) =
-            exam.sit(&mut answerer, dir, &mut |_| ())?;
+            exam.sit(&mut answerer, ctx.dir.join("smoke"), &mut |_| ())?;
         Ok(run.records)
     }
 }

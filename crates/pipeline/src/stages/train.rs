@@ -91,7 +91,7 @@ impl Stage for Train<'_> {
         // The model first: for a file of an unknown architecture, its error is the more useful one.
         ctx.progress(0, 0, "opening the model");
         let model = models::Model::open(&self.model.path)?;
-        let tokenizer = ChatTokenizer::open(&self.model.path)?;
+        let tokenizer = ctx.tokenizer(&self.model.path)?;
         let data = self.splits.data(ctx.night, &tokenizer, &config)?;
         let updates = config.updates(data.train.rows().len());
         checkpoint::remove_damaged(ctx.dir.join("checkpoints"))?;
@@ -260,8 +260,9 @@ pub(crate) fn examples(
     let options = RenderOptions::default();
     jsonl::Reader::open(path)?
         .conversations()
-        .map(|row| Ok(tokenizer.training_row(&row?, &options, supervision)?.into()))
-        .collect()
+        .map(|row| Ok(tokenizer.training_rows(&row?, &options, supervision)?))
+        .collect::<Result<Vec<_>>>()
+        .map(|rows| rows.into_iter().flatten().map(Example::from).collect())
 }
 
 fn describe(record: &Record) -> (u64, String) {
