@@ -207,7 +207,7 @@ fn words_of(messages: &[&Message]) -> BTreeSet<String> {
 fn wanted(chat: &Conversation, supervision: Supervision) -> Vec<&Message> {
     let turns = chat.messages.iter().filter(|message| message.role == Role::Assistant);
     match supervision {
-        Supervision::LastTurn => turns.last().into_iter().collect(),
+        Supervision::LastTurn => turns.rev().take(1).collect(),
         _ => turns.collect(),
     }
 }

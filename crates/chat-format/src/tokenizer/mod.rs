@@ -249,7 +249,7 @@ impl ChatTokenizer {
         options: &RenderOptions,
         ending: Ending,
     ) -> Result<String> {
-        Ok(self.template()?.render(&TemplateInput {
+        self.template()?.render(&TemplateInput {
             tools,
             messages,
             bos_token: self.bos.as_ref().map_or("", |(_, text)| text),
@@ -257,7 +257,7 @@ impl ChatTokenizer {
             add_generation_prompt: ending == Ending::GenerationPrompt,
             enable_thinking: options.thinking == Thinking::On,
             date: options.date.or(self.date).unwrap_or_else(|| jiff::Zoned::now().date()),
-        })?)
+        })
     }
 
     /// A rendered text cut at its control tokens.

@@ -126,7 +126,7 @@ impl Stage for Train<'_> {
             (Ending::Stopped, _, Some(StopReason::Exhausted(error))) => return Err(error),
             // Without an update there is no adapter to examine.
             _ if outcome.step == 0 => return Err(ctx.out_of_time()),
-            (_, ..) => TrainingEnd::Deadline,
+            _ => TrainingEnd::Deadline,
         };
         TrainedAdapter::of(ctx.night, ctx.dir, updates, end)
     }
