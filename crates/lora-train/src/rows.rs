@@ -183,8 +183,8 @@ mod tests {
     #[test]
     fn a_resumed_run_keeps_the_date_of_its_first_start() {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = TrainConfig::default();
-        config.adapter_path = folder.path().join("run");
+        let path = folder.path().join("run");
+        let mut config = TrainConfig { adapter_path: path, ..TrainConfig::default() };
         let today = template_date(&config, Start::Resume).unwrap();
         fs::write(config.adapter_path.join("date"), "2026-04-08\n").unwrap();
         let first = jiff::civil::date(2026, 4, 8);
