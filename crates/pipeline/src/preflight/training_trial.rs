@@ -10,7 +10,7 @@ use models::Model;
 
 use crate::error::Result;
 use crate::stages::enrich::Splits;
-use crate::stages::train::examples;
+use crate::stages::train::rows;
 
 /// Largest number of weights of a model that is loaded whole: two iterations take less than a minute
 /// on any machine. Larger models are streamed from their files.
@@ -41,7 +41,7 @@ impl TrainingTrial {
         splits: &Splits,
         recipe: &TrainConfig,
     ) -> Result<Self> {
-        let rows = examples(tokenizer, &splits.train.verified(night)?, recipe.mask_prompt)?;
+        let rows = rows(tokenizer, &splits.train.verified(night)?, recipe)?;
         let length = recipe.max_seq_length;
         let picked = pick(rows.clone(), 2 * recipe.batch_size);
         let whole = Data { train: Dataset::new("train", rows, length)?, valid: None };

@@ -4,11 +4,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use chat_format::{ChatTokenizer, RenderOptions, Supervision, jsonl};
+use chat_format::ChatTokenizer;
 use durable::Digest;
 use lora_train::metrics::{Event, Metrics, Record, Update};
 use lora_train::{
-    Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer, checkpoint,
+    Columns, Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer, checkpoint,
+    read_rows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -214,7 +215,7 @@ impl Splits {
         config: &TrainConfig,
     ) -> Result<Data> {
         let split = |name, file: &Artefact| {
-            let rows = examples(tokenizer, &file.verified(night)?, config.mask_prompt)?;
+            let rows = rows(tokenizer, &file.verified(night)?, config)?;
             Ok::<_, Error>(Dataset::new(name, rows, config.max_seq_length)?)
         };
         let train = split("train", &self.train)?;
@@ -250,19 +251,14 @@ fn memory(record: &Record) -> u64 {
     record.as_update().map_or(0, |update| update.rss_bytes.max(update.peak_memory_bytes))
 }
 
-/// The tokenized rows of a split, rendered with the model's chat template.
-pub(crate) fn examples(
+/// The rows of a split as tokens, with the model's own template. A row that the template rejects is named by its line.
+pub(crate) fn rows(
     tokenizer: &ChatTokenizer,
     path: &Path,
-    mask_prompt: bool,
+    config: &TrainConfig,
 ) -> Result<Vec<Example>> {
-    let supervision = if mask_prompt { Supervision::AssistantTurns } else { Supervision::All };
-    let options = RenderOptions::default();
-    jsonl::Reader::open(path)?
-        .conversations()
-        .map(|row| Ok(tokenizer.training_rows(&row?, &options, supervision)?))
-        .collect::<Result<Vec<_>>>()
-        .map(|rows| rows.into_iter().flatten().map(Example::from).collect())
+    let rows = read_rows(path, tokenizer, &Columns::default(), config.supervision())?;
+    Ok(rows.into_iter().map(Example::from).collect())
 }
 
 fn describe(record: &Record) -> (u64, String) {
