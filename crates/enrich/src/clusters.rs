@@ -6,9 +6,6 @@ use rayon::prelude::*;
 
 use crate::minhash::{Bands, RowGrams};
 
-/// Keys per row. With 128, pairs of a likeness of 0.5 are missed with a probability of 4e-8.
-const BANDS: usize = 128;
-
 /// A partition of rows into groups (union-find). The name of a group is its lowest row, so that groups do not depend on the
 /// order in which they were joined.
 pub(crate) struct Clusters(Vec<u32>);
@@ -45,7 +42,7 @@ impl Clusters {
 
     /// Joins all rows that are connected by pairs of at least that likeness. One band is in memory at a time.
     pub fn join_similar(&mut self, grams: &RowGrams, likeness: f64) {
-        let bands = Bands::new(BANDS, likeness);
+        let bands = Bands::new(likeness);
         for band in 0..bands.bands {
             let key = |row| u64::from(bands.key(grams.row(row), band)) << 32 | row as u64;
             let mut keys: Vec<u64> = (0..self.0.len()).into_par_iter().map(key).collect();

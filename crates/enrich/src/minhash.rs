@@ -100,13 +100,21 @@ pub(crate) struct Bands {
 /// The probability with which a pair at the threshold may be missed.
 const MISSED: f64 = 1e-6;
 
+/// The maximum number of hash functions.
+const MINIMA: usize = 400;
+
 impl Bands {
-    /// The widest bands, and so the fewest candidates, that miss a pair of that likeness with a probability of at most 1e-6,
-    /// or bands of one minimum if none do.
-    pub fn new(bands: usize, likeness: f64) -> Bands {
-        let missed = |width: &usize| (1.0 - likeness.powi(*width as i32)).powi(bands as i32);
-        let width = (1..=8).rev().find(|width| missed(width) <= MISSED).unwrap_or(1);
-        Bands { bands, width }
+    /// The widest bands, and so the fewest candidates, that miss a pair of that likeness with a probability of at most 1e-6.
+    /// Below a likeness of 0.04 more is missed, for lack of hash functions.
+    pub fn new(likeness: f64) -> Bands {
+        let bands = |width: usize| {
+            let found = likeness.powi(width as i32);
+            let bands = (MISSED.ln() / (-found).ln_1p()).ceil().max(1.0) as usize;
+            Bands { bands, width }
+        };
+        let cheap = |bands: &Bands| bands.bands <= MINIMA / bands.width;
+        let widest = (1..=16).rev().map(bands).find(cheap);
+        widest.unwrap_or(Bands { bands: MINIMA, width: 1 })
     }
 
     /// The key of one band.
