@@ -1,4 +1,4 @@
-//! Who serves: shows and changes the champion of a home.
+//! Shows and changes the champion of a home.
 //!
 //! ```sh
 //! cargo run --release --example champion -- status
@@ -10,10 +10,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use nightshift_examples::{Exit, fail};
-use pipeline::{Action, Home, Mandate, Promotion, Registry, Result};
+use pipeline::registry::{Action, Promotion, Requester};
+use pipeline::{Home, Registry, Result};
 use serde_json::json;
 
-/// Shows and changes which adapter serves.
+/// Shows and changes the champion.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -28,47 +29,47 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Champion, candidate and previous, each checked against its digest.
+    /// Show champion, candidate and previous champion after a check of their digests.
     Status,
     /// Make an adapter the champion.
     Promote {
-        /// An alias, a digest, or the beginning of one.
+        /// An alias (`candidate`, `previous`), a digest, or a prefix of one.
         #[arg(default_value = "candidate")]
         adapter: String,
         #[command(flatten)]
-        why: Why,
-        /// Only tell what would happen.
+        why: Reason,
+        /// Only print what would happen.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Bring the champion's predecessor back.
+    /// Make the previous champion champion again.
     Rollback {
         #[command(flatten)]
-        why: Why,
-        /// Only tell what would happen.
+        why: Reason,
+        /// Only print what would happen.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Keep the champion, whatever nights find.
-    Pin(Why),
-    /// Let the best serve again.
+    /// Prevent promotions until `unpin`.
+    Pin(Reason),
+    /// Allow promotions again.
     Unpin,
-    /// Delete old adapters; never the champion, its predecessor or the candidate.
+    /// Delete old adapters, but never the champion, the previous champion or the candidate.
     Prune {
-        /// How many of the youngest stay.
+        /// Number of the newest adapters to keep.
         #[arg(long, default_value_t = 14)]
         keep: usize,
-        /// Only tell what would happen.
+        /// Only print what would happen.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Every change of champion, oldest first.
+    /// Show all changes of champion, oldest first.
     History,
 }
 
 #[derive(Args)]
-struct Why {
-    /// What goes on file as the reason.
+struct Reason {
+    /// The reason to record.
     #[arg(long, default_value = "by hand")]
     reason: String,
 }
@@ -86,25 +87,26 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Status => {}
         Command::Promote { adapter, dry_run: true, .. } => {
-            let outcome = registry.try_promote(registry.resolve(adapter)?, Mandate::Hand)?;
-            eprintln!("dry run: {}", told(outcome));
+            let outcome =
+                registry.promote_dry_run(registry.resolve(adapter)?, Requester::Operator)?;
+            eprintln!("dry run: {}", describe(outcome));
         }
         Command::Promote { adapter, why, .. } => {
             let outcome =
-                registry.promote(registry.resolve(adapter)?, Mandate::Hand, &why.reason)?;
-            eprintln!("{}", told(outcome));
+                registry.promote(registry.resolve(adapter)?, Requester::Operator, &why.reason)?;
+            eprintln!("{}", describe(outcome));
         }
         Command::Rollback { dry_run: true, .. } => {
-            let back = registry.try_rollback()?;
+            let back = registry.rollback_dry_run()?;
             let back = back.map_or("the base model".to_owned(), |adapter| adapter.to_string());
-            eprintln!("dry run: would bring back {back}");
+            eprintln!("dry run: would make {back} champion");
         }
         Command::Rollback { why, .. } => drop(registry.rollback(&why.reason)?),
         Command::Pin(why) => drop(registry.pin(&why.reason)?),
         Command::Unpin => drop(registry.unpin()?),
         Command::Prune { keep, dry_run } => {
             let (gone, how) = match dry_run {
-                true => (registry.try_prune(*keep)?, "dry run: would delete"),
+                true => (registry.prune_dry_run(*keep)?, "dry run: would delete"),
                 false => (registry.prune(*keep)?, "deleted"),
             };
             gone.iter().for_each(|adapter| eprintln!("{how} {adapter}"));
@@ -114,11 +116,11 @@ fn run(cli: &Cli) -> Result<()> {
     status(&registry, cli.json)
 }
 
-fn told(outcome: Promotion) -> &'static str {
+fn describe(outcome: Promotion) -> &'static str {
     match outcome {
         Promotion::Done => "promoted",
-        Promotion::AlreadyDone => "it serves already; nothing changes",
-        Promotion::Overtaken | Promotion::Pinned => "another champion stays; nothing changes",
+        Promotion::AlreadyDone => "already champion; nothing changes",
+        Promotion::ChampionChanged | Promotion::Pinned => "another champion stays; nothing changes",
     }
 }
 

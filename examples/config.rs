@@ -1,4 +1,4 @@
-//! What a night's file says, and whether all that it names is there.
+//! Checks and prints the configuration of a night.
 //!
 //! ```sh
 //! cargo run --release --example config -- check --config night.yaml
@@ -10,15 +10,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nightshift_examples::finish;
-use pipeline::{Choice, NightFile};
+use pipeline::NightFile;
+use pipeline::config::ModelChoice;
 use serde_json::json;
 
-/// Looks at a night's configuration.
+/// Checks and prints the configuration of a night.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The night's file.
+    /// The configuration file.
     #[arg(long, global = true, default_value = "night.yaml")]
     config: PathBuf,
     /// Print one JSON object on stdout.
@@ -28,9 +29,9 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads every file that the night would read before it trains.
+    /// Read every file that the night reads before training.
     Check,
-    /// Prints every effective value and where it comes from.
+    /// Print all effective values and where they come from.
     Print,
 }
 
@@ -40,13 +41,13 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let file = NightFile::load(&args.config)?;
-    let choice = Choice::from_env();
+    let choice = ModelChoice::from_env();
     match args.command {
         Command::Check => {
             file.choose(&choice)?.check()?;
             match args.json {
                 true => println!("{}", json!({ "config": args.config, "ok": true })),
-                false => eprintln!("{}: all there", args.config.display()),
+                false => eprintln!("{}: valid, all files found", args.config.display()),
             }
         }
         Command::Print => {

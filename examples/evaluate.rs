@@ -1,10 +1,10 @@
-//! Puts an exam to a model: every answer, judged, and the scores.
+//! Runs an exam with a model: answers, scores and a summary.
 //!
 //! ```sh
 //! cargo run --release --example evaluate -- --model model.gguf --suite fixtures/suites/household.json --out runs/base
 //! ```
 //!
-//! Killed or out of budget, the same command goes on where it was.
+//! After a kill or a spent budget the same command resumes the exam.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,37 +15,37 @@ use eval::{Budget, Exam, ExamOptions, ExamRun, ModelAnswerer, Outcome, Sampling,
 use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_examples::{Exit, finish};
 
-/// Puts an exam to a model.
+/// Runs an exam with a model.
 #[derive(Parser)]
 struct Cli {
-    /// A model's folder, or one .gguf file.
+    /// A model folder or a .gguf file.
     #[arg(long)]
     model: PathBuf,
-    /// An adapter's folder.
+    /// An adapter folder.
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// The exam.
+    /// The suite file.
     #[arg(long)]
     suite: PathBuf,
-    /// Only the cases with this tag, such as the household exam's `core`.
+    /// Use only the cases with this tag, such as `core` in the household suite.
     #[arg(long, conflicts_with = "smoke")]
     tag: Option<String>,
-    /// Where the answers go; one folder for one run.
+    /// The output folder of this run.
     #[arg(long)]
     out: PathBuf,
-    /// A quick look: three cases of each category.
+    /// Use only three cases of each category.
     #[arg(long)]
     smoke: bool,
-    /// Tokens of an answer, at most.
+    /// Length limit of an answer in tokens.
     #[arg(long, default_value_t = Sampling::default().max_tokens)]
     max_tokens: usize,
-    /// 0 takes the likeliest token every time.
+    /// Sampling temperature; 0 for greedy decoding.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    /// Every case is put once for each seed.
+    /// Sampling seeds; every case is asked once for each.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
-    /// Cases put at once.
+    /// Cases in a batch.
     #[arg(long, default_value_t = ExamOptions::default().batch)]
     batch: usize,
     /// Stop after this many tokens of answers (exit code 3).
@@ -95,7 +95,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let (run, code) = match outcome {
         Outcome::Complete(run) => (run, Exit::Done),
         Outcome::Partial { run, spent } => {
-            eprintln!("{spent}; the same command goes on from here");
+            eprintln!("{spent}; the same command resumes from here");
             (run, Exit::BudgetSpent)
         }
     };

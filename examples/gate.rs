@@ -1,38 +1,39 @@
-//! May the candidate replace the champion? The verdict and every number behind it.
+//! Decides whether a candidate may replace the champion, and prints every number behind the verdict.
 //!
 //! ```sh
 //! cargo run --release --example gate -- --candidate runs/tonight --champion runs/champion --page compare.html
 //! ```
 //!
-//! Exit code 0: promote; 1: refuse; 2: no verdict can be given.
+//! Exit codes: 0 promote, 1 refuse, 2 no verdict is possible.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use eval::{CheckResult, Evidence, ExamRun, Gate, Policy, Reference, compare_page};
+use eval::{CheckResult, Evidence, ExamRun, Gate, Policy, Reference};
 use nightshift_examples::{Exit, finish};
+use pipeline::report::comparison_page;
 
 /// Decides whether a candidate may replace the champion.
 #[derive(Parser)]
 struct Cli {
-    /// The candidate's run; again for a run of the same recipe trained with another seed.
+    /// The candidate's run; repeat the option for runs of the same recipe trained with other seeds.
     #[arg(long, required = true)]
     candidate: Vec<PathBuf>,
-    /// The champion's run on the same exam.
+    /// The champion's run on the same suite.
     #[arg(long, required_unless_present = "base", conflicts_with = "base")]
     champion: Option<PathBuf>,
-    /// The bare model's run, as long as there is no champion.
+    /// The base model's run, if there is no champion.
     #[arg(long)]
     base: Option<PathBuf>,
-    /// The policy (YAML); without it, the default one.
+    /// The rules of the gate (YAML); without it, the defaults.
     #[arg(long)]
     policy: Option<PathBuf>,
-    /// Results of checks made elsewhere: a JSON list of {"check", "problems"}.
+    /// Results of other checks: a JSON list of {"check", "problems"}.
     #[arg(long)]
     checks: Option<PathBuf>,
-    /// Write a page that shows both runs side by side.
+    /// Write an HTML page with both runs side by side.
     #[arg(long)]
     page: Option<PathBuf>,
     /// Print the verdict as one JSON object on stdout.
@@ -65,7 +66,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     };
     let verdict = Gate::new(policy)?.decide(&evidence)?;
     if let (Some(path), Some(candidate)) = (&cli.page, candidates.first()) {
-        durable::write(path, compare_page(&reference, candidate, Some(&verdict))?.as_bytes())?;
+        durable::write(path, comparison_page(&reference, candidate, Some(&verdict))?.as_bytes())?;
         eprintln!("{}", path.display());
     }
     if cli.json {

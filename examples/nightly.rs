@@ -1,12 +1,12 @@
-//! One whole night: raw chats in, and in the morning an adapter serves, or does not, and why.
+//! Runs a whole night: trains an adapter on raw chats, examines it, and promotes or refuses it.
 //!
 //! ```sh
-//! cargo run --release --example nightly                      # the demo, no questions asked
+//! cargo run --release --example nightly                      # the demo
 //! cargo run --release --example nightly -- --config F --json
 //! ```
 //!
-//! Exit codes: 0 promoted, 1 refused or rolled back, 2 bad input or configuration, 3 a budget ran out: the
-//! night stopped, or its training did and the result is partial.
+//! Exit codes: 0 promoted, 1 refused or rolled back, 2 bad input or configuration, 3 a budget ran out (the
+//! night stopped, or the result is partial).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,21 +14,20 @@ use std::process::ExitCode;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nightshift_examples::{Exit, fail, log_to, table};
-use pipeline::{
-    Choice, Event, Night, NightConfig, NightFile, Outcome, StageName, StayAwake, Summary, words,
-    yield_to_others,
-};
+use pipeline::config::ModelChoice;
+use pipeline::priority::{SleepInhibitor, lower_priority};
+use pipeline::{Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, format};
 
 /// Trains, examines and promotes or refuses one adapter.
 #[derive(Parser)]
 struct Args {
-    /// What the night does; without it, the demo on SmolLM2-135M.
+    /// The configuration file; without it, the demo on SmolLM2-135M.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Where everything goes; without it, `nightshift` in your data folder.
+    /// The home; without it, the one in the file, or `nightshift` in your data folder.
     #[arg(long)]
     home: Option<PathBuf>,
-    /// Do nothing if today's night is finished or under way: for timers that fire twice.
+    /// Do nothing if today's night is finished or running; for timers that fire twice.
     #[arg(long)]
     once_a_day: bool,
     /// Print one JSON object on stdout, and nothing else.
@@ -40,13 +39,13 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match night(&args) {
         Ok(None) => {
-            eprintln!("nothing to do: today's night is finished, or somebody is at it");
+            eprintln!("nothing to do: today's night is finished or running");
             Exit::Done.into()
         }
         Ok(Some(summary)) => {
             if !args.json {
-                tell(&summary);
-            } else if let Err(error) = json(&summary) {
+                print_summary(&summary);
+            } else if let Err(error) = print_json(&summary) {
                 return fail(&error, 2);
             }
             match summary.outcome {
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
 fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/night.yaml");
     let mut config = match &args.config {
-        Some(path) => NightFile::load(path)?.choose(&Choice::from_env())?,
+        Some(path) => NightFile::load(path)?.choose(&ModelChoice::from_env())?,
         None => NightConfig::load(demo)?,
     };
     if let Some(home) = &args.home {
@@ -81,14 +80,14 @@ fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
         eprintln!("night {} in {}", night.id(), night.dir().display());
     }
     log_to(&night.dir().join("log.jsonl"));
-    tracing::info!("{}", yield_to_others());
-    let awake = StayAwake::hold();
+    tracing::info!("{}", lower_priority());
+    let awake = SleepInhibitor::start();
     tracing::info!("{}", awake.describe());
     let mut bars = Bars { shown: !args.json, bar: None };
     night.run(&mut |event: Event<'_>| bars.show(event)).map(Some)
 }
 
-/// One progress bar for the stage at work; none unless stderr is a terminal.
+/// A progress bar for the running stage, if stderr is a terminal.
 struct Bars {
     shown: bool,
     bar: Option<ProgressBar>,
@@ -111,7 +110,7 @@ impl Bars {
 
     fn bar(&mut self, stage: StageName) -> &ProgressBar {
         self.bar.get_or_insert_with(|| {
-            // indicatif draws nothing where stderr is no terminal.
+            // indicatif draws nothing if stderr is not a terminal.
             let target = match self.shown {
                 true => ProgressDrawTarget::stderr(),
                 false => ProgressDrawTarget::hidden(),
@@ -125,15 +124,15 @@ impl Bars {
     }
 }
 
-fn json(summary: &Summary) -> serde_json::Result<()> {
+fn print_json(summary: &Summary) -> serde_json::Result<()> {
     println!("{}", serde_json::to_string(summary)?);
     Ok(())
 }
 
-fn tell(summary: &Summary) {
+fn print_summary(summary: &Summary) {
     let mut stages = table(&["stage", "time", "figures"]);
     for stage in &summary.stages {
-        let time = if stage.reused { "kept".to_owned() } else { words::duration(stage.seconds) };
+        let time = if stage.reused { "reused".to_owned() } else { format::duration(stage.seconds) };
         stages.add_row([stage.stage.as_str(), &time, &stage.figures]);
     }
     eprintln!("\n{stages}\n\n{}", summary.verdict);

@@ -1,11 +1,11 @@
-//! Would tonight's night run? The seed's 21 checks and ours, and a small night in a scratch folder.
+//! Checks everything that tonight's night needs, and rehearses it in a scratch folder.
 //!
 //! ```sh
 //! cargo run --release --example preflight -- --config night.yaml
 //! SANCTUM_TRAIN_MODEL=demo cargo run --release --example preflight -- --config fixtures/sanctum.yaml
 //! ```
 //!
-//! Exit codes: 0 no check failed, 1 one did, 2 bad input.
+//! Exit codes: 0 no check failed, 1 a check failed, 2 bad input.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,21 +14,22 @@ use clap::Parser;
 use comfy_table::{Attribute, Cell, Color, presets};
 use indicatif::ProgressBar;
 use nightshift_examples::{Exit, finish, table};
-use pipeline::schedule::{Manager, Schedule};
-use pipeline::{
-    Checked, Choice, Message, NightFile, Preflight, PreflightReport, Status, Timers, words,
-};
+use pipeline::config::ModelChoice;
+use pipeline::notify::Message;
+use pipeline::preflight::{CheckStatus, PreflightCheck, PreflightReport};
+use pipeline::schedule::{Manager, Schedule, ScheduleStatus};
+use pipeline::{NightFile, Preflight, format};
 
-/// Looks at everything that a night will need.
+/// Checks everything that a night needs.
 #[derive(Parser)]
 struct Args {
-    /// The night's file; without it, the demo's.
+    /// The configuration file; without it, the demo's.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Where everything goes; without it, what the file says.
+    /// The home; without it, the one in the file.
     #[arg(long)]
     home: Option<PathBuf>,
-    /// Tell whom the file says, if a check fails: for timers.
+    /// Send the configured notifications if a check fails; for timers.
     #[arg(long)]
     notify: bool,
     /// Print one JSON object on stdout, and nothing else.
@@ -43,12 +44,12 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<Exit> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/night.yaml");
     let config = args.config.clone().unwrap_or(demo);
-    let (file, choice) = (NightFile::load(&config)?, Choice::from_env());
+    let (file, choice) = (NightFile::load(&config)?, ModelChoice::from_env());
     let notify = file.choose(&choice)?.notify;
     let spinner = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let report = Preflight::new(file, choice)
         .in_home(args.home.clone())
-        .with_timers(timers(&config))
+        .with_schedule(schedule_status(&config))
         .run(&mut |at| {
             spinner.set_message(at.to_owned());
             spinner.tick();
@@ -60,29 +61,29 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     match args.json {
         true => println!("{}", serde_json::to_string(&report)?),
-        false => tell(&report),
+        false => print_table(&report),
     }
     Ok(if report.ok { Exit::Done } else { Exit::No })
 }
 
-/// What the system holds of the schedule that `schedule install` would make.
-fn timers(config: &Path) -> pipeline::Result<Timers> {
+/// The state of the schedule that `schedule install` would create.
+fn schedule_status(config: &Path) -> pipeline::Result<ScheduleStatus> {
     let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let program = whole(std::env::current_exe().unwrap_or_default().with_file_name("nightly"));
     let config = whole(config.to_owned());
-    let mut manager = Manager::this();
+    let mut manager = Manager::current();
     let folder = manager.system().folder().unwrap_or_default();
-    Timers::read(&Schedule::new(program, config)?, &mut manager, &folder)
+    ScheduleStatus::read(&Schedule::new(program, config)?, &mut manager, &folder)
 }
 
-fn tell(report: &PreflightReport) {
+fn print_table(report: &PreflightReport) {
     let mut rows = table(&["", "check", "found"]);
-    // So many lines read better without one between each two.
+    // Without lines between rows, as there are many.
     rows.load_style(presets::NOTHING);
     let mut suite = None;
     for check in &report.checks {
-        if suite.replace(check.suite) != Some(check.suite) {
-            let title = Cell::new(format!("\n{}", check.suite)).add_attribute(Attribute::Bold);
+        if suite.replace(check.group) != Some(check.group) {
+            let title = Cell::new(format!("\n{}", check.group)).add_attribute(Attribute::Bold);
             rows.add_row([Cell::new(""), title, Cell::new("")]);
         }
         rows.add_row([mark(check), Cell::new(check.check), Cell::new(&check.detail)]);
@@ -90,16 +91,16 @@ fn tell(report: &PreflightReport) {
     if std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()) {
         rows.force_no_tty();
     }
-    let took = words::duration(report.seconds);
+    let took = format::duration(report.seconds);
     eprintln!("{rows}\n\n{}\n{took}", report.line);
 }
 
-fn mark(check: &Checked) -> Cell {
+fn mark(check: &PreflightCheck) -> Cell {
     let color = match check.status {
-        Status::Passed => Color::Green,
-        Status::Warning => Color::Yellow,
-        Status::Failed => Color::Red,
-        Status::Skipped => Color::Grey,
+        CheckStatus::Passed => Color::Green,
+        CheckStatus::Warning => Color::Yellow,
+        CheckStatus::Failed => Color::Red,
+        CheckStatus::Skipped => Color::Grey,
     };
     Cell::new(check.status).fg(color)
 }

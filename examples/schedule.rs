@@ -15,19 +15,21 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nightshift_examples::{Exit, finish};
+use pipeline::NightFile;
+use pipeline::config::ModelChoice;
 use pipeline::schedule::{Manager, Schedule, System};
-use pipeline::{Choice, NightFile};
 use serde_json::json;
 
-/// Schedules nights.
+/// Schedules nightly runs.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The night's file.
+    /// The configuration file.
     #[arg(long, global = true, default_value = "night.yaml")]
     config: PathBuf,
-    /// The `nightly` program, with `preflight` beside it; absent: the ones beside this.
+    /// The `nightly` program, with `preflight` in the same folder; without it, those in the folder of
+    /// this program.
     #[arg(long, global = true)]
     program: Option<PathBuf>,
     /// Print one JSON object on stdout.
@@ -37,13 +39,13 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes the system's files and has it load them.
+    /// Write the job files and load them.
     Install,
-    /// Has the system forget the jobs, and removes the files.
+    /// Unload the jobs and remove their files.
     Remove,
-    /// Prints the files that `install` would write.
+    /// Print the files that `install` would write.
     Print,
-    /// What the system has loaded, in its own words.
+    /// Show which jobs the system has loaded.
     Status,
 }
 
@@ -52,10 +54,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<Exit> {
-    // A configuration that a night would refuse is not put on a timer.
-    NightFile::load(&args.config)?.choose(&Choice::Default)?.check()?;
+    // An invalid configuration would fail every night, so it is not scheduled.
+    NightFile::load(&args.config)?.choose(&ModelChoice::Default)?.check()?;
     let schedule = Schedule::new(program(args)?, args.config.canonicalize()?)?;
-    let mut manager = Manager::this();
+    let mut manager = Manager::current();
     let system = manager.system();
     let folder = system.folder().context("this user has no home folder")?;
     match args.command {
@@ -72,7 +74,7 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
         println!("{}", json!({ "system": system, "folder": folder, "jobs": status }));
     }
     for job in &status {
-        eprintln!("{:<40} {}", job.label, job.says);
+        eprintln!("{:<40} {}", job.label, job.detail);
     }
     let missing = status.iter().any(|job| !job.loaded);
     Ok(match args.command {

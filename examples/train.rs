@@ -15,7 +15,9 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
-use lora_train::{Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, test_loss};
+use lora_train::{
+    Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, template_date, test_loss,
+};
 use models::{Model, WeightResidency};
 use nightshift_examples::{Exit, finish};
 use serde_json::json;
@@ -45,11 +47,12 @@ fn run(args: &Args) -> anyhow::Result<Ending> {
     let config = TrainConfig::load(&args.config)?;
     // The trainer loads those weights that fit in memory.
     let model = Model::open_with(config.model_path()?, WeightResidency::Streamed)?;
-    let tokenizer = ChatTokenizer::open(config.model_path()?)?;
+    let start = if args.resume { Start::Resume } else { Start::Fresh };
+    let date = template_date(&config, start)?;
+    let tokenizer = ChatTokenizer::open(config.model_path()?)?.with_date(date);
     let data = Data::open(&config, &tokenizer)?;
     print_lints(&config, &model, &data)?;
 
-    let start = if args.resume { Start::Resume } else { Start::Fresh };
     let trainer = Trainer::new(model.clone(), config.clone(), data, start)?;
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);

@@ -1,4 +1,4 @@
-//! What Nightshift's examples share; see the files beside this package's manifest.
+//! Shared by the examples: exit codes, tables, logs.
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -8,14 +8,14 @@ use std::sync::Mutex;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// How an example ends when nothing failed.
+/// The exit code of an example that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything asked for was done: 0.
+    /// Success: 0.
     Done,
     /// The gate or a check said no: 1.
     No,
-    /// A budget ran out; what was done so far is on disk: 3.
+    /// A budget ran out; the progress is saved: 3.
     BudgetSpent,
 }
 
@@ -35,7 +35,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The end of an example; an error is bad input or configuration: 2.
+/// The exit code of a result; an error is bad input or configuration: 2.
 pub fn finish(result: anyhow::Result<impl Into<Exit>>) -> ExitCode {
     match result {
         Ok(exit) => exit.into().into(),
@@ -43,13 +43,13 @@ pub fn finish(result: anyhow::Result<impl Into<Exit>>) -> ExitCode {
     }
 }
 
-/// Tells an error on stderr, in one line.
+/// Prints an error to stderr in one line.
 pub fn fail(error: &dyn Error, code: u8) -> ExitCode {
     eprintln!("error: {}", describe(error));
     ExitCode::from(code)
 }
 
-/// A table for stderr that fits the terminal; where there is none, 80 columns, which are read everywhere.
+/// A table for stderr with the width of the terminal, or 80 columns without one.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.use_stderr();
@@ -61,8 +61,8 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Has everything that the libraries trace written to `path`, one JSON object a line. A log that cannot be
-/// opened stops nothing.
+/// Writes the log of the libraries to `path`, one JSON object per line. A file that cannot be opened is
+/// ignored.
 pub fn log_to(path: &Path) {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -70,11 +70,11 @@ pub fn log_to(path: &Path) {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let Ok(file) = options.open(path) else { return };
     let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(Mutex::new(file));
-    // Somebody else's subscriber stays.
+    // Fails if a subscriber is set already, which then stays.
     let _ = log.with_max_level(tracing::Level::INFO).try_init();
 }
 
-/// An error and its causes, without those that a message before has quoted already.
+/// An error and its causes, without causes that an earlier message contains.
 fn describe(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -88,7 +88,7 @@ fn describe(error: &dyn Error) -> String {
     text
 }
 
-/// The snippets of the project's front page.
+/// The snippets of the project's README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;

@@ -1,4 +1,4 @@
-//! `champion` as a person runs it.
+//! The program `champion`.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn promote_status_rollback_history() {
 }
 
 #[test]
-fn what_cannot_be_done_is_code_2_and_says_why() {
+fn a_failure_has_code_2_and_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     for (args, word) in [
         (&["promote"][..], "candidate"),

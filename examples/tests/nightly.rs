@@ -1,5 +1,4 @@
-//! `nightly` as a person or a timer runs it: exit codes, messages, one JSON object, nothing
-//! half-written.
+//! The program `nightly`: exit codes, messages, one JSON object, no incomplete files.
 
 #[path = "../../crates/pipeline/tests/support/mod.rs"]
 mod support;
@@ -46,7 +45,7 @@ fn json_is_one_object_and_the_exit_code_is_the_verdict() {
 }
 
 #[test]
-fn people_read_stderr() {
+fn text_goes_to_stderr() {
     let tiny = Tiny::new();
     let config = tiny.path("night.yaml");
     let output = Command::new(nightly()).arg("--config").arg(config).output().unwrap();
@@ -59,7 +58,7 @@ fn people_read_stderr() {
     assert!(!text.contains('\u{1b}'), "no colour and no bars where stderr is no terminal");
 }
 
-/// A night spoiled in one way: how, and words that the message has to have.
+/// A fault: its name, how it is planted, and words that the message must contain.
 type Case = (&'static str, fn(&Tiny), &'static [&'static str]);
 
 const BAD_INPUT: &[Case] = &[
@@ -97,7 +96,7 @@ const BAD_INPUT: &[Case] = &[
 ];
 
 #[test]
-fn bad_input_is_one_clear_error_and_code_2() {
+fn bad_input_is_one_error_and_code_2() {
     for (what, spoil, words) in BAD_INPUT {
         let tiny = Tiny::new();
         spoil(&tiny);
@@ -109,12 +108,12 @@ fn bad_input_is_one_clear_error_and_code_2() {
             assert!(text.contains(word), "{what}: no {word:?} in {text}");
         }
         assert_eq!(output.stdout, b"", "{what}");
-        nothing_is_half_written(&tiny.path("home"), what);
+        nothing_is_incomplete(&tiny.path("home"), what);
     }
 }
 
 #[test]
-fn a_mended_night_goes_on() {
+fn a_night_resumes_after_its_input_is_fixed() {
     let tiny = Tiny::new();
     let raw = fs::read_to_string(tiny.path("raw.jsonl")).unwrap();
     replace_line(&tiny, 3, "{");
@@ -131,11 +130,11 @@ fn a_spent_budget_is_code_3() {
     let output = command(&tiny).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains("budget of 0s"), "{}", stderr(&output));
-    nothing_is_half_written(&tiny.path("home"), "spent budget");
+    nothing_is_incomplete(&tiny.path("home"), "spent budget");
 }
 
 #[test]
-fn a_second_instance_is_told_who_runs() {
+fn a_second_instance_names_the_holder_of_the_lock() {
     let tiny = Tiny::new();
     let home = pipeline::Home::open(tiny.path("home")).unwrap();
     let _lock = pipeline::Lock::acquire(&home.path().join("night.lock")).unwrap();
@@ -147,7 +146,7 @@ fn a_second_instance_is_told_who_runs() {
 }
 
 #[test]
-fn a_read_only_home_is_named() {
+fn a_read_only_home_is_an_error_with_its_path() {
     let tiny = Tiny::new();
     let home = tiny.path("home");
     fs::create_dir(&home).unwrap();
@@ -156,7 +155,7 @@ fn a_read_only_home_is_named() {
     }
     let mut command = command(&tiny);
     if fs::write(home.join("probe"), "").is_ok() {
-        // Nothing is read-only for root: let the night run as nobody.
+        // Root can write to read-only folders, so the night runs as nobody.
         fs::remove_file(home.join("probe")).unwrap();
         command.uid(65534);
     }
@@ -179,7 +178,7 @@ fn model_file(tiny: &Tiny, bytes: &[u8]) {
     tiny.edit("night.yaml", "model: model", "model: model.gguf");
 }
 
-/// A GGUF header that names an architecture and has no tensors.
+/// A GGUF header with an architecture and no tensors.
 fn gguf(architecture: &str) -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
@@ -190,14 +189,14 @@ fn gguf(architecture: &str) -> Vec<u8> {
     bytes
 }
 
-/// No temporary file is left, and every file that is there reads back whole.
-fn nothing_is_half_written(dir: &Path, what: &str) {
+/// Checks that no temporary file is left and that every file can be parsed.
+fn nothing_is_incomplete(dir: &Path, what: &str) {
     let Ok(items) = fs::read_dir(dir) else { return };
     for path in items.map(|item| item.unwrap().path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         assert!(!name.starts_with(".tmp-"), "{what}: {} is left", path.display());
         match path.extension().and_then(|e| e.to_str()) {
-            _ if path.is_dir() => nothing_is_half_written(&path, what),
+            _ if path.is_dir() => nothing_is_incomplete(&path, what),
             Some("json") => drop(json(&fs::read_to_string(&path).unwrap(), &path)),
             Some("jsonl") => {
                 fs::read_to_string(&path).unwrap().lines().for_each(|line| drop(json(line, &path)));

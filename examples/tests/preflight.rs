@@ -1,4 +1,4 @@
-//! `preflight` as a person or a timer runs it.
+//! The program `preflight`.
 
 #[path = "../../crates/pipeline/tests/support/mod.rs"]
 mod support;
@@ -36,14 +36,14 @@ fn json_is_one_object_and_the_exit_code_says_whether_a_check_failed() {
                 assert!(check[key].is_string(), "{check}");
             }
         }
-        // The same is left in the home.
+        // The home has the same report.
         let left = fs::read(tiny.path("home/preflight.json")).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&left).unwrap()["line"], report["line"]);
     }
 }
 
 #[test]
-fn people_read_a_table_of_80_columns_without_colour() {
+fn without_a_terminal_the_table_has_80_columns_and_no_color() {
     let tiny = Tiny::new();
     let output = preflight(&tiny, &[]);
     let text = stderr(&output);
@@ -60,13 +60,13 @@ fn people_read_a_table_of_80_columns_without_colour() {
 }
 
 #[test]
-fn a_failing_preflight_tells_whom_the_file_names() {
+fn a_failing_preflight_sends_notifications() {
     let tiny = Tiny::new();
     let told = tiny.path("told");
     let notify = format!("notify: {{ command: [sh, -c, 'cat > {}'] }}\ngate:", told.display());
     tiny.edit("night.yaml", "gate:", &notify);
     assert!(preflight(&tiny, &["--notify"]).status.success());
-    assert!(!told.exists(), "no news is good news");
+    assert!(!told.exists(), "nothing is sent if no check failed");
     tiny.edit("lora.yaml", "iters: 12", "iters: 2");
     assert_eq!(preflight(&tiny, &["--notify"]).status.code(), Some(1));
     let message: Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
@@ -74,7 +74,7 @@ fn a_failing_preflight_tells_whom_the_file_names() {
 }
 
 #[test]
-fn a_file_that_is_none_is_code_2() {
+fn an_invalid_file_is_code_2() {
     let tiny = Tiny::new();
     tiny.edit("night.yaml", "gate:", "gait:");
     let output = preflight(&tiny, &[]);

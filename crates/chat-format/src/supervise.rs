@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::turns::{Rendering, common_prefix, name};
+use crate::tokenizer::common_prefix;
+use crate::turns::{Rendering, name};
 use crate::{ChatTokenizer, Conversation, Error, RenderOptions, Result, Role, Thinking};
 
 /// Which tokens of a row are trained, unless a message's own [`Message::train`](crate::Message::train) says otherwise.

@@ -62,6 +62,8 @@ impl ChatTemplate {
     /// [`crate::Error::Template`] if it does not compile.
     pub fn new(source: &str) -> crate::Result<Self> {
         let mut env = Environment::new();
+        // An error names its line; the texts of a conversation do not belong into messages and logs.
+        env.set_debug(false);
         env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_filter("tojson", tojson);

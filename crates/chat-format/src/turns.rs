@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::disguise::Disguise;
-use crate::tokenizer::Ending;
+use crate::tokenizer::{Ending, common_prefix};
 use crate::turn_marks::TURN_MARK;
 use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, ToolCall};
 
@@ -400,12 +400,6 @@ fn holds_text(value: &Value) -> bool {
         Value::Object(fields) => fields.values().any(holds_text),
         _ => false,
     }
-}
-
-/// How many bytes two texts have in common at their beginning.
-pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
-    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
-    same.map(|(c, _)| c.len_utf8()).sum()
 }
 
 /// What a control token is about: `<tool_call>`, `</tool_call>`, `<|tool_call>` and `[/TOOL_CALL]` are about the same.

@@ -3,24 +3,34 @@
 //! no other turn's words are; or the row is refused with the reason.
 //!
 //! `NIGHTSHIFT_ROWS=200 NIGHTSHIFT_SEED=7 cargo test -p nightshift-chat-format --test supervision -- --nocapture` draws more rows.
+#![cfg(feature = "tokenizers")]
 
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use chat_format::inspect::{Style, TokenView, render};
 use chat_format::{
     ChatTokenizer, Conversation, Message, RenderOptions, Role, Supervision, Thinking, ToolCall,
+    TrainingRow,
 };
 use common::vocabularies;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
+
+/// Templates that refuse every row of ours, each for a reason of its own.
+const REFUSE_ALL: [(&str, &str); 1] = [
+    // It asks for a variable `functions`, which no caller of `apply_chat_template` passes.
+    ("fireworks-ai-llama-3-firefunction-v2", "undefined"),
+];
 
 /// A byte-level tokenizer with the control tokens that a template writes.
 fn tokenizer(template: &Path) -> ChatTokenizer {
@@ -67,18 +77,27 @@ fn literals(source: &str) -> Vec<String> {
 /// Draws conversations. Every text holds a word that stands nowhere else.
 struct Draw {
     random: StdRng,
-    word: usize,
+    words: usize,
 }
 
 impl Draw {
+    fn chance(&mut self, of: u32) -> bool {
+        self.random.random_range(0..of) == 0
+    }
+
     fn word(&mut self) -> String {
-        self.word += 1;
-        format!("w{}q", self.word)
+        self.words += 1;
+        format!("w{}q", self.words)
     }
 
     fn text(&mut self) -> String {
-        let word = self.word();
-        let pieces = [
+        let (before, word, after) = (self.pieces(), self.word(), self.pieces());
+        format!("{before}{word}{after}")
+    }
+
+    /// White space, accents, code, numbers, and control tokens spelled out by people.
+    fn pieces(&mut self) -> String {
+        const PIECES: [&str; 19] = [
             "",
             " ",
             "\n",
@@ -99,14 +118,8 @@ impl Draw {
             "<eos>",
             "\u{301}",
         ];
-        let before = self.some(&pieces);
-        let after = self.some(&pieces);
-        format!("{before}{word}{after}")
-    }
-
-    fn some(&mut self, pieces: &[&str]) -> String {
         let count = self.random.random_range(0..3);
-        (0..count).map(|_| *pieces.choose(&mut self.random).unwrap()).collect()
+        (0..count).map(|_| *PIECES.choose(&mut self.random).unwrap()).collect()
     }
 
     fn call(&mut self, number: usize) -> ToolCall {
@@ -115,47 +128,44 @@ impl Draw {
             1 => json!({ "on": true }),
             _ => json!({ "text": self.text(), "more": { "deep": self.word() } }),
         };
-        let name = ["scan", "light_on"][self.random.random_range(0..2)];
-        serde_json::from_value(json!({
-            "id": format!("call{number:05}"), "type": "function",
-            "function": { "name": name, "arguments": arguments },
-        }))
-        .unwrap()
+        let name = if self.chance(2) { "scan" } else { "light_on" };
+        let function = json!({ "name": name, "arguments": arguments });
+        let id = format!("call{number:05}");
+        serde_json::from_value(json!({ "id": id, "type": "function", "function": function }))
+            .unwrap()
+    }
+
+    /// A turn that calls tools, with words or without, and the results.
+    fn calls(&mut self, round: usize) -> Vec<Message> {
+        let words = if self.chance(2) { String::new() } else { self.text() };
+        let count = self.random.random_range(1..3);
+        let mut turn = Message::assistant(words);
+        turn.tool_calls = (0..count).map(|n| self.call(round * 10 + n)).collect();
+        let mut messages = vec![turn.clone()];
+        for call in turn.tool_calls {
+            let mut result = Message::new(Role::Tool, self.text());
+            (result.tool_call_id, result.name) = (call.id, Some(call.name));
+            messages.push(result);
+        }
+        messages
     }
 
     fn conversation(&mut self) -> Conversation {
         let mut messages = Vec::new();
-        let mut chance = |of: u32| self.random.random_range(0..of) == 0;
-        let (system, greeting, twice, tools, reasons) =
-            (chance(2), chance(8), chance(8), chance(3), chance(3));
-        if system {
+        if self.chance(2) {
             messages.push(Message::system(self.text()));
         }
-        if greeting {
+        if self.chance(8) {
             messages.push(Message::assistant(self.text()));
         }
+        let (twice, tools, reasons) = (self.chance(8), self.chance(3), self.chance(3));
         for round in 0..self.random.random_range(1..4) {
             messages.push(Message::user(self.text()));
-            if tools && self.random.random_range(0..2) == 0 {
-                let words =
-                    if self.random.random_range(0..2) == 0 { String::new() } else { self.text() };
-                let calls = self.random.random_range(1..3);
-                let calls: Vec<ToolCall> = (0..calls).map(|n| self.call(round * 10 + n)).collect();
-                let results = calls.iter().map(|call| (call.id.clone(), call.name.clone()));
-                let results: Vec<_> = results.collect();
-                let mut asks = Message::assistant(words);
-                asks.tool_calls = calls;
-                messages.push(asks);
-                for (id, name) in results {
-                    let mut result = Message::new(Role::Tool, self.text());
-                    (result.tool_call_id, result.name) = (id, Some(name));
-                    messages.push(result);
-                }
+            if tools && self.chance(2) {
+                messages.extend(self.calls(round));
             }
             let mut answer = Message::assistant(self.text());
-            if reasons {
-                answer.reasoning_content = Some(self.text());
-            }
+            answer.reasoning_content = reasons.then(|| self.text());
             messages.push(answer);
             if twice && round == 0 {
                 messages.push(Message::assistant(self.text()));
@@ -163,42 +173,75 @@ impl Draw {
         }
         let mut chat = Conversation::new(messages);
         if tools {
-            chat.tools = vec![json!({ "type": "function", "function": {
-                "name": "scan", "description": "Scans a host.",
-                "parameters": { "type": "object", "required": ["host"], "properties": {
-                    "host": { "type": "string", "description": "Name" },
-                    "ports": { "type": "array", "items": { "type": "integer" }, "description": "Ports" } } } } })];
+            let host = json!({ "type": "string", "description": "Name" });
+            let parameters =
+                json!({ "type": "object", "required": ["host"], "properties": { "host": host } });
+            let scan = json!({ "name": "scan", "description": "Scans.", "parameters": parameters });
+            chat.tools = vec![json!({ "type": "function", "function": scan })];
         }
         chat
     }
 }
 
-/// The unique words of a message: of its content, and of its calls.
-fn words(message: &Message) -> BTreeSet<String> {
-    let mut text = message.content.clone();
-    for call in &message.tool_calls {
-        text.push_str(&call.arguments.to_string());
-    }
-    unique(&text).into_iter().collect()
-}
-
-fn unique(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
+/// The unique words of a text.
+fn words(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
     for part in text.split('w').skip(1) {
         let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
         if !digits.is_empty() && part[digits.len()..].starts_with('q') {
-            found.push(format!("w{digits}q"));
+            found.insert(format!("w{digits}q"));
         }
     }
     found
 }
 
-fn templates() -> Option<Vec<PathBuf>> {
-    let folder = match std::env::var_os("NIGHTSHIFT_TEMPLATES") {
-        Some(folder) => PathBuf::from(folder),
-        None => vocabularies()?,
+/// The unique words of the content and calls of messages.
+fn words_of(messages: &[&Message]) -> BTreeSet<String> {
+    let text = |m: &&Message| {
+        let calls = m.tool_calls.iter().map(|call| call.arguments.to_string());
+        m.content.clone() + &calls.collect::<String>()
     };
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    messages.iter().flat_map(|message| words(&text(message))).collect()
+}
+
+fn wanted(chat: &Conversation, supervision: Supervision) -> Vec<&Message> {
+    let turns = chat.messages.iter().filter(|message| message.role == Role::Assistant);
+    match supervision {
+        Supervision::LastTurn => turns.last().into_iter().collect(),
+        _ => turns.collect(),
+    }
+}
+
+/// What is wrong with a row's spans.
+fn fault(
+    chat: &Conversation,
+    row: &TrainingRow,
+    view: &[TokenView],
+    supervision: Supervision,
+) -> Option<String> {
+    let ascending = row.trained.windows(2).all(|pair| pair[0].end <= pair[1].start);
+    if !ascending || row.trained.iter().any(Range::is_empty) {
+        return Some(format!("spans do not ascend: {:?}", row.trained));
+    }
+    let turns = wanted(chat, supervision);
+    let text = |span: &Range<usize>| -> String {
+        view[span.clone()].iter().map(|token| token.text.as_str()).collect()
+    };
+    // Reasoning is trained where the template renders it.
+    let reasoning: BTreeSet<String> = turns
+        .iter()
+        .flat_map(|turn| words(turn.reasoning_content.as_deref().unwrap_or_default()))
+        .collect();
+    let found: BTreeSet<String> = row.trained.iter().flat_map(|span| words(&text(span))).collect();
+    let found: BTreeSet<String> = found.difference(&reasoning).cloned().collect();
+    let expected = words_of(&turns);
+    let missing: Vec<_> = expected.difference(&found).collect();
+    let foreign: Vec<_> = found.difference(&expected).collect();
+    (found != expected).then(|| format!("missing {missing:?}, foreign {foreign:?}"))
+}
+
+fn templates() -> Option<Vec<PathBuf>> {
+    let files = fs::read_dir(vocabularies()?).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|kind| kind == "jinja")).collect();
     files.sort();
@@ -212,18 +255,15 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
     let Some(files) = templates() else { return };
-    let (rows, seed) = (number("NIGHTSHIFT_ROWS", 12), number("NIGHTSHIFT_SEED", 1));
-    println!("{} templates, {rows} rows each, seed {seed}", files.len());
-    let mut wrong = Vec::new();
-    let mut log = std::env::var_os("NIGHTSHIFT_DUMP").map(|path| fs::File::create(path).unwrap());
-    let (mut tried, mut refused) = (0, 0);
+    let (rows, seed) = (number("NIGHTSHIFT_ROWS", 8), number("NIGHTSHIFT_SEED", 1));
+    println!("{} templates, {rows} conversations each, seed {seed}", files.len());
+    let (mut tried, mut refused, mut wrong) = (0, 0, Vec::new());
     for file in &files {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let tokenizer = tokenizer(file);
-        let mut draw = Draw { random: StdRng::seed_from_u64(seed), word: 0 };
+        let mut draw = Draw { random: StdRng::seed_from_u64(seed), words: 0 };
         let mut reasons = BTreeMap::<String, usize>::new();
-        let mut trained_rows = 0;
-        let mut shapes = BTreeMap::<String, usize>::new();
+        let mut accepted = 0;
         for _ in 0..rows {
             let chat = draw.conversation();
             for thinking in [Thinking::Off, Thinking::On] {
@@ -234,90 +274,28 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
                     let row = match tokenizer.training_row(&chat, &options, supervision) {
                         Ok(row) => row,
                         Err(error) => {
-                            refused += 1;
-                            let reason = error.to_string();
-                            let reason: String =
-                                reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-                            *reasons
-                                .entry(reason.lines().next().unwrap_or_default().to_owned())
-                                .or_default() += 1;
+                            let reason =
+                                error.to_string().replace(|c: char| c.is_ascii_digit(), "");
+                            *reasons.entry(reason).or_default() += 1;
                             continue;
                         }
                     };
-                    trained_rows += 1;
+                    accepted += 1;
                     let view = tokenizer.view(&row).unwrap();
-                    let text = |range: &std::ops::Range<usize>| {
-                        view[range.clone()]
-                            .iter()
-                            .map(|token| token.text.as_str())
-                            .collect::<String>()
-                    };
-                    let spans: Vec<String> = row.trained.iter().map(text).collect();
-                    let last = chat.messages.iter().rposition(|m| m.role == Role::Assistant);
-                    let wanted: Vec<&Message> = chat
-                        .messages
-                        .iter()
-                        .enumerate()
-                        .filter(|(index, m)| {
-                            m.role == Role::Assistant
-                                && (supervision == Supervision::AssistantTurns
-                                    || Some(*index) == last)
-                        })
-                        .map(|(_, m)| m)
-                        .collect();
-                    let mut expected: BTreeSet<String> =
-                        wanted.iter().copied().flat_map(words).collect();
-                    // Reasoning is trained where the template renders it.
-                    let reasoning: BTreeSet<String> = wanted
-                        .iter()
-                        .flat_map(|m| unique(m.reasoning_content.as_deref().unwrap_or_default()))
-                        .collect();
-                    let found: Vec<String> = spans.iter().flat_map(|span| unique(span)).collect();
-                    let found: BTreeSet<String> =
-                        found.into_iter().filter(|word| !reasoning.contains(word)).collect();
-                    if found != expected {
-                        let shown =
-                            chat_format::inspect::render(&view, chat_format::inspect::Style::Plain);
-                        wrong.push(format!("{name} {thinking:?} {supervision:?}: missing {:?}, foreign {:?}\n{shown}",
-                            expected.difference(&found).collect::<Vec<_>>(), found.difference(&expected).collect::<Vec<_>>()));
-                    }
-                    expected.clear();
-                    for span in &spans {
-                        let mut shape = span.clone();
-                        for message in &wanted {
-                            for text in [
-                                message.content.trim(),
-                                message.reasoning_content.as_deref().unwrap_or_default().trim(),
-                            ] {
-                                if !text.is_empty() {
-                                    shape = shape.replace(text, "…");
-                                }
-                            }
-                        }
-                        if !shape.contains("scan") && !shape.contains("light_on") {
-                            *shapes.entry(shape).or_default() += 1;
-                        }
-                    }
-                    if let Some(log) = &mut log {
-                        use std::io::Write;
-                        let whole = text(&(0..row.tokens.len()));
-                        let line = json!({"template": name, "thinking": thinking == Thinking::On, "messages": chat.messages,
-                            "tools": chat.tools, "text": whole, "spans": spans});
-                        writeln!(log, "{line}").unwrap();
+                    if let Some(fault) = fault(&chat, &row, &view, supervision) {
+                        let shown = render(&view, Style::Plain);
+                        wrong
+                            .push(format!("{name} {thinking:?} {supervision:?}: {fault}\n{shown}"));
                     }
                 }
             }
         }
-        println!("{name}: {trained_rows} rows, {reasons:?}");
-        println!("    {shapes:?}");
+        println!("{name}: {accepted} rows, refused: {reasons:?}");
+        refused += reasons.values().sum::<usize>();
+        let known = REFUSE_ALL.iter().find(|(template, _)| *template == name);
+        assert_eq!(accepted == 0, known.is_some(), "{name} refuses: {reasons:?}");
+        assert!(known.is_none_or(|(_, word)| reasons.keys().all(|reason| reason.contains(word))));
     }
     println!("{tried} rows tried, {refused} refused, {} wrong", wrong.len());
-    let few: Vec<&String> = wrong.iter().take(12).collect();
-    assert!(
-        wrong.is_empty(),
-        "{} wrong: {}",
-        wrong.len(),
-        few.iter().map(|w| w.as_str()).collect::<Vec<_>>().join("\n----\n")
-    );
-    let _: Option<Value> = None;
+    assert!(wrong.is_empty(), "{} wrong, the first: {}", wrong.len(), wrong[0]);
 }

@@ -177,13 +177,6 @@ pub enum Error {
         found: String,
     },
 
-    /// The comparison page could not be rendered.
-    #[error("the comparison page: {problem}")]
-    Page {
-        /// The renderer's error.
-        problem: String,
-    },
-
     /// A file could not be written.
     #[error(transparent)]
     Durable(#[from] durable::Error),

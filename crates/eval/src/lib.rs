@@ -6,7 +6,6 @@ pub mod exam;
 pub mod gate;
 #[cfg(feature = "model")]
 mod model;
-mod page;
 pub mod scoring;
 pub mod stats;
 pub mod suite;
@@ -20,6 +19,5 @@ pub use exam::{
 pub use gate::{Check, CheckResult, Evidence, Gate, Policy, Reference, RuleVerdict, Verdict};
 #[cfg(feature = "model")]
 pub use model::ModelAnswerer;
-pub use page::compare_page;
 pub use scoring::{Rule, SCORING_VERSION, Scorer, Stance, classify_refusal};
 pub use suite::{Case, Suite, Tier};

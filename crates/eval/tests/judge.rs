@@ -154,6 +154,4 @@ fn opinions_are_kept_asked_for_once_and_no_matter_to_the_gate() {
     assert_eq!(agreement.asked, asked);
     assert!(agreement.agreed > 0 && agreement.agreed < asked, "{agreement:?}");
     assert_eq!(decide(&candidate), before);
-    let page = eval::compare_page(&champion, &candidate, Some(&before)).unwrap();
-    assert_eq!(page.matches("contrary says: refused").count(), asked);
 }

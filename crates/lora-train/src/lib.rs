@@ -23,7 +23,7 @@ pub use dataset::{Dataset, Example, Row};
 pub use error::{Error, Result};
 pub use observer::{Observer, Progress};
 pub use optimizer::{Optimizer, Tensors};
-pub use rows::{Columns, read_rows};
+pub use rows::{Columns, read_rows, template_date};
 pub use schedule::Schedule;
 pub use test_set::test_loss;
 pub use trainer::{Data, Ending, Outcome, Start, Trainer};

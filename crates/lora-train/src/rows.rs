@@ -1,16 +1,19 @@
 //! Reading and tokenizing data files in the formats that mlx-lm reads.
 
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use chat_format::jsonl::{self, Reader};
 use chat_format::{
     ChatTokenizer, Conversation, Message, Problem, RenderOptions, Supervision, TrainingRow,
 };
+use jiff::civil::Date;
 use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::{Data, Dataset, Error, Result};
+use crate::{Data, Dataset, Error, Result, Start};
 
 /// The names of the fields of a row: `prompt` and `completion`, else `messages`, else `text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +75,30 @@ impl Data {
             valid: if has_valid { Some(split("valid")?) } else { None },
         })
     }
+}
+
+/// The date that chat templates print in the rows of a run: `nightshift.date`, or else that of the run's first start, which is
+/// kept in the file `date` of `adapter_path`. So a run that is resumed on another day trains the same tokens.
+///
+/// # Errors
+/// If the file cannot be written, or holds no date.
+pub fn template_date(config: &TrainConfig, start: Start) -> Result<Date> {
+    let path = config.adapter_path.join("date");
+    match (config.nightshift.date, start) {
+        (Some(date), _) => return Ok(date),
+        (None, Start::Resume) if path.exists() => {
+            let failed = |source| Error::Folder { path: path.clone(), source };
+            let text = fs::read_to_string(&path).map_err(failed)?;
+            let found = text.trim().parse();
+            return found.map_err(|error| failed(io::Error::new(ErrorKind::InvalidData, error)));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(&config.adapter_path)
+        .map_err(|source| Error::Folder { path: config.adapter_path.clone(), source })?;
+    let today = jiff::Zoned::now().date();
+    durable::write(&path, format!("{today}\n"))?;
+    Ok(today)
 }
 
 /// Reads a JSONL file, and renders every row with the tokenizer's chat template. A conversation whose turns are served in
@@ -147,4 +174,26 @@ impl Content {
 
 fn string<'v>(key: &str, value: &'v Value) -> std::result::Result<&'v str, Problem> {
     value.as_str().ok_or_else(|| Problem::new(key, "a string", value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_keeps_the_date_of_its_first_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = TrainConfig::default();
+        config.adapter_path = folder.path().join("run");
+        let today = template_date(&config, Start::Resume).unwrap();
+        fs::write(config.adapter_path.join("date"), "2026-04-08\n").unwrap();
+        let first = jiff::civil::date(2026, 4, 8);
+        assert_eq!(template_date(&config, Start::Resume).unwrap(), first);
+        assert!(template_date(&config, Start::Fresh).unwrap() >= today);
+        fs::write(config.adapter_path.join("date"), "yesterday").unwrap();
+        let error = template_date(&config, Start::Resume).unwrap_err().to_string();
+        assert!(error.contains("date"), "{error}");
+        config.nightshift.date = Some(first);
+        assert_eq!(template_date(&config, Start::Fresh).unwrap(), first);
+    }
 }

@@ -3,17 +3,18 @@ use std::path::{Path, PathBuf};
 
 use lora_train::Bytes;
 
-use crate::report::words;
-use crate::stage::StageName;
+use crate::format;
+use crate::stages::StageName;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a night could not go on. Each variant names the file, and what was expected and found.
+/// Why a night, a registry call or a schedule failed. Messages name the file, what was expected and
+/// what was found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration is not YAML, has an unknown key, or a value of the wrong kind.
+    /// The configuration is not YAML, has an unknown key, or a value of the wrong type.
     #[error("{}: {reason}", path.display())]
     Config {
         /// The configuration file.
@@ -22,113 +23,115 @@ pub enum Error {
         reason: String,
     },
 
-    /// Another process holds the lock: two nights in one home would train over each other.
+    /// Another process holds the home's lock.
     #[error("{}: this home is in use by {holder}; wait for it to end, or use another --home", path.display())]
     Busy {
         /// The lock file.
         path: PathBuf,
-        /// Who holds it, as written by the holder: process id and since when.
+        /// The holder's process id and start time, as it wrote them.
         holder: String,
     },
 
-    /// A file or folder of the home cannot be made, read or listed.
+    /// A file or folder of the home cannot be created, read or listed.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done, as a verb phrase.
+        /// The failed action, as a verb phrase.
         action: &'static str,
-        /// The system's own reason.
+        /// The system's error.
         source: io::Error,
     },
 
-    /// A record of ours does not read back: a journal line, the registry, a stage's result.
+    /// A file of the home cannot be parsed: a journal line, the registry, a stage's result.
     #[error("{}{}: expected {expected}, found {found}", path.display(), at(*line))]
     Record {
         /// The file.
         path: PathBuf,
-        /// The line within it, counted from one, for files of lines.
+        /// The line, counted from one, in files of lines.
         line: Option<usize>,
-        /// What should stand there.
+        /// The expected content.
         expected: &'static str,
-        /// What stands there, or the parser's reason.
+        /// The content found, or the parser's message.
         found: String,
     },
 
-    /// A file no longer has the content it was registered with; it must not serve.
+    /// The content of a file or adapter does not match its recorded digest.
     #[error("{}: the content has changed: expected SHA-256 {expected}, found {found}", path.display())]
     Corrupt {
         /// The file or adapter folder.
         path: PathBuf,
-        /// The digest on record.
+        /// The recorded digest.
         expected: durable::Digest,
-        /// The digest of what is there now.
+        /// The digest of the current content.
         found: durable::Digest,
     },
 
-    /// The registry does not hold the adapter that was asked for.
+    /// The registry has no such adapter.
     #[error("{}: no adapter {wanted:?}; the registry holds: {held}", path.display())]
     UnknownAdapter {
         /// The registry file.
         path: PathBuf,
         /// The alias, digest or prefix that was asked for.
         wanted: String,
-        /// What could have been asked for.
+        /// The adapters of the registry.
         held: String,
     },
 
-    /// There has never been a promotion, so there is nothing to go back to.
+    /// Rollback without any promotion before it.
     #[error("{}: nothing to roll back: no adapter was ever promoted here", path.display())]
     NothingToRollBack {
         /// The registry file.
         path: PathBuf,
     },
 
-    /// The wall-clock budget ran out. What is done is on disk: the next start goes on from there.
-    #[error("the budget of {budget} ran out during {stage}; start again to go on from there")]
+    /// The wall-clock budget ran out before the stage had a result. The next start resumes from the
+    /// last checkpoint.
+    #[error("the budget of {budget} ran out during {stage}; start again to resume")]
     BudgetSpent {
-        /// The stage that was cut short.
+        /// The stage that was stopped.
         stage: StageName,
         /// The budget, as configured.
         budget: String,
     },
 
-    /// Training took more memory than there is, or than the budget allows. The next plan needs less.
-    #[error("out of memory: {why}")]
+    /// Training used more memory than the machine has or the budget allows. The night retries with
+    /// a plan that needs less.
+    #[error("out of memory: {reason}")]
     OutOfMemory {
-        /// What was used and what was allowed, or the allocator's own words.
-        why: String,
+        /// The memory used and allowed, or the allocator's message.
+        reason: String,
     },
 
-    /// The disk has less room than `budgets.disk` keeps free. What is done is on it.
+    /// The disk has less free space than `budgets.disk`. The night's progress is saved.
     #[error(
-        "{}: {} free, expected {} to spare (`budgets.disk`); make room and start again",
-        path.display(), words::bytes(free.0), words::bytes(spare.0)
+        "{}: expected at least {} free (`budgets.disk`), found {} free; make room and start again",
+        path.display(), format::bytes(required.0), format::bytes(free.0)
     )]
     DiskFull {
         /// The home.
         path: PathBuf,
-        /// What is free.
+        /// The free space found.
         free: Bytes,
-        /// What has to be.
-        spare: Bytes,
+        /// The free space required.
+        required: Bytes,
     },
 
-    /// The champion was pinned by hand: it stays until somebody unpins it.
+    /// A promotion by hand while the champion is pinned.
     #[error("{}: the champion is pinned ({reason}); unpin it first", path.display())]
     Pinned {
         /// The registry file.
         path: PathBuf,
-        /// Why it was pinned.
+        /// The reason given when it was pinned.
         reason: String,
     },
 
-    /// The system's own program for scheduled jobs failed.
+    /// `launchctl`, `systemctl` or `id` failed.
     #[error("`{command}`: {reason}")]
     Schedule {
         /// The command that was run.
         command: String,
-        /// What it said.
+        /// Its output, or why it could not be started.
         reason: String,
     },
 
@@ -136,7 +139,7 @@ pub enum Error {
     #[error(transparent)]
     Chat(#[from] chat_format::Error),
 
-    /// The dataset cannot be made from the rows.
+    /// The training set cannot be built.
     #[error(transparent)]
     Enrich(#[from] enrich::Error),
 
@@ -144,11 +147,11 @@ pub enum Error {
     #[error(transparent)]
     Models(#[from] models::Error),
 
-    /// Training cannot start or go on.
+    /// Training cannot start or continue.
     #[error(transparent)]
     Train(#[from] lora_train::Error),
 
-    /// The exam or its suite is unusable.
+    /// The suite or an exam run cannot be used.
     #[error(transparent)]
     Eval(#[from] eval::Error),
 
@@ -160,13 +163,14 @@ pub enum Error {
     #[error(transparent)]
     Durable(#[from] durable::Error),
 
-    /// The report's template and the page's data do not fit.
+    /// An HTML report cannot be rendered.
     #[error("the report cannot be rendered: {0}")]
     Report(#[from] minijinja::Error),
 }
 
 impl Error {
-    /// The exit code of a program that stops on this error: 3 for a spent budget, else 2.
+    /// The exit code for a program that fails with this error: 3 for a spent budget (time, memory,
+    /// disk), else 2.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::BudgetSpent { .. } | Error::OutOfMemory { .. } | Error::DiskFull { .. } => 3,
@@ -174,11 +178,11 @@ impl Error {
         }
     }
 
-    /// Whether a plan that needs less memory could get further.
+    /// Whether a plan that needs less memory could succeed.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match self {
             Error::OutOfMemory { .. } => true,
-            // MLX has one kind of error; its allocators all speak of allocating, CUDA of memory.
+            // MLX has a single error type, so only the message tells an allocation failure.
             Error::Train(lora_train::Error::Mlx(e)) | Error::Models(models::Error::Mlx(e)) => {
                 let what = e.what().to_lowercase();
                 what.contains("allocat") || what.contains("out of memory")
@@ -188,7 +192,7 @@ impl Error {
     }
 }
 
-/// Turns an `io::Error` into an [`Error::Io`] that names file and action.
+/// Converts an `io::Error` into an [`Error::Io`] with path and action.
 pub(crate) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Io { path, action, source }
@@ -205,17 +209,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allocator_that_gives_up_is_known_by_its_words() {
-        for (words, is) in [
+    fn allocation_failures_are_recognized_by_their_message() {
+        for (message, expected) in [
             ("[malloc] Unable to allocate 68719476736 bytes.", true),
             ("[metal::malloc] Attempting to allocate 1 bytes which is greater than 0", true),
             ("cudaMallocAsync(&buf, size, stream) failed: out of memory", true),
             ("[matmul] Last dimension of first input must match", false),
         ] {
-            let error = Error::Train(lora_train::Error::Mlx(Exception::custom(words)));
-            assert_eq!(error.is_out_of_memory(), is, "{words}");
+            let error = Error::Train(lora_train::Error::Mlx(Exception::custom(message)));
+            assert_eq!(error.is_out_of_memory(), expected, "{message}");
         }
         let spent = Error::BudgetSpent { stage: StageName::Train, budget: "6h".into() };
-        assert!(!spent.is_out_of_memory(), "a budget stop is never blamed on memory");
+        assert!(!spent.is_out_of_memory(), "a spent time budget is not a memory failure");
     }
 }

@@ -1,4 +1,4 @@
-//! Files and folders of a home, with errors that name them.
+//! Reading files and folders, with errors that contain the path.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -7,7 +7,7 @@ use durable::Digest;
 
 use crate::error::{Result, io_error};
 
-/// What a file holds; `None` if there is none.
+/// The content of a file; `None` if it does not exist.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -16,7 +16,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// What lies in a folder, in the order of the names.
+/// The paths in a folder, sorted.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let items = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let items = items.map_err(io_error(folder, "list"))?;
@@ -25,7 +25,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The digest of what `sha256sum` lists of these files, in their own folder.
+/// The digest of the output of `sha256sum` for these files, run in their folder.
 pub(crate) fn listing_digest(files: impl IntoIterator<Item = PathBuf>) -> Result<Digest> {
     let mut listing = String::new();
     for path in files {

@@ -1,24 +1,27 @@
+//! The home: the folder with everything of one installation.
+
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::NightConfig;
 use crate::error::{Error, Result, io_error};
 
-/// The folder that everything of one installation lives in, readable by its owner alone.
+/// The folder with everything of one installation, readable only by its owner.
 ///
 /// ```text
 /// home/
 ///   night.lock          held while a night runs
-///   registry.json       who serves: champion, candidate, previous, history
+///   registry.json       champion, candidate, previous, history
 ///   registry.last.json  the same before the last change
 ///   audit.jsonl         one line per call to the registry
-///   memory.json         the memory limit, once training has run out of memory here
-///   preflight.json      what the last preflight found
+///   memory.json         the memory limit found after training ran out of memory
+///   preflight.json      the report of the last preflight
 ///   index.html          all nights on one page
 ///   metrics.txt         the last night as OpenMetrics
-///   adapters/<sha256>/  content-addressed, loadable by mlx-lm as they are
+///   adapters/<sha256>/  adapters by digest, in the layout of mlx-lm
 ///   nights/0001-2026-04-08/
-///     journal.jsonl     what began and what finished
+///     journal.jsonl     started and finished stages, with their results
 ///     convert/ enrich/ train/ exam/ gate/ promote/ report/
 /// ```
 #[derive(Debug, Clone)]
@@ -27,11 +30,14 @@ pub struct Home {
 }
 
 impl Home {
-    /// Opens the home at `root`, making it if missing.
+    /// Opens the home at `root`, creating it if missing.
+    ///
+    /// # Errors
+    /// The folder cannot be created or opened.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         private_dir(&root)?;
-        // Absolute, so that the paths in records and messages mean the same from everywhere.
+        // Absolute, so that paths in records and messages do not depend on the working directory.
         let root = root.canonicalize().map_err(io_error(&root, "open"))?;
         let home = Self { root };
         private_dir(&home.adapters())?;
@@ -39,7 +45,7 @@ impl Home {
         Ok(home)
     }
 
-    /// The home of a configuration, or else the user's own.
+    /// The home of a configuration, or the user's default home.
     pub(crate) fn of(config: &NightConfig) -> Result<Self> {
         let missing = || Error::Config {
             path: "night".into(),
@@ -48,7 +54,7 @@ impl Home {
         Self::open(config.home.clone().or_else(Home::default_path).ok_or_else(missing)?)
     }
 
-    /// Where a home lies when nobody says: `nightshift` in the user's data folder.
+    /// The default home: `nightshift` in the user's data folder; `None` if the user has none.
     pub fn default_path() -> Option<PathBuf> {
         dirs::data_dir().map(|data| data.join("nightshift"))
     }
@@ -58,12 +64,11 @@ impl Home {
         &self.root
     }
 
-    /// The page about all its nights.
+    /// The page about all nights.
     pub fn index(&self) -> PathBuf {
         self.root.join("index.html")
     }
 
-    /// Held while a night runs.
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.root.join("night.lock")
     }
@@ -77,16 +82,14 @@ impl Home {
     }
 }
 
-/// Makes a folder, and those above it, that only the owner may enter.
+/// Creates a folder and its parents with access for the owner only.
 pub(crate) fn private_dir(path: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(io_error(path, "make the folder"))
+    builder.recursive(true).mode(0o700);
+    builder.create(path).map_err(io_error(path, "create the folder"))
 }
 
-/// Takes all access from group and others below `dir`, for files that other libraries wrote.
+/// Removes the access of group and others below `dir`, for files written by other libraries.
 pub(crate) fn make_private(dir: &Path) -> Result<()> {
     for item in fs::read_dir(dir).map_err(io_error(dir, "list"))? {
         let item = item.map_err(io_error(dir, "list"))?;
@@ -102,14 +105,7 @@ pub(crate) fn make_private(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(unix)]
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(io_error(path, "make private"))
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &Path, _: u32) -> Result<()> {
-    Ok(())
 }

@@ -1,5 +1,4 @@
-//! Everything that a night reads before it does anything: a bad file is found before an hour of
-//! training.
+//! Reads all input files of a night before it starts, so that a bad file is found before training.
 
 use eval::{Council, Policy, Suite};
 use lora_train::TrainConfig;
@@ -7,19 +6,19 @@ use lora_train::TrainConfig;
 use crate::config::{ModelSource, NightConfig};
 use crate::error::{Result, io_error};
 use crate::stages::convert::RawRows;
-use crate::stages::enrich::Recipe;
+use crate::stages::enrich::EnrichmentRecipe;
 
-/// The files that a night's configuration names, read and checked.
+/// The contents of the files that a night's configuration names.
 pub(crate) struct Inputs {
     pub training: TrainConfig,
     pub suite: Suite,
     pub policy: Policy,
     pub rows: RawRows,
-    pub enrichment: Recipe,
+    pub enrichment: EnrichmentRecipe,
 }
 
 impl Inputs {
-    /// Reads them all; the first that is missing or wrong is the error.
+    /// Reads all files and fails on the first that is missing or invalid.
     pub fn read(config: &NightConfig) -> Result<Self> {
         let suite = config.read_suite()?;
         Ok(Self {
@@ -27,13 +26,13 @@ impl Inputs {
             policy: config.read_policy(suite.council())?,
             suite,
             rows: RawRows::locate(&config.setup.data)?,
-            enrichment: Recipe::load(config.enrich.as_deref())?,
+            enrichment: EnrichmentRecipe::load(config.enrich.as_deref())?,
         })
     }
 }
 
 impl NightConfig {
-    /// The exam: the suite, or what of it is tagged for the night.
+    /// The suite of the exam, reduced to the cases with the configured tag.
     pub(crate) fn read_suite(&self) -> Result<Suite> {
         let suite = Suite::load(&self.exam.suite)?;
         Ok(match &self.exam.tag {
@@ -42,7 +41,7 @@ impl NightConfig {
         })
     }
 
-    /// The gate's policy; without a file, the default one for the suite's council.
+    /// The rules of the gate; without a file, the defaults for the suite's council.
     pub(crate) fn read_policy(&self, council: &Council) -> Result<Policy> {
         Ok(match &self.gate {
             Some(path) => Policy::load_for(path, council)?,
@@ -50,8 +49,11 @@ impl NightConfig {
         })
     }
 
-    /// Reads every file that the night reads before it trains, except the model's weights: that
-    /// they are there is all that is asked.
+    /// Reads every file that the night reads before it trains. Of the model only the existence is
+    /// checked.
+    ///
+    /// # Errors
+    /// The first file that is missing or invalid.
     pub fn check(&self) -> Result<()> {
         Inputs::read(self)?;
         if let ModelSource::Path(path) = &self.setup.model {

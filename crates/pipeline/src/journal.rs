@@ -1,3 +1,5 @@
+//! The append-only record of a night, from which a restart resumes.
+
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
@@ -8,48 +10,40 @@ use serde_json::Value;
 
 use crate::error::{Error, Result, io_error};
 use crate::files::read_if_there;
-use crate::stage::StageName;
+use crate::stages::StageName;
 
-/// The journal's format; a journal of another version is refused rather than guessed at.
-pub const JOURNAL_VERSION: u32 = 1;
+/// The version of the journal's format. Other versions are refused.
+const JOURNAL_VERSION: u32 = 1;
 
-/// One thing that happened in a night.
+/// An entry of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Entry {
-    /// The night's first line; again if, before its exam, another champion was chosen by hand.
+pub(crate) enum Entry {
+    /// The first entry. Written again if the champion is changed by hand before the exam.
     NightBegun {
         /// The night's id, which is also its folder's name.
         night: String,
-        /// Who served when it began, and whom its candidate has to beat; none for the base model.
+        /// The champion that the candidate is compared with; `None` for the base model.
         champion: Option<Digest>,
     },
-    /// A stage is about to work on the input with this digest.
+    /// A stage starts on the input with this digest.
     StageBegun {
-        /// The stage.
         stage: StageName,
         /// Digest of the stage's input.
         key: Digest,
     },
     /// A stage's result is on disk.
     StageFinished {
-        /// The stage.
         stage: StageName,
         /// Digest of the stage's input.
         key: Digest,
-        /// How long the run that finished it took.
+        /// Duration of the run that finished it.
         seconds: f64,
-        /// The stage's typed output.
         output: Value,
     },
-    /// A stage stopped with an error; the next start runs it again.
-    StageFailed {
-        /// The stage.
-        stage: StageName,
-        /// The error, for whoever reads the journal in the morning.
-        message: String,
-    },
-    /// The night is over; the next start begins a new one.
+    /// A stage failed; the next start runs it again.
+    StageFailed { stage: StageName, message: String },
+    /// The night is complete; the next start begins a new one.
     NightFinished,
 }
 
@@ -61,25 +55,24 @@ struct Line {
     entry: Entry,
 }
 
-/// The append-only record of one night, one fsynced JSON line per entry: what a start after a
-/// crash goes on from.
+/// The append-only record of one night: one fsynced JSON line per entry.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     entries: Vec<Entry>,
 }
 
 impl Journal {
-    /// Opens the journal at `path`, empty if there is none. A torn or broken last line, which a crash
-    /// in the middle of a write leaves, is cut off; any other damage is an error.
+    /// Opens the journal at `path`; empty if the file does not exist. An incomplete or invalid last
+    /// line, as left by a crash during a write, is removed; any other damage is an error.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let bytes = read_if_there(&path)?.unwrap_or_default();
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         let (lines, torn) = bytes.split_at(whole);
         if !torn.is_empty() {
-            tracing::warn!(path = %path.display(), bytes = torn.len(), "dropped a torn journal line");
-            cut(&path, whole)?;
+            tracing::warn!(path = %path.display(), bytes = torn.len(), "removed an incomplete last journal line");
+            truncate(&path, whole)?;
         }
         let mut entries = Vec::new();
         let mut read = 0;
@@ -87,12 +80,12 @@ impl Journal {
             match parse(&path, index + 1, line.trim_ascii_end()) {
                 _ if line == b"\n" => {}
                 Ok(entry) => entries.push(entry),
-                // What a power cut left of the last write. Whatever it was about is done again.
+                // Left by a power cut during the last write. The work that it recorded is repeated.
                 Err(Error::Record { expected: ENTRY, found, .. })
                     if index > 0 && read + line.len() == lines.len() =>
                 {
-                    tracing::warn!(path = %path.display(), found, "dropped a broken journal line");
-                    cut(&path, read)?;
+                    tracing::warn!(path = %path.display(), found, "removed an invalid last journal line");
+                    truncate(&path, read)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -101,13 +94,13 @@ impl Journal {
         Ok(Self { path, entries })
     }
 
-    /// Adds an entry and waits until it is on disk.
+    /// Appends an entry and waits until it is on disk.
     pub fn append(&mut self, entry: Entry) -> Result<()> {
         let line = Line { v: JOURNAL_VERSION, at: Timestamp::now(), entry };
         let text = serde_json::to_string(&line).map_err(|e| Error::Record {
             path: self.path.clone(),
             line: None,
-            expected: "an entry with a JSON form",
+            expected: "an entry that serializes to JSON",
             found: e.to_string(),
         })?;
         durable::append_line(&self.path, &text)?;
@@ -115,23 +108,20 @@ impl Journal {
         Ok(())
     }
 
-    /// All entries, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether the night is over.
     pub fn is_finished(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry, Entry::NightFinished))
     }
 
-    /// Whom the night's candidate has to beat, `Some(None)` being the base model; `None` before the
-    /// night began.
+    /// The champion that the candidate is compared with, `Some(None)` for the base model; `None`
+    /// before the night began.
     pub fn champion(&self) -> Option<Option<Digest>> {
         self.entries.iter().rev().find_map(|entry| match entry {
             Entry::NightBegun { champion, .. } => Some(*champion),
@@ -139,13 +129,12 @@ impl Journal {
         })
     }
 
-    /// Whether `stage` ever finished.
     pub fn has_finished(&self, stage: StageName) -> bool {
         let is = |e: &Entry| matches!(e, Entry::StageFinished { stage: s, .. } if *s == stage);
         self.entries.iter().any(is)
     }
 
-    /// Digest of the input that `stage` last began to work on.
+    /// Digest of the input that `stage` was last started on.
     pub fn last_begun(&self, stage: StageName) -> Option<Digest> {
         self.entries.iter().rev().find_map(|entry| match entry {
             Entry::StageBegun { stage: s, key } if *s == stage => Some(*key),
@@ -153,8 +142,8 @@ impl Journal {
         })
     }
 
-    /// Seconds and output of `stage`, if the last input it began to work on is `key` and it
-    /// finished.
+    /// Seconds and output of `stage`, if it finished on the input `key` and was not started again
+    /// since.
     pub fn finished(&self, stage: StageName, key: Digest) -> Option<(f64, &Value)> {
         let last = self.entries.iter().rev().find(|entry| match entry {
             Entry::StageBegun { stage: s, .. } | Entry::StageFinished { stage: s, .. } => {
@@ -174,7 +163,7 @@ impl Journal {
 const ENTRY: &str = "a journal entry";
 
 fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
-    let refuse = |expected, found| Error::Record {
+    let error = |expected, found| Error::Record {
         path: path.to_path_buf(),
         line: Some(number),
         expected,
@@ -184,15 +173,15 @@ fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
     struct Version {
         v: u32,
     }
-    let Version { v } = serde_json::from_slice(line).map_err(|e| refuse(ENTRY, e.to_string()))?;
+    let Version { v } = serde_json::from_slice(line).map_err(|e| error(ENTRY, e.to_string()))?;
     if v != JOURNAL_VERSION {
-        return Err(refuse("a journal of version 1", format!("version {v}")));
+        return Err(error("a journal of version 1", format!("version {v}")));
     }
-    let line: Line = serde_json::from_slice(line).map_err(|e| refuse(ENTRY, e.to_string()))?;
+    let line: Line = serde_json::from_slice(line).map_err(|e| error(ENTRY, e.to_string()))?;
     Ok(line.entry)
 }
 
-fn cut(path: &Path, length: usize) -> Result<()> {
+fn truncate(path: &Path, length: usize) -> Result<()> {
     let file = OpenOptions::new().write(true).open(path).map_err(io_error(path, "open"))?;
     file.set_len(length as u64).and_then(|()| file.sync_all()).map_err(io_error(path, "repair"))
 }
@@ -240,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_at_any_byte_it_opens_and_goes_on() {
+    fn a_journal_truncated_at_any_byte_opens_and_can_be_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
         written(&path);
@@ -257,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_void_once_the_stage_begins_again() {
+    fn a_result_is_discarded_when_the_stage_starts_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
         written(&path);
@@ -268,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_last_line_is_cut_off_and_one_before_it_is_not() {
+    fn an_invalid_last_line_is_removed_and_an_earlier_one_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
         written(&path);
@@ -284,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_elsewhere_is_named_by_line() {
+    fn damage_elsewhere_is_an_error_with_its_line() {
         let cases = [
             ("{\"v\":1}\n", "journal.jsonl:1"),
             (

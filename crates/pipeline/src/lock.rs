@@ -1,20 +1,26 @@
+//! The lock of a home.
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::Zoned;
 
 use crate::error::{Error, Result, io_error};
 
-/// An exclusive claim on a home. The operating system drops it when the process ends, however it
-/// ends, so no stale lock is ever left to clean up; the file's text only tells others who holds it.
+/// An exclusive lock on a home. The operating system releases it when the process exits, even when
+/// killed, so there is no stale lock to clean up. The text of the file only names the holder.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock at `path`, or says at once who has it.
+    /// Takes the lock at `path` without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] with the holder if another process has it.
     pub fn acquire(path: &Path) -> Result<Self> {
         let mut file = open(path)?;
         match file.try_lock() {
@@ -24,14 +30,16 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(io_error(path, "lock")(source)),
         }
-        let note = format!("process {} since {}\n", std::process::id(), now_local());
+        let now = Zoned::now();
+        let now = now.strftime("%Y-%m-%d %H:%M:%S %Z");
+        let note = format!("process {} since {now}\n", std::process::id());
         file.set_len(0)
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(io_error(path, "write"))?;
         Ok(Self { _file: file })
     }
 
-    /// Takes the lock at `path`, waiting for whoever has it: for short work only.
+    /// Takes the lock at `path`, waiting for its holder. Only for locks that are held briefly.
     pub(crate) fn wait(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock().map_err(io_error(path, "lock"))?;
@@ -41,9 +49,7 @@ impl Lock {
 
 fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
     options.open(path).map_err(io_error(path, "open"))
 }
 
@@ -56,19 +62,12 @@ fn holder(file: File) -> String {
     }
 }
 
-fn now_local() -> String {
-    Timestamp::now()
-        .to_zoned(jiff::tz::TimeZone::system())
-        .strftime("%Y-%m-%d %H:%M:%S %Z")
-        .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_second_taker_is_told_who_has_it() {
+    fn a_second_acquire_fails_and_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("night.lock");
         let first = Lock::acquire(&path).unwrap();
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_left_by_a_dead_process_locks_nobody_out() {
+    fn the_text_left_by_a_dead_process_does_not_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("night.lock");
         std::fs::write(&path, "process 1 since yesterday").unwrap();

@@ -1,3 +1,5 @@
+//! Runs a whole night: takes the lock, resumes or begins, runs the stages, writes the summary.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -6,33 +8,33 @@ use jiff::Zoned;
 use lora_train::TrainConfig;
 use serde_json::json;
 
+use crate::base_model::BaseModel;
+use crate::budget_monitor::BudgetMonitor;
 use crate::config::NightConfig;
 use crate::error::{Error, Result};
-use crate::guards::Guards;
 use crate::home::{Home, private_dir};
 use crate::inputs::Inputs;
 use crate::journal::{Entry, Journal};
-use crate::ladder::Ladder;
 use crate::lock::Lock;
-use crate::model::BaseModel;
+use crate::memory_fallback::MemoryFallback;
 use crate::nights::{self, NightId};
 use crate::notify::Message;
 use crate::observer::{Event, Observer};
 use crate::registry::Registry;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
-use crate::stage::StageName;
+use crate::stages::StageName;
 use crate::stages::convert::Convert;
 use crate::stages::enrich::{Enrich, Splits};
-use crate::stages::second_half::{Decided, SecondHalf};
-use crate::stages::train::{Train, Trained};
-use crate::summary::{Outcome, Paths, Scores, Summary};
+use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
+use crate::stages::train::{Train, TrainedAdapter};
+use crate::summary::{Outcome, Paths, Summary};
 
-/// A night in a home that this process holds the lock of.
+/// A night in a home whose lock this process holds.
 ///
-/// The stages run in order: convert, enrich, train, exam, gate, promote, report. Each is skipped
-/// if the journal says that it finished on the very same input, so a night that was killed goes on
-/// where it was, and one whose configuration was mended repeats only what the mend touches.
+/// The stages run in order: convert, enrich, train, exam, gate, promote, report. A stage is skipped
+/// if the journal has its result for the same input. A night that was killed therefore resumes where
+/// it was, and after a change of the configuration only the affected stages run again.
 #[derive(Debug)]
 pub struct Night {
     config: NightConfig,
@@ -46,25 +48,31 @@ pub struct Night {
 }
 
 impl Night {
-    /// Takes the lock of the configured home, or of the user's own, and finds the night to work
-    /// on: the last one if it is unfinished, else a new one.
+    /// Locks the configured home, or the user's default home, and opens the night to work on: the
+    /// last one if it is unfinished, else a new one.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process works in the home; a home or journal that cannot be read.
     pub fn start_or_resume(config: NightConfig) -> Result<Self> {
-        let (home, lock) = enter(&config)?;
+        let (home, lock) = lock_home(&config)?;
         let night = nights::next(&home, &Zoned::now())?;
         Self::open(config, home, night, lock)
     }
 
-    /// Like [`start_or_resume`](Self::start_or_resume), but `None` if a night that began today is
-    /// finished: for timers that fire twice to be sure.
+    /// Like [`start_or_resume`](Self::start_or_resume), but `None` if the last night is finished and
+    /// began today. For timers that fire twice a day as a safeguard.
+    ///
+    /// # Errors
+    /// As `start_or_resume`.
     pub fn start_once_a_day(config: NightConfig) -> Result<Option<Self>> {
-        let (home, lock) = enter(&config)?;
+        let (home, lock) = lock_home(&config)?;
         match nights::next_of_day(&home, &Zoned::now())? {
             Some(night) => Self::open(config, home, night, lock).map(Some),
             None => Ok(None),
         }
     }
 
-    /// The night's id: its number and the day it began.
+    /// The night's id: its number and start date.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -74,27 +82,31 @@ impl Night {
         &self.dir
     }
 
-    /// Opens a night's journal, and takes down whom its candidate has to beat: whoever serves when
-    /// the night begins, or who serves now if that changed by hand before anybody sat the exam.
+    /// Opens a night's journal and records the champion to compare with: the one when the night
+    /// began, or the current one if it was changed by hand before the exam.
     fn open(config: NightConfig, home: Home, night: NightId, lock: Lock) -> Result<Self> {
         let dir = night.dir(&home);
         private_dir(&dir)?;
         let mut journal = night.journal(&home)?;
         let resumed = !journal.is_empty();
-        let serving = Registry::new(&home).state()?.champion;
+        let current = Registry::new(&home).state()?.champion;
         let champion = match journal.champion() {
-            Some(champion) if champion == serving || journal.has_finished(StageName::Exam) => {
+            Some(champion) if champion == current || journal.has_finished(StageName::Exam) => {
                 champion
             }
             _ => {
-                journal.append(Entry::NightBegun { night: night.id.clone(), champion: serving })?;
-                serving
+                journal.append(Entry::NightBegun { night: night.id.clone(), champion: current })?;
+                current
             }
         };
         Ok(Self { config, home, id: night.id, dir, champion, resumed, journal, _lock: lock })
     }
 
-    /// Runs what is left of the night, and tells whom the configuration says.
+    /// Runs the remaining stages, sends the configured notifications and updates the index.
+    ///
+    /// # Errors
+    /// Whatever stops a stage; the next start resumes from there. A spent budget is
+    /// [`Error::BudgetSpent`], [`Error::OutOfMemory`] or [`Error::DiskFull`].
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Summary> {
         tracing::info!(night = self.id, resumed = self.resumed, "night");
         observer.event(Event::NightBegun {
@@ -102,7 +114,7 @@ impl Night {
             resumed: self.resumed,
             dir: &self.dir,
         });
-        let result = self.work(observer);
+        let result = self.run_stages(observer);
         let message = match &result {
             Ok(summary) => Message::new(summary.line(), json!({ "summary": summary })),
             Err(error) => {
@@ -112,27 +124,28 @@ impl Night {
         };
         self.config.notify.send(&message);
         if let Err(error) = report::write_index(&self.home) {
-            tracing::warn!("no index: {error}");
+            tracing::warn!("cannot write the index: {error}");
         }
         result
     }
 
-    fn work(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
+    fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let Inputs { training, suite, policy, rows, enrichment } = Inputs::read(&self.config)?;
         let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;
-        let guards = Guards::new(&self.config.budgets, self.home.path());
+        let budgets = BudgetMonitor::new(&self.config.budgets, self.home.path());
         let registry = Registry::new(&self.home);
-        let mut ladder = Ladder::open(&self.home)?;
-        ladder.blame_death(&self.journal, &self.dir.join(StageName::Train.as_str()), &training)?;
+        let mut fallback = MemoryFallback::open(&self.home)?;
+        let train_dir = self.dir.join(StageName::Train.as_str());
+        fallback.detect_memory_kill(&self.journal, &train_dir, &training)?;
         let (id, champion) = (self.id.as_str(), self.champion);
         let mut runner = Runner {
             night: &self.dir,
             journal: &mut self.journal,
             observer,
-            guards: &guards,
+            budgets: &budgets,
             done: Vec::with_capacity(StageName::ALL.len()),
         };
 
@@ -140,12 +153,12 @@ impl Night {
         let splits = runner.run(&Enrich {
             clean: &clean,
             recipe: &enrichment,
-            // Nothing of the whole suite may leak, whatever part of it tonight's exam is.
+            // The whole suite: no case may leak, even if tonight's exam is only a part of it.
             suite_digest: durable::sha256_file(&self.config.exam.suite)?,
             suite: &self.config.exam.suite,
         })?;
-        let trained = train(&mut runner, &mut ladder, &model, &splits, &training)?;
-        let decided = SecondHalf {
+        let trained = train(&mut runner, &mut fallback, &model, &splits, &training)?;
+        let outcome = Evaluation {
             id,
             model: &model,
             splits: &splits,
@@ -159,86 +172,92 @@ impl Night {
         }
         .run(&mut runner)?;
         let stages = runner.done;
-        let summary = self.summary(stages, &trained, decided, &registry)?;
+        let summary = self.summary(stages, &trained, outcome, &registry)?;
         durable::write_json(self.dir.join("summary.json"), &summary)?;
         self.journal.append(Entry::NightFinished)?;
-        self.tidy_up(&registry);
+        self.clean_up(&registry);
         Ok(summary)
     }
 
     fn summary(
         &self,
         stages: Vec<StageSummary>,
-        trained: &Trained,
-        decided: Decided,
+        trained: &TrainedAdapter,
+        outcome: EvaluationOutcome,
         registry: &Registry,
     ) -> Result<Summary> {
-        let Decided { exams, judged, standing, report } = decided;
-        let runs = exams.load(&self.dir)?;
+        let EvaluationOutcome { runs, scores, gate, promotion, report, .. } = outcome;
         Ok(Summary {
             night: self.id.clone(),
-            outcome: Outcome::from(&standing),
+            outcome: Outcome::from(&promotion),
             partial: trained.partial().is_some(),
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
             losses: trained.losses,
             training: trained.into(),
-            scores: Scores::of(&runs)?,
+            scores,
             sample: pick(&runs.base, &runs.candidate, 1).into_iter().next(),
-            standing: standing.beside_the_verdict(),
-            verdict: judged.verdict,
-            paths: Paths::of(&self.home, &self.dir, registry, trained, &report.path)?,
+            standing: promotion.deviation(),
+            verdict: gate.verdict,
+            paths: Paths {
+                home: self.home.path().to_path_buf(),
+                night: self.dir.clone(),
+                report: self.dir.join(report.path),
+                index: self.home.index(),
+                adapter: registry.folder(trained.adapter),
+                champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
+            },
         })
     }
 
-    /// What is nice to have once the night is over: none of it can undo it.
-    fn tidy_up(&self, registry: &Registry) {
+    /// Deletes checkpoints and old adapters. A failure is logged: the night is already complete.
+    fn clean_up(&self, registry: &Registry) {
         let checkpoints = self.dir.join(StageName::Train.as_str()).join("checkpoints");
         let removed = match checkpoints.exists() {
             true => fs::remove_dir_all(&checkpoints).map_err(|e| e.to_string()),
             false => Ok(()),
         };
-        let kept = registry.prune(self.config.retention.adapters);
+        let pruned = registry.prune(self.config.retention.adapters);
         for (what, result) in
-            [("checkpoints", removed), ("retention", kept.map(drop).map_err(|e| e.to_string()))]
+            [("checkpoints", removed), ("retention", pruned.map(drop).map_err(|e| e.to_string()))]
         {
             if let Err(error) = result {
-                tracing::warn!(what, error, "left undone");
+                tracing::warn!(what, error, "cleanup failed");
             }
         }
     }
 }
 
-/// The adapter, with the fastest plan that the machine has the memory for.
+/// Trains the adapter. After running out of memory it retries with a plan that needs less.
 fn train(
     runner: &mut Runner<'_>,
-    ladder: &mut Ladder,
+    fallback: &mut MemoryFallback,
     model: &BaseModel,
     splits: &Splits,
     recipe: &TrainConfig,
-) -> Result<Trained> {
-    let mut full: Option<Error> = None;
+) -> Result<TrainedAdapter> {
+    let mut out_of_memory: Option<Error> = None;
     loop {
-        let recipe = ladder.within(recipe);
+        let recipe = fallback.apply_to(recipe);
         let error = match runner.run(&Train { model, splits, recipe: &recipe }) {
             Err(error) => error,
             trained => return trained,
         };
         if error.is_out_of_memory() {
             let dir = runner.night.join(StageName::Train.as_str());
-            ladder.step_down(&dir, &recipe, error.to_string())?;
-            full = Some(error);
-        } else if ladder.is_too_short(&error)? {
-            // No plan needs so little: the news is what ran out, not the limit that came of it.
-            return Err(full.unwrap_or(error));
+            fallback.step_down(&dir, &recipe, error.to_string())?;
+            out_of_memory = Some(error);
+        } else if fallback.forget_if_too_low(&error)? {
+            // No plan fits. Report what ran out rather than the limit derived from it.
+            return Err(out_of_memory.unwrap_or(error));
         } else {
             return Err(error);
         }
     }
 }
 
-/// The home of a configuration, and the right to work in it.
-fn enter(config: &NightConfig) -> Result<(Home, Lock)> {
+/// Opens and locks the home of a configuration.
+fn lock_home(config: &NightConfig) -> Result<(Home, Lock)> {
     let home = Home::of(config)?;
     let lock = Lock::acquire(&home.lock_file())?;
     Ok((home, lock))

@@ -1,4 +1,4 @@
-//! The nights of a home, by number and day.
+//! The nights of a home: their ids, and which one a start works on.
 
 use std::path::PathBuf;
 
@@ -12,35 +12,33 @@ use crate::journal::{Entry, Journal};
 /// One night of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NightId {
-    /// Counted from 1 over the life of the home.
+    /// Counted from 1 within the home.
     pub number: u32,
-    /// The number and the day it began, which is also its folder's name.
+    /// Number and start date; also the name of its folder.
     pub id: String,
 }
 
 impl NightId {
-    /// The night of that number, beginning now.
+    /// The night with this number, beginning at `now`.
     pub fn new(number: u32, now: &Zoned) -> Self {
         Self { number, id: format!("{number:04}-{}", now.date()) }
     }
 
-    /// Its folder.
     pub fn dir(&self, home: &Home) -> PathBuf {
         home.nights().join(&self.id)
     }
 
-    /// Whether it began on the day of `now`, as that day is called where the machine is.
+    /// Whether it began on the local date of `now`.
     pub fn is_of(&self, now: &Zoned) -> bool {
         self.id.ends_with(&now.date().to_string())
     }
 
-    /// What its journal says.
     pub fn journal(&self, home: &Home) -> Result<Journal> {
         Journal::open(self.dir(home).join("journal.jsonl"))
     }
 }
 
-/// All nights, first to last. Numbers, not dates, decide: clocks can go back.
+/// All nights, ordered by number, as a clock can be set back.
 pub(crate) fn list(home: &Home) -> Result<Vec<NightId>> {
     let of = |path: PathBuf| {
         let id = path.file_name()?.to_string_lossy().into_owned();
@@ -52,7 +50,7 @@ pub(crate) fn list(home: &Home) -> Result<Vec<NightId>> {
     Ok(nights)
 }
 
-/// The night that a start at this moment works on: the last one if it is unfinished, else a new one.
+/// The night that a start at `now` works on: the last one if it is unfinished, else a new one.
 pub(crate) fn next(home: &Home, now: &Zoned) -> Result<NightId> {
     Ok(match list(home)?.pop() {
         None => NightId::new(1, now),
@@ -61,7 +59,7 @@ pub(crate) fn next(home: &Home, now: &Zoned) -> Result<NightId> {
     })
 }
 
-/// Like [`next`], but none if the last night is finished and began today.
+/// Like [`next`], but `None` if the last night is finished and began today.
 pub(crate) fn next_of_day(home: &Home, now: &Zoned) -> Result<Option<NightId>> {
     match list(home)?.pop() {
         Some(last) if last.is_of(now) && last.journal(home)?.is_finished() => Ok(None),
@@ -69,11 +67,11 @@ pub(crate) fn next_of_day(home: &Home, now: &Zoned) -> Result<Option<NightId>> {
     }
 }
 
-/// Why the last start of a night stopped, in its journal's words; `None` if it did not stop.
+/// Why the last start of a night stopped, from its journal; `None` if it did not stop in a stage.
 pub(crate) fn stopped_by(journal: &Journal) -> Option<String> {
     match journal.entries().last()? {
         Entry::StageFailed { stage, message } => Some(format!("{stage}: {message}")),
-        Entry::StageBegun { stage, .. } => Some(format!("{stage}: the process ended")),
+        Entry::StageBegun { stage, .. } => Some(format!("{stage}: the process was killed")),
         _ => None,
     }
 }
@@ -84,18 +82,18 @@ mod tests {
 
     use super::*;
 
-    struct Place {
+    struct TestHome {
         home: Home,
         _dir: tempfile::TempDir,
     }
 
-    fn place() -> Place {
+    fn test_home() -> TestHome {
         let dir = tempfile::tempdir().unwrap();
-        Place { home: Home::open(dir.path().join("home")).unwrap(), _dir: dir }
+        TestHome { home: Home::open(dir.path().join("home")).unwrap(), _dir: dir }
     }
 
-    impl Place {
-        /// Does what a start at this moment has to do, and finishes the night at once.
+    impl TestHome {
+        /// Starts a night at `now` and finishes it at once.
         fn night(&self, now: &str) -> Option<String> {
             let now: Zoned = now.parse().unwrap();
             let night = next_of_day(&self.home, &now).unwrap()?;
@@ -105,16 +103,16 @@ mod tests {
         }
     }
 
-    /// Starts one after the other, and the nights that they should be.
+    /// Pairs of a start and the night that it should work on.
     fn check(starts: &[(&str, Option<&str>)]) {
-        let place = place();
+        let test = test_home();
         for (now, expected) in starts {
-            assert_eq!(place.night(now).as_deref(), *expected, "{now}");
+            assert_eq!(test.night(now).as_deref(), *expected, "{now}");
         }
     }
 
     #[test]
-    fn a_day_is_one_night_whatever_midnight_does() {
+    fn there_is_one_night_per_date_around_midnight() {
         check(&[
             ("2026-04-08T23:59:00+00:00[UTC]", Some("0001-2026-04-08")),
             ("2026-04-09T00:01:00+00:00[UTC]", Some("0002-2026-04-09")),
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_comes_twice_is_one_night() {
+    fn there_is_one_night_when_an_hour_is_repeated() {
         check(&[
             ("2026-11-01T01:00:00-04:00[America/Montreal]", Some("0001-2026-11-01")),
             ("2026-11-01T01:00:00-05:00[America/Montreal]", None),
@@ -134,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_does_not_come_is_one_night_all_the_same() {
-        // In London one o'clock is skipped; timers fire at two.
+    fn there_is_one_night_when_an_hour_is_skipped() {
+        // 01:00 is skipped in London; the timers fire at 02:00.
         check(&[
             ("2026-03-28T01:00:00+00:00[Europe/London]", Some("0001-2026-03-28")),
             ("2026-03-29T02:00:00+01:00[Europe/London]", Some("0002-2026-03-29")),
@@ -144,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_loses_no_night_and_makes_none_twice() {
+    fn a_clock_set_back_loses_and_repeats_no_night() {
         check(&[
             ("2026-04-10T01:00:00+00:00[UTC]", Some("0001-2026-04-10")),
             ("2026-04-08T01:00:00+00:00[UTC]", Some("0002-2026-04-08")),
@@ -155,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_night_is_gone_on_with_on_any_day() {
-        let place = place();
+    fn an_unfinished_night_is_resumed_on_any_day() {
+        let test = test_home();
         let now: Zoned = "2026-04-08T01:00:00+00:00[UTC]".parse().unwrap();
-        let night = next(&place.home, &now).unwrap();
-        fs::create_dir_all(night.dir(&place.home)).unwrap();
+        let night = next(&test.home, &now).unwrap();
+        fs::create_dir_all(night.dir(&test.home)).unwrap();
         let later: Zoned = "2026-04-11T01:00:00+00:00[UTC]".parse().unwrap();
-        assert_eq!(next_of_day(&place.home, &later).unwrap(), Some(night));
+        assert_eq!(next_of_day(&test.home, &later).unwrap(), Some(night));
     }
 }

@@ -1,4 +1,4 @@
-//! Who is told how a night ended.
+//! Notifications when a night ends or a preflight fails.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -8,25 +8,26 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Nobody's slowness may hold up a night for longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for each notification.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Whom to tell. Nothing leaves the machine unless a `webhook` is named here.
+/// Where notifications go. Nothing leaves the machine unless a `webhook` is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[serde(default, deny_unknown_fields)]
 pub struct Notify {
-    /// A program and its arguments. It gets the line as one more argument, and the whole message as
-    /// JSON on its standard input.
+    /// A program and its arguments. The line is added as the last argument; the whole message is
+    /// written to its standard input as JSON.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// An `http` or `https` address that the message is posted to, as JSON.
+    /// An `http` or `https` URL to which the message is posted as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
-    /// Whether to show a notification on the desktop; on macOS only.
+    /// Whether to show a desktop notification; macOS only.
     pub desktop: bool,
 }
 
-/// What is told: one line, and everything behind it.
+/// A notification: one line, and the data behind it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Message {
     line: String,
@@ -35,20 +36,20 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message; `body` is a JSON object that joins the line.
+    /// A message. `body` is a JSON object; its keys are added beside `line`.
     pub fn new(line: String, body: Value) -> Self {
         Self { line, body }
     }
 }
 
 impl Notify {
-    /// Tells everybody. Whoever cannot be told is a line in the log: a night does not fail because
-    /// nobody was listening. Returns what went wrong.
+    /// Sends the message everywhere. A failed notification is logged and does not fail the night.
+    /// Returns the failures.
     pub fn send(&self, message: &Message) -> Vec<String> {
         let mut problems = Vec::new();
         let mut note = |what: &str, result: Result<(), String>| {
             if let Err(error) = result {
-                tracing::warn!(what, error, "not told");
+                tracing::warn!(what, error, "notification failed");
                 problems.push(format!("{what}: {error}"));
             }
         };
@@ -63,7 +64,7 @@ impl Notify {
         }
         if self.desktop && cfg!(target_os = "macos") {
             let mut command = Command::new("osascript");
-            // The line is an argument, never part of the script: answers are hostile.
+            // The line is passed as an argument, not inserted into the script: it may contain quotes.
             command.args(["-e", SCRIPT, &message.line]);
             note("desktop", run(command, &[]));
         }
@@ -74,14 +75,15 @@ impl Notify {
 const SCRIPT: &str =
     "on run argv\ndisplay notification (item 1 of argv) with title \"Nightshift\"\nend run";
 
-/// Runs a program to its end, or to the end of our patience.
+/// Runs a program until it ends or the time limit is reached.
 fn run(mut command: Command, input: &[u8]) -> Result<(), String> {
     let text = |e: std::io::Error| e.to_string();
     let quiet = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = quiet.spawn().map_err(text)?;
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
-        // A program that does not read must not stop us either; one that ended is no news here.
+        // On a thread of its own, as the program may not read its input. A broken pipe is ignored:
+        // the exit status tells whether the program failed.
         thread::spawn(move || stdin.write_all(&input));
     }
     match wait(&mut child).map_err(text)? {
@@ -89,14 +91,14 @@ fn run(mut command: Command, input: &[u8]) -> Result<(), String> {
         Some(status) => Err(status.to_string()),
         None => {
             child.kill().and_then(|()| child.wait()).map_err(text)?;
-            Err(format!("still at work after {} s; stopped", PATIENCE.as_secs()))
+            Err(format!("still running after {} s; stopped", TIME_LIMIT.as_secs()))
         }
     }
 }
 
 fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIME_LIMIT {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
@@ -106,7 +108,7 @@ fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> 
 }
 
 fn post(address: &str, json: &[u8]) -> Result<(), String> {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+    let agent = ureq::Agent::config_builder().timeout_global(Some(TIME_LIMIT)).build().new_agent();
     let request = agent.post(address).header("content-type", "application/json");
     request.send(json).map(drop).map_err(|e| e.to_string())
 }
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listening_is_no_more_than_a_warning() {
+    fn failed_notifications_are_returned() {
         let notify = Notify {
             command: vec!["/no/such/program".into()],
             webhook: Some("http://127.0.0.1:1/".into()),

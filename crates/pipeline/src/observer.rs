@@ -1,12 +1,14 @@
+//! Events of a running night, for progress bars and logs.
+
 use std::path::Path;
 
-use crate::stage::StageName;
+use crate::stages::StageName;
 
-/// Something worth showing while a night runs.
+/// An event of a running night.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The night begins, or goes on after an interruption.
+    /// The night begins, or resumes after an interruption.
     NightBegun {
         /// The night's id.
         night: &'a str,
@@ -15,30 +17,30 @@ pub enum Event<'a> {
         /// The night's folder.
         dir: &'a Path,
     },
-    /// A stage starts to work; its journal entry is already on disk.
+    /// A stage starts; its journal entry is already on disk.
     StageBegun {
         /// The stage.
         stage: StageName,
     },
-    /// A stage had finished earlier on the same input; its result is used as it is.
+    /// A stage had finished before on the same input; its stored result is reused.
     StageSkipped {
         /// The stage.
         stage: StageName,
         /// One line about the result.
         figures: &'a str,
     },
-    /// A stage got further.
+    /// A stage made progress.
     Progress {
         /// The stage.
         stage: StageName,
         /// Units done.
         done: u64,
-        /// Units in all; 0 when not known.
+        /// Units in all; 0 if unknown.
         total: u64,
-        /// What is going on, in a few words.
+        /// The current activity, in a few words.
         note: &'a str,
     },
-    /// A stage's result is on disk and in the journal.
+    /// A stage finished; its result is on disk and in the journal.
     StageFinished {
         /// The stage.
         stage: StageName,
@@ -51,7 +53,7 @@ pub enum Event<'a> {
 
 /// Receives a night's events, in order, on the thread that runs the night.
 pub trait Observer {
-    /// Called for every event; it should return soon.
+    /// Called for every event. The night waits until it returns.
     fn event(&mut self, event: Event<'_>);
 }
 

@@ -7,21 +7,23 @@ use std::time::Instant;
 use durable::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::budget_monitor::BudgetMonitor;
 use crate::error::{Error, Result, io_error};
-use crate::guards::Guards;
 use crate::home::{make_private, private_dir};
 use crate::journal::{Entry, Journal};
 use crate::observer::{Event, Observer};
-use crate::stage::{Desk, Stage, StageName};
+use crate::stage::{Stage, StageContext};
+use crate::stages::StageName;
 
 /// How one stage of a night went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageSummary {
     /// The stage.
     pub stage: StageName,
-    /// How long the run that finished it took.
+    /// Duration of the run that finished it.
     pub seconds: f64,
-    /// Whether its result was taken over from an earlier, interrupted start.
+    /// Whether the result was reused from an earlier, interrupted start.
     pub reused: bool,
     /// One line about the result.
     pub figures: String,
@@ -29,44 +31,40 @@ pub struct StageSummary {
 
 /// Runs stages one after the other, each at most once per input, and keeps the journal.
 pub(crate) struct Runner<'a> {
-    /// The night's folder.
     pub night: &'a Path,
-    /// The night's journal.
     pub journal: &'a mut Journal,
-    /// Who watches.
     pub observer: &'a mut dyn Observer,
-    /// When to stop.
-    pub guards: &'a Guards,
-    /// The stages so far.
+    pub budgets: &'a BudgetMonitor,
+    /// The finished stages, in order.
     pub done: Vec<StageSummary>,
 }
 
 impl Runner<'_> {
-    /// The output of `stage`: from the journal if it finished before on this very input, else by
+    /// The output of `stage`: from the journal if it finished before on the same input, else by
     /// running it.
     pub fn run<S: Stage>(&mut self, stage: &S) -> Result<S::Output> {
         let key = key(stage)?;
-        if let Some((seconds, output)) = self.earlier::<S>(key) {
-            let figures = S::figures(&output);
-            tracing::info!(stage = %S::NAME, figures, "kept");
+        if let Some((seconds, output)) = self.stored::<S>(key) {
+            let figures = S::describe(&output);
+            tracing::info!(stage = %S::NAME, figures, "reused");
             self.observer.event(Event::StageSkipped { stage: S::NAME, figures: &figures });
             self.done.push(StageSummary { stage: S::NAME, seconds, reused: true, figures });
             return Ok(output);
         }
-        self.guards.allow(S::NAME)?;
+        self.budgets.check_before(S::NAME)?;
         let dir = self.prepare(S::NAME, key)?;
         self.journal.append(Entry::StageBegun { stage: S::NAME, key })?;
         tracing::info!(stage = %S::NAME, %key, "begun");
         self.observer.event(Event::StageBegun { stage: S::NAME });
         let begun = Instant::now();
-        let mut desk = Desk {
+        let mut ctx = StageContext {
             stage: S::NAME,
             night: self.night,
             dir: &dir,
-            guards: self.guards,
+            budgets: self.budgets,
             observer: &mut *self.observer,
         };
-        let output = match stage.run(&mut desk) {
+        let output = match stage.run(&mut ctx) {
             Ok(output) => output,
             Err(error) => {
                 let message = error.to_string();
@@ -84,30 +82,31 @@ impl Runner<'_> {
             seconds,
             output: record,
         })?;
-        let figures = S::figures(&output);
+        let figures = S::describe(&output);
         tracing::info!(stage = %S::NAME, seconds, figures, "finished");
         self.observer.event(Event::StageFinished { stage: S::NAME, seconds, figures: &figures });
         self.done.push(StageSummary { stage: S::NAME, seconds, reused: false, figures });
         Ok(output)
     }
 
-    /// A finished output for `key` that still reads back and whose files are intact.
-    fn earlier<S: Stage>(&self, key: Digest) -> Option<(f64, S::Output)> {
+    /// The stored duration and output for `key`, if it can be parsed and its files are unchanged.
+    fn stored<S: Stage>(&self, key: Digest) -> Option<(f64, S::Output)> {
         let (seconds, record) = self.journal.finished(S::NAME, key)?;
         let output = serde_json::from_value(record.clone())
             .inspect_err(
-                |e| tracing::warn!(stage = %S::NAME, "stored output does not read back: {e}"),
+                |e| tracing::warn!(stage = %S::NAME, "cannot parse the stored output: {e}"),
             )
             .ok()?;
         S::artefacts(&output)
             .into_iter()
             .try_for_each(|file| file.verified(self.night).map(drop))
-            .inspect_err(|e| tracing::warn!(stage = %S::NAME, "runs again: {e}"))
+            .inspect_err(|e| tracing::warn!(stage = %S::NAME, "a stored file changed, running the stage again: {e}"))
             .ok()?;
         Some((seconds, output))
     }
 
-    /// The stage's folder: kept if the last run was on the same input, else emptied.
+    /// Creates the stage's folder. Files of the last run are kept if it had the same input, else
+    /// deleted.
     fn prepare(&self, stage: StageName, key: Digest) -> Result<PathBuf> {
         let dir = self.night.join(stage.as_str());
         if dir.exists() && self.journal.last_begun(stage) != Some(key) {
@@ -127,7 +126,7 @@ fn to_value<T: Serialize>(stage: StageName, value: &T) -> Result<serde_json::Val
     serde_json::to_value(value).map_err(|e| Error::Record {
         path: PathBuf::from(stage.as_str()),
         line: None,
-        expected: "a value with a JSON form",
+        expected: "a value that serializes to JSON",
         found: e.to_string(),
     })
 }
@@ -142,7 +141,7 @@ mod tests {
     use crate::config::{Budgets, Span};
     use crate::stage::Artefact;
 
-    /// Writes its text to a file; counts its runs in another.
+    /// Writes its text to a file and appends to another one a line per run.
     #[derive(Serialize)]
     struct Toy {
         text: &'static str,
@@ -154,35 +153,35 @@ mod tests {
         const NAME: StageName = StageName::Convert;
         type Output = Artefact;
 
-        fn run(&self, desk: &mut Desk<'_>) -> Result<Artefact> {
-            durable::append_line(desk.dir().join("runs"), self.text)?;
+        fn run(&self, ctx: &mut StageContext<'_>) -> Result<Artefact> {
+            durable::append_line(ctx.dir.join("runs"), self.text)?;
             if self.fails {
-                return Err(desk.out_of_time());
+                return Err(ctx.out_of_time());
             }
-            let path = desk.dir().join("text");
+            let path = ctx.dir.join("text");
             durable::write(&path, self.text)?;
-            desk.artefact(&path)
+            ctx.artefact(&path)
         }
 
         fn artefacts(output: &Artefact) -> Vec<&Artefact> {
             vec![output]
         }
 
-        fn figures(_: &Artefact) -> String {
+        fn describe(_: &Artefact) -> String {
             String::new()
         }
     }
 
-    struct Place(tempfile::TempDir);
+    struct Night(tempfile::TempDir);
 
-    impl Place {
+    impl Night {
         fn run(&self, text: &'static str, fails: bool) -> Result<Artefact> {
             let night = self.0.path();
             let mut runner = Runner {
                 night,
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
-                guards: &Guards::new(&Budgets::default(), night),
+                budgets: &BudgetMonitor::new(&Budgets::default(), night),
                 done: vec![],
             };
             runner.run(&Toy { text, fails })
@@ -196,40 +195,40 @@ mod tests {
 
     #[test]
     fn a_stage_runs_once_per_input() {
-        let place = Place(tempfile::tempdir().unwrap());
-        let first = place.run("a", false).unwrap();
-        assert_eq!(place.run("a", false).unwrap(), first);
-        assert_eq!(place.runs(), 1);
-        // Another input empties the folder first: nothing of the old run is left.
-        assert_ne!(place.run("b", false).unwrap(), first);
-        assert_eq!(place.runs(), 1);
+        let folder = Night(tempfile::tempdir().unwrap());
+        let first = folder.run("a", false).unwrap();
+        assert_eq!(folder.run("a", false).unwrap(), first);
+        assert_eq!(folder.runs(), 1);
+        // Another input deletes the files of the old run first.
+        assert_ne!(folder.run("b", false).unwrap(), first);
+        assert_eq!(folder.runs(), 1);
     }
 
     #[test]
-    fn a_failed_stage_runs_again_in_the_folder_it_left() {
-        let place = Place(tempfile::tempdir().unwrap());
-        assert_eq!(place.run("a", true).unwrap_err().exit_code(), 3);
-        place.run("a", false).unwrap();
-        assert_eq!(place.runs(), 2);
+    fn a_failed_stage_runs_again_with_its_files_kept() {
+        let folder = Night(tempfile::tempdir().unwrap());
+        assert_eq!(folder.run("a", true).unwrap_err().exit_code(), 3);
+        folder.run("a", false).unwrap();
+        assert_eq!(folder.runs(), 2);
     }
 
     #[test]
-    fn a_changed_result_is_never_used() {
-        let place = Place(tempfile::tempdir().unwrap());
-        let output = place.run("a", false).unwrap();
-        let path = place.0.path().join(&output.path);
+    fn a_changed_file_is_never_reused() {
+        let folder = Night(tempfile::tempdir().unwrap());
+        let output = folder.run("a", false).unwrap();
+        let path = folder.0.path().join(&output.path);
         for damage in [Some("half"), None] {
             match damage {
                 Some(text) => fs::write(&path, text).unwrap(),
                 None => fs::remove_file(&path).unwrap(),
             }
-            place.run("a", false).unwrap();
+            folder.run("a", false).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "a");
         }
     }
 
     #[test]
-    fn a_passed_deadline_starts_nothing() {
+    fn a_passed_deadline_starts_no_stage() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path().join("journal.jsonl")).unwrap();
         let budgets = Budgets { wall_clock: Span(Duration::ZERO), ..Budgets::default() };
@@ -237,7 +236,7 @@ mod tests {
             night: dir.path(),
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
-            guards: &Guards::new(&budgets, dir.path()),
+            budgets: &BudgetMonitor::new(&budgets, dir.path()),
             done: vec![],
         };
         let error = runner.run(&Toy { text: "a", fails: false }).unwrap_err();
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_covers_the_input() {
+    fn the_key_depends_on_the_serialized_input() {
         let key = |text| key(&Toy { text, fails: false }).unwrap();
         assert_eq!(key("a"), key("a"));
         assert_ne!(key("a"), key("b"));

@@ -1,38 +1,43 @@
-//! What a finished night tells programs, the terminal, the index and whoever is notified.
+//! The summary of a finished night, written to `summary.json` and read back for the index.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use eval::Tier;
-use serde::Serialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::home::Home;
-use crate::registry::Registry;
-use crate::report::{Sample, words};
-use crate::runner::StageSummary;
-use crate::stages::exam::Runs;
-use crate::stages::promote::Standing;
-use crate::stages::train::{Losses, Trained};
+use crate::format;
+use crate::stages::exam::ExamRuns;
+use crate::stages::promote::PromotionOutcome;
+use crate::stages::train::TrainedAdapter;
+
+pub use crate::report::AnswerSample;
+pub use crate::runner::StageSummary;
+pub use crate::stages::train::Losses;
 
 /// How a night ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The candidate is champion.
     Promoted,
-    /// The candidate did not get past the gate, or its champion was pinned or replaced meanwhile.
+    /// The candidate was refused by the gate, or the champion was pinned or replaced meanwhile.
     Refused,
-    /// The candidate was promoted, failed the smoke test, and its predecessor serves again.
+    /// The candidate was promoted, failed the smoke test, and was rolled back.
     RolledBack,
 }
 
-impl From<&Standing> for Outcome {
-    fn from(standing: &Standing) -> Self {
-        match standing {
-            Standing::Promoted => Outcome::Promoted,
-            Standing::Refused | Standing::Overtaken | Standing::Pinned => Outcome::Refused,
-            Standing::RolledBack(_) => Outcome::RolledBack,
+impl From<&PromotionOutcome> for Outcome {
+    fn from(outcome: &PromotionOutcome) -> Self {
+        match outcome {
+            PromotionOutcome::Promoted => Outcome::Promoted,
+            PromotionOutcome::Refused
+            | PromotionOutcome::ChampionChanged
+            | PromotionOutcome::Pinned => Outcome::Refused,
+            PromotionOutcome::RolledBack(_) => Outcome::RolledBack,
         }
     }
 }
@@ -47,56 +52,92 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A finished night, for programs and for the terminal.
-#[derive(Debug, Clone, Serialize)]
+/// A finished night: outcome, figures and paths.
+///
+/// Summaries written by other versions can be read: unknown fields are ignored, and fields that are
+/// missing or have another form get their default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// The night's id.
+    #[serde(default)]
     pub night: String,
-    /// How it ended.
+    /// How the night ended.
     pub outcome: Outcome,
     /// Whether the wall-clock budget ended the training before its last update.
+    #[serde(default)]
     pub partial: bool,
-    /// Every stage.
+    /// The stages, in order.
+    #[serde(default, deserialize_with = "or_default")]
     pub stages: Vec<StageSummary>,
-    /// Seconds of all stages.
+    /// Total duration of the stages.
     pub seconds: f64,
-    /// How the training went.
+    /// Losses of the training.
+    #[serde(default, deserialize_with = "or_default")]
     pub losses: Losses,
-    /// What the training took.
+    /// Figures of the training.
+    #[serde(default, deserialize_with = "or_default")]
     pub training: Training,
-    /// How all who sat the exam scored.
+    /// Exam scores of base model, candidate and champion.
     pub scores: Scores,
     /// The gate's decision with every rule.
+    #[serde(deserialize_with = "verdict")]
     pub verdict: eval::Verdict,
-    /// What came of it, where that is not what the verdict says: the champion was pinned or replaced,
-    /// or the new one was rolled back.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the verdict was not carried out, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<String>,
-    /// The case that gained most, before and after.
-    pub sample: Option<Sample>,
-    /// Where things are.
+    /// The case with the largest gain.
+    #[serde(default, deserialize_with = "or_default")]
+    pub sample: Option<AnswerSample>,
+    /// Paths of the night's files.
+    #[serde(default, deserialize_with = "or_default")]
     pub paths: Paths,
 }
 
-/// What a training took.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// The default for a value that another version wrote in another form.
+fn or_default<'de, T, D>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    T: DeserializeOwned + Default,
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// A verdict; of one that another version wrote in another form, only the reason.
+fn verdict<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<eval::Verdict, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let reason_only = json!({
+        "decision": "refuse", "reason": value["reason"], "reference": "base", "rules": [], "cases": 0,
+        "detectable": null, "tiers": [], "categories": [], "agents": [], "scoring_version": 0,
+    });
+    let verdict = serde_json::from_value(value).or_else(|_| serde_json::from_value(reason_only));
+    verdict.map_err(D::Error::custom)
+}
+
+/// Figures of a training. A figure that was not measured is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct Training {
-    /// Optimizer updates made.
+    /// Optimizer updates done.
     pub updates: u64,
-    /// Optimizer updates that the recipe asks for.
+    /// Optimizer updates planned by the recipe.
     pub planned_updates: u64,
-    /// Tokens per second through the model.
+    /// Processed tokens per second.
     pub processed_per_second: f64,
-    /// Scored tokens per second.
+    /// Trained tokens (with a loss) per second.
     pub trained_per_second: f64,
-    /// The most that MLX held at once.
+    /// Peak memory of MLX.
     pub peak_memory_bytes: u64,
-    /// The most that the process had resident.
+    /// Largest resident set of the process.
     pub rss_bytes: u64,
 }
 
-impl From<&Trained> for Training {
-    fn from(trained: &Trained) -> Self {
+impl From<&TrainedAdapter> for Training {
+    fn from(trained: &TrainedAdapter) -> Self {
         Self {
             updates: trained.updates,
             planned_updates: trained.planned,
@@ -109,31 +150,34 @@ impl From<&Trained> for Training {
 }
 
 /// The scores of an exam.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Scores {
     /// The model without an adapter.
     pub base: eval::Summary,
     /// The model with the night's adapter.
     pub candidate: eval::Summary,
-    /// The model with the adapter that served.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The model with the champion, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub champion: Option<eval::Summary>,
 }
 
-/// Where a night's files are.
-#[derive(Debug, Clone, Serialize)]
+/// Paths of a night's files.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct Paths {
     /// The home.
     pub home: PathBuf,
     /// The night's folder.
     pub night: PathBuf,
-    /// The page about the night.
+    /// The report of the night.
     pub report: PathBuf,
     /// The page about all nights.
     pub index: PathBuf,
-    /// The candidate, content-addressed; mlx-lm loads it as it is.
+    /// The candidate's folder in the registry; mlx-lm can load it.
     pub adapter: PathBuf,
-    /// The adapter that serves from now on; none for the base model.
+    /// The champion's folder after the night; `None` for the base model.
     pub champion: Option<PathBuf>,
 }
 
@@ -153,13 +197,13 @@ impl Summary {
             "night {} {}{partial}{held_out}; {updates} of {planned_updates} updates, {}",
             self.night,
             self.outcome,
-            words::duration(self.seconds),
+            format::duration(self.seconds),
         )
     }
 }
 
 impl Scores {
-    pub(crate) fn of(runs: &Runs) -> Result<Self> {
+    pub(crate) fn of(runs: &ExamRuns) -> Result<Self> {
         Ok(Scores {
             base: runs.base.summary()?,
             candidate: runs.candidate.summary()?,
@@ -168,21 +212,35 @@ impl Scores {
     }
 }
 
-impl Paths {
-    pub(crate) fn of(
-        home: &Home,
-        night: &Path,
-        registry: &Registry,
-        trained: &Trained,
-        report: &Path,
-    ) -> Result<Self> {
-        Ok(Paths {
-            home: home.path().to_path_buf(),
-            night: night.to_path_buf(),
-            report: night.join(report),
-            index: home.index(),
-            adapter: registry.folder(trained.adapter),
-            champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
-        })
+#[cfg(test)]
+pub(crate) use tests::example;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A summary of another version: fields are missing, unknown, or have another form.
+    pub(crate) fn example() -> Summary {
+        let mean = json!({ "score": 0.5, "interval": { "low": 0.4, "high": 0.6 }, "answers": 2 });
+        let run = json!({
+            "overall": mean, "tiers": {}, "categories": {}, "agents": {}, "failures": {},
+            "tokens": 9, "complete": true,
+        });
+        let text = json!({
+            "night": "0001-2026-04-08", "outcome": "rolled_back", "seconds": 278.25,
+            "stages": [{ "stage": "a stage of another version" }], "future": 1,
+            "scores": { "base": run, "candidate": run },
+            "verdict": { "reason": "better", "decision": "promote" },
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn a_summary_of_another_version_can_be_read() {
+        let summary = example();
+        assert_eq!((summary.outcome, summary.seconds), (Outcome::RolledBack, 278.25));
+        assert_eq!((summary.verdict.reason.as_str(), summary.stages.len()), ("better", 0));
+        assert_eq!(summary.scores.candidate.overall.score, 0.5);
+        assert_eq!((summary.training, summary.standing), (Training::default(), None));
     }
 }

@@ -1,6 +1,5 @@
-//! Everything that can happen to a night, done to it. After each drill the next start completes or
-//! refuses with the reason: never two promotions, never a lost champion, never a silent skip. The
-//! table of drills and outcomes is in `docs/drills.md`.
+//! Fault injection. After each drill the next start completes, or refuses with the reason: never two
+//! promotions, never a lost champion, never a silent skip. `docs/drills.md` lists the drills.
 //!
 //! `NIGHTSHIFT_DRILLS=50 cargo test --release -p nightshift-pipeline --test drills` kills fifty nights.
 #![cfg(unix)]
@@ -17,12 +16,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use durable::Digest;
-use pipeline::{
-    Action, Error, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary,
-};
+use pipeline::registry::{Action, Registry};
+use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, StageName, Summary};
 use support::Tiny;
 
-/// Set for a child process: the configuration, and the stage at whose beginning it fills its disk.
+/// Environment variable of a child process: the stage at whose start it fills its disk, and the
+/// configuration.
 const CHILD: &str = "NIGHT_DRILL_CHILD";
 
 fn run(tiny: &Tiny) -> pipeline::Result<Summary> {
@@ -38,8 +37,8 @@ fn registry(tiny: &Tiny) -> Registry {
     Registry::new(&Home::open(tiny.path("home")).unwrap())
 }
 
-/// Who serves, how often somebody was promoted, and that who serves is whole.
-fn standing(tiny: &Tiny) -> (Option<Digest>, usize) {
+/// The champion, after a check of its content, and the number of promotions.
+fn champion_and_promotions(tiny: &Tiny) -> (Option<Digest>, usize) {
     let registry = registry(tiny);
     let state = registry.state().unwrap();
     state.champion.map(|champion| registry.verified(champion).unwrap());
@@ -47,12 +46,12 @@ fn standing(tiny: &Tiny) -> (Option<Digest>, usize) {
     (state.champion, promotions)
 }
 
-/// The adapter that an undisturbed night promotes, and how long it takes.
+/// The adapter that an undisturbed night promotes, and the duration of the night.
 fn undisturbed() -> (Digest, Duration) {
     let tiny = Tiny::new();
     let begun = Instant::now();
     assert_eq!(run(&tiny).unwrap().outcome, Outcome::Promoted);
-    (standing(&tiny).0.unwrap(), begun.elapsed())
+    (champion_and_promotions(&tiny).0.unwrap(), begun.elapsed())
 }
 
 fn child(tiny: &Tiny, fills_at: &str) -> Child {
@@ -82,13 +81,13 @@ fn child_of_a_drill() {
         })
     });
     if let Err(error) = result {
-        // Past the capturing of the test harness: the parent reads it.
+        // Not captured by the test harness: the parent reads it.
         let _ = writeln!(std::io::stderr(), "{error}");
         std::process::exit(error.exit_code().into());
     }
 }
 
-/// Writes until the disk is full, in ever smaller pieces.
+/// Writes until the disk is full, in decreasing block sizes.
 fn fill(path: &Path) {
     let mut file = fs::File::create(path).unwrap();
     for size in [1 << 20, 1 << 12, 1] {
@@ -100,7 +99,7 @@ fn fill(path: &Path) {
 fn killed_at_random_moments() {
     let drills = env::var("NIGHTSHIFT_DRILLS").map_or(3, |n| n.parse::<u64>().unwrap());
     let (champion, length) = undisturbed();
-    // A child also has to start. The moments are spread over the whole night, and a little beyond.
+    // The moments are spread over the night and the start of the child process.
     let span = (length + Duration::from_millis(300)).as_millis() as u64;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut killed = 0;
@@ -117,8 +116,9 @@ fn killed_at_random_moments() {
 
         let before = fs::read_dir(tiny.path("home/nights")).map_or(0, Iterator::count);
         let summary = run(&tiny).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_eq!(standing(&tiny), (Some(champion), 1), "{what}");
-        // If it was over already, this was the next night, whose equal candidate is refused.
+        assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1), "{what}");
+        // If the night had finished before the kill, this is the next one, whose equal candidate is
+        // refused.
         let over = summary.night.starts_with("0002-");
         assert_eq!(summary.outcome == Outcome::Refused, over, "{what}");
         let nights = fs::read_dir(tiny.path("home/nights")).unwrap().count();
@@ -128,7 +128,7 @@ fn killed_at_random_moments() {
 }
 
 #[test]
-fn killed_again_and_again_a_night_still_ends() {
+fn a_night_completes_after_repeated_kills() {
     let (champion, length) = undisturbed();
     let tiny = Tiny::new();
     let mut kills = 0;
@@ -153,7 +153,7 @@ fn killed_again_and_again_a_night_still_ends() {
         }
     };
     assert!(last.success() && kills > 0, "{kills} kills, then {last}");
-    assert_eq!(standing(&tiny), (Some(champion), 1));
+    assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1));
     assert_eq!(fs::read_dir(tiny.path("home/nights")).unwrap().count(), 1);
 }
 
@@ -167,11 +167,11 @@ fn two_nights_at_once() {
     let said = String::from_utf8_lossy(&refused[0].stderr);
     assert!(said.contains("in use by"), "{said}");
     assert_eq!(refused[0].status.code(), Some(2));
-    assert_eq!(standing(&tiny).1, 1);
+    assert_eq!(champion_and_promotions(&tiny).1, 1);
     assert_eq!(fs::read_dir(tiny.path("home/nights")).unwrap().count(), 1);
 }
 
-/// A small disk of its own, mounted on a folder until it is dropped.
+/// A small tmpfs, mounted on a folder until it is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -202,7 +202,7 @@ fn the_disk_fills_up_in_each_stage() {
     for stage in StageName::ALL {
         let tiny = Tiny::new();
         let Some(disk) = SmallDisk::mount(tiny.path("home")) else { return };
-        // The guard would not let it come to this.
+        // The default disk budget would stop the night before the disk is full.
         tiny.edit("night.yaml", "gate:", "budgets: { disk: 0 }\ngate:");
         let output = child(&tiny, stage.as_str()).wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -213,7 +213,7 @@ fn the_disk_fills_up_in_each_stage() {
         let summary = run(&tiny).unwrap_or_else(|error| panic!("{stage}: {error}"));
         assert_eq!(summary.outcome, Outcome::Promoted, "{stage}");
         assert!(summary.night.starts_with("0001-"), "{stage}");
-        assert_eq!(standing(&tiny), (Some(champion), 1), "{stage}");
+        assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1), "{stage}");
     }
 }
 
@@ -238,20 +238,20 @@ fn a_nearly_full_disk_stops_training_at_a_checkpoint() {
         }
     })
     .unwrap();
-    assert_eq!(first, Some(6), "it went on from the checkpoint of update 5");
+    assert_eq!(first, Some(6), "it resumed from the checkpoint of update 5");
     assert_eq!(summary.outcome, Outcome::Promoted);
 }
 
-/// Runs a night up to an event, as if its process had ended there.
+/// Runs a night up to an event and abandons it there by a panic.
 fn until(tiny: &Tiny, stop: impl Fn(&Event<'_>) -> bool) {
     let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         watched(tiny, &mut |event| {
             if stop(&event) {
-                std::panic::resume_unwind(Box::new("the drill ends it here"));
+                std::panic::resume_unwind(Box::new("end of the drill"));
             }
         })
     }));
-    assert!(stopped.is_err(), "the night ended before the drill could");
+    assert!(stopped.is_err(), "the night ended before the event");
 }
 
 fn flip_last_byte(path: &Path) {
@@ -280,12 +280,12 @@ fn a_corrupted_checkpoint_is_dropped() {
         assert_eq!(checkpoints.len(), 2);
         checkpoints.iter().rev().take(spoil).for_each(|path| flip_last_byte(path));
         run(&tiny).unwrap();
-        assert_eq!(standing(&tiny), (Some(champion), 1), "{what}");
+        assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1), "{what}");
     }
 }
 
 #[test]
-fn a_corrupted_journal_tail_is_cut_off() {
+fn a_corrupted_journal_tail_is_removed() {
     let (champion, _) = undisturbed();
     for tail in [&b"{\"v\":1,\"at\":\"2026-"[..], b"\0\0\0\0\0\0\n", b"\xff\xff\n"] {
         let tiny = Tiny::new();
@@ -294,12 +294,12 @@ fn a_corrupted_journal_tail_is_cut_off() {
         let mut file = fs::OpenOptions::new().append(true).open(journal).unwrap();
         file.write_all(tail).unwrap();
         assert_eq!(run(&tiny).unwrap().outcome, Outcome::Promoted);
-        assert_eq!(standing(&tiny), (Some(champion), 1));
+        assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1));
     }
 }
 
 #[test]
-fn a_corrupted_dataset_or_result_is_made_again() {
+fn the_stage_of_a_corrupted_result_runs_again() {
     let (champion, _) = undisturbed();
     for file in [
         "convert/clean.jsonl",
@@ -312,51 +312,51 @@ fn a_corrupted_dataset_or_result_is_made_again() {
         flip_last_byte(&night_dir(&tiny).join(file));
         let summary = run(&tiny).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert_eq!(summary.outcome, Outcome::Promoted, "{file}");
-        assert_eq!(standing(&tiny), (Some(champion), 1), "{file}");
+        assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1), "{file}");
     }
 }
 
 #[test]
-fn a_corrupted_champion_is_refused_by_name_and_rolled_back_by_hand() {
+fn a_corrupted_champion_is_an_error_until_it_is_rolled_back() {
     let tiny = Tiny::new();
     run(&tiny).unwrap();
-    let (champion, _) = standing(&tiny);
+    let (champion, _) = champion_and_promotions(&tiny);
     let folder = registry(&tiny).folder(champion.unwrap());
     flip_last_byte(&folder.join("adapters.safetensors"));
     let error = run(&tiny).unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains(&champion.unwrap().to_string()), "{error}");
     let state = registry(&tiny).state().unwrap();
-    assert_eq!((state.champion, state.history.len()), (champion, 1), "it is not lost either");
-    // Once it is rolled back, the night goes on against the base model. Its adapter is the same, and
-    // takes the place of the damaged copy.
+    assert_eq!((state.champion, state.history.len()), (champion, 1), "the registry is unchanged");
+    // After the rollback the night resumes against the base model. Its adapter is the same and replaces
+    // the damaged copy.
     registry(&tiny).rollback("damaged").unwrap();
     let summary = run(&tiny).unwrap();
     assert!(summary.night.starts_with("0002-") && summary.scores.champion.is_none());
-    assert_eq!(standing(&tiny), (champion, 2));
+    assert_eq!(champion_and_promotions(&tiny), (champion, 2));
 }
 
 #[test]
-fn a_truncated_registry_is_refused_and_mended_from_the_state_before() {
+fn a_truncated_registry_is_an_error_and_not_overwritten() {
     let tiny = Tiny::new();
     run(&tiny).unwrap();
-    let (champion, _) = standing(&tiny);
+    let (champion, _) = champion_and_promotions(&tiny);
     let file = tiny.path("home/registry.json");
     let whole = fs::read(&file).unwrap();
     for length in [0, 1, whole.len() / 2, whole.len() - 2] {
         fs::write(&file, &whole[..length]).unwrap();
         let error = run(&tiny).unwrap_err().to_string();
         assert!(error.contains("registry.json") && error.contains("registry.last.json"), "{error}");
-        assert_eq!(fs::read(&file).unwrap(), whole[..length], "nobody wrote over it");
+        assert_eq!(fs::read(&file).unwrap(), whole[..length], "the file was overwritten");
         registry(&tiny).verified(champion.unwrap()).unwrap();
     }
     fs::write(&file, &whole).unwrap();
     assert_eq!(run(&tiny).unwrap().outcome, Outcome::Refused);
-    assert_eq!(standing(&tiny), (champion, 1));
+    assert_eq!(champion_and_promotions(&tiny), (champion, 1));
 }
 
 #[test]
-fn a_read_only_home_is_named() {
+fn a_read_only_home_is_an_error_with_its_path() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
 
@@ -370,12 +370,13 @@ fn a_read_only_home_is_named() {
     command.args(["--exact", "child_of_a_drill", "--nocapture", "--quiet"]);
     command.env(CHILD, format!("never {}", tiny.path("night.yaml").display()));
     if fs::write(home.join("probe"), "").is_ok() {
-        // Nothing is read-only for root: let the night run as nobody.
+        // Root can write to read-only folders, so the night runs as nobody.
         fs::remove_file(home.join("probe")).unwrap();
         command.uid(65534);
     }
     let Ok(output) = command.output() else {
-        let _ = writeln!(std::io::stderr(), "skipped: nobody may not run this test's own program");
+        let _ =
+            writeln!(std::io::stderr(), "skipped: the user nobody may not run this test binary");
         return;
     };
     let said = String::from_utf8_lossy(&output.stderr);

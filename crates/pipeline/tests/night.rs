@@ -1,4 +1,4 @@
-//! A whole night on a tiny model, killed at every moment that leaves a trace.
+//! Whole nights of a tiny model, also killed at every kind of event.
 
 mod support;
 
@@ -9,11 +9,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipeline::{Action, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use pipeline::registry::Action;
+use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
 use support::Tiny;
 
-/// Set for the child process of a kill test: the configuration, and the number of the event at
-/// which it kills itself.
+/// Environment variable of the child process of a kill test: the number of the event at which it
+/// kills itself, and the configuration.
 const CHILD: &str = "NIGHT_TEST_CHILD";
 
 fn run(tiny: &Tiny, watch: &mut dyn FnMut(String)) -> pipeline::Result<Summary> {
@@ -32,8 +33,8 @@ fn name(event: Event<'_>) -> String {
     }
 }
 
-/// Everything in a home that a night decides: adapters, aliases, verdict, scores.
-fn findings(tiny: &Tiny) -> (Option<durable::Digest>, usize, usize) {
+/// The champion, after a check of its content, the number of promotions, and that of nights.
+fn outcome(tiny: &Tiny) -> (Option<durable::Digest>, usize, usize) {
     let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
     let state = registry.state().unwrap();
     let promotions = state.history.iter().filter(|c| c.action == Action::Promote).count();
@@ -48,7 +49,7 @@ fn nights(tiny: &Tiny) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
+fn a_night_trains_and_promotes_and_the_next_one_compares_with_the_champion() {
     let tiny = Tiny::new();
     let mut events = vec![];
     let first = run(&tiny, &mut |event| events.push(event)).unwrap();
@@ -66,16 +67,16 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
     assert!(sample.score_after > sample.score_before);
     let page = fs::read_to_string(&first.paths.report).unwrap();
     assert!(page.contains("Promoted") && page.contains("<svg") && !page.contains("http:"));
-    assert!(page.contains("Markup the chats came in"));
+    assert!(page.contains("Chat formats of the raw rows"));
 
     // The same recipe on the same rows gives the same adapter: no better than the champion.
     let second = run(&tiny, &mut |_| ()).unwrap();
     assert_eq!(second.outcome, Outcome::Refused);
     assert_eq!(second.scores.champion.unwrap().overall, second.scores.candidate.overall);
-    let (_, promotions, nights) = findings(&tiny);
+    let (_, promotions, nights) = outcome(&tiny);
     assert_eq!((promotions, nights), (1, 2));
 
-    // A timer that fires again on the same day finds nothing to do.
+    // A second start on the same day has nothing to do.
     let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
     let today = jiff::Zoned::now().date().to_string();
     let again = Night::start_once_a_day(config).unwrap();
@@ -85,7 +86,7 @@ fn a_night_teaches_and_promotes_and_the_next_one_meets_the_champion() {
 #[test]
 fn a_night_runs_on_a_qwen_3_5() {
     let tiny = Tiny::qwen();
-    // Its random layers bend less readily than those of the Llama.
+    // Its random layers learn more slowly than those of the Llama.
     tiny.edit("lora.yaml", "iters: 12", "iters: 60");
     let mut events = vec![];
     let summary = run(&tiny, &mut |event| events.push(event)).unwrap();
@@ -93,19 +94,19 @@ fn a_night_runs_on_a_qwen_3_5() {
     for stage in StageName::ALL {
         assert!(events.contains(&format!("{stage} finished")), "{stage}");
     }
-    assert_eq!(findings(&tiny).1, 1);
+    assert_eq!(outcome(&tiny).1, 1);
 }
 
 #[test]
-fn killed_at_any_event_a_night_goes_on_and_promotes_once() {
+fn killed_at_any_event_a_night_resumes_and_promotes_once() {
     let whole = Tiny::new();
     let mut events = vec![];
     run(&whole, &mut |event| events.push(event)).unwrap();
-    let (champion, ..) = findings(&whole);
+    let (champion, ..) = outcome(&whole);
     assert!(champion.is_some());
 
-    // Every kind of moment of every stage: its begin, its end, and a step of its work; of training a
-    // step before a checkpoint, one after it, and the last.
+    // For every stage its start, its end and one step in between; for training a step before a
+    // checkpoint, one after it, and the last.
     let mut seen = HashSet::new();
     let steps = ["train at 2", "train at 4", "train at 12"].map(str::to_owned);
     let kind = |event: &String| match event.split_once(" at ") {
@@ -126,16 +127,15 @@ fn killed_at_any_event_a_night_goes_on_and_promotes_once() {
         let summary = run(&tiny, &mut |event| later.push(event)).unwrap();
         assert_eq!(summary.outcome, Outcome::Promoted, "{what}");
         assert_eq!(later[0], "night resumed=true", "{what}");
-        assert_eq!(findings(&tiny), (champion, 1, 1), "{what}");
+        assert_eq!(outcome(&tiny), (champion, 1, 1), "{what}");
         for finished in events[..moment].iter().filter(|e| e.ends_with(" finished")) {
             let skipped = finished.replace("finished", "skipped");
-            assert!(later.contains(&skipped), "{what}: {finished} was done again");
+            assert!(later.contains(&skipped), "{what}: {finished} ran again");
         }
     }
 }
 
-/// Runs a night in a child process that kills itself, as `kill -9` does, at the event of that
-/// number.
+/// Runs a night in a child process that kills itself with SIGKILL at the event with this number.
 fn kill_at(tiny: &Tiny, moment: usize) -> std::process::ExitStatus {
     let config = tiny.path("night.yaml");
     Command::new(env::current_exe().unwrap())
@@ -163,7 +163,7 @@ fn child_of_the_kill_test() {
 }
 
 #[test]
-fn a_mended_recipe_repeats_only_what_it_touches() {
+fn after_a_change_of_the_recipe_only_the_affected_stages_run_again() {
     let tiny = Tiny::new();
     tiny.edit("lora.yaml", "iters: 12", "iters: 12\nresume_adapter_file: nowhere.safetensors");
     let error = run(&tiny, &mut |_| ()).unwrap_err();
@@ -177,7 +177,7 @@ fn a_mended_recipe_repeats_only_what_it_touches() {
 }
 
 #[test]
-fn a_spent_budget_stops_in_good_order_and_the_next_start_goes_on() {
+fn a_spent_budget_stops_the_night_and_the_next_start_resumes() {
     let tiny = Tiny::new();
     let night = fs::read_to_string(tiny.path("night.yaml")).unwrap();
     tiny.write("night.yaml", &format!("{night}budgets: {{ wall_clock: 0s }}\n"));

@@ -1,18 +1,19 @@
-//! The household's own configuration: names, paths and default as its pipeline has always had them.
+//! The names, paths and default of `fixtures/sanctum.yaml`.
 
 use std::path::Path;
 
-use pipeline::{Choice, ModelSource, NightFile};
+use pipeline::config::{ModelChoice, ModelSource, NightFile};
 
 #[test]
 fn gemma_is_the_default_and_qwen_the_fallback() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
     let file = NightFile::load(folder.join("sanctum.yaml")).unwrap();
     assert_eq!(file.names().collect::<Vec<_>>(), ["demo", "gemma4", "qwen"]);
-    let named = |name: &str| Choice::Named { name: name.to_owned(), by: Choice::VARIABLE };
+    let named =
+        |name: &str| ModelChoice::Named { name: name.to_owned(), by: ModelChoice::VARIABLE };
     for (choice, model, train, data) in [
         (
-            Choice::Default,
+            ModelChoice::Default,
             "models/gemma-4-31B-it-4bit",
             "configs/lora-gemma4-31b.yaml",
             "data/splits-gemma4",
@@ -37,6 +38,6 @@ fn gemma_is_the_default_and_qwen_the_fallback() {
         assert_eq!(serde_json::to_value(&config.setup.data).unwrap(), data);
         assert_eq!(config.budgets.wall_clock.to_string(), "6h");
     }
-    // The demo's files are all here.
+    // All files of the demo exist.
     file.choose(&named("demo")).unwrap().check().unwrap();
 }

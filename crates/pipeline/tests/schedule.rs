@@ -1,5 +1,5 @@
-//! Schedules: the files against golden ones, the system's programs against a record of their calls.
-//! No test touches the timers of the machine it runs on.
+//! Schedules: the files against golden ones, and the calls of the system's program. No test touches the
+//! timers of this machine.
 
 use std::cell::RefCell;
 use std::fs;
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use pipeline::schedule::{LABEL, Manager, Run, Schedule, System};
+use pipeline::schedule::{CommandOutput, LABEL, Manager, Schedule, System};
 
 fn schedule() -> Schedule {
     Schedule::new("/opt/night shift/nightly", "/home/luke/100 %/night.yaml").unwrap()
@@ -45,11 +45,11 @@ fn a_plist_reads_back() {
 fn systemd_accepts_the_units() {
     let folder = tempfile::tempdir().unwrap();
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        // Past the capturing of the test harness: a check that did not happen must be seen.
+        // Not captured by the test harness, so that the skipped check is visible.
         let _ = writeln!(std::io::stderr(), "skipped: no systemd-analyze to verify units with");
         return;
     }
-    // `verify` wants the programs to be there.
+    // `verify` requires that the programs exist.
     let program = folder.path().join("nightly");
     for name in ["nightly", "preflight"] {
         std::os::unix::fs::symlink("/bin/sh", folder.path().join(name)).unwrap();
@@ -77,7 +77,7 @@ fn relative_paths_are_refused() {
     }
 }
 
-/// A system that believes in what it was told last.
+/// A fake system that records calls and loaded jobs.
 #[derive(Default)]
 struct Fake {
     calls: RefCell<Vec<String>>,
@@ -113,20 +113,20 @@ impl Fake {
                 _ if program == "id" => (true, "501\n".to_owned()),
                 _ => (false, "what?".to_owned()),
             };
-            Ok(Run { success, output })
+            Ok(CommandOutput { success, output })
         })
     }
 }
 
 #[test]
-fn installing_twice_is_installing_once_and_removing_leaves_nothing() {
-    for (system, says) in [(System::Launchd, "waiting"), (System::Systemd, "next Mon 01:00")] {
+fn install_is_idempotent_and_remove_leaves_nothing() {
+    for (system, detail) in [(System::Launchd, "waiting"), (System::Systemd, "next Mon 01:00")] {
         let (fake, folder) = (Fake::default(), tempfile::tempdir().unwrap());
         let (schedule, mut manager) = (schedule(), fake.manager(system));
         for _ in 0..2 {
             schedule.install(&mut manager, folder.path()).unwrap();
             let status = manager.status(schedule.jobs()).unwrap();
-            assert!(status.iter().all(|job| job.loaded && job.says == says), "{status:?}");
+            assert!(status.iter().all(|job| job.loaded && job.detail == detail), "{status:?}");
         }
         schedule.remove(&mut manager, folder.path()).unwrap();
         let status = manager.status(schedule.jobs()).unwrap();
@@ -139,9 +139,9 @@ fn installing_twice_is_installing_once_and_removing_leaves_nothing() {
 }
 
 #[test]
-fn a_system_that_refuses_is_quoted() {
+fn a_failing_command_is_quoted() {
     let mut manager = Manager::with(System::Systemd, |_, _| {
-        Ok(Run { success: false, output: "Failed to connect to bus\n".to_owned() })
+        Ok(CommandOutput { success: false, output: "Failed to connect to bus\n".to_owned() })
     });
     let error = schedule().install(&mut manager, tempfile::tempdir().unwrap().path()).unwrap_err();
     let expected = "`systemctl --user daemon-reload`: Failed to connect to bus";

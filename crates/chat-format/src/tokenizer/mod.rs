@@ -11,7 +11,6 @@ use tokenizers::Tokenizer;
 
 use crate::disguise::Disguise;
 use crate::template::{ChatTemplate, TemplateInput};
-use crate::turns::common_prefix;
 use crate::{Error, Message, Result, Role, ToolCall};
 use markup::Markup;
 
@@ -36,7 +35,7 @@ pub struct RenderOptions {
     /// Declarations of the functions the model may call, as JSON schemas. Those of a
     /// [`Conversation`](crate::Conversation) replace them.
     pub tools: Vec<Value>,
-    /// The date for templates that print one; today by default.
+    /// The date for templates that print one. Absent: the tokenizer's ([`ChatTokenizer::with_date`]), else today's.
     pub date: Option<jiff::civil::Date>,
 }
 
@@ -77,6 +76,8 @@ pub struct ChatTokenizer {
     call_stop: Option<u32>,
     /// Whether the template writes the calls of a turn without words only if its content is null.
     null_beside_calls: bool,
+    /// The date for templates that print one, where [`RenderOptions`] have none.
+    date: Option<jiff::civil::Date>,
 }
 
 /// What the two kinds of model file yield.
@@ -97,6 +98,12 @@ impl ChatTokenizer {
         let path = model.as_ref();
         let parts = if path.is_dir() { hf::read(path)? } else { gguf::read(path)? };
         Self::assemble(path.to_owned(), parts)
+    }
+
+    /// The same tokenizer with a fixed date for templates that print one. Without it they print today's: what is trained, and
+    /// what is asked in an exam, would then differ from one day to the next.
+    pub fn with_date(self, date: jiff::civil::Date) -> Self {
+        ChatTokenizer { date: Some(date), ..self }
     }
 
     /// The same tokenizer with another chat template.
@@ -132,6 +139,7 @@ impl ChatTokenizer {
             stop_ids: Vec::new(),
             call_stop: None,
             null_beside_calls: false,
+            date: None,
         };
         this.stop_ids.extend(this.eos_id());
         this.stop_ids.extend(&this.extra_stops);
@@ -248,7 +256,7 @@ impl ChatTokenizer {
             eos_token: self.eos.as_ref().map_or("", |(_, text)| text),
             add_generation_prompt: ending == Ending::GenerationPrompt,
             enable_thinking: options.thinking == Thinking::On,
-            date: options.date.unwrap_or_else(|| jiff::Zoned::now().date()),
+            date: options.date.or(self.date).unwrap_or_else(|| jiff::Zoned::now().date()),
         })?)
     }
 
@@ -426,4 +434,10 @@ pub(crate) enum Ending {
     Complete,
     /// With the header of the assistant's next turn.
     GenerationPrompt,
+}
+
+/// How many bytes two texts have in common at their beginning.
+pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+    same.map(|(c, _)| c.len_utf8()).sum()
 }

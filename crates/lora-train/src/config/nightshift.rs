@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::lora::Scaling;
@@ -15,6 +16,8 @@ use super::values::{Bytes, duration};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Nightshift {
+    /// The date that chat templates print, for those that do; absent: that of the run's first start.
+    pub date: Option<Date>,
     /// Passes over the training rows, instead of `iters`.
     pub epochs: Option<f64>,
     /// Tokens of a micro-batch, at most; a longer row is a micro-batch of its own. Affects speed and
@@ -56,6 +59,7 @@ pub struct Nightshift {
 impl Default for Nightshift {
     fn default() -> Self {
         Self {
+            date: None,
             epochs: None,
             max_tokens_per_step: 2048,
             lanes: None,

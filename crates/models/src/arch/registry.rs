@@ -1,20 +1,16 @@
-//! The list of model families, and opening a model's files with the right one.
+//! Finds the family of a model's files by name, and opens them.
 
 use std::path::Path;
 
 use gguf::Gguf;
 use serde::Deserialize;
 
+use super::FAMILIES;
 use super::config::Config;
 use super::config_file::ConfigFile;
-use super::{Registration, gemma4, llama, qwen35};
 use crate::checkpoint::{Checkpoint, Store, json, list_folder};
 use crate::ext::float_format::FloatFormat;
 use crate::{Error, Result};
-
-/// All families.
-const FAMILIES: &[Registration] =
-    &[llama::REGISTRATION, gemma4::REGISTRATION, qwen35::REGISTRATION];
 
 /// The architectures that [`Model::open`](crate::Model::open) accepts, as `model_type` in `config.json`
 /// names them. Of GGUF files, `llama` only.

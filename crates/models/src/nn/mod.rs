@@ -1,5 +1,5 @@
 //! Parts of neural networks: linear layers and their low-rank updates, norms, attention, recurrence,
-//! caches, embeddings. They get their tensors from a [`WeightSource`](crate::checkpoint::WeightSource)
+//! caches, the output head. They get their tensors from a [`WeightSource`](crate::checkpoint::WeightSource)
 //! and know no model family.
 
 pub(crate) mod adapter;

@@ -1,22 +1,25 @@
+//! Limits of time, memory and disk.
+
 use std::fmt;
 use std::time::Duration;
 
 use lora_train::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What a night may cost.
+/// Limits of a night.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Budgets {
-    /// How long one start may prepare and train, as `6h` or `1h 30m`. When it is over, training
-    /// stops at a checkpoint; the exam is sat all the same, and the result is marked as partial.
+    /// Time for the stages up to training, from each start, such as `6h` or `1h 30m`. When it is spent,
+    /// training stops at a checkpoint; the exam still runs, and the result is marked as partial.
     /// Default `6h`.
     pub wall_clock: Span,
-    /// The most memory the process may take, as `60GB`. Above it, training stops at a checkpoint
-    /// and begins again with a plan that needs less. Absent: what the machine has.
+    /// Memory limit of the process, such as `60GB`. Above it, training stops at a checkpoint and
+    /// starts again with a plan that needs less. `None` for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// Free space that the disk of the home must keep. Default `1GB`.
+    /// Free space to keep on the disk of the home. Default `1GB`.
     pub disk: Bytes,
 }
 
@@ -30,7 +33,7 @@ impl Default for Budgets {
     }
 }
 
-/// A length of time, written as `6h` or `1h 30m`.
+/// A duration, written as `6h` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -50,11 +53,11 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let refuse = || {
-            let expected = "a length of time such as `6h` or `1h 30m`";
+        let error = || {
+            let expected = "a duration such as `6h` or `1h 30m`";
             de::Error::custom(format!("expected {expected}, found {text:?}"))
         };
-        let span: jiff::SignedDuration = text.parse().map_err(|_| refuse())?;
-        Duration::try_from(span).map(Span).map_err(|_| refuse())
+        let span: jiff::SignedDuration = text.parse().map_err(|_| error())?;
+        Duration::try_from(span).map(Span).map_err(|_| error())
     }
 }

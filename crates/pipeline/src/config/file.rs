@@ -1,3 +1,5 @@
+//! The configuration file of a night.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,20 +10,28 @@ use super::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Retention
 use crate::error::{Error, Result};
 use crate::notify::Notify;
 
-/// A model with the data and the recipe that go with it.
+/// A base model with its data and training recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Setup {
+#[non_exhaustive]
+pub struct ModelSetup {
     /// The base model.
     pub model: ModelSource,
     /// The raw rows.
     pub data: DataSource,
-    /// The training recipe: a YAML file as `mlx_lm.lora` reads it. Its `model`, `data` and
-    /// `adapter_path` are replaced by the night's.
+    /// The training recipe: a YAML file in the format of `mlx_lm.lora`. Its `model`, `data` and
+    /// `adapter_path` are ignored.
     pub train: PathBuf,
 }
 
-/// One YAML file, mostly of paths to other files; relative ones are taken from its folder.
+impl ModelSetup {
+    /// A model with its data and training recipe.
+    pub fn new(model: ModelSource, data: DataSource, train: impl Into<PathBuf>) -> Self {
+        Self { model, data, train: train.into() }
+    }
+}
+
+/// The configuration file of a night, in YAML. Relative paths are resolved from its folder.
 ///
 /// ```yaml
 /// model: gemma4
@@ -40,21 +50,21 @@ pub struct Setup {
 /// notify: { desktop: true, command: [/usr/local/bin/tell-me] }
 /// ```
 ///
-/// A file for one model needs no table: `model`, `data` and `train` stand at the top.
+/// A file for one model has `model`, `data` and `train` at the top instead of `models`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NightFile {
     path: PathBuf,
     written: Written,
 }
 
-/// What the file says, word by word.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
     home: Option<PathBuf>,
     model: PathBuf,
     #[serde(default)]
-    models: BTreeMap<String, Setup>,
+    models: BTreeMap<String, ModelSetup>,
     data: Option<DataSource>,
     train: Option<PathBuf>,
     enrich: Option<PathBuf>,
@@ -65,25 +75,25 @@ struct Written {
     notify: Option<Notify>,
 }
 
-/// Which of a file's models a night trains.
+/// Which model of a file a night trains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// The one that the file's own `model` names.
+pub enum ModelChoice {
+    /// The one named by the file's `model`.
     Default,
-    /// Another one, on somebody's word.
+    /// Another one of `models`.
     Named {
         /// Its name in `models`.
         name: String,
-        /// Who says so, for messages: a variable or a flag.
+        /// The variable or flag that names it, for messages.
         by: &'static str,
     },
 }
 
-impl Choice {
-    /// The variable that overrides a file's `model`.
+impl ModelChoice {
+    /// The environment variable that overrides a file's `model`.
     pub const VARIABLE: &'static str = "SANCTUM_TRAIN_MODEL";
 
-    /// What [`VARIABLE`](Self::VARIABLE) says; unset or empty, the default.
+    /// The choice of [`VARIABLE`](Self::VARIABLE); the default if it is unset or empty.
     pub fn from_env() -> Self {
         match std::env::var_os(Self::VARIABLE) {
             Some(name) if !name.is_empty() => {
@@ -94,14 +104,15 @@ impl Choice {
     }
 }
 
-/// One effective value, and where it comes from.
+/// An effective value, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Setting {
-    /// The key, as a file would write it.
+    /// The key in the file.
     pub key: &'static str,
-    /// The value, as YAML's JSON subset.
+    /// The value, as JSON.
     pub value: String,
-    /// Who said so.
+    /// Where it comes from.
     pub origin: Origin,
 }
 
@@ -111,11 +122,11 @@ pub struct Setting {
 pub enum Origin {
     /// The top of the file.
     File,
-    /// The entry of that name in `models`.
+    /// The entry with this name in `models`.
     Model(String),
-    /// A variable or a flag.
+    /// An environment variable or a flag.
     Override(&'static str),
-    /// Nobody said anything else.
+    /// The default.
     Default,
 }
 
@@ -132,6 +143,9 @@ impl fmt::Display for Origin {
 
 impl NightFile {
     /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with line and key.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
@@ -139,10 +153,10 @@ impl NightFile {
         Self::from_yaml(&text, path)
     }
 
-    /// Reads configuration text; `path` is its file, for messages and for relative paths.
+    /// Parses the text of a configuration file. `path` is used for messages and relative paths.
     ///
     /// ```
-    /// use pipeline::{Choice, NightFile};
+    /// use pipeline::config::{ModelChoice, NightFile};
     ///
     /// let text = "
     /// model: demo
@@ -150,7 +164,7 @@ impl NightFile {
     /// train: lora.yaml
     /// exam: { suite: suite.json }
     /// ";
-    /// let config = NightFile::from_yaml(text, "conf/night.yaml")?.choose(&Choice::Default)?;
+    /// let config = NightFile::from_yaml(text, "conf/night.yaml")?.choose(&ModelChoice::Default)?;
     /// assert_eq!(config.setup.train.to_str(), Some("conf/lora.yaml"));
     /// assert_eq!(config.budgets.wall_clock.to_string(), "6h");
     ///
@@ -172,21 +186,21 @@ impl NightFile {
         &self.path
     }
 
-    /// What the file's own `model` says: a name in `models`, or else a model's path.
+    /// The file's `model`: a name in `models`, or the path of a model.
     pub fn default_model(&self) -> String {
         self.written.model.to_string_lossy().into_owned()
     }
 
-    /// The names of `models`, in order.
+    /// The names in `models`, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.written.models.keys().map(String::as_str)
     }
 
-    /// The night with the chosen model.
+    /// The configuration of a night with the chosen model.
     ///
     /// # Errors
-    /// A name that `models` does not have, with the list of those it has.
-    pub fn choose(&self, choice: &Choice) -> Result<NightConfig> {
+    /// A name that is not in `models`, with a list of those that are.
+    pub fn choose(&self, choice: &ModelChoice) -> Result<NightConfig> {
         let at = |path: &Path| self.folder().join(path);
         let written = &self.written;
         let (setup, _) = self.setup(choice)?;
@@ -203,7 +217,7 @@ impl NightFile {
         let exam = &written.exam;
         Ok(NightConfig {
             home: written.home.as_deref().map(at),
-            setup: Setup { model, data, train: at(&setup.train) },
+            setup: ModelSetup { model, data, train: at(&setup.train) },
             enrich: written.enrich.as_deref().map(at),
             exam: ExamConfig { suite: at(&exam.suite), ..exam.clone() },
             gate: written.gate.as_deref().map(at),
@@ -213,8 +227,11 @@ impl NightFile {
         })
     }
 
-    /// Every value that a night with the chosen model uses, and where it comes from.
-    pub fn settings(&self, choice: &Choice) -> Result<Vec<Setting>> {
+    /// All effective values of a night with the chosen model.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose).
+    pub fn settings(&self, choice: &ModelChoice) -> Result<Vec<Setting>> {
         let (_, name) = self.setup(choice)?;
         let effective = serde_json::to_value(self.choose(choice)?).unwrap_or_default();
         let value = |key: &'static str| match effective.get(key) {
@@ -230,8 +247,8 @@ impl NightFile {
         let mut settings = Vec::new();
         if let Some(name) = &name {
             let origin = match choice {
-                Choice::Default => Origin::File,
-                Choice::Named { by, .. } => Origin::Override(by),
+                ModelChoice::Default => Origin::File,
+                ModelChoice::Named { by, .. } => Origin::Override(by),
             };
             settings.push(Setting { key: "chosen", value: name.clone(), origin });
         }
@@ -254,40 +271,40 @@ impl NightFile {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
-    /// One model at the top or several in the table, but not half of each.
+    /// Checks that there is either one model at the top or a table `models`, not a mixture.
     fn check(&self) -> Result<()> {
         let Written { models, data, train, .. } = &self.written;
-        let refuse = |reason: &str| {
+        let error = |reason: &str| {
             Err(Error::Config { path: self.path.clone(), reason: reason.to_owned() })
         };
         match (models.is_empty(), data, train) {
-            (true, None, _) => refuse("missing field `data`"),
-            (true, _, None) => refuse("missing field `train`"),
-            (false, Some(_), _) => refuse("data: belongs to an entry of `models`"),
-            (false, _, Some(_)) => refuse("train: belongs to an entry of `models`"),
-            _ => self.setup(&Choice::Default).map(drop),
+            (true, None, _) => error("missing field `data`"),
+            (true, _, None) => error("missing field `train`"),
+            (false, Some(_), _) => error("data: belongs to an entry of `models`"),
+            (false, _, Some(_)) => error("train: belongs to an entry of `models`"),
+            _ => self.setup(&ModelChoice::Default).map(drop),
         }
     }
 
-    /// The chosen setup, and its name if it has one; paths as they are written.
-    fn setup(&self, choice: &Choice) -> Result<(Setup, Option<String>)> {
+    /// The chosen setup with paths as written, and its name in `models` if it has one.
+    fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>)> {
         let Written { models, model, data, train, .. } = &self.written;
         if let (Some(data), Some(train)) = (data, train)
-            && *choice == Choice::Default
+            && *choice == ModelChoice::Default
         {
             let model = ModelSource::from(model.clone());
-            return Ok((Setup { model, data: data.clone(), train: train.clone() }, None));
+            return Ok((ModelSetup { model, data: data.clone(), train: train.clone() }, None));
         }
         let (name, by) = match choice {
-            Choice::Default => (model.to_string_lossy().into_owned(), "model"),
-            Choice::Named { name, by } => (name.clone(), *by),
+            ModelChoice::Default => (model.to_string_lossy().into_owned(), "model"),
+            ModelChoice::Named { name, by } => (name.clone(), *by),
         };
         match models.get(&name) {
             Some(setup) => Ok((setup.clone(), Some(name))),
             None => {
                 let names: Vec<_> = self.names().collect();
                 let expected = match names.is_empty() {
-                    true => "nothing, for the file has no `models` to choose from".to_owned(),
+                    true => "no choice, as the file has no `models`".to_owned(),
                     false => format!("one of `models`: {}", names.join(", ")),
                 };
                 let reason = format!("{by}: expected {expected}; found {name:?}");
@@ -297,7 +314,7 @@ impl NightFile {
     }
 }
 
-/// The parser's message without the source excerpt that follows it.
+/// The parser's message without its source excerpt.
 fn first_line(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -316,15 +333,15 @@ models:
 exam: { suite: suite.json }
 ";
 
-    fn named(name: &str) -> Choice {
-        Choice::Named { name: name.to_owned(), by: Choice::VARIABLE }
+    fn named(name: &str) -> ModelChoice {
+        ModelChoice::Named { name: name.to_owned(), by: ModelChoice::VARIABLE }
     }
 
     #[test]
     fn the_default_can_be_overridden_by_name() {
         let file = NightFile::from_yaml(TWO, "conf/night.yaml").unwrap();
         for (choice, model, train) in [
-            (Choice::Default, "conf/models/gemma", "conf/lora-gemma.yaml"),
+            (ModelChoice::Default, "conf/models/gemma", "conf/lora-gemma.yaml"),
             (named("gemma4"), "conf/models/gemma", "conf/lora-gemma.yaml"),
             (named("qwen"), "conf/models/qwen", "conf/lora-qwen.yaml"),
         ] {
@@ -335,7 +352,7 @@ exam: { suite: suite.json }
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_key_and_what_was_expected() {
         let one = "model: demo\ndata: { raw: r }\ntrain: t\nexam: { suite: s }\n";
         let file = |text: &str| NightFile::from_yaml(text, "night.yaml");
         let refused = |result: Result<NightConfig>| result.unwrap_err().to_string();
@@ -346,8 +363,8 @@ exam: { suite: suite.json }
             ),
             (
                 refused(file(one).unwrap().choose(&named("qwen"))),
-                "night.yaml: SANCTUM_TRAIN_MODEL: expected nothing, for the file has no `models` to \
-                 choose from; found \"qwen\"",
+                "night.yaml: SANCTUM_TRAIN_MODEL: expected no choice, as the file has no `models`; \
+                 found \"qwen\"",
             ),
             (
                 file(&TWO.replace("model: gemma4", "model: gemma5")).unwrap_err().to_string(),
@@ -367,7 +384,7 @@ exam: { suite: suite.json }
     }
 
     #[test]
-    fn every_setting_says_where_it_comes_from() {
+    fn every_setting_has_its_origin() {
         let file = NightFile::from_yaml(TWO, "night.yaml").unwrap();
         let settings = file.settings(&named("qwen")).unwrap();
         let line =

@@ -1,3 +1,5 @@
+//! The configuration of a night.
+
 mod budgets;
 mod file;
 mod retention;
@@ -7,43 +9,61 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budgets, Span};
-pub use file::{Choice, NightFile, Origin, Setting, Setup};
-
+pub use file::{ModelChoice, ModelSetup, NightFile, Origin, Setting};
 pub use retention::Retention;
 
 use crate::error::Result;
 use crate::notify::Notify;
 
-/// What one night does. [`NightFile`] is the file it comes from.
+/// The configuration of one night. [`NightFile`] reads it from a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct NightConfig {
-    /// Where everything goes; absent: `nightshift` in the user's data folder.
+    /// The home; `None` for `nightshift` in the user's data folder.
     pub home: Option<PathBuf>,
-    /// What is trained, how and on what.
+    /// Model, data and training recipe.
     #[serde(flatten)]
-    pub setup: Setup,
-    /// The enrichment recipe; absent: the crate's own.
+    pub setup: ModelSetup,
+    /// The enrichment recipe; `None` for the defaults of the `enrich` crate.
     pub enrich: Option<PathBuf>,
     /// The exam.
     pub exam: ExamConfig,
-    /// The gate's policy; absent: the crate's own.
+    /// The rules of the gate; `None` for the defaults of the `eval` crate.
     pub gate: Option<PathBuf>,
-    /// What a night may cost.
+    /// Limits of time, memory and disk.
     pub budgets: Budgets,
-    /// What is kept of nights gone by.
+    /// What is kept of earlier nights.
     pub retention: Retention,
-    /// Whom to tell.
+    /// Where notifications go.
     pub notify: Notify,
 }
 
 impl NightConfig {
-    /// Reads a configuration file and takes the model that it names.
+    /// A night with defaults for everything else: the user's home, the default recipes, budgets and
+    /// retention, no notifications.
+    pub fn new(setup: ModelSetup, exam: ExamConfig) -> Self {
+        Self {
+            home: None,
+            setup,
+            enrich: None,
+            exam,
+            gate: None,
+            budgets: Budgets::default(),
+            retention: Retention::default(),
+            notify: Notify::default(),
+        }
+    }
+
+    /// Reads a configuration file and chooses its default model.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) with line and key.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        NightFile::load(path)?.choose(&Choice::Default)
+        NightFile::load(path)?.choose(&ModelChoice::Default)
     }
 }
 
-/// The base model of a night.
+/// Where the base model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "PathBuf", into = "PathBuf")]
 pub enum ModelSource {
@@ -72,15 +92,15 @@ impl From<ModelSource> for PathBuf {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataSource {
-    /// A file of chats in any supported markup, or a folder with one called `train.jsonl`.
+    /// A file of chats in any supported format, or a folder with a `train.jsonl`.
     Raw(PathBuf),
-    /// Rows made from a household's facts.
+    /// Rows generated from a household's facts.
     Household {
         /// The facts file.
         facts: PathBuf,
-        /// How many rows.
+        /// Number of rows.
         rows: usize,
-        /// The same seed gives the same rows.
+        /// Seed of the generator.
         #[serde(default)]
         seed: u64,
     },
@@ -89,13 +109,21 @@ pub enum DataSource {
 /// The exam of a night.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ExamConfig {
     /// The suite file.
     pub suite: PathBuf,
-    /// Only the cases with this tag; absent: all of them.
+    /// Use only the cases with this tag; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// How it is put.
+    /// Sampling, seeds and batch size.
     #[serde(default)]
     pub options: eval::ExamOptions,
+}
+
+impl ExamConfig {
+    /// An exam with all cases of a suite and default options.
+    pub fn new(suite: impl Into<PathBuf>) -> Self {
+        Self { suite: suite.into(), tag: None, options: eval::ExamOptions::default() }
+    }
 }

@@ -1,10 +1,13 @@
+//! What is kept of earlier nights.
+
 use serde::{Deserialize, Serialize};
 
-/// What is kept of nights gone by. Reports, answers and verdicts always are.
+/// What is kept of earlier nights. Reports, answers and verdicts are always kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Retention {
-    /// Adapters, the youngest; the champion, its predecessor and the candidate stay in any case.
+    /// Number of adapters, the newest. Champion, previous champion and candidate are always kept.
     /// Default 14.
     pub adapters: usize,
 }

@@ -1,140 +1,94 @@
-//! Everything that a night will need, looked at while there is time to mend it.
+//! Checks everything that a night needs, hours before it starts.
 
-mod benchmark;
-mod conversion;
-mod dress;
-mod enrichment;
+mod attempt;
+mod checks;
+mod evaluation_trial;
 mod finding;
-mod machine;
-mod model_files;
-mod pipeline_config;
-mod scene;
+mod rehearsal;
+mod report;
+mod scratch;
 #[cfg(test)]
 mod tests;
-mod tonight;
-mod training_config;
-mod training_runs;
-mod two_steps;
+mod training_trial;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-pub use finding::{Checked, PreflightReport, Status, Suite};
-pub use machine::Timers;
+pub use finding::CheckStatus;
+pub use report::{CheckGroup, PreflightCheck, PreflightReport};
 
-use crate::config::{Choice, NightFile};
+use crate::config::{ModelChoice, NightFile};
 use crate::error::Result;
+use crate::schedule::ScheduleStatus;
+use attempt::Attempt;
+use checks::CHECKS;
 use finding::Finding;
-use scene::{Scene, Tried};
-
-/// One check.
-struct Check {
-    suite: Suite,
-    name: &'static str,
-    look: fn(&Scene<'_>) -> Finding,
-}
-
-const fn check(suite: Suite, name: &'static str, look: fn(&Scene<'_>) -> Finding) -> Check {
-    Check { suite, name, look }
-}
-
-/// All checks, in the order that they are told: the seed's 21 under its names, then ours.
-const CHECKS: [Check; 32] = [
-    check(Suite::DataConversion, "Qwen token stripping", conversion::qwen_token_stripping),
-    check(Suite::DataConversion, "output format", conversion::output_format),
-    check(Suite::DataConversion, "no leakage", conversion::no_leakage),
-    check(Suite::Enrichment, "OBLITERATUS/CL4R1T4S output", enrichment::output),
-    check(Suite::Enrichment, "format", enrichment::format),
-    check(Suite::Enrichment, "count", enrichment::count),
-    check(Suite::TrainingConfig, "YAML validity", training_config::yaml_validity),
-    check(Suite::TrainingConfig, "param ranges: LoRA", training_config::lora_ranges),
-    check(Suite::TrainingConfig, "param ranges: schedule", training_config::schedule_ranges),
-    check(Suite::ModelAvailability, "config.json", model_files::config_json),
-    check(Suite::ModelAvailability, "safetensors", model_files::safetensors),
-    check(Suite::ModelAvailability, "tokenizer", model_files::tokenizer),
-    check(Suite::ModelAvailability, "chat template", model_files::chat_template),
-    check(Suite::TrainingRuns, "2-iter execution", training_runs::two_iterations),
-    check(Suite::TrainingRuns, "peak memory < 60GB", training_runs::peak_memory),
-    check(Suite::PipelineConfig, "Default=gemma4", pipeline_config::default_gemma4),
-    check(Suite::PipelineConfig, "paths", pipeline_config::paths),
-    check(Suite::PipelineConfig, "qwen fallback", pipeline_config::qwen_fallback),
-    check(Suite::PipelineConfig, "score fix", pipeline_config::score_fix),
-    check(Suite::Benchmark, "Carmack eval exists", benchmark::exists),
-    check(Suite::Benchmark, "Carmack eval loads", benchmark::loads),
-    check(Suite::Machine, "disk", machine::disk),
-    check(Suite::Machine, "memory", machine::memory),
-    check(Suite::Machine, "lock", machine::lock),
-    check(Suite::Machine, "clock", machine::clock),
-    check(Suite::Machine, "schedule", machine::schedule),
-    check(Suite::Tonight, "config lints", tonight::config_lints),
-    check(Suite::Tonight, "adapter keys", tonight::adapter_keys),
-    check(Suite::Tonight, "suite check", tonight::suite_check),
-    check(Suite::Tonight, "contamination", tonight::contamination),
-    check(Suite::Tonight, "dress rehearsal", tonight::dress_rehearsal),
-    check(Suite::Tonight, "previous night", tonight::previous_night),
-];
+use rehearsal::Rehearsal;
 
 /// The checks before a night.
 ///
-/// They rehearse it in a scratch folder beside the real one, with the real stages: all rows are
-/// converted and enriched, two iterations are trained, and their adapter sits a small exam before
-/// the real gate. Of a model that is too large to try only headers are read.
+/// They rehearse the night in a scratch folder inside the home, with the real stages: all rows are
+/// converted and enriched, two iterations are trained, and the resulting adapter goes through a small
+/// exam, the gate, promotion and report. Of a model that is too large for this only the headers are
+/// read.
 ///
 /// ```no_run
-/// use pipeline::{Choice, NightFile, Preflight};
+/// use pipeline::config::{ModelChoice, NightFile};
+/// use pipeline::preflight::Preflight;
 ///
 /// let file = NightFile::load("fixtures/sanctum.yaml")?;
-/// let report = Preflight::new(file, Choice::from_env()).run(&mut |_| ())?;
+/// let report = Preflight::new(file, ModelChoice::from_env()).run(&mut |_| ())?;
 /// println!("{}", report.line);
 /// # Ok::<(), pipeline::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Preflight {
     file: NightFile,
-    choice: Choice,
+    choice: ModelChoice,
     home: Option<PathBuf>,
-    timers: Tried<Option<Timers>>,
+    schedule: Attempt<Option<ScheduleStatus>>,
 }
 
 impl Preflight {
     /// The checks before a night with the chosen model.
-    pub fn new(file: NightFile, choice: Choice) -> Self {
-        Self { file, choice, home: None, timers: Tried::Done(None) }
+    pub fn new(file: NightFile, choice: ModelChoice) -> Self {
+        Self { file, choice, home: None, schedule: Attempt::Done(None) }
     }
 
-    /// In another home than the file says.
+    /// Uses this home instead of the one in the file.
     pub fn in_home(self, home: Option<PathBuf>) -> Self {
         Self { home, ..self }
     }
 
-    /// With what the system holds of the schedule, or why it does not tell.
-    pub fn with_timers(self, timers: Result<Timers>) -> Self {
-        Self { timers: Tried::from(timers.map(Some)), ..self }
+    /// Also checks the schedule, given its status or why that is unknown.
+    pub fn with_schedule(self, status: Result<ScheduleStatus>) -> Self {
+        Self { schedule: Attempt::from(status.map(Some)), ..self }
     }
 
-    /// Makes every check, tells what it is at, and leaves the report in the home.
+    /// Runs all checks, passes the current activity to `on_step`, and writes `preflight.json` into
+    /// the home.
     ///
     /// # Errors
-    /// A choice that the file does not have, or a place in which nothing can be rehearsed. Whatever
-    /// else is wrong is a finding.
-    pub fn run(self, tell: &mut dyn FnMut(&str)) -> Result<PreflightReport> {
+    /// A model choice that the file does not have, or a scratch folder that cannot be created. Any
+    /// other problem is part of the report.
+    pub fn run(self, on_step: &mut dyn FnMut(&str)) -> Result<PreflightReport> {
         let begun = Instant::now();
-        let Self { file, choice, home, timers } = self;
-        let scene = Scene::rehearse(&file, &choice, home, timers, tell)?;
-        let checks = CHECKS.iter().map(|check| {
-            let Finding { status, detail } = (check.look)(&scene);
+        let Self { file, choice, home, schedule } = self;
+        let rehearsal = Rehearsal::run(&file, &choice, home, schedule, on_step)?;
+        let checks = CHECKS.iter().map(|&(group, check, run)| {
+            let Finding { status, detail } = run(&rehearsal);
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
-            Checked { suite: check.suite, check: check.name, status, detail }
+            PreflightCheck { group, check, status, detail }
         });
         let model = match &choice {
-            Choice::Default => file.default_model(),
-            Choice::Named { name, .. } => name.clone(),
+            ModelChoice::Default => file.default_model(),
+            ModelChoice::Named { name, .. } => name.clone(),
         };
         let path = file.path().to_path_buf();
         let seconds = begun.elapsed().as_secs_f64();
         let report = PreflightReport::new(path, model, seconds, checks.collect());
-        if let Some(home) = scene.home.done() {
-            // A report that cannot be left there is no reason to withhold it here.
+        if let Some(home) = rehearsal.home.done() {
+            // The caller gets the report even if it cannot be written.
             let _ = durable::write_json(home.path().join("preflight.json"), &report);
         }
         Ok(report)

@@ -1,6 +1,6 @@
-//! Who serves, and how it came to that.
+//! The champion registry: which adapter is champion, and the history of changes.
 
-mod shelf;
+mod adapter_store;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -8,49 +8,58 @@ use std::path::{Path, PathBuf};
 use durable::Digest;
 use jiff::Timestamp;
 
-pub use shelf::adapter_digest;
-pub use state::{Action, Change, Mandate, Promotion, State};
+pub use adapter_store::adapter_digest;
+pub use state::{Action, Change, Promotion, Requester, State};
 
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::lock::Lock;
-use shelf::Shelf;
+use adapter_store::AdapterStore;
 
-/// The champion registry of a home: content-addressed adapters, and one small file, replaced
-/// atomically, that says which of them serves.
+/// The champion registry of a home: adapters stored by digest, and one file, replaced atomically,
+/// with the aliases (champion, candidate, previous) and the history.
 ///
-/// An adapter's digest is that of its `sha256sum` listing, so anyone can check it:
-/// `cd adapters/DIGEST && sha256sum * | sha256sum`. Every call that changes something, would
-/// change something, or hands out an adapter leaves a line in `audit.jsonl`, whatever comes of it.
+/// An adapter's digest is the SHA-256 of its `sha256sum` listing:
+/// `cd adapters/DIGEST && sha256sum * | sha256sum`. Every call that changes the registry, every dry
+/// run and every read of an adapter is recorded in `audit.jsonl`, also when it fails.
 #[derive(Debug, Clone)]
 pub struct Registry {
     home: Home,
-    shelf: Shelf,
+    adapters: AdapterStore,
 }
 
 impl Registry {
-    /// The registry of `home`; nothing is read yet.
+    /// The registry of `home`. Reads nothing.
     pub fn new(home: &Home) -> Self {
-        Self { home: home.clone(), shelf: Shelf::new(home.adapters()) }
+        Self { home: home.clone(), adapters: AdapterStore::new(home.adapters()) }
     }
 
-    /// Aliases and history, as they stand.
+    /// The current aliases and the history.
+    ///
+    /// # Errors
+    /// A registry file that is damaged or of another version.
     pub fn state(&self) -> Result<State> {
         State::read(&self.path())
     }
 
-    /// Where an adapter lies. Use [`Registry::verified`] to be sure of what lies there.
+    /// The folder of an adapter, unchecked. See [`Registry::verified`].
     pub fn folder(&self, adapter: Digest) -> PathBuf {
-        self.shelf.folder(adapter)
+        self.adapters.folder(adapter)
     }
 
-    /// The adapter's folder, once its content is found to be what its name says.
+    /// The folder of an adapter after a check of its content.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the content does not match the digest.
     pub fn verified(&self, adapter: Digest) -> Result<PathBuf> {
-        self.audited("read", adapter, || self.shelf.intact(adapter))
+        self.audited("read", adapter, || self.adapters.intact(adapter))
     }
 
-    /// The adapter that `name` stands for: `champion`, `candidate`, `previous`, a digest, or the
-    /// unique beginning of one.
+    /// The adapter with this name: `champion`, `candidate`, `previous`, a digest, or a unique prefix
+    /// of at least four characters.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAdapter`] with the adapters that exist.
     pub fn resolve(&self, name: &str) -> Result<Digest> {
         let state = self.state()?;
         let alias = match name {
@@ -62,7 +71,7 @@ impl Registry {
         if let Some(adapter) = alias {
             return Ok(adapter);
         }
-        let held = self.shelf.adapters()?;
+        let held = self.adapters.list()?;
         let mut matching =
             held.iter().filter(|d| name.len() >= 4 && d.to_string().starts_with(name));
         match (matching.next(), matching.next()) {
@@ -79,13 +88,12 @@ impl Registry {
         }
     }
 
-    /// Copies the adapter in `dir` into the registry, under its digest, and makes it the
-    /// candidate.
+    /// Copies the adapter in `dir` into the registry and makes it the candidate.
     pub fn nominate(&self, dir: &Path) -> Result<Digest> {
         let adapter = adapter_digest(dir)?;
         self.audited("nominate", adapter, || {
             let _lock = self.lock()?;
-            self.shelf.store(dir, adapter)?;
+            self.adapters.store(dir, adapter)?;
             let mut state = self.state()?;
             if state.candidate != Some(adapter) {
                 state.candidate = Some(adapter);
@@ -95,16 +103,17 @@ impl Registry {
         })
     }
 
-    /// Makes an adapter the champion. Safe to repeat: a night promotes an adapter at most once,
-    /// even if it was rolled back in between.
+    /// Makes an adapter the champion. Repeating the call has no effect: a night promotes an adapter at
+    /// most once, even if it was rolled back in between.
     ///
     /// # Errors
-    /// [`Error::Pinned`] for a promotion by hand while the champion is pinned.
-    pub fn promote(&self, adapter: Digest, by: Mandate<'_>, reason: &str) -> Result<Promotion> {
+    /// [`Error::Pinned`] for a promotion by hand while the champion is pinned; [`Error::Corrupt`] for
+    /// a damaged adapter.
+    pub fn promote(&self, adapter: Digest, by: Requester<'_>, reason: &str) -> Result<Promotion> {
         self.audited("promote", adapter, || {
             let _lock = self.lock()?;
             let mut state = self.state()?;
-            let promotion = self.may_promote(&state, adapter, by)?;
+            let promotion = self.check_promote(&state, adapter, by)?;
             if promotion == Promotion::Done {
                 state.change(Action::Promote, Some(adapter), by.night(), reason);
                 self.save(&state)?;
@@ -113,84 +122,95 @@ impl Registry {
         })
     }
 
-    /// What [`promote`](Self::promote) would do now. Nothing changes but the audit log.
-    pub fn try_promote(&self, adapter: Digest, by: Mandate<'_>) -> Result<Promotion> {
-        self.audited("promote (dry run)", adapter, || self.may_promote(&self.state()?, adapter, by))
+    /// What [`promote`](Self::promote) would do. Changes only the audit log.
+    pub fn promote_dry_run(&self, adapter: Digest, by: Requester<'_>) -> Result<Promotion> {
+        self.audited("promote (dry run)", adapter, || {
+            self.check_promote(&self.state()?, adapter, by)
+        })
     }
 
-    /// Brings the champion's predecessor back; a second rollback undoes the first. A pin does not
-    /// stand in the way of safety: it then holds for whoever came back.
+    /// Makes the previous champion champion again; a second rollback undoes the first. It works while
+    /// the champion is pinned, and the pin stays.
+    ///
+    /// # Errors
+    /// [`Error::NothingToRollBack`] before the first promotion; [`Error::Corrupt`] if the previous
+    /// champion is damaged.
     pub fn rollback(&self, reason: &str) -> Result<State> {
         self.audited("rollback", "previous", || {
             let _lock = self.lock()?;
             let mut state = self.state()?;
-            let previous = self.may_roll_back(&state)?;
+            let previous = self.check_rollback(&state)?;
             state.change(Action::Rollback, previous, None, reason);
             self.save(&state)?;
             Ok(state)
         })
     }
 
-    /// Whom [`rollback`](Self::rollback) would bring back now; `None` is the base model. Nothing
-    /// changes but the audit log.
-    pub fn try_rollback(&self) -> Result<Option<Digest>> {
-        self.audited("rollback (dry run)", "previous", || self.may_roll_back(&self.state()?))
+    /// The adapter that [`rollback`](Self::rollback) would make champion; `None` for the base model.
+    /// Changes only the audit log.
+    pub fn rollback_dry_run(&self) -> Result<Option<Digest>> {
+        self.audited("rollback (dry run)", "previous", || self.check_rollback(&self.state()?))
     }
 
-    /// Keeps the champion, whatever nights find, until [`unpin`](Self::unpin).
+    /// Prevents promotions until [`unpin`](Self::unpin).
     pub fn pin(&self, reason: &str) -> Result<State> {
         self.set_pin("pin", Some(reason.to_owned()))
     }
 
-    /// Lets the best serve again.
+    /// Allows promotions again.
     pub fn unpin(&self) -> Result<State> {
         self.set_pin("unpin", None)
     }
 
-    /// Deletes all adapters but the `keep` youngest, and never the champion, its predecessor or the
-    /// candidate. Returns those that are gone, oldest first.
+    /// Deletes all adapters except the `keep` newest, the champion, the previous champion and the
+    /// candidate. Returns the deleted adapters, oldest first.
     pub fn prune(&self, keep: usize) -> Result<Vec<Digest>> {
         self.audited("prune", keep, || {
             let _lock = self.lock()?;
             let surplus = self.surplus(keep)?;
-            surplus.iter().try_for_each(|adapter| self.shelf.delete(*adapter))?;
+            surplus.iter().try_for_each(|adapter| self.adapters.delete(*adapter))?;
             Ok(surplus)
         })
     }
 
-    /// What [`prune`](Self::prune) would delete now. Nothing changes but the audit log.
-    pub fn try_prune(&self, keep: usize) -> Result<Vec<Digest>> {
+    /// The adapters that [`prune`](Self::prune) would delete. Changes only the audit log.
+    pub fn prune_dry_run(&self, keep: usize) -> Result<Vec<Digest>> {
         self.audited("prune (dry run)", keep, || self.surplus(keep))
     }
 
-    fn may_promote(&self, state: &State, adapter: Digest, by: Mandate<'_>) -> Result<Promotion> {
-        if state.champion == Some(adapter) || by.was_carried_out(state, adapter) {
+    fn check_promote(
+        &self,
+        state: &State,
+        adapter: Digest,
+        by: Requester<'_>,
+    ) -> Result<Promotion> {
+        if state.champion == Some(adapter) || by.has_promoted(state, adapter) {
             return Ok(Promotion::AlreadyDone);
         }
         match (by, &state.pinned) {
-            (Mandate::Night { against, .. }, _) if against != state.champion => {
-                return Ok(Promotion::Overtaken);
+            (Requester::Night { against, .. }, _) if against != state.champion => {
+                return Ok(Promotion::ChampionChanged);
             }
-            (Mandate::Night { .. }, Some(_)) => return Ok(Promotion::Pinned),
-            (Mandate::Hand, Some(reason)) => {
+            (Requester::Night { .. }, Some(_)) => return Ok(Promotion::Pinned),
+            (Requester::Operator, Some(reason)) => {
                 return Err(Error::Pinned { path: self.path(), reason: reason.clone() });
             }
             (_, None) => {}
         }
-        self.shelf.intact(adapter)?;
+        self.adapters.intact(adapter)?;
         Ok(Promotion::Done)
     }
 
-    fn may_roll_back(&self, state: &State) -> Result<Option<Digest>> {
+    fn check_rollback(&self, state: &State) -> Result<Option<Digest>> {
         if state.champion.is_none() && state.previous.is_none() {
             return Err(Error::NothingToRollBack { path: self.path() });
         }
-        state.previous.map(|adapter| self.shelf.intact(adapter)).transpose()?;
+        state.previous.map(|adapter| self.adapters.intact(adapter)).transpose()?;
         Ok(state.previous)
     }
 
     fn surplus(&self, keep: usize) -> Result<Vec<Digest>> {
-        self.shelf.surplus(keep, &self.state()?.protected())
+        self.adapters.surplus(keep, &self.state()?.protected())
     }
 
     fn set_pin(&self, call: &str, reason: Option<String>) -> Result<State> {
@@ -211,13 +231,13 @@ impl Registry {
         Lock::wait(&self.home.path().join("registry.lock"))
     }
 
-    /// Writes the state, and keeps the one before beside it for whoever has to mend the file.
+    /// Writes the state, and a copy of the one before, for repairing a damaged file.
     fn save(&self, state: &State) -> Result<()> {
         durable::write_json(self.home.path().join("registry.last.json"), &self.state()?)?;
         Ok(durable::write_json(self.path(), state)?)
     }
 
-    /// Runs a call and leaves one line about it in the audit log, whatever comes of it.
+    /// Runs a call and records it in the audit log, also when it fails.
     fn audited<T>(
         &self,
         call: &str,

@@ -1,3 +1,5 @@
+//! The content of `registry.json`.
+
 use std::path::Path;
 
 use durable::Digest;
@@ -9,18 +11,19 @@ use crate::files::read_if_there;
 
 const VERSION: u32 = 1;
 
-/// Who serves, who waits, and how it came to that. `None` stands for the base model itself.
+/// Aliases and history of a registry. An alias of `None` is the base model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[serde(deny_unknown_fields)]
 pub struct State {
     version: u32,
-    /// The adapter that serves.
+    /// The current champion.
     pub champion: Option<Digest>,
-    /// The adapter that sat the last exam.
+    /// The adapter of the last exam.
     pub candidate: Option<Digest>,
-    /// The adapter that served before the champion; what a rollback goes to.
+    /// The champion before the current one, which a rollback restores.
     pub previous: Option<Digest>,
-    /// Why the champion stays whatever nights find; absent: the best may serve.
+    /// The reason for which the champion is pinned; `None` if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<String>,
     /// Every change of champion, oldest first.
@@ -42,69 +45,72 @@ impl Default for State {
 
 /// One change of champion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
     /// Promotion or rollback.
     pub action: Action,
-    /// Who serves from here on.
+    /// The new champion.
     pub champion: Option<Digest>,
-    /// Who served until then.
+    /// The champion before it.
     pub previous: Option<Digest>,
-    /// The night that asked for it; none when done by hand.
+    /// The night that made the change; `None` if made by hand.
     pub night: Option<String>,
-    /// Why.
+    /// The reason given.
     pub reason: String,
 }
 
-/// How a champion came to serve.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// An adapter took over.
+    /// An adapter became champion.
     Promote,
-    /// The one before came back.
+    /// The previous champion was restored.
     Rollback,
 }
 
-/// What became of a call to [`Registry::promote`](crate::Registry::promote).
+/// The result of [`Registry::promote`](crate::Registry::promote).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
-    /// The adapter serves from now on.
+    /// The adapter is champion now.
     Done,
-    /// Nothing changed: the same night had promoted the same adapter, or it serves already.
+    /// Nothing changed: the adapter is champion already, or the same night had promoted it before.
     AlreadyDone,
-    /// Nothing changed: the champion that the candidate was measured against serves no more.
-    Overtaken,
+    /// Nothing changed: the champion is no longer the one that the candidate was compared with.
+    #[serde(rename = "overtaken")]
+    ChampionChanged,
     /// Nothing changed: the champion is pinned.
     Pinned,
 }
 
-/// Who asks for a promotion.
+/// Who requests a promotion.
 #[derive(Debug, Clone, Copy)]
-pub enum Mandate<'a> {
-    /// A night, whose candidate won against this champion.
+pub enum Requester<'a> {
+    /// A night whose candidate passed the gate.
     Night {
         /// The night's id.
         id: &'a str,
-        /// The champion that the candidate was measured against; none for the base model.
+        /// The champion that the candidate was compared with; `None` for the base model.
         against: Option<Digest>,
     },
     /// A person.
-    Hand,
+    Operator,
 }
 
-impl<'a> Mandate<'a> {
+impl<'a> Requester<'a> {
     pub(super) fn night(self) -> Option<&'a str> {
         match self {
-            Mandate::Night { id, .. } => Some(id),
-            Mandate::Hand => None,
+            Requester::Night { id, .. } => Some(id),
+            Requester::Operator => None,
         }
     }
 
-    pub(super) fn was_carried_out(self, state: &State, adapter: Digest) -> bool {
+    /// Whether this night promoted the adapter before.
+    pub(super) fn has_promoted(self, state: &State, adapter: Digest) -> bool {
         state.history.iter().any(|change| {
             change.action == Action::Promote
                 && change.champion == Some(adapter)
@@ -115,9 +121,9 @@ impl<'a> Mandate<'a> {
 }
 
 impl State {
-    /// Reads the state from the registry's file; without one, nobody was ever promoted.
+    /// Reads the state from the registry's file; without a file, there was no promotion yet.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let refuse = |found: String| Error::Record {
+        let error = |found: String| Error::Record {
             path: path.to_path_buf(),
             line: None,
             expected: "a champion registry of version 1 (the state before the last change is in \
@@ -125,10 +131,10 @@ impl State {
             found,
         };
         let Some(bytes) = read_if_there(path)? else { return Ok(State::default()) };
-        let state: State = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
+        let state: State = serde_json::from_slice(&bytes).map_err(|e| error(e.to_string()))?;
         match state.version {
             VERSION => Ok(state),
-            other => Err(refuse(format!("version {other}"))),
+            other => Err(error(format!("version {other}"))),
         }
     }
 

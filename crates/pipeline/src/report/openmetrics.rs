@@ -1,16 +1,18 @@
-//! The last finished night in the OpenMetrics text format, for whoever scrapes files.
+//! The last finished night in the OpenMetrics text format, for collectors that read files.
 
 use std::fmt::Write;
 
-use super::index::{Figures, Line};
+use super::history::{
+    BASE, CANDIDATE, CHAMPION, Metric, NightRow, PEAK_MEMORY, PROCESSED, RSS, TRAINED,
+};
 
-/// Name, help, and the samples: labels and value.
+/// A metric family: name, help text, and samples of labels and value.
 type Family<'a> = (&'a str, &'a str, Vec<(String, Option<f64>)>);
 
-/// The text; a figure that is not known has no line.
-pub(super) fn text(nights: &[Line]) -> String {
-    let last = nights.iter().rev().find(|night| night.figures.is_some());
-    let figure = |of: fn(&Figures) -> Option<f64>| of(last?.figures.as_ref()?);
+/// The metrics of all nights, oldest first, as text. Unknown figures have no line.
+pub(super) fn text(nights: &[NightRow]) -> String {
+    let last = nights.iter().rev().find(|night| night.summary.is_some());
+    let figure = |of: Metric| of(last?.summary.as_ref()?);
     let plain = |value| vec![(String::new(), value)];
     let subject = |name: &str, value| (format!("{{subject=\"{name}\"}}"), value);
     let outcome = |name: &str| {
@@ -34,30 +36,30 @@ pub(super) fn text(nights: &[Line]) -> String {
             "Whether its training was cut short by the clock.",
             plain(last.map(|night| f64::from(u8::from(night.partial)))),
         ),
-        ("night_seconds", "How long its stages took.", plain(figure(|f| f.seconds))),
+        ("night_seconds", "How long its stages took.", plain(figure(|s| Some(s.seconds)))),
         (
             "exam_score",
             "Mean score over all cases of its exam.",
             vec![
-                subject("base", figure(|f| f.base)),
-                subject("candidate", figure(|f| f.candidate)),
-                subject("champion", figure(|f| f.champion)),
+                subject("base", figure(BASE)),
+                subject("candidate", figure(CANDIDATE)),
+                subject("champion", figure(CHAMPION)),
             ],
         ),
         (
             "training_tokens_per_second",
             "Tokens per second through the model, and those trained on.",
             vec![
-                ("{tokens=\"processed\"}".into(), figure(|f| f.processed_per_second)),
-                ("{tokens=\"trained\"}".into(), figure(|f| f.trained_per_second)),
+                ("{tokens=\"processed\"}".into(), figure(PROCESSED)),
+                ("{tokens=\"trained\"}".into(), figure(TRAINED)),
             ],
         ),
         (
             "training_memory_bytes",
             "The most memory that its training took.",
             vec![
-                ("{of=\"mlx\"}".into(), figure(|f| f.peak_memory_bytes)),
-                ("{of=\"process\"}".into(), figure(|f| f.rss_bytes)),
+                ("{of=\"mlx\"}".into(), figure(PEAK_MEMORY)),
+                ("{of=\"process\"}".into(), figure(RSS)),
             ],
         ),
     ];
@@ -76,24 +78,23 @@ pub(super) fn text(nights: &[Line]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::summary::{Summary, example};
 
-    fn night(number: u32, figures: Option<Figures>) -> Line {
-        Line {
+    fn night(number: u32, summary: Option<Summary>) -> NightRow {
+        NightRow {
             number,
-            id: format!("{number:04}-2026-04-08"),
             date: String::new(),
             outcome: "rolled back".to_owned(),
             partial: true,
             note: String::new(),
             page: None,
-            figures,
+            summary,
         }
     }
 
     #[test]
-    fn the_last_finished_night_is_told() {
-        let figures = Figures { candidate: Some(0.5), seconds: Some(278.25), ..Figures::default() };
-        let text = text(&[night(6, Some(figures)), night(7, None)]);
+    fn the_last_finished_night_is_reported() {
+        let text = text(&[night(6, Some(example())), night(7, None)]);
         for line in [
             "nightshift_nights 2",
             "nightshift_night 6",

@@ -1,9 +1,11 @@
+//! LaunchAgents as property lists.
+
 use serde::Serialize;
 
 use super::{File, Schedule};
 use crate::error::{Error, Result};
 
-/// A LaunchAgent, as `launchd.plist(5)` has it.
+/// A LaunchAgent; see `launchd.plist(5)`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Agent {
@@ -11,12 +13,12 @@ struct Agent {
     program_arguments: Vec<String>,
     working_directory: String,
     start_calendar_interval: At,
-    /// Yields to whoever sits at the machine.
+    /// Gives interactive programs priority.
     process_type: &'static str,
     nice: i8,
     #[serde(rename = "LowPriorityIO")]
     low_priority_io: bool,
-    /// Octal 077: files are for their owner alone.
+    /// Octal 077: new files are accessible only to their owner.
     umask: u16,
     standard_out_path: String,
     standard_error_path: String,

@@ -1,4 +1,4 @@
-//! Nights that begin by themselves: a LaunchAgent on macOS, systemd user timers on Linux.
+//! Scheduled nights: LaunchAgents on macOS, systemd user timers on Linux.
 //!
 //! ```
 //! use pipeline::schedule::{Schedule, System};
@@ -11,6 +11,7 @@
 //! ```
 
 mod launchd;
+mod status;
 mod system;
 mod systemd;
 
@@ -18,14 +19,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use system::{Loaded, Manager, Run, System, Tool};
+pub use status::ScheduleStatus;
+pub use system::{CommandOutput, CommandRunner, JobStatus, Manager, System};
 
 use crate::error::{Error, Result, io_error};
 
-/// The name that every file and label of a schedule begins with.
+/// The prefix of all file names and labels.
 pub const LABEL: &str = "com.sanctum.master-pipeline";
 
-/// What runs when.
+/// A set of jobs: which program runs at which time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     program: PathBuf,
@@ -33,25 +35,26 @@ pub struct Schedule {
     jobs: [Job; 3],
 }
 
-/// One program at one time of the day.
+/// A program that runs once a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Job {
-    /// What is added to [`LABEL`]; empty for the night itself.
+    /// Added to [`LABEL`] after a dot; empty for the night.
     pub suffix: &'static str,
-    /// Which program it runs.
+    /// The program.
     pub program: Program,
-    /// What it is for.
+    /// A description for the system.
     pub purpose: &'static str,
-    /// The hour, local time.
+    /// Hour of the day, local time.
     pub hour: i8,
-    /// The minute.
+    /// Minute of the hour.
     pub minute: i8,
-    /// What the program is told beside its configuration.
+    /// Arguments after `--config FILE`.
     pub arguments: &'static [&'static str],
 }
 
 impl Job {
-    /// The job's name to the system.
+    /// The job's name in the system.
     pub fn label(&self) -> String {
         match self.suffix {
             "" => LABEL.to_owned(),
@@ -60,19 +63,19 @@ impl Job {
     }
 }
 
-/// The programs of a schedule, which lie in one folder.
+/// The programs of a schedule. They are in one folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
     /// The night.
     Nightly,
-    /// The checks before it.
+    /// The checks before the night.
     Preflight,
 }
 
-/// At ten in the evening everything that the night will need, while there is time to mend it. At one
-/// the night; at twenty past, what a machine that slept through it missed. `--once-a-day` and the
-/// lock of the home make the second harmless.
+/// 22:00 the preflight, early enough to fix problems; 01:00 the night; 01:20 the night again, in case
+/// the machine was asleep at 01:00. With `--once-a-day` and the lock of the home, the second start has
+/// no effect if the first one worked.
 const JOBS: [Job; 3] = [
     Job {
         suffix: "preflight",
@@ -100,26 +103,27 @@ const JOBS: [Job; 3] = [
     },
 ];
 
-/// A file that a system reads its jobs from.
+/// A job file of the system: a plist or a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct File {
-    /// Its name in the system's folder.
+    /// File name in the system's folder.
     pub name: String,
-    /// Its content.
+    /// Content.
     pub text: String,
 }
 
 impl Schedule {
-    /// `program` (the `nightly` example) at one in the morning with the configuration `config`, and
-    /// the `preflight` beside it at ten in the evening.
+    /// Runs `program` (the `nightly` example) at 01:00 and 01:20 with the configuration `config`, and
+    /// `preflight` from the same folder at 22:00.
     ///
     /// # Errors
-    /// Either path is relative, or not UTF-8: a system starts jobs from a folder of its own.
+    /// A path that is relative or not UTF-8. The system starts jobs from a folder of its own.
     pub fn new(program: impl Into<PathBuf>, config: impl Into<PathBuf>) -> Result<Self> {
         let absolute = |path: PathBuf| match path.is_absolute() && path.to_str().is_some() {
             true => Ok(path),
             false => Err(Error::Config {
-                reason: "expected an absolute path in UTF-8, for a schedule".into(),
+                reason: "expected an absolute UTF-8 path for a schedule, found this one".into(),
                 path,
             }),
         };
@@ -130,12 +134,12 @@ impl Schedule {
         })
     }
 
-    /// The jobs, from evening to morning.
+    /// The jobs, in the order of the night.
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
     }
 
-    /// The files that `system` reads its jobs from.
+    /// The job files for `system`.
     pub fn files(&self, system: System) -> Result<Vec<File>> {
         match system {
             System::Launchd => launchd::files(self),
@@ -143,7 +147,7 @@ impl Schedule {
         }
     }
 
-    /// The words of a job's command line.
+    /// The program and arguments of a job.
     fn command(&self, job: &Job) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let program = match job.program {
@@ -155,22 +159,27 @@ impl Schedule {
         words
     }
 
-    /// Where the configuration lies; jobs start there.
+    /// The folder of the configuration, in which jobs start.
     fn folder(&self) -> &Path {
         self.config.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Writes the files into `folder` and has the system load them; what was loaded before is
-    /// replaced, so that doing it twice is doing it once.
+    /// Writes the files into `folder` and loads them, replacing what was loaded before.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the system's program fails.
     pub fn install(&self, manager: &mut Manager<'_>, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(io_error(folder, "make the folder"))?;
+        std::fs::create_dir_all(folder).map_err(io_error(folder, "create the folder"))?;
         for file in self.files(manager.system())? {
             durable::write(folder.join(&file.name), file.text.as_bytes())?;
         }
         manager.load(&self.jobs, folder)
     }
 
-    /// Has the system forget the jobs, and removes their files.
+    /// Unloads the jobs and removes their files.
+    ///
+    /// # Errors
+    /// A file cannot be removed, or the system's program fails.
     pub fn remove(&self, manager: &mut Manager<'_>, folder: &Path) -> Result<()> {
         manager.unload(&self.jobs)?;
         for file in self.files(manager.system())? {

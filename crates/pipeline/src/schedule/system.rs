@@ -1,3 +1,5 @@
+//! Loads and unloads jobs through `launchctl` or `systemctl --user`.
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +9,7 @@ use serde::Serialize;
 use super::Job;
 use crate::error::{Error, Result};
 
-/// Who starts jobs on a machine.
+/// The job scheduler of an operating system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum System {
@@ -18,12 +20,12 @@ pub enum System {
 }
 
 impl System {
-    /// The one of this machine.
-    pub fn this() -> Self {
+    /// The scheduler of this machine.
+    pub fn current() -> Self {
         if cfg!(target_os = "macos") { Self::Launchd } else { Self::Systemd }
     }
 
-    /// The folder that it reads the user's jobs from; none if the user has no home.
+    /// The folder of the user's job files; `None` if the user has no home folder.
     pub fn folder(self) -> Option<PathBuf> {
         match self {
             System::Launchd => dirs::home_dir().map(|home| home.join("Library/LaunchAgents")),
@@ -32,52 +34,54 @@ impl System {
     }
 }
 
-/// What the system holds of a job, in its own words; what we wrote does not count.
+/// The state of a job in the system, independent of the files on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Loaded {
+#[non_exhaustive]
+pub struct JobStatus {
     /// The job's name.
     pub label: String,
-    /// Whether the system would start it.
+    /// Whether the system has loaded it.
     pub loaded: bool,
-    /// What it says about it: the next time on systemd, the state on launchd.
-    pub says: String,
+    /// The next start on systemd, the state on launchd.
+    #[serde(rename = "says")]
+    pub detail: String,
 }
 
-/// What a program printed, and whether it succeeded.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Exit status 0.
+pub struct CommandOutput {
+    /// Whether the exit status is 0.
     pub success: bool,
     /// stdout, then stderr.
     pub output: String,
 }
 
-/// Runs a program of the system with arguments.
-pub type Tool<'a> = dyn FnMut(&str, &[&str]) -> io::Result<Run> + 'a;
+/// Runs a program with arguments.
+pub type CommandRunner<'a> = dyn FnMut(&str, &[&str]) -> io::Result<CommandOutput> + 'a;
 
-/// Speaks with a [`System`] through its own program: `launchctl` or `systemctl --user`.
+/// Controls a [`System`] through its program: `launchctl` or `systemctl --user`.
 pub struct Manager<'a> {
     system: System,
-    run: Box<Tool<'a>>,
+    run: Box<CommandRunner<'a>>,
 }
 
 impl Manager<'static> {
-    /// The system of this machine.
-    pub fn this() -> Self {
-        Self::with(System::this(), |program, arguments| {
+    /// The manager of this machine's system.
+    pub fn current() -> Self {
+        Self::with(System::current(), |program, arguments| {
             let output = Command::new(program).args(arguments).output()?;
             let text = [output.stdout, output.stderr].concat();
             let output_text = String::from_utf8_lossy(&text).into_owned();
-            Ok(Run { success: output.status.success(), output: output_text })
+            Ok(CommandOutput { success: output.status.success(), output: output_text })
         })
     }
 }
 
 impl<'a> Manager<'a> {
-    /// A system whose program is run by `run`.
+    /// A manager that runs commands through `run`, for tests.
     pub fn with(
         system: System,
-        run: impl FnMut(&str, &[&str]) -> io::Result<Run> + 'a,
+        run: impl FnMut(&str, &[&str]) -> io::Result<CommandOutput> + 'a,
     ) -> Manager<'a> {
         Manager { system, run: Box::new(run) }
     }
@@ -87,8 +91,11 @@ impl<'a> Manager<'a> {
         self.system
     }
 
-    /// What the system holds of each job.
-    pub fn status(&mut self, jobs: &[Job]) -> Result<Vec<Loaded>> {
+    /// The state of each job.
+    ///
+    /// # Errors
+    /// The system's program fails.
+    pub fn status(&mut self, jobs: &[Job]) -> Result<Vec<JobStatus>> {
         jobs.iter()
             .map(|job| match self.system {
                 System::Launchd => self.agent(job),
@@ -106,13 +113,15 @@ impl<'a> Manager<'a> {
                 }
             }
             System::Launchd => {
-                // `kickstart` would go on with what launchd has in memory: only a bootout and a
-                // bootstrap read the file again.
+                // launchd reads the file again only on bootout and bootstrap, not on `kickstart`.
                 self.unload(jobs)?;
                 let domain = self.domain()?;
                 for job in jobs {
                     let path = folder.join(format!("{}.plist", job.label()));
-                    self.must("launchctl", &["bootstrap", &domain, &path.to_string_lossy()])?;
+                    self.run_checked(
+                        "launchctl",
+                        &["bootstrap", &domain, &path.to_string_lossy()],
+                    )?;
                 }
             }
         }
@@ -127,14 +136,17 @@ impl<'a> Manager<'a> {
                 }
                 System::Launchd => {
                     let domain = self.domain()?;
-                    self.must("launchctl", &["bootout", &format!("{domain}/{}", job.1.label())])?;
+                    self.run_checked(
+                        "launchctl",
+                        &["bootout", &format!("{domain}/{}", job.1.label())],
+                    )?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Has systemd read its folder again; launchd reads on bootstrap.
+    /// Makes systemd read its folder again. launchd reads the files on bootstrap.
     pub(super) fn reload(&mut self) -> Result<()> {
         match self.system {
             System::Systemd => self.systemctl(&["daemon-reload"]).map(drop),
@@ -142,7 +154,7 @@ impl<'a> Manager<'a> {
         }
     }
 
-    fn timer(&mut self, job: &Job) -> Result<Loaded> {
+    fn timer(&mut self, job: &Job) -> Result<JobStatus> {
         let name = timer_name(job);
         let shown = ["show", &name, "--property=ActiveState,NextElapseUSecRealtime"];
         let run = self.systemctl(&shown)?;
@@ -151,46 +163,46 @@ impl<'a> Manager<'a> {
             lines.find(|(k, _)| *k == key).map(|(_, value)| value.trim().to_owned())
         };
         let loaded = value("ActiveState").as_deref() == Some("active");
-        let says = match value("NextElapseUSecRealtime") {
+        let detail = match value("NextElapseUSecRealtime") {
             Some(next) if loaded => format!("next {next}"),
             _ => value("ActiveState").unwrap_or_else(|| "unknown".to_owned()),
         };
-        Ok(Loaded { label: job.label(), loaded, says })
+        Ok(JobStatus { label: job.label(), loaded, detail })
     }
 
-    fn agent(&mut self, job: &Job) -> Result<Loaded> {
+    fn agent(&mut self, job: &Job) -> Result<JobStatus> {
         let target = format!("{}/{}", self.domain()?, job.label());
         let run = self.run("launchctl", &["print", &target])?;
         let state = run.output.lines().find_map(|line| line.trim().strip_prefix("state = "));
-        let says = match run.success {
+        let detail = match run.success {
             true => state.unwrap_or("loaded").to_owned(),
             false => "not loaded".to_owned(),
         };
-        Ok(Loaded { label: job.label(), loaded: run.success, says })
+        Ok(JobStatus { label: job.label(), loaded: run.success, detail })
     }
 
-    /// The user's domain: `gui/501`.
+    /// The user's launchd domain, such as `gui/501`.
     fn domain(&mut self) -> Result<String> {
-        Ok(format!("gui/{}", self.must("id", &["-u"])?.trim()))
+        Ok(format!("gui/{}", self.run_checked("id", &["-u"])?.trim()))
     }
 
     fn systemctl(&mut self, arguments: &[&str]) -> Result<String> {
         let arguments: Vec<&str> =
             std::iter::once("--user").chain(arguments.iter().copied()).collect();
-        self.must("systemctl", &arguments)
+        self.run_checked("systemctl", &arguments)
     }
 
-    /// The output of a program that has to succeed.
-    fn must(&mut self, program: &str, arguments: &[&str]) -> Result<String> {
+    /// The output of a program; an error if it fails.
+    fn run_checked(&mut self, program: &str, arguments: &[&str]) -> Result<String> {
         let run = self.run(program, arguments)?;
         match run.success {
             true => Ok(run.output),
-            false => Err(refused(program, arguments, run.output.trim().to_owned())),
+            false => Err(failed(program, arguments, run.output.trim().to_owned())),
         }
     }
 
-    fn run(&mut self, program: &str, arguments: &[&str]) -> Result<Run> {
-        (self.run)(program, arguments).map_err(|e| refused(program, arguments, e.to_string()))
+    fn run(&mut self, program: &str, arguments: &[&str]) -> Result<CommandOutput> {
+        (self.run)(program, arguments).map_err(|e| failed(program, arguments, e.to_string()))
     }
 }
 
@@ -198,6 +210,6 @@ fn timer_name(job: &Job) -> String {
     format!("{}.timer", job.label())
 }
 
-fn refused(program: &str, arguments: &[&str], reason: String) -> Error {
+fn failed(program: &str, arguments: &[&str], reason: String) -> Error {
     Error::Schedule { command: format!("{program} {}", arguments.join(" ")), reason }
 }

@@ -1,3 +1,5 @@
+//! systemd user units.
+
 use super::{File, Job, Schedule};
 
 pub(super) fn files(schedule: &Schedule) -> Vec<File> {
@@ -7,7 +9,7 @@ pub(super) fn files(schedule: &Schedule) -> Vec<File> {
 
 fn service(schedule: &Schedule, job: &Job) -> File {
     let command: Vec<_> = schedule.command(job).iter().map(|word| quoted(word)).collect();
-    // A path setting is one word to the end of its line: no quotes, but `%` still counts.
+    // A path extends to the end of the line and is not quoted, but `%` is expanded in it.
     let folder = schedule.folder().to_string_lossy().replace('%', "%%");
     let text = format!(
         "[Unit]\n\
@@ -27,7 +29,7 @@ fn service(schedule: &Schedule, job: &Job) -> File {
 }
 
 fn timer(job: &Job) -> File {
-    // `Persistent` runs on waking what was slept through.
+    // `Persistent` runs a missed job after the machine wakes up.
     let text = format!(
         "[Unit]\n\
          Description=Nightshift: {}\n\
@@ -43,8 +45,7 @@ fn timer(job: &Job) -> File {
     File { name: format!("{}.timer", job.label()), text }
 }
 
-/// A word that reaches the program as it stands: in quotes, and with what `systemd.service(5)`
-/// would expand written twice.
+/// Quotes an argument so that systemd passes it unchanged; see `systemd.service(5)`.
 fn quoted(word: &str) -> String {
     let mut quoted = String::from("\"");
     for character in word.chars() {
@@ -60,10 +61,12 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    //! systemd user units.
+
     use super::quoted;
 
     #[test]
-    fn words_survive_what_systemd_expands() {
+    fn arguments_are_quoted_for_systemd() {
         for (word, expected) in [
             ("/opt/nightly", r#""/opt/nightly""#),
             ("/a b/100 %", r#""/a b/100 %%""#),

@@ -1,4 +1,4 @@
-//! Raw rows to clean conversations.
+//! The stage `convert`: cleans the raw rows into conversations.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DataSource;
 use crate::error::{Error, Result};
-use crate::report::words;
-use crate::stage::{Artefact, Desk, Stage, StageName};
+use crate::format;
+use crate::stage::{Artefact, Stage, StageContext};
+use crate::stages::StageName;
 
-/// Where the raw rows are, and what is in them.
+/// The raw rows: a file, or a generator of synthetic rows.
 #[derive(Debug, Serialize)]
 pub(crate) struct RawRows {
-    /// Digest of the file they are in or are made from.
+    /// Digest of the file of rows, or of the facts that they are generated from.
     sha256: Digest,
-    /// For rows made from a household: how many, and the seed.
+    /// For rows generated from a household: their number and the seed.
     household: Option<(usize, u64)>,
     #[serde(skip)]
     path: PathBuf,
 }
 
 impl RawRows {
-    /// Finds the rows and takes the digest of their file.
+    /// Finds the file of the rows and takes its digest.
     pub fn locate(source: &DataSource) -> Result<Self> {
         let (path, household) = match source {
             DataSource::Raw(path) if path.is_dir() => (path.join("train.jsonl"), None),
@@ -35,63 +36,60 @@ impl RawRows {
         Ok(Self { sha256: durable::sha256_file(&path)?, household, path })
     }
 
-    /// The file of raw rows, which is made if they come from a household.
-    fn file(&self, desk: &Desk<'_>) -> Result<PathBuf> {
+    /// The file of raw rows. Rows of a household are generated into the stage's folder.
+    fn file(&self, ctx: &StageContext<'_>) -> Result<PathBuf> {
         let Some((rows, seed)) = self.household else { return Ok(self.path.clone()) };
         let (data, phrasings) = (GeneratorData::embedded()?, Phrasings::embedded()?);
         let rows = Household::load(&self.path)?.rows(&data, &phrasings, rows, seed)?;
-        let path = desk.dir().join("raw.jsonl");
+        let path = ctx.dir.join("raw.jsonl");
         write_raw(&path, &rows, seed)?;
         Ok(path)
     }
 }
 
-/// The rows to be cleaned.
 #[derive(Serialize)]
 pub(crate) struct Convert<'a> {
-    /// Where they come from.
     pub rows: &'a RawRows,
 }
 
-/// Clean rows on disk.
+/// The clean rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Clean {
-    /// One conversation a line.
+pub(crate) struct CleanRows {
+    /// A JSONL file with one conversation per line.
     pub file: Artefact,
-    /// How many.
     pub rows: u64,
-    /// Blocks of reasoning taken out.
+    /// Number of reasoning blocks removed.
     pub reasoning: u64,
 }
 
 impl Stage for Convert<'_> {
     const NAME: StageName = StageName::Convert;
-    type Output = Clean;
+    type Output = CleanRows;
 
-    fn run(&self, desk: &mut Desk<'_>) -> Result<Clean> {
-        let raw = self.rows.file(desk)?;
-        let path = desk.dir().join("clean.jsonl");
-        // So that the mix can say which families the rows came from.
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<CleanRows> {
+        let raw = self.rows.file(ctx)?;
+        let path = ctx.dir.join("clean.jsonl");
+        // The origin is needed for the share of each chat format in the report.
         let options = Options::default().origin(Origin::Keep);
         let report = clean::convert(&raw, &path, options, Strictness::Refuse)?;
         if report.written == 0 {
             let (expected, found) = ("at least one row", "none".to_owned());
             return Err(Error::Record { path: raw, line: None, expected, found });
         }
-        desk.progress(report.written, report.rows, "cleaning");
-        Ok(Clean {
-            file: desk.artefact(&path)?,
+        ctx.progress(report.written, report.rows, "cleaning");
+        Ok(CleanRows {
+            file: ctx.artefact(&path)?,
             rows: report.written,
             reasoning: report.notes.reasoning,
         })
     }
 
-    fn artefacts(output: &Clean) -> Vec<&Artefact> {
+    fn artefacts(output: &CleanRows) -> Vec<&Artefact> {
         vec![&output.file]
     }
 
-    fn figures(output: &Clean) -> String {
-        let rows = words::count(output.rows);
-        format!("{rows} clean rows, {} blocks of reasoning taken out", output.reasoning)
+    fn describe(output: &CleanRows) -> String {
+        let rows = format::count(output.rows);
+        format!("{rows} clean rows, {} reasoning blocks removed", output.reasoning)
     }
 }

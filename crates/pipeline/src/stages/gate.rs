@@ -1,60 +1,57 @@
-//! Candidate against champion: the verdict.
+//! The stage `gate`: decides whether the candidate may replace the champion.
 
-use eval::{CheckResult, Evidence, ExamRun, Gate as Judge, Policy, Reference, Verdict};
+use eval::{CheckResult, Evidence, Policy, Reference, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::exam::{Exams, RunFiles};
+use super::exam::{ExamFiles, ExamRuns};
 use crate::error::Result;
-use crate::stage::{Artefact, Desk, Stage, StageName};
+use crate::stage::{Artefact, Stage, StageContext};
+use crate::stages::StageName;
 
-/// What the verdict rests on.
 #[derive(Serialize)]
 pub(crate) struct Gate<'a> {
-    /// The runs.
-    pub exams: &'a Exams,
-    /// The rules.
+    pub exams: &'a ExamFiles,
     pub policy: &'a Policy,
-    /// What earlier stages checked.
+    /// Results of checks by earlier stages.
     pub checks: &'a [CheckResult],
+    /// The runs in `exams`, loaded.
+    #[serde(skip)]
+    pub runs: &'a ExamRuns,
 }
 
-/// The verdict, also as a file for people.
+/// The verdict and its file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Judged {
-    /// The verdict.
+pub(crate) struct GateResult {
     pub verdict: Verdict,
-    /// `verdict.json`.
     pub file: Artefact,
 }
 
 impl Stage for Gate<'_> {
     const NAME: StageName = StageName::Gate;
-    type Output = Judged;
+    type Output = GateResult;
 
-    fn run(&self, desk: &mut Desk<'_>) -> Result<Judged> {
-        let load = |files: &RunFiles| files.load(desk.night());
-        let candidate = load(&self.exams.candidate)?;
-        let (reference, against): (ExamRun, _) = match &self.exams.champion {
-            Some(champion) => (load(champion)?, Reference::Champion),
-            None => (load(&self.exams.base)?, Reference::Base),
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<GateResult> {
+        let (reference, against) = match &self.runs.champion {
+            Some(champion) => (champion, Reference::Champion),
+            None => (&self.runs.base, Reference::Base),
         };
         let evidence = Evidence {
-            candidates: vec![&candidate],
-            reference: &reference,
+            candidates: vec![&self.runs.candidate],
+            reference,
             against,
             checks: self.checks.to_vec(),
         };
-        let verdict = Judge::new(self.policy.clone())?.decide(&evidence)?;
-        let path = desk.dir().join("verdict.json");
+        let verdict = eval::Gate::new(self.policy.clone())?.decide(&evidence)?;
+        let path = ctx.dir.join("verdict.json");
         durable::write_json(&path, &verdict)?;
-        Ok(Judged { verdict, file: desk.artefact(&path)? })
+        Ok(GateResult { verdict, file: ctx.artefact(&path)? })
     }
 
-    fn artefacts(output: &Judged) -> Vec<&Artefact> {
+    fn artefacts(output: &GateResult) -> Vec<&Artefact> {
         vec![&output.file]
     }
 
-    fn figures(output: &Judged) -> String {
+    fn describe(output: &GateResult) -> String {
         let rules = &output.verdict.rules;
         let passed = rules.iter().filter(|rule| rule.passed).count();
         format!("{passed} of {} rules pass", rules.len())

@@ -1,10 +1,75 @@
-//! The seven stages, each a value that holds its input and knows how to work on it.
+//! The stages of a night, one file each. [`StageName`] lists them in order;
+//! [`Night`](crate::Night) and [`evaluation`] run them.
 
 pub(crate) mod convert;
 pub(crate) mod enrich;
+pub(crate) mod evaluation;
 pub(crate) mod exam;
 pub(crate) mod gate;
 pub(crate) mod promote;
-pub(crate) mod second_half;
-mod smoke;
+pub(crate) mod report;
+mod smoke_test;
 pub(crate) mod train;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The stages of a night, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StageName {
+    /// Cleans the raw rows into conversations.
+    Convert,
+    /// Builds the training set: adds refusals, identity and routing rows, splits.
+    Enrich,
+    /// Trains a LoRA adapter on the training set.
+    Train,
+    /// Base model, candidate and champion answer the suite.
+    Exam,
+    /// Decides whether the candidate may replace the champion.
+    Gate,
+    /// Carries the decision out in the registry.
+    Promote,
+    /// Writes the HTML report of the night.
+    Report,
+}
+
+impl StageName {
+    /// All stages, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Convert,
+        Self::Enrich,
+        Self::Train,
+        Self::Exam,
+        Self::Gate,
+        Self::Promote,
+        Self::Report,
+    ];
+
+    /// The stage's name in journals, folders and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Convert => "convert",
+            Self::Enrich => "enrich",
+            Self::Train => "train",
+            Self::Exam => "exam",
+            Self::Gate => "gate",
+            Self::Promote => "promote",
+            Self::Report => "report",
+        }
+    }
+
+    /// Whether the wall-clock budget can stop the stage. The stages after training always run, so
+    /// that a night with an adapter ends with a verdict.
+    pub(crate) fn is_timed(self) -> bool {
+        matches!(self, Self::Convert | Self::Enrich | Self::Train)
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

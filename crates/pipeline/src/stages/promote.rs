@@ -1,70 +1,67 @@
-//! The verdict carried out.
+//! The stage `promote`: carries the verdict out in the registry, then smoke-tests the champion.
 
 use durable::Digest;
 use eval::Verdict;
 use serde::{Deserialize, Serialize};
 
-use super::smoke::Smoke;
-use super::train::Trained;
+use super::smoke_test::SmokeTest;
+use super::train::TrainedAdapter;
 use crate::error::Result;
-use crate::registry::{Mandate, Promotion, Registry};
-use crate::stage::{Artefact, Desk, Stage, StageName};
+use crate::registry::{Promotion, Registry, Requester};
+use crate::stage::{Artefact, Stage, StageContext};
+use crate::stages::StageName;
 
-/// Who may take over from whom.
 #[derive(Serialize)]
 pub(crate) struct Promote<'a> {
-    /// The night's id: a night promotes at most once.
+    /// The night's id. A night promotes at most once.
     pub id: &'a str,
-    /// The candidate.
-    pub trained: &'a Trained,
-    /// Whom it was measured against.
+    pub trained: &'a TrainedAdapter,
+    /// The champion that the candidate was compared with; `None` for the base model.
     pub champion: Option<Digest>,
-    /// How that ended.
     pub verdict: &'a Verdict,
-    /// What the new champion is asked.
     #[serde(skip)]
-    pub smoke: Smoke<'a>,
-    /// Where it is carried out.
+    pub smoke_test: SmokeTest<'a>,
     #[serde(skip)]
     pub registry: &'a Registry,
 }
 
-/// How things stand after the night.
+/// What came of the verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Standing {
-    /// The candidate serves.
+pub(crate) enum PromotionOutcome {
+    /// The candidate is champion.
     Promoted,
-    /// The candidate was refused; whoever served still does.
+    /// The candidate was refused; the champion stays.
     Refused,
-    /// The candidate won against a champion that, meanwhile, someone replaced by hand.
-    Overtaken,
-    /// The candidate won against a champion that is pinned.
+    /// The candidate won, but the champion was replaced by hand during the night.
+    #[serde(rename = "overtaken")]
+    ChampionChanged,
+    /// The candidate won, but the champion is pinned.
     Pinned,
-    /// The candidate served for a moment; then it failed the smoke test.
+    /// The candidate was promoted, failed the smoke test, and was rolled back, for this reason.
     RolledBack(String),
 }
 
-impl Standing {
-    /// What came of a verdict that was not simply carried out.
-    pub fn beside_the_verdict(&self) -> Option<String> {
+impl PromotionOutcome {
+    /// Why the verdict was not carried out, if it was not.
+    pub fn deviation(&self) -> Option<String> {
         match self {
-            Standing::Promoted | Standing::Refused => None,
-            other => Some(Promote::figures(other)),
+            PromotionOutcome::Promoted | PromotionOutcome::Refused => None,
+            other => Some(Promote::describe(other)),
         }
     }
 }
 
 impl Stage for Promote<'_> {
     const NAME: StageName = StageName::Promote;
-    type Output = Standing;
+    type Output = PromotionOutcome;
 
-    fn run(&self, desk: &mut Desk<'_>) -> Result<Standing> {
-        let adapter = self.registry.nominate(&desk.night().join(&self.trained.folder))?;
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<PromotionOutcome> {
+        let adapter = self.registry.nominate(&ctx.night.join(&self.trained.folder))?;
         if !self.verdict.promotes() {
-            return Ok(Standing::Refused);
+            return Ok(PromotionOutcome::Refused);
         }
-        let mandate = Mandate::Night { id: self.id, against: self.champion };
+        let mandate = Requester::Night { id: self.id, against: self.champion };
         let reason = match self.trained.partial() {
             Some(planned) => format!(
                 "{} (partial: {} of {planned} updates)",
@@ -73,39 +70,39 @@ impl Stage for Promote<'_> {
             None => self.verdict.reason.clone(),
         };
         match self.registry.promote(adapter, mandate, &reason)? {
-            Promotion::Done | Promotion::AlreadyDone => self.confirm(desk, adapter),
-            Promotion::Overtaken => Ok(Standing::Overtaken),
-            Promotion::Pinned => Ok(Standing::Pinned),
+            Promotion::Done | Promotion::AlreadyDone => self.confirm(ctx, adapter),
+            Promotion::ChampionChanged => Ok(PromotionOutcome::ChampionChanged),
+            Promotion::Pinned => Ok(PromotionOutcome::Pinned),
         }
     }
 
-    fn artefacts(_: &Standing) -> Vec<&Artefact> {
+    fn artefacts(_: &PromotionOutcome) -> Vec<&Artefact> {
         vec![]
     }
 
-    fn figures(output: &Standing) -> String {
+    fn describe(output: &PromotionOutcome) -> String {
         match output {
-            Standing::Promoted => "the candidate is champion".to_owned(),
-            Standing::Refused => "the candidate stays candidate".to_owned(),
-            Standing::Overtaken => "another champion was chosen meanwhile".to_owned(),
-            Standing::Pinned => "the champion is pinned".to_owned(),
-            Standing::RolledBack(why) => format!("rolled back: {why}"),
+            PromotionOutcome::Promoted => "the candidate is champion".to_owned(),
+            PromotionOutcome::Refused => "the candidate stays candidate".to_owned(),
+            PromotionOutcome::ChampionChanged => "another champion was chosen meanwhile".to_owned(),
+            PromotionOutcome::Pinned => "the champion is pinned".to_owned(),
+            PromotionOutcome::RolledBack(why) => format!("rolled back: {why}"),
         }
     }
 }
 
 impl Promote<'_> {
-    /// The smoke test, and the way back if it fails.
-    fn confirm(&self, desk: &mut Desk<'_>, adapter: Digest) -> Result<Standing> {
+    /// Runs the smoke test, and rolls back if it fails.
+    fn confirm(&self, ctx: &mut StageContext<'_>, adapter: Digest) -> Result<PromotionOutcome> {
         if self.registry.state()?.champion != Some(adapter) {
-            // A start that was killed here had rolled back already, or somebody did by hand.
-            return Ok(Standing::RolledBack("before this start".to_owned()));
+            // An earlier start, killed after its rollback, or a rollback by hand.
+            return Ok(PromotionOutcome::RolledBack("before this start".to_owned()));
         }
-        match self.smoke.problem(desk, self.registry, adapter)? {
-            None => Ok(Standing::Promoted),
+        match self.smoke_test.problem(ctx, self.registry, adapter)? {
+            None => Ok(PromotionOutcome::Promoted),
             Some(problem) => {
                 self.registry.rollback(&format!("after {}: {problem}", self.id))?;
-                Ok(Standing::RolledBack(problem))
+                Ok(PromotionOutcome::RolledBack(problem))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! An adapter from the dataset.
+//! The stage `train`: trains a LoRA adapter on the training set.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -13,104 +13,98 @@ use lora_train::{
 use serde::{Deserialize, Serialize};
 
 use super::enrich::Splits;
+use crate::base_model::BaseModel;
+use crate::budget_monitor::StopReason;
 use crate::error::{Error, Result, io_error};
-use crate::guards::Stop;
-use crate::model::BaseModel;
+use crate::format;
 use crate::registry::adapter_digest;
-use crate::report::words;
-use crate::stage::{Artefact, Desk, Stage, StageName};
+use crate::stage::{Artefact, Stage, StageContext};
+use crate::stages::StageName;
 
-/// What is trained on what.
 #[derive(Serialize)]
 pub(crate) struct Train<'a> {
-    /// The base model.
     pub model: &'a BaseModel,
-    /// The dataset.
     pub splits: &'a Splits,
-    /// How.
     pub recipe: &'a TrainConfig,
 }
 
-/// The adapter, and how the training went.
+/// The trained adapter and the figures of its training.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Trained {
-    /// The adapter's folder within the night's.
+pub(crate) struct TrainedAdapter {
+    /// The adapter's folder, relative to the night's.
     pub folder: PathBuf,
-    /// The adapter's identity in the registry.
+    /// The adapter's digest in the registry.
     pub adapter: Digest,
-    /// Its files and the run's metrics.
+    /// The adapter's files and the metrics.
     pub files: Vec<Artefact>,
-    /// `metrics.jsonl` within the night's folder.
+    /// Path of `metrics.jsonl`, relative to the night's folder.
     pub metrics: PathBuf,
-    /// The run in figures.
     pub losses: Losses,
-    /// Optimizer updates that were made.
+    /// Optimizer updates done.
     pub updates: u64,
-    /// Optimizer updates that the recipe asks for.
+    /// Optimizer updates planned by the recipe.
     pub planned: u64,
-    /// Why there are no more.
     pub end: TrainingEnd,
-    /// Tokens that went through the model.
+    /// Tokens processed by the model.
     pub processed_tokens: u64,
-    /// Tokens that were predicted and scored.
+    /// Tokens with a loss (supervised positions).
     pub trained_tokens: u64,
-    /// Seconds of all updates.
     pub seconds: f64,
-    /// The most that MLX held at once.
     pub peak_memory_bytes: u64,
-    /// The most memory the process had resident after an update.
+    /// Largest resident set of the process after an update.
     pub rss_bytes: u64,
 }
 
-/// Why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TrainingEnd {
-    /// All updates are made.
+    /// All updates are done.
     Complete,
-    /// The validation loss no longer fell.
+    /// The validation loss stopped falling.
     EarlyStop,
-    /// Time was up.
+    /// The wall-clock budget was spent.
     Deadline,
 }
 
 /// Losses of a training run, as means per trained token.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct Losses {
     /// Mean of the first tenth of the updates.
     pub train_first: f64,
     /// Mean of the last tenth of the updates.
     pub train_last: f64,
-    /// On the validation rows before the first update, if there are any.
+    /// Validation loss before the first update, if there are validation rows.
     pub valid_first: Option<f64>,
-    /// On the validation rows after the last update.
+    /// Validation loss after the last update.
     pub valid_last: Option<f64>,
 }
 
 impl Stage for Train<'_> {
     const NAME: StageName = StageName::Train;
-    type Output = Trained;
+    type Output = TrainedAdapter;
 
-    fn run(&self, desk: &mut Desk<'_>) -> Result<Trained> {
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
         let mut config = self.recipe.clone();
-        config.adapter_path = desk.dir().to_path_buf();
-        // The model before its tokenizer: of a file that is neither, the architecture is the news.
-        desk.progress(0, 0, "opening the model");
+        config.adapter_path = ctx.dir.to_path_buf();
+        // The model first: for a file of an unknown architecture, its error is the more useful one.
+        ctx.progress(0, 0, "opening the model");
         let model = models::Model::open(&self.model.path)?;
-        let tokenizer = ChatTokenizer::open(&self.model.path)?;
-        let data = self.splits.data(desk.night(), &tokenizer, &config)?;
+        let tokenizer = ctx.tokenizer(&self.model.path)?;
+        let data = self.splits.data(ctx.night, &tokenizer, &config)?;
         let updates = config.updates(data.train.rows().len());
-        checkpoint::remove_damaged(desk.dir().join("checkpoints"))?;
+        checkpoint::remove_damaged(ctx.dir.join("checkpoints"))?;
         let trainer = start(model, config, data)?;
 
-        // The first reason counts: after it there is one more checkpoint.
+        // The first reason is kept: the trainer writes one more checkpoint after it.
         let (mut stop, mut failed) = (None, None);
         let mut watch = |progress: Progress<'_>| {
             let mut used = 0;
             match progress {
                 Progress::Recorded(record) => {
-                    let (step, note) = tell(record);
-                    desk.progress(step, updates, &note);
+                    let (step, note) = describe(record);
+                    ctx.progress(step, updates, &note);
                     used = memory(record);
                 }
                 Progress::Saved { path, .. } => {
@@ -118,7 +112,7 @@ impl Stage for Train<'_> {
                 }
                 _ => {}
             }
-            stop = stop.take().or_else(|| desk.stop(used));
+            stop = stop.take().or_else(|| ctx.budgets.stop(used));
             match stop.is_some() || failed.is_some() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -129,19 +123,19 @@ impl Stage for Train<'_> {
             (_, Some(error), _) => return Err(error.into()),
             (Ending::Complete, ..) => TrainingEnd::Complete,
             (Ending::EarlyStop, ..) => TrainingEnd::EarlyStop,
-            (Ending::Stopped, _, Some(Stop::Full(error))) => return Err(error),
-            // Without an update there is nothing that could sit an exam.
-            _ if outcome.step == 0 => return Err(desk.out_of_time()),
-            _ => TrainingEnd::Deadline,
+            (Ending::Stopped, _, Some(StopReason::Exhausted(error))) => return Err(error),
+            // Without an update there is no adapter to examine.
+            _ if outcome.step == 0 => return Err(ctx.out_of_time()),
+            (_, ..) => TrainingEnd::Deadline,
         };
-        Trained::of(desk.night(), desk.dir(), updates, end)
+        TrainedAdapter::of(ctx.night, ctx.dir, updates, end)
     }
 
-    fn artefacts(output: &Trained) -> Vec<&Artefact> {
+    fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {
         output.files.iter().collect()
     }
 
-    fn figures(output: &Trained) -> String {
+    fn describe(output: &TrainedAdapter) -> String {
         let Losses { train_first, train_last, valid_first, valid_last } = output.losses;
         let (name, first, last) = match (valid_first, valid_last) {
             (Some(first), Some(last)) => ("validation loss", first, last),
@@ -155,17 +149,17 @@ impl Stage for Train<'_> {
             "{}{of} updates, {name} {first:.2} to {last:.2}, {:.0} tok/s, {}",
             output.updates,
             output.processed_per_second(),
-            words::bytes(output.peak_memory_bytes),
+            format::bytes(output.peak_memory_bytes),
         )
     }
 }
 
-impl Trained {
-    /// Takes down what a trainer left in `dir`, a folder of the night's.
+impl TrainedAdapter {
+    /// Reads the files of a trainer in `dir`, a folder of the night.
     pub fn of(night: &Path, dir: &Path, planned: u64, end: TrainingEnd) -> Result<Self> {
         let names = ["adapter_config.json", "adapters.safetensors", "metrics.jsonl"];
         let paths = names.map(|name| dir.join(name));
-        forget_paths(&paths[0])?;
+        remove_paths(&paths[0])?;
         let files =
             paths.iter().map(|path| Artefact::of(night, path)).collect::<Result<Vec<_>>>()?;
         let metrics = Metrics::read(&paths[2])?;
@@ -190,29 +184,29 @@ impl Trained {
         })
     }
 
-    /// Tokens per second through the model, over the time of the updates.
+    /// Processed tokens per second, over the time of the updates.
     pub fn processed_per_second(&self) -> f64 {
         self.processed_tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// Scored tokens per second, over the time of the updates.
+    /// Trained tokens per second, over the time of the updates.
     pub fn trained_per_second(&self) -> f64 {
         self.trained_tokens as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// The updates that were asked for, if time was up before they were made.
+    /// The number of planned updates, if the wall-clock budget ended the training before them.
     pub fn partial(&self) -> Option<u64> {
         (self.end == TrainingEnd::Deadline).then_some(self.planned)
     }
 
-    /// All records of the run.
-    pub fn records(&self, night: &Path) -> Result<Metrics> {
+    /// The content of `metrics.jsonl`.
+    pub fn metrics(&self, night: &Path) -> Result<Metrics> {
         Ok(Metrics::read(night.join(&self.metrics))?)
     }
 }
 
 impl Splits {
-    /// The rows as tokens, with the model's own template.
+    /// The tokenized rows of both splits, rendered with the model's chat template.
     pub fn data(
         &self,
         night: &Path,
@@ -232,8 +226,8 @@ impl Splits {
     }
 }
 
-/// Goes on with the run in the stage's folder. One that does not fit any more, because another
-/// version wrote it for instance, begins again: no night is lost to what an old one left.
+/// Resumes the run in the stage's folder. A run that no longer matches, for instance because another
+/// version wrote it, starts afresh instead of failing the night.
 fn start(model: models::Model, config: TrainConfig, data: Data) -> Result<Trainer> {
     use lora_train::Error::{AdapterMismatch, BadTensors, OptimizerState, RunChanged};
 
@@ -244,19 +238,19 @@ fn start(model: models::Model, config: TrainConfig, data: Data) -> Result<Traine
             | OptimizerState { .. }
             | RunChanged { .. }),
         ) if config.resume_adapter_file.is_none() => {
-            tracing::warn!("training begins again: {error}");
+            tracing::warn!("training starts afresh: {error}");
             Ok(Trainer::new(model, config, data, Start::Fresh)?)
         }
         started => Ok(started?),
     }
 }
 
-/// The most memory that an update is known to have taken.
+/// The memory in bytes that an update took: the larger of MLX's peak and the resident set.
 fn memory(record: &Record) -> u64 {
     record.as_update().map_or(0, |update| update.rss_bytes.max(update.peak_memory_bytes))
 }
 
-/// The rows of a split as tokens, with the model's own template.
+/// The tokenized rows of a split, rendered with the model's chat template.
 pub(crate) fn examples(
     tokenizer: &ChatTokenizer,
     path: &Path,
@@ -266,11 +260,12 @@ pub(crate) fn examples(
     let options = RenderOptions::default();
     jsonl::Reader::open(path)?
         .conversations()
-        .map(|row| Ok(tokenizer.training_row(&row?, &options, supervision)?.into()))
-        .collect()
+        .map(|row| Ok(tokenizer.training_rows(&row?, &options, supervision)?))
+        .collect::<Result<Vec<_>>>()
+        .map(|rows| rows.into_iter().flatten().map(Example::from).collect())
 }
 
-fn tell(record: &Record) -> (u64, String) {
+fn describe(record: &Record) -> (u64, String) {
     match record {
         Record::Update(update) => {
             let speed = update.processed_tokens as f64 / update.seconds.max(f64::MIN_POSITIVE);
@@ -284,10 +279,10 @@ fn tell(record: &Record) -> (u64, String) {
     }
 }
 
-/// Takes the paths of this night out of `adapter_config.json`: the same training in another home
-/// makes the same adapter, and should have the same name.
-fn forget_paths(path: &Path) -> Result<()> {
-    let broken = |e: serde_json::Error| Error::Record {
+/// Removes the paths of this night from `adapter_config.json`, so that the same training in another
+/// home gives an adapter with the same digest.
+fn remove_paths(path: &Path) -> Result<()> {
+    let error = |e: serde_json::Error| Error::Record {
         path: path.to_path_buf(),
         line: None,
         expected: "the settings of an adapter",
@@ -295,7 +290,7 @@ fn forget_paths(path: &Path) -> Result<()> {
     };
     let bytes = fs::read(path).map_err(io_error(path, "read"))?;
     let mut settings: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&bytes).map_err(broken)?;
+        serde_json::from_slice(&bytes).map_err(error)?;
     for key in ["adapter_path", "config", "data", "model"] {
         settings.shift_remove(key);
     }

@@ -1,5 +1,5 @@
-//! A night small enough for tests: a random Llama of 30,000 weights over bytes, two dozen rows that
-//! all teach one word, and an exam that asks for it.
+//! A night small enough for tests: a random Llama with 30,000 weights and a byte vocabulary, two dozen
+//! rows that all teach one word, and an exam that asks for it.
 
 #![allow(dead_code)] // each test binary uses its own part
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-/// The word that the rows teach: one that a frozen random embedding can be bent to say.
+/// The word that the rows teach; chosen so that the frozen random embedding can produce it.
 const WORD: &str = "tttt";
 
 /// A folder with everything a night needs.
@@ -36,8 +36,8 @@ impl Tiny {
         tiny
     }
 
-    /// The same night on a Qwen3.5: states and attention, and a template that opens every answer with
-    /// an empty block of thoughts.
+    /// The same night with a Qwen3.5 (linear and full attention) and a template that opens every answer
+    /// with an empty reasoning block.
     pub fn qwen() -> Self {
         let tiny = Self::new();
         let shape = json!({
@@ -71,7 +71,7 @@ impl Tiny {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// Replaces a piece of a file.
+    /// Replaces text in a file.
     pub fn edit(&self, name: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(name)).unwrap();
         assert!(text.contains(from), "{name} has no {from:?}");
@@ -102,8 +102,7 @@ seed: 1
 nightshift: { lanes: 1 }
 ";
 
-/// Two agents, one question of identity, no refusals: nothing that a model of this size could not
-/// learn in seconds.
+/// Two agents, one identity question, no refusals: a model of this size learns it in seconds.
 const ENRICH: &str = "
 inputs: [clean.jsonl]
 seed: 1
@@ -204,7 +203,7 @@ fn write_model(dir: &Path) {
     fs::write(dir.join("tokenizer_config.json"), config.to_string()).unwrap();
 }
 
-/// Numbers around zero, the same in every run.
+/// A seeded generator of numbers from -1 to 1.
 struct Random(u64);
 
 impl Random {
@@ -215,7 +214,7 @@ impl Random {
     }
 }
 
-/// Byte-level BPE without a merge: every byte is a token.
+/// Byte-level BPE without merges: every byte is a token.
 fn tokenizer() -> Value {
     let vocabulary: serde_json::Map<String, Value> =
         (0..=255u8).map(|byte| (byte_symbol(byte).to_string(), json!(byte))).collect();
@@ -241,8 +240,7 @@ fn tokenizer() -> Value {
     })
 }
 
-/// The letter that byte-level tokenizers write a byte as: itself if it is printable, else one from
-/// U+0100 on.
+/// The character that byte-level tokenizers use for a byte: itself if printable, else one from U+0100.
 fn byte_symbol(byte: u8) -> char {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printable(byte) {

@@ -10,7 +10,8 @@ use crate::backend::Backend;
 use crate::ext::fused::{Activation, activate, gate};
 use crate::nn::gated_delta::{self, GatedDelta};
 use crate::nn::{
-    AttentionMode, Batch, LayerAdapter, Linear, Loader, Prefix, Recomputed, RecurrentState, RmsNorm,
+    AttentionMode, Batch, CHUNK, LayerAdapter, Linear, Loader, Prefix, Recomputed, RecurrentState,
+    RmsNorm,
 };
 
 /// Added to the sum of squares when queries and keys are normalized to length 1.
@@ -94,7 +95,8 @@ impl DeltaNet {
                     self.convolution.rows(&rows.expand(&qkv)?, rows, &before.inputs)?;
                 let inputs = self.inputs(&mixed, gates)?;
                 let before = Some(&before.state);
-                rows.deduplicate(&gated_delta::train(self.backend, &inputs, rows, before)?.0)?
+                let rule = gated_delta::in_chunks(self.backend, &inputs, rows, before, CHUNK)?;
+                rows.deduplicate(&rule.0)?
             }
             AttentionMode::Prefixes { kept } => {
                 let before = self.initial(rows.lengths().len(), qkv.dtype())?;

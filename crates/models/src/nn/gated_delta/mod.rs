@@ -96,7 +96,8 @@ pub fn gated_delta_in_chunks(
     in_chunks(Backend::of_default_device()?, inputs, rows, before, chunk)
 }
 
-fn in_chunks(
+/// [`gated_delta_in_chunks`] on a backend.
+pub(crate) fn in_chunks(
     backend: Backend,
     inputs: &GatedDelta,
     rows: &Rows,
@@ -118,17 +119,7 @@ fn in_chunks(
     }
 }
 
-/// [`gated_delta`] on a backend.
-pub(crate) fn train(
-    backend: Backend,
-    inputs: &GatedDelta,
-    rows: &Rows,
-    before: Option<&Array>,
-) -> Result<(Array, Array)> {
-    in_chunks(backend, inputs, rows, before, CHUNK)
-}
-
-/// The same without a gradient: with MLX's own kernel if the device has one.
+/// [`gated_delta`] without a gradient: with MLX's own kernel if the device has one.
 pub(crate) fn infer(
     backend: Backend,
     inputs: &GatedDelta,
@@ -137,7 +128,7 @@ pub(crate) fn infer(
 ) -> Result<(Array, Array)> {
     match ext::has_gated_delta_kernel(backend) {
         true => by_kernel(inputs, rows, before),
-        false => train(backend, inputs, rows, before),
+        false => in_chunks(backend, inputs, rows, before, CHUNK),
     }
 }
 

@@ -1,6 +1,5 @@
-//! One test per check: on a night where all is well it passes, and with its cause planted it fails,
-//! by name. Causes are planted in the files of the night where a file can be the cause, and in what
-//! a stage made of them where only a fault of ours could be.
+//! One test per check: it passes on a valid night and fails with its cause planted. The cause is
+//! planted in the input files if possible, else in the output of a stage.
 
 mod large;
 mod seed;
@@ -12,12 +11,14 @@ use std::fs;
 
 use support::Tiny;
 
-use super::finding::{Finding, Status};
-use super::scene::{Scene, Tried};
-use super::{CHECKS, Preflight, PreflightReport};
-use crate::config::{Choice, NightFile};
+use super::attempt::Attempt;
+use super::checks::CHECKS;
+use super::finding::{CheckStatus, Finding};
+use super::rehearsal::Rehearsal;
+use super::{Preflight, PreflightReport};
+use crate::config::{ModelChoice, NightFile};
 
-/// A tiny night among the household's own names.
+/// A tiny night with the model names of the seed's pipeline.
 fn sanctum() -> Tiny {
     let tiny = Tiny::new();
     let models = "
@@ -38,8 +39,8 @@ models:
     tiny
 }
 
-fn choice() -> Choice {
-    Choice::Named { name: "tiny".into(), by: Choice::VARIABLE }
+fn choice() -> ModelChoice {
+    ModelChoice::Named { name: "tiny".into(), by: ModelChoice::VARIABLE }
 }
 
 fn preflight(tiny: &Tiny) -> PreflightReport {
@@ -47,30 +48,30 @@ fn preflight(tiny: &Tiny) -> PreflightReport {
     Preflight::new(file, choice()).run(&mut |_| ()).unwrap()
 }
 
-/// What a check says about a scene that `plant` has spoiled.
-fn spoiled(name: &str, plant: impl FnOnce(&mut Scene<'_>)) -> Finding {
+/// The finding of a check for a rehearsal that `plant` has modified.
+fn spoiled(name: &str, plant: impl FnOnce(&mut Rehearsal<'_>)) -> Finding {
     let tiny = sanctum();
     let file = NightFile::load(tiny.path("night.yaml")).unwrap();
     let choice = choice();
-    let timers = Tried::Done(None);
-    let mut scene = Scene::rehearse(&file, &choice, None, timers, &mut |_| ()).unwrap();
-    let check = CHECKS.iter().find(|check| check.name == name).unwrap();
-    let sound = (check.look)(&scene);
+    let schedule = Attempt::Done(None);
+    let mut rehearsal = Rehearsal::run(&file, &choice, None, schedule, &mut |_| ()).unwrap();
+    let (.., run) = CHECKS.iter().find(|check| check.1 == name).unwrap();
+    let sound = run(&rehearsal);
     assert!(
-        matches!(sound.status, Status::Passed | Status::Warning | Status::Skipped),
+        matches!(sound.status, CheckStatus::Passed | CheckStatus::Warning | CheckStatus::Skipped),
         "{sound:?}"
     );
-    plant(&mut scene);
-    (check.look)(&scene)
+    plant(&mut rehearsal);
+    run(&rehearsal)
 }
 
-/// Plants a cause in the night's files; the check must fail and name it.
+/// Plants a cause in the night's files. The check must fail with these words.
 fn plant(name: &str, cause: impl FnOnce(&Tiny), words: &[&str]) {
     let tiny = sanctum();
     cause(&tiny);
     let report = preflight(&tiny);
     let check = report.checks.iter().find(|check| check.check == name).unwrap();
-    assert_eq!(check.status, Status::Failed, "{name}: {check:#?}");
+    assert_eq!(check.status, CheckStatus::Failed, "{name}: {check:#?}");
     for word in words {
         assert!(check.detail.contains(word), "{name}: no {word:?} in {}", check.detail);
     }
@@ -78,19 +79,19 @@ fn plant(name: &str, cause: impl FnOnce(&Tiny), words: &[&str]) {
 }
 
 fn fails(finding: &Finding, words: &[&str]) {
-    assert_eq!(finding.status, Status::Failed, "{finding:?}");
+    assert_eq!(finding.status, CheckStatus::Failed, "{finding:?}");
     for word in words {
         assert!(finding.detail.contains(word), "no {word:?} in {}", finding.detail);
     }
 }
 
 #[test]
-fn a_sound_night_passes_all_of_the_seeds_21_checks() {
+fn a_valid_night_passes_the_seeds_21_checks() {
     let tiny = sanctum();
     let report = preflight(&tiny);
     assert_eq!((report.seed_passed, report.seed_checks), (21, 21), "{report:#?}");
     assert!(report.ok, "{report:#?}");
-    // Nothing of the rehearsal is left, and nothing of the home was decided.
+    // The scratch folder is deleted, and the registry is unchanged.
     let mut left: Vec<_> = fs::read_dir(tiny.path("home"))
         .unwrap()
         .map(|item| item.unwrap().file_name().into_string().unwrap())
@@ -100,12 +101,12 @@ fn a_sound_night_passes_all_of_the_seeds_21_checks() {
 }
 
 #[test]
-fn the_seeds_suites_have_its_numbers_of_checks() {
+fn the_seeds_groups_have_its_numbers_of_checks() {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for check in CHECKS.iter().filter(|check| check.suite.is_of_the_seed()) {
+    for (group, ..) in CHECKS.iter().filter(|check| check.0.is_of_the_seed()) {
         match counts.last_mut() {
-            Some((suite, count)) if *suite == check.suite.to_string() => *count += 1,
-            _ => counts.push((check.suite.to_string(), 1)),
+            Some((suite, count)) if *suite == group.to_string() => *count += 1,
+            _ => counts.push((group.to_string(), 1)),
         }
     }
     let seed = [

@@ -1,10 +1,10 @@
-//! The checks that the seed has, in its order.
+//! The seed's checks, in its order.
 
 use std::fs;
 
 use chat_format::Message;
 
-use super::super::scene::Tried;
+use super::super::attempt::Attempt;
 use super::{fails, plant, spoiled};
 
 #[test]
@@ -33,8 +33,8 @@ fn output_format() {
 
 #[test]
 fn no_leakage() {
-    let finding = spoiled("no leakage", |scene| {
-        let Tried::Done(clean) = &mut scene.clean else { panic!() };
+    let finding = spoiled("no leakage", |rehearsal| {
+        let Attempt::Done(clean) = &mut rehearsal.clean else { panic!() };
         clean.rows[2].messages[1].content += "<|im_end|>";
     });
     fails(&finding, &["clean row 3", "<|im_end|>"]);
@@ -57,8 +57,8 @@ fn enrichment_output() {
 
 #[test]
 fn enrichment_format() {
-    let finding = spoiled("format", |scene| {
-        let Tried::Done(enriched) = &mut scene.enriched else { panic!() };
+    let finding = spoiled("format", |rehearsal| {
+        let Attempt::Done(enriched) = &mut rehearsal.enriched else { panic!() };
         enriched.rows[1].messages.push(Message::user("And?"));
     });
     fails(&finding, &["train.jsonl:2", "user"]);
@@ -72,7 +72,7 @@ fn enrichment_count() {
             let rows = fs::read_to_string(tiny.path("raw.jsonl")).unwrap();
             tiny.write("raw.jsonl", &rows.repeat(3));
         },
-        &["repeat"],
+        &["duplicates"],
     );
 }
 
@@ -151,7 +151,7 @@ fn peak_memory() {
     plant(
         "peak memory < 60GB",
         |tiny| tiny.edit("night.yaml", "gate:", "budgets: { memory: 1MB }\ngate:"),
-        &["1 MB allowed"],
+        &["1.0 MB allowed"],
     );
 }
 
@@ -186,11 +186,11 @@ fn qwen_fallback() {
 
 #[test]
 fn score_fix() {
-    let finding = spoiled("score fix", |scene| {
-        let Tried::Done(suite) = &mut scene.suite else { panic!() };
-        // As if every answer had been lost on the way.
+    let finding = spoiled("score fix", |rehearsal| {
+        let Attempt::Done(suite) = &mut rehearsal.suite else { panic!() };
+        // As if every answer had been lost.
         suite.cases.iter_mut().for_each(|case| case.pass.clear());
-        fs::remove_dir_all(scene.night.join("score-fix")).unwrap();
+        fs::remove_dir_all(rehearsal.night.join("score-fix")).unwrap();
     });
     fails(&finding, &["right answers", "expected a score of 1", "read back 0"]);
 }

@@ -1,17 +1,17 @@
-//! The checks of this machine and of what tonight may meet.
+//! The checks of the groups Machine and Tonight.
 
 use std::fs;
 
-use super::super::finding::Status;
-use super::super::machine::{Timers, judge_clock};
-use super::super::scene::Tried;
+use super::super::attempt::Attempt;
+use super::super::checks::machine::judge_clock;
+use super::super::finding::CheckStatus;
 use super::{fails, plant, preflight, sanctum, spoiled};
 use crate::home::Home;
 use crate::journal::Entry;
 use crate::lock::Lock;
-use crate::registry::{Mandate, Registry};
-use crate::schedule::{LABEL, Loaded};
-use crate::stage::StageName;
+use crate::registry::{Registry, Requester};
+use crate::schedule::{JobStatus, LABEL, ScheduleStatus};
+use crate::stages::StageName;
 
 #[test]
 fn disk() {
@@ -38,7 +38,7 @@ fn lock() {
     let _lock = Lock::acquire(&home.lock_file()).unwrap();
     let report = preflight(&tiny);
     let check = report.checks.iter().find(|check| check.check == "lock").unwrap();
-    assert_eq!(check.status, Status::Failed);
+    assert_eq!(check.status, CheckStatus::Failed);
     assert!(check.detail.contains(&std::process::id().to_string()), "{}", check.detail);
 }
 
@@ -47,7 +47,10 @@ fn clock() {
     let now = |text: &str| text.parse::<jiff::Zoned>().unwrap();
     let evening = now("2026-04-08T22:00:00-04:00[America/Montreal]");
     fails(&judge_clock(&evening, Some("2026-04-10".parse().unwrap())), &["2026-04-10"]);
-    assert_eq!(judge_clock(&evening, Some("2026-04-08".parse().unwrap())).status, Status::Passed);
+    assert_eq!(
+        judge_clock(&evening, Some("2026-04-08".parse().unwrap())).status,
+        CheckStatus::Passed
+    );
     for (evening, word) in [
         ("2026-10-31T22:00:00-04:00[America/Montreal]", "twice"),
         ("2026-03-28T22:00:00+00:00[Europe/London]", "skipped"),
@@ -59,22 +62,23 @@ fn clock() {
 
 #[test]
 fn schedule() {
-    let job = |suffix: &str, loaded| Loaded {
+    let job = |suffix: &str, loaded| JobStatus {
         label: format!("{LABEL}{suffix}"),
         loaded,
-        says: if loaded { "next Mon 01:00".into() } else { "inactive".into() },
+        detail: if loaded { "next Mon 01:00".into() } else { "inactive".into() },
     };
-    let timers = |loaded, stale| Tried::Done(Some(Timers { loaded, stale }));
-    let finding = spoiled("schedule", |scene| {
-        scene.timers = timers(vec![job("", true), job(".failsafe", false)], vec![]);
+    let status = |jobs, stale| Attempt::Done(Some(ScheduleStatus { jobs, stale }));
+    let finding = spoiled("schedule", |rehearsal| {
+        rehearsal.schedule = status(vec![job("", true), job(".failsafe", false)], vec![]);
     });
     fails(&finding, &["failsafe", "inactive"]);
-    let finding = spoiled("schedule", |scene| {
-        scene.timers = timers(vec![job("", true)], vec![format!("{LABEL}.plist")]);
+    let finding = spoiled("schedule", |rehearsal| {
+        rehearsal.schedule = status(vec![job("", true)], vec![format!("{LABEL}.plist")]);
     });
     fails(&finding, &["plist is not what was installed"]);
-    let finding = spoiled("schedule", |scene| scene.timers = timers(vec![job("", false)], vec![]));
-    assert_eq!(finding.status, Status::Warning, "starting by hand is a choice");
+    let finding =
+        spoiled("schedule", |rehearsal| rehearsal.schedule = status(vec![job("", false)], vec![]));
+    assert_eq!(finding.status, CheckStatus::Warning, "starting by hand is a choice");
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn adapter_keys() {
             fs::write(trained.join("adapters.safetensors"), bytes).unwrap();
             let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
             let adapter = registry.nominate(&trained).unwrap();
-            registry.promote(adapter, Mandate::Hand, "of another model").unwrap();
+            registry.promote(adapter, Requester::Operator, "of another model").unwrap();
         },
         &["champion", "model.layers.7.mlp.experts.lora_a"],
     );
@@ -119,8 +123,8 @@ fn suite_check() {
 
 #[test]
 fn contamination() {
-    let finding = spoiled("contamination", |scene| {
-        let Tried::Done(enriched) = &mut scene.enriched else { panic!() };
+    let finding = spoiled("contamination", |rehearsal| {
+        let Attempt::Done(enriched) = &mut rehearsal.enriched else { panic!() };
         enriched.splits.contaminated = vec!["domain-0".into()];
     });
     fails(&finding, &["domain-0"]);
@@ -147,7 +151,7 @@ fn previous_night() {
     journal.append(failed).unwrap();
     let report = preflight(&tiny);
     let check = report.checks.iter().find(|check| check.check == "previous night").unwrap();
-    assert_eq!(check.status, Status::Warning);
+    assert_eq!(check.status, CheckStatus::Warning);
     assert!(check.detail.contains("the loss is NaN"), "{}", check.detail);
     fs::write(night.dir(&home).join("journal.jsonl"), "not json\n").unwrap();
     let report = preflight(&tiny);

@@ -1,0 +1,103 @@
+//! The stages after training, with the adapter of two iterations and a few questions.
+
+use std::fs;
+use std::path::Path;
+
+use eval::{ExamOptions, Policy, Sampling, Suite, Tier};
+use models::Model;
+
+use super::attempt::Attempt;
+use super::scratch::run_stages;
+use super::training_trial::SMALL_MODEL;
+use crate::base_model::BaseModel;
+use crate::error::Result;
+use crate::home::Home;
+use crate::registry::{Registry, Requester};
+use crate::stage::Stage;
+use crate::stages::enrich::Splits;
+use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
+use crate::stages::exam::Exam;
+use crate::stages::gate::Gate;
+use crate::stages::promote::Promote;
+use crate::stages::train::{TrainedAdapter, TrainingEnd};
+
+/// Number of held-out questions, and of others.
+const QUESTIONS: usize = 2;
+/// Length limit of an answer in tokens. The scores do not matter here.
+const TOKENS: usize = 8;
+
+pub(super) struct EvaluationInputs<'a> {
+    /// The scratch night's folder.
+    pub night: &'a Path,
+    pub base: &'a BaseModel,
+    pub model: &'a Model,
+    pub splits: &'a Splits,
+    pub adapter: &'a Path,
+    pub suite: &'a Suite,
+    pub options: &'a ExamOptions,
+    pub policy: &'a Policy,
+}
+
+#[derive(Debug)]
+pub(super) struct EvaluationTrial {
+    /// One line for each stage.
+    pub figures: Vec<String>,
+    pub adapter_bytes: u64,
+}
+
+impl EvaluationTrial {
+    /// Runs the stages, unless the model is too large to be loaded whole.
+    pub fn run(inputs: &EvaluationInputs<'_>) -> Attempt<Self> {
+        match inputs.model.config().num_weights() <= SMALL_MODEL {
+            true => Attempt::from(Self::evaluate(inputs)),
+            false => Attempt::Skipped("a model that is loaded whole; this one is too large to try"),
+        }
+    }
+
+    fn evaluate(inputs: &EvaluationInputs<'_>) -> Result<Self> {
+        let EvaluationInputs { night, base: model, splits, policy, .. } = *inputs;
+        let home = Home::open(night.with_file_name("home"))?;
+        let registry = Registry::new(&home);
+        let trained = TrainedAdapter::of(night, inputs.adapter, 2, TrainingEnd::Complete)?;
+        let (suite, options) = (few_cases(inputs.suite), short_answers(inputs.options));
+        let evaluation = Evaluation {
+            id: "0000-rehearsal",
+            model,
+            splits,
+            trained: &trained,
+            champion: None,
+            suite: &suite,
+            options: &options,
+            policy,
+            // Reported by a check of its own.
+            contaminated: &[],
+            registry: &registry,
+        };
+        let EvaluationOutcome { exams, gate, promotion, .. } =
+            run_stages(night, |runner| evaluation.run(runner))?;
+        // Promotion and rollback, whatever the verdict was.
+        registry.promote(trained.adapter, Requester::Operator, "rehearsal")?;
+        let weights = registry.verified(trained.adapter)?.join("adapters.safetensors");
+        let adapter_bytes = fs::metadata(weights).map_or(0, |file| file.len());
+        registry.rollback("rehearsal")?;
+        let figures =
+            [Exam::describe(&exams), Gate::describe(&gate), Promote::describe(&promotion)];
+        Ok(Self { figures: figures.into(), adapter_bytes })
+    }
+}
+
+/// A few cases, some of them held out: the gate gives no verdict without held-out cases.
+fn few_cases(suite: &Suite) -> Suite {
+    let held_out = |case: &&eval::Case| case.tier == Tier::HeldOut;
+    let (held_out, open): (Vec<_>, Vec<_>) = suite.cases.iter().partition(held_out);
+    let some = [held_out, open].into_iter().flat_map(|cases| cases.into_iter().take(QUESTIONS));
+    let ids: Vec<_> = some.map(|case| case.id.clone()).collect();
+    let mut few = suite.clone();
+    few.cases.retain(|case| ids.contains(&case.id));
+    few
+}
+
+fn short_answers(options: &ExamOptions) -> ExamOptions {
+    let max_tokens = options.sampling.max_tokens.min(TOKENS);
+    ExamOptions { sampling: Sampling { max_tokens, ..options.sampling }, ..options.clone() }
+}

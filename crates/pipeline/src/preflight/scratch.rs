@@ -1,0 +1,27 @@
+//! Runs stages outside a real night.
+
+use std::path::Path;
+
+use lora_train::Bytes;
+
+use crate::budget_monitor::BudgetMonitor;
+use crate::config::Budgets;
+use crate::error::Result;
+use crate::journal::Journal;
+use crate::observer::Event;
+use crate::runner::Runner;
+
+/// Runs stages in the folder `night`, without events and without a disk budget.
+pub(super) fn run_stages<T>(
+    night: &Path,
+    work: impl FnOnce(&mut Runner<'_>) -> Result<T>,
+) -> Result<T> {
+    let budgets = Budgets { disk: Bytes(0), ..Budgets::default() };
+    work(&mut Runner {
+        night,
+        journal: &mut Journal::open(night.join("journal.jsonl"))?,
+        observer: &mut |_: Event<'_>| (),
+        budgets: &BudgetMonitor::new(&budgets, night),
+        done: Vec::new(),
+    })
+}

@@ -1,0 +1,160 @@
+//! The data of a night's page, as the template `night.html` reads it.
+
+use eval::RuleVerdict;
+use serde::Serialize;
+
+use crate::format;
+use crate::report::answer_samples::AnswerSample;
+use crate::report::charts::Figure;
+use crate::runner::StageSummary;
+
+/// The whole page. The template escapes every text in it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Page {
+    pub night: String,
+    pub number: u32,
+    /// The day, written out.
+    pub date: String,
+    /// `promoted`, `refused` or `rolled back`.
+    pub outcome: String,
+    /// How far the training got, if the wall-clock budget ended it.
+    pub partial: Option<String>,
+    /// The outcome in one sentence.
+    pub sentence: String,
+    pub tiles: Vec<Tile>,
+    pub rules: Vec<RuleVerdict>,
+    pub scores: Vec<Figure>,
+    /// Whether the score charts show a champion.
+    pub has_champion: bool,
+    /// Cases with the largest changes.
+    pub samples: Vec<AnswerSample>,
+    pub training: Vec<Figure>,
+    /// The training set by kind of row.
+    pub mix: Vec<Part>,
+    pub warnings: Vec<String>,
+    pub stages: Vec<Step>,
+    /// Names and values that identify the inputs.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+/// A main figure.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Tile {
+    pub name: &'static str,
+    pub value: String,
+    pub note: String,
+}
+
+/// One kind of row in the training set.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Part {
+    pub kind: String,
+    pub rows: usize,
+    /// Percent of all rows.
+    pub percent: f64,
+}
+
+/// A stage, with its share of the total time.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Step {
+    pub name: &'static str,
+    pub time: String,
+    /// Percent of the total time.
+    pub percent: f64,
+    /// Percent of the total time spent in the stages before.
+    pub offset: f64,
+    pub reused: bool,
+    pub figures: String,
+}
+
+/// The stages as bars laid end to end.
+pub(super) fn steps(stages: &[StageSummary]) -> Vec<Step> {
+    let total = stages.iter().map(|s| s.seconds).sum::<f64>().max(f64::MIN_POSITIVE);
+    let mut offset = 0.0;
+    stages
+        .iter()
+        .map(|stage| {
+            let percent = 100.0 * stage.seconds / total;
+            let step = Step {
+                name: stage.stage.as_str(),
+                time: format::duration(stage.seconds),
+                percent,
+                offset,
+                reused: stage.reused,
+                figures: stage.figures.clone(),
+            };
+            offset += percent;
+            step
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::charts::Row;
+    use crate::report::frame::{Template, render};
+    use crate::stages::StageName;
+
+    fn page(text: &str) -> Page {
+        let owned = text.to_owned();
+        let sample = AnswerSample {
+            case: owned.clone(),
+            category: owned.clone(),
+            agent: owned.clone(),
+            question: owned.clone(),
+            before: owned.clone(),
+            after: owned.clone(),
+            score_before: 0.0,
+            score_after: 1.0,
+        };
+        let row = Row { name: owned.clone(), cases: 3, base: 0.1, candidate: 0.9, champion: None };
+        let stage = StageSummary {
+            stage: StageName::Train,
+            seconds: 61.0,
+            reused: false,
+            figures: owned.clone(),
+        };
+        let rule = serde_json::json!({
+            "rule": text, "threshold": 0.5, "value": 0.1, "passed": false, "sentence": text,
+        });
+        Page {
+            night: owned.clone(),
+            number: 1,
+            date: owned.clone(),
+            outcome: "promoted".to_owned(),
+            partial: Some(owned.clone()),
+            sentence: owned.clone(),
+            tiles: vec![Tile { name: "tile", value: owned.clone(), note: owned.clone() }],
+            rules: vec![serde_json::from_value(rule).unwrap()],
+            scores: vec![Figure::scores("scores", &[row])],
+            has_champion: false,
+            samples: vec![sample],
+            training: vec![],
+            mix: vec![Part { kind: owned.clone(), rows: 1, percent: 100.0 }],
+            warnings: vec![owned.clone()],
+            stages: steps(&[stage]),
+            facts: vec![("fact", owned)],
+        }
+    }
+
+    #[test]
+    fn every_text_is_escaped() {
+        let hostile =
+            "</title></style></svg><script>alert('x')</script><img src=x onerror=y> {{ 7 * 7 }}";
+        let html = render(Template::Night, &page(hostile)).unwrap();
+        for markup in ["<script", "<img", " 49"] {
+            assert!(!html.contains(markup), "{markup}");
+        }
+        assert_eq!(html.matches("<title>").count(), html.matches("</title>").count());
+    }
+
+    #[test]
+    fn the_page_loads_nothing() {
+        let html = render(Template::Night, &page("plain")).unwrap();
+        for word in ["http:", "https:", "<script", "<link", "src=", "@import", "url("] {
+            assert!(!html.contains(word), "{word}");
+        }
+        assert!(html.contains("prefers-color-scheme: dark"));
+    }
+}

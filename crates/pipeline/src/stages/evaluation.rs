@@ -1,0 +1,93 @@
+//! The stages after training, in order: exam, gate, promote, report.
+
+use durable::Digest;
+use eval::{Check, CheckResult, ExamOptions, Policy, SCORING_VERSION, Suite};
+
+use super::enrich::Splits;
+use super::exam::{Exam, ExamFiles, ExamRuns};
+use super::gate::{Gate, GateResult};
+use super::promote::{Promote, PromotionOutcome};
+use super::smoke_test::SmokeTest;
+use super::train::TrainedAdapter;
+use crate::base_model::BaseModel;
+use crate::error::Result;
+use crate::registry::Registry;
+use crate::report::NightReport;
+use crate::runner::Runner;
+use crate::stage::Artefact;
+use crate::summary::Scores;
+
+/// A trained adapter and everything needed to evaluate it.
+pub(crate) struct Evaluation<'a> {
+    pub id: &'a str,
+    pub model: &'a BaseModel,
+    pub splits: &'a Splits,
+    pub trained: &'a TrainedAdapter,
+    /// The champion to compare with; `None` for the base model.
+    pub champion: Option<Digest>,
+    pub suite: &'a Suite,
+    pub options: &'a ExamOptions,
+    pub policy: &'a Policy,
+    /// Ids of the cases that training rows are too similar to.
+    pub contaminated: &'a [String],
+    pub registry: &'a Registry,
+}
+
+/// The outputs of the stages.
+pub(crate) struct EvaluationOutcome {
+    pub exams: ExamFiles,
+    pub runs: ExamRuns,
+    pub scores: Scores,
+    pub gate: GateResult,
+    pub promotion: PromotionOutcome,
+    pub report: Artefact,
+}
+
+impl Evaluation<'_> {
+    pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
+        let Self { id, model, splits, trained, champion, suite, options, registry, .. } = *self;
+        let exams = runner.run(&Exam {
+            model,
+            trained,
+            champion,
+            suite_digest: suite.digest(),
+            options,
+            scoring_version: SCORING_VERSION,
+            suite,
+            registry,
+        })?;
+        let runs = exams.load(runner.night)?;
+        let scores = Scores::of(&runs)?;
+        let (checks, policy) = (checks(self.contaminated), self.policy);
+        let gate = runner.run(&Gate { exams: &exams, policy, checks: &checks, runs: &runs })?;
+        let verdict = &gate.verdict;
+        let smoke_test = SmokeTest { model, suite, options, candidate: &runs.candidate };
+        let promotion =
+            runner.run(&Promote { id, trained, champion, verdict, smoke_test, registry })?;
+        let stages = runner.done.clone();
+        let report = runner.run(&NightReport {
+            id,
+            model,
+            model_name: model.name(),
+            splits,
+            trained,
+            champion,
+            exams: &exams,
+            verdict,
+            standing: &promotion,
+            runs: &runs,
+            scores: &scores,
+            stages: &stages,
+        })?;
+        Ok(EvaluationOutcome { exams, runs, scores, gate, promotion, report })
+    }
+}
+
+/// The checks that the gate requires. The adapter check has no problems: loading the adapter in the
+/// exam already fails on any wrong tensor name or shape.
+fn checks(contaminated: &[String]) -> Vec<CheckResult> {
+    vec![
+        CheckResult { check: Check::Contamination, problems: contaminated.to_vec() },
+        CheckResult { check: Check::Adapter, problems: vec![] },
+    ]
+}

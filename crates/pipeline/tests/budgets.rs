@@ -1,0 +1,160 @@
+//! Budgets, smoke test, pinning, notifications and file permissions of a night.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use support::Tiny;
+
+fn run(tiny: &Tiny, watch: &mut dyn FnMut(Event<'_>)) -> pipeline::Result<Summary> {
+    let config = NightConfig::load(tiny.path("night.yaml"))?;
+    Night::start_or_resume(config)?.run(&mut |event: Event<'_>| watch(event))
+}
+
+fn registry(tiny: &Tiny) -> Registry {
+    Registry::new(&Home::open(tiny.path("home")).unwrap())
+}
+
+#[test]
+fn when_time_is_up_training_stops_and_the_exam_runs() {
+    const BUDGET: Duration = Duration::from_secs(6);
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
+    let summary = run(&tiny, &mut |event| {
+        if matches!(event, Event::Progress { stage: StageName::Train, done: 5, .. }) {
+            thread::sleep(BUDGET);
+        }
+    })
+    .unwrap();
+    assert!(summary.partial && summary.scores.candidate.overall.answers > 0);
+    assert_eq!((summary.training.updates, summary.training.planned_updates), (5, 12));
+    assert!(summary.line().contains("(partial)"), "{}", summary.line());
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    assert!(page.contains("Partial") && page.contains("5 of 12 updates"));
+    // The night is complete: the next start begins another one.
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    assert!(Night::start_or_resume(config).unwrap().id().starts_with("0002-"));
+}
+
+#[test]
+fn memory_above_the_limit_retries_with_smaller_plans_and_then_fails() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "budgets: { memory: 1MB }\ngate:");
+    let mut tries = 0;
+    let error = run(&tiny, &mut |event| {
+        tries += usize::from(matches!(event, Event::StageBegun { stage: StageName::Train }));
+    })
+    .unwrap_err();
+    assert!(tries > 1, "a plan that needs less was tried");
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("1.0 MB allowed by `budgets.memory`"), "{error}");
+    // No limit below every plan is left behind, and with more memory the same night completes.
+    assert!(!tiny.path("home/memory.json").exists());
+    tiny.edit("night.yaml", "budgets: { memory: 1MB }\n", "");
+    assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
+}
+
+#[test]
+fn too_little_free_disk_starts_nothing_and_the_next_start_resumes() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "budgets: { disk: 1000000TB }\ngate:");
+    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    assert_eq!(error.exit_code(), 3);
+    tiny.edit("night.yaml", "budgets: { disk: 1000000TB }\n", "");
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    assert!(summary.night.starts_with("0001-"));
+}
+
+#[test]
+fn a_champion_that_fails_its_smoke_test_is_rolled_back() {
+    let tiny = Tiny::new();
+    let adapters = tiny.path("home/adapters");
+    let summary = run(&tiny, &mut |event| {
+        if matches!(event, Event::Progress { stage: StageName::Promote, .. }) {
+            damage(&adapters);
+        }
+    })
+    .unwrap();
+    assert_eq!(summary.outcome, Outcome::RolledBack);
+    assert!(summary.verdict.promotes() && summary.standing.as_ref().unwrap().contains("SHA-256"));
+    let state = registry(&tiny).state().unwrap();
+    assert_eq!((state.champion, state.history.len()), (None, 2));
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    assert!(page.contains("Rolled back"));
+}
+
+/// Flips a byte in every adapter's weights.
+fn damage(adapters: &Path) {
+    for item in fs::read_dir(adapters).unwrap() {
+        let path = item.unwrap().path().join("adapters.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_pinned_champion_is_not_replaced() {
+    let tiny = Tiny::new();
+    registry(&tiny).pin("guests this week").unwrap();
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    assert_eq!(summary.outcome, Outcome::Refused);
+    assert!(summary.verdict.promotes() && summary.standing.unwrap().contains("pinned"));
+    assert_eq!(registry(&tiny).state().unwrap().champion, None);
+}
+
+#[test]
+fn a_finished_night_is_notified_listed_and_measured() {
+    let tiny = Tiny::new();
+    let told = tiny.path("told.json");
+    let command = format!("notify: {{ command: [sh, -c, 'cat > {}'] }}\ngate:", told.display());
+    tiny.edit("night.yaml", "gate:", &command);
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    let message: serde_json::Value = serde_json::from_slice(&fs::read(&told).unwrap()).unwrap();
+    assert_eq!(message["line"], summary.line().as_str());
+    assert_eq!(message["summary"]["outcome"], "promoted");
+
+    let index = fs::read_to_string(&summary.paths.index).unwrap();
+    let link = format!("nights/{}/report/report.html", summary.night).replace('/', "&#x2f;");
+    assert!(index.contains(&link) && index.contains("promoted"));
+    let metrics = fs::read_to_string(tiny.path("home/metrics.txt")).unwrap();
+    assert!(metrics.contains("nightshift_night_outcome{outcome=\"promoted\"} 1"));
+    // Checkpoints are only needed to resume training.
+    assert!(!summary.paths.night.join("train/checkpoints").exists());
+
+    // A night that fails is notified too.
+    tiny.edit("lora.yaml", "iters: 12", "iters: 12\nresume_adapter_file: nowhere.safetensors");
+    run(&tiny, &mut |_| ()).unwrap_err();
+    let message = fs::read_to_string(&told).unwrap();
+    assert!(
+        message.contains("night 0002-") && message.contains("nowhere.safetensors"),
+        "{message}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn everything_in_a_home_is_accessible_only_to_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+
+    fn check(dir: &Path) {
+        for item in fs::read_dir(dir).unwrap() {
+            let path = item.unwrap().path();
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            let expected = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode, expected, "{}: {mode:o}", path.display());
+            if path.is_dir() {
+                check(&path);
+            }
+        }
+    }
+    let tiny = Tiny::new();
+    run(&tiny, &mut |_| ()).unwrap();
+    check(&tiny.path("home"));
+}
