@@ -100,6 +100,12 @@ impl Dataset {
         if share > REPETITION {
             mix.warnings.push(Warning::Repetition { share });
         }
+        for (split, expected) in config.split.expected(rows.len()) {
+            let rows = mix.by_split.get(&split).copied().unwrap_or(0);
+            if rows * 2 < expected {
+                mix.warnings.push(Warning::Split { split, rows, expected });
+            }
+        }
         mix.warnings.extend(private);
         if let Some(control) = config.control {
             control.apply(&mut rows, &splits, config.seed);

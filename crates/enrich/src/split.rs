@@ -64,6 +64,14 @@ impl Default for Shares {
     }
 }
 
+impl Shares {
+    /// How many of `rows` rows validation and test should have.
+    pub(crate) fn expected(&self, rows: usize) -> [(Split, usize); 2] {
+        let quota = |share: f64| (share * rows as f64).round() as usize;
+        [(Split::Valid, quota(self.valid)), (Split::Test, quota(self.test))]
+    }
+}
+
 /// The split of each technique and topic. Rows with a technique or topic are generated within one split, so that
 /// validation rows share neither frames nor requests with training rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +110,7 @@ impl Partition {
     pub fn assign(&self, rows: &[Conversation], generated: usize) -> Vec<Split> {
         let (fixed, groups) = self.groups(rows, generated);
         let mut splits = vec![Split::Train; rows.len()];
-        let (mut valid, mut test) = (quota(self.shares.valid, rows), quota(self.shares.test, rows));
+        let [(_, mut valid), (_, mut test)] = self.shares.expected(rows.len());
         let mut free = Vec::new();
         for group in groups {
             let Some(split) = group.iter().filter_map(|row| fixed[*row]).min() else {
@@ -191,10 +199,6 @@ fn deal(mut names: Vec<String>, shares: Shares, seed: u64, label: &str) -> HashM
         (name, split)
     };
     names.into_iter().enumerate().map(split).collect()
-}
-
-fn quota(share: f64, rows: &[Conversation]) -> usize {
-    (share * rows.len() as f64).round() as usize
 }
 
 fn first_question(row: &Conversation) -> &str {

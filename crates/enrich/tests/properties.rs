@@ -7,6 +7,7 @@ use chat_format::{Conversation, Message, Role, jsonl};
 use enrich::duplicates::Duplicates;
 use enrich::grams::{Grams, words};
 use enrich::leaks::{ExamQuestions, Leaks, Measure};
+use enrich::mix::Warning;
 use enrich::split::{Split, near_twins};
 use enrich::{Dataset, EnrichConfig};
 use eval::suite::Speaker;
@@ -219,6 +220,22 @@ fn unrelated_rows_that_share_a_persona_are_kept() {
     let rows = facts.map(|(user, assistant)| row(&persona, user, assistant));
     assert_eq!(Duplicates::default().find(&rows), []);
     assert_eq!(near_twins(&rows).len(), rows.len());
+}
+
+#[test]
+fn rows_that_are_all_near_twins_stay_in_training_with_a_warning() {
+    let said = "degrees is what the sensor beside the door of that room says at this very minute";
+    let rows: Vec<_> =
+        (0..3000).map(|n| row("", &format!("Room {n}?"), &format!("{n} {said}"))).collect();
+    let folder = TempDir::new().unwrap();
+    let mut config = config(&folder, &rows, 7);
+    (config.refusals.share, config.refusals.at_least) = (0.0, 0);
+    let set = Dataset::build(&config).unwrap();
+    assert_eq!(near_twins(&rows).len(), 1);
+    let (rows, expected) = (set.of(Split::Valid).count(), 154);
+    assert!(rows * 2 < expected, "{rows}");
+    let warning = Warning::Split { split: Split::Valid, rows, expected };
+    assert!(set.report.mix.warnings.contains(&warning), "{:?}", set.report.mix);
 }
 
 #[test]
