@@ -3,12 +3,35 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
-/// The words of a text: runs of letters and digits in lower case.
+/// The words of a text: runs of letters and digits in lower case; in scripts that put no spaces between words (Chinese,
+/// Japanese, Thai, ...) each character.
+///
+/// ```
+/// assert_eq!(enrich::grams::words("Port 80, 天气?"), ["port", "80", "天", "气"]);
+/// ```
 pub fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect()
+    let (mut words, mut word) = (Vec::new(), String::new());
+    for c in text.chars() {
+        let (letter, alone) = (c.is_alphanumeric(), unspaced(c));
+        if (alone || !letter) && !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        if alone {
+            words.push(c.to_string());
+        } else if letter {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    words
+}
+
+/// Whether a letter belongs to a script that puts no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
+fn unspaced(c: char) -> bool {
+    let of = matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+        | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}');
+    of && c.is_alphanumeric()
 }
 
 /// The set of a text's word n-grams, each as a 64-bit hash.
@@ -167,11 +190,10 @@ fn blank(word: String) -> String {
     }
 }
 
-/// FNV-1a with a final mix. Unlike the standard library's hasher, it gives the same value on every machine and with every
-/// compiler.
+/// FNV-1a over characters with a final mix. Unlike the standard library's hasher, it gives the same value on every machine
+/// and with every compiler.
 fn hash(words: &[String]) -> u64 {
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
-    mix(bytes.fold(FNV, |hash, byte| fnv(hash, u64::from(byte))))
+    mix(words.iter().flat_map(|word| word.chars().chain(['\0'])).fold(FNV, fnv))
 }
 
 /// Appends the hash of each of a text's [words]. Nothing is allocated per word, which makes it several times as fast as
@@ -180,12 +202,20 @@ pub(crate) fn word_hashes(text: &str, hashes: &mut Vec<u64>) {
     let mut word = FNV;
     for c in text.chars() {
         if c.is_ascii_alphanumeric() {
-            word = fnv(word, u64::from(c.to_ascii_lowercase()));
-        } else if !c.is_ascii() && c.is_alphanumeric() {
-            word = c.to_lowercase().fold(word, |word, c| fnv(word, u64::from(c)));
-        } else if word != FNV {
+            word = fnv(word, c.to_ascii_lowercase());
+            continue;
+        }
+        let alone = !c.is_ascii() && unspaced(c);
+        if !alone && !c.is_ascii() && c.is_alphanumeric() {
+            word = c.to_lowercase().fold(word, fnv);
+            continue;
+        }
+        if word != FNV {
             hashes.push(mix(word));
             word = FNV;
+        }
+        if alone {
+            hashes.push(mix(fnv(FNV, c)));
         }
     }
     if word != FNV {
@@ -206,8 +236,8 @@ pub(crate) fn windows(words: &[u64], n: usize) -> impl Iterator<Item = u64> + '_
 
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 
-fn fnv(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x0100_0000_01b3)
+fn fnv(hash: u64, c: char) -> u64 {
+    (hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3)
 }
 
 /// The finalizer of splitmix64: every input bit affects every output bit.

@@ -239,6 +239,19 @@ fn rows_that_are_all_near_twins_stay_in_training_with_a_warning() {
 }
 
 #[test]
+fn text_without_spaces_is_compared_by_characters() {
+    let asked = "星期六早上花园里的水泵几点开始工作？";
+    let answer = "水泵在早上六点半开始工作，七点一刻停止，周日休息。";
+    let rows = [row("", asked, answer), row("", &asked.replace("星期六", "周六"), answer)];
+    assert_eq!(Duplicates { likeness: 0.7 }.find(&rows).len(), 1);
+    let mut exam = ExamQuestions::default();
+    exam.add("exam", "pump", asked);
+    let long = format!("你好，昨天下了大雨，我们没有浇水。{asked}我想早点起床，谢谢你的帮助。");
+    let leaks = exam.leaks(&[row("", &long, "好的。")], &Leaks::default()).unwrap();
+    assert_eq!(leaks.len(), 1);
+}
+
+#[test]
 fn rows_that_differ_in_their_calls_only_are_not_duplicates() {
     let call = |name: &str| -> Conversation {
         let row = serde_json::json!({"messages": [
