@@ -146,6 +146,12 @@ impl EnrichConfig {
             ("leaks.likeness", self.leaks.likeness, self.leaks.likeness > 0.0, "more than 0"),
             ("leaks.build", self.leaks.build, self.leaks.build > 0.0, "more than 0"),
             (
+                "leaks.containment",
+                self.leaks.containment,
+                self.leaks.containment > 0.0,
+                "more than 0",
+            ),
+            (
                 "duplicates.likeness",
                 self.duplicates.likeness,
                 self.duplicates.likeness > 0.0,

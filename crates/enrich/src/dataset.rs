@@ -88,16 +88,23 @@ impl Dataset {
                 *keep = false;
             }
         }
+        let generated = keep.iter().take(read).filter(|keep| **keep).count();
         let rows: Vec<_> = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).collect();
         let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         if rows.is_empty() {
             return Err(Error::Empty { read, left_out: duplicates.len() + leaks.len() });
         }
-        let splits = partition.assign(&rows);
+        let splits = partition.assign(&rows, generated);
         let mut mix = Mix::of(&rows, &splits);
         let share = duplicates.len() as f64 / (read + made.len()) as f64;
         if share > REPETITION {
             mix.warnings.push(Warning::Repetition { share });
+        }
+        for (split, expected) in config.split.expected(rows.len()) {
+            let rows = mix.by_split.get(&split).copied().unwrap_or(0);
+            if rows * 2 < expected {
+                mix.warnings.push(Warning::Split { split, rows, expected });
+            }
         }
         mix.warnings.extend(private);
         if let Some(control) = config.control {

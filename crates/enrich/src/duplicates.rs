@@ -1,24 +1,21 @@
 //! Near-duplicate rows, found by MinHash and verified by Jaccard similarity.
+//!
+//! Rows are compared without their system turns: the rows of an agent share its persona, which says nothing about whether
+//! they teach the same.
 
-use std::collections::HashMap;
-
-use chat_format::Conversation;
+use chat_format::{Conversation, Message, Role};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::grams::{Grams, mix};
-
-/// MinHash with 32 bands of 4 minima: two rows of similarity 0.8 share a band with probability 1 - (1 - 0.8^4)^32, or
-/// 1 - 5e-8; two of similarity 0.3 with probability 0.23, which costs one comparison.
-const BANDS: usize = 32;
-const BAND: usize = 4;
+use crate::clusters::Clusters;
+use crate::minhash::RowGrams;
 
 /// When rows count as duplicates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {
-    /// The similarity (Jaccard of word 3-grams over the whole conversation) from which the later of two rows is left out.
-    /// Default 0.85; 1 leaves out exact duplicates only.
+    /// The similarity (Jaccard of word 3-grams) from which the later of two rows is left out, over all turns but the system's.
+    /// Default 0.85; 1 leaves out rows with equal turns only.
     pub likeness: f64,
 }
 
@@ -41,54 +38,44 @@ pub struct Duplicate {
 }
 
 impl Duplicates {
-    /// The rows that duplicate an earlier one, ascending.
+    /// The rows that duplicate an earlier one which is itself kept, ascending, each with the first such row. Two rows that
+    /// differ in their system turns only are duplicates.
+    ///
+    /// A pair at the threshold is missed with a probability of 1e-6.
     pub fn find(&self, rows: &[Conversation]) -> Vec<Duplicate> {
-        let grams: Vec<Grams> = rows.par_iter().map(|row| Grams::of(&text(row), 3)).collect();
-        let sketches: Vec<_> = grams.par_iter().map(sketch).collect();
-        let mut buckets: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
-        let mut found = Vec::new();
-        for (row, sketch) in sketches.iter().enumerate() {
-            let mut candidates: Vec<usize> = sketch
-                .iter()
-                .enumerate()
-                .filter_map(|(band, hash)| buckets.get(&(band, *hash)))
-                .flatten()
-                .copied()
-                .collect();
-            candidates.sort_unstable();
-            candidates.dedup();
-            let alike = candidates.into_iter().find_map(|of| {
-                let same = rows[of].messages == rows[row].messages;
-                // Texts that differ only in case or punctuation are not exact duplicates.
-                let likeness = if same { 1.0 } else { grams[of].jaccard(&grams[row]).min(0.999) };
-                (likeness >= self.likeness).then_some(Duplicate { row, of, likeness })
-            });
-            match alike {
-                Some(duplicate) => found.push(duplicate),
-                None => {
-                    for (band, hash) in sketch.iter().enumerate() {
-                        buckets.entry((band, *hash)).or_default().push(row);
-                    }
+        let grams = RowGrams::of(rows);
+        // Texts that differ only in case or punctuation are not exact duplicates.
+        let least = self.likeness.min(NOT_EXACT);
+        let mut clusters = Clusters::new(rows.len());
+        clusters.join_similar(&grams, least);
+        let likeness = |of: usize, row: usize| {
+            let near = grams.likeness(of, row, least)?;
+            let same = near == 1.0 && turns(&rows[of]).eq(turns(&rows[row]));
+            let likeness = if same { 1.0 } else { near.min(NOT_EXACT) };
+            (likeness >= self.likeness).then_some(likeness)
+        };
+        let groups = clusters.groups().into_par_iter().flat_map_iter(|group| {
+            let (mut kept, mut found) = (Vec::new(), Vec::new());
+            for row in group {
+                let alike =
+                    |of: &usize| Some(Duplicate { row, of: *of, likeness: likeness(*of, row)? });
+                match kept.iter().find_map(alike) {
+                    Some(duplicate) => found.push(duplicate),
+                    None => kept.push(row),
                 }
             }
-        }
+            found
+        });
+        let mut found: Vec<_> = groups.collect();
+        found.sort_unstable_by_key(|duplicate| duplicate.row);
         found
     }
 }
 
-/// The contents of all messages.
-pub(crate) fn text(row: &Conversation) -> String {
-    let said = row.messages.iter().map(|message| message.content.as_str());
-    said.collect::<Vec<_>>().join("\n")
-}
+/// The highest likeness of rows that are not equal.
+const NOT_EXACT: f64 = 0.999;
 
-/// One hash per band: equal for equal sets, and probably equal in some band for similar ones.
-fn sketch(grams: &Grams) -> [u64; BANDS] {
-    std::array::from_fn(|band| {
-        (0..BAND).fold(0, |hash, i| {
-            let salt = mix((band * BAND + i) as u64 + 1);
-            let least = grams.hashes().iter().map(|gram| mix(gram ^ salt)).min();
-            mix(hash ^ least.unwrap_or(0)).wrapping_add(i as u64)
-        })
-    })
+/// The messages of a row but the system's.
+fn turns(row: &Conversation) -> impl Iterator<Item = &Message> {
+    row.messages.iter().filter(|message| message.role != Role::System)
 }

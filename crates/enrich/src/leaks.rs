@@ -1,14 +1,21 @@
-//! Exam questions that leaked into training rows, found by similarity.
+//! Exam questions that leaked into training rows, found by similarity and by containment.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use chat_format::{Conversation, Role};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::grams::{Grams, Index};
 use crate::{Error, Result, yaml};
+
+/// Words per gram.
+const WORDS: usize = 3;
+
+/// The number of 3-grams of a question of six words, the shortest that containment applies to.
+const LEAST_CONTAINED: usize = 4;
 
 /// When a question counts as leaked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,13 +26,17 @@ pub struct Leaks {
     /// The similarity in [sentence structure](Grams::of_build) from which a row is left out: the exam's sentence with other
     /// nouns is still the exam's sentence. Default 0.7.
     pub build: f64,
+    /// The share of an exam question's word 3-grams from which a turn contains the question, whatever else it says; its row
+    /// is left out. Applies to questions of at least six words, because shorter ones ("Who are you?") occur in messages that
+    /// ask for something else. Default 0.6: one word of ten may be changed, which removes three of eight 3-grams.
+    pub containment: f64,
     /// A YAML list of [cases](Allowed) that rows may be similar to, each with a reason.
     pub allowlist: Option<PathBuf>,
 }
 
 impl Default for Leaks {
     fn default() -> Self {
-        Leaks { likeness: 0.3, build: 0.7, allowlist: None }
+        Leaks { likeness: 0.3, build: 0.7, containment: 0.6, allowlist: None }
     }
 }
 
@@ -39,7 +50,7 @@ pub struct Allowed {
     pub reason: String,
 }
 
-/// A training question that is too similar to an exam question.
+/// A row that is too similar to an exam question or contains one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Leak {
@@ -49,20 +60,22 @@ pub struct Leak {
     pub suite: String,
     /// The case.
     pub case: String,
-    /// What is similar: words or sentence structure.
+    /// By what the row was found.
     pub by: Measure,
-    /// The similarity, between 0 and 1.
+    /// The value of the measure, between 0 and 1.
     pub likeness: f64,
 }
 
-/// What of two questions is compared.
+/// How a row is compared with an exam question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Measure {
-    /// Their words.
+    /// Similarity of a question in words.
     Words,
-    /// Their sentence structure.
+    /// Share of the exam question's words that a turn contains.
+    Containment,
+    /// Similarity of a question in sentence structure.
     Build,
 }
 
@@ -70,6 +83,7 @@ impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Measure::Words => "words",
+            Measure::Containment => "containment",
             Measure::Build => "build",
         })
     }
@@ -139,7 +153,7 @@ impl ExamQuestions {
 
     /// Adds one question.
     pub fn add(&mut self, suite: &str, case: &str, question: &str) {
-        self.words.add(&Grams::of(question, 3));
+        self.words.add(&Grams::of(question, WORDS));
         self.builds.add(&Grams::of_build(question));
         self.names.push((suite.to_owned(), case.to_owned()));
     }
@@ -154,19 +168,20 @@ impl ExamQuestions {
         self.names.is_empty()
     }
 
-    /// The rows that are too similar to a question, each with its most similar question in words or, if there is none, in
-    /// sentence structure.
+    /// The rows that are too similar to a question, each with its most similar question in words; if there is none, the
+    /// question that it contains, or else its most similar question in sentence structure. Similar are a user's turns; a
+    /// question may be contained in any turn but the system's, which is not trained and is the same in the exam.
     ///
     /// # Errors
     /// If the allowlist cannot be read or lacks a reason.
     pub fn leaks(&self, rows: &[Conversation], rule: &Leaks) -> Result<Vec<Leak>> {
         let allowed = rule.allowed()?;
         let nearest = |(row, chat): (usize, &Conversation)| {
-            let nearest = self.nearest(chat, rule, &allowed)?;
-            let (suite, case) = self.names.get(nearest.question)?.clone();
-            Some(Leak { row, suite, case, by: nearest.by, likeness: nearest.likeness })
+            let (by, (question, likeness)) = self.nearest(chat, rule, &allowed)?;
+            let (suite, case) = self.names.get(question)?.clone();
+            Some(Leak { row, suite, case, by, likeness })
         };
-        Ok(rows.iter().enumerate().filter_map(nearest).collect())
+        Ok(rows.par_iter().enumerate().filter_map(nearest).collect())
     }
 
     fn nearest(
@@ -174,35 +189,31 @@ impl ExamQuestions {
         chat: &Conversation,
         rule: &Leaks,
         allowed: &HashSet<String>,
-    ) -> Option<Near> {
-        let asked = chat.messages.iter().filter(|message| message.role == Role::User);
-        let asked: Vec<&str> = asked.map(|message| message.content.as_str()).collect();
-        let words = asked.iter().flat_map(|text| {
-            let near = self.words.near(&Grams::of(text, 3), rule.likeness);
-            near.into_iter().map(|near| Near::new(Measure::Words, near))
-        });
-        let builds = asked.iter().flat_map(|text| {
-            let near = self.builds.near(&Grams::of_build(text), rule.build);
-            near.into_iter().map(|near| Near::new(Measure::Build, near))
-        });
-        let forbidden = |near: &Near| {
-            self.names.get(near.question).is_some_and(|(_, case)| !allowed.contains(case))
+    ) -> Option<(Measure, (usize, f64))> {
+        let turns = chat.messages.iter().filter(|message| message.role != Role::System);
+        let grams: Vec<_> =
+            turns.map(|turn| (turn.role, Grams::of(&turn.content, WORDS))).collect();
+        let asked = || grams.iter().filter(|(role, _)| *role == Role::User);
+        let questions = || chat.messages.iter().filter(|message| message.role == Role::User);
+        let first = |near: &mut dyn Iterator<Item = (usize, f64)>| {
+            let forbidden = |(question, _): &(usize, f64)| {
+                self.names.get(*question).is_some_and(|(_, case)| !allowed.contains(case))
+            };
+            near.filter(forbidden).reduce(|a, b| if b.1 > a.1 { b } else { a })
         };
-        let first = |a: Near, b: Near| if b.likeness > a.likeness { b } else { a };
-        let by_words = words.filter(forbidden).reduce(first);
-        by_words.or_else(|| builds.filter(forbidden).reduce(first))
-    }
-}
-
-/// A question that another is similar to.
-struct Near {
-    by: Measure,
-    question: usize,
-    likeness: f64,
-}
-
-impl Near {
-    fn new(by: Measure, (question, likeness): (usize, f64)) -> Self {
-        Near { by, question, likeness }
+        let words = || first(&mut asked().flat_map(|(_, of)| self.words.near(of, rule.likeness)));
+        let contained = || {
+            let within = |of| self.words.within(of, rule.containment, LEAST_CONTAINED);
+            first(&mut grams.iter().flat_map(|(_, of)| within(of)))
+        };
+        let builds = || {
+            let build = questions().map(|question| Grams::of_build(&question.content));
+            first(&mut build.flat_map(|of| self.builds.near(&of, rule.build)))
+        };
+        let by = |measure: Measure| move |near| (measure, near);
+        words()
+            .map(by(Measure::Words))
+            .or_else(|| contained().map(by(Measure::Containment)))
+            .or_else(|| builds().map(by(Measure::Build)))
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod clusters;
 mod config;
 mod control;
 mod data;
@@ -11,6 +12,7 @@ pub mod grams;
 pub mod household;
 pub mod leaks;
 mod manifest;
+mod minhash;
 pub mod mix;
 mod private;
 mod random;

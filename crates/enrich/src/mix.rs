@@ -66,6 +66,15 @@ pub enum Warning {
         /// Their share.
         share: f64,
     },
+    /// A split has less than half of its share, because most rows are connected as near-twins and stay together.
+    Split {
+        /// The split.
+        split: Split,
+        /// Its rows.
+        rows: usize,
+        /// Its share of all rows.
+        expected: usize,
+    },
     /// Control tokens are left in the text: the rows have not been cleaned.
     Markup {
         /// The family.
@@ -190,6 +199,10 @@ impl fmt::Display for Warning {
             Warning::Repetition { share } => {
                 write!(f, "{} of the rows that came in repeated others", percent(share))
             }
+            Warning::Split { split, rows, expected } => write!(
+                f,
+                "{split} has {rows} rows instead of {expected}: most rows are near-twins of each other and stay in training"
+            ),
             Warning::Markup { family, rows } => {
                 write!(f, "{rows} rows still hold {family} markup: convert them first")
             }

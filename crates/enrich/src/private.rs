@@ -3,7 +3,6 @@
 use chat_format::Conversation;
 use regex::RegexSet;
 
-use crate::duplicates::text;
 use crate::mix::Warning;
 use crate::{Error, Result};
 
@@ -13,6 +12,12 @@ const KINDS: [(&str, &str); 4] = [
     ("an access key", r"\b(sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,})\b"),
     ("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 ];
+
+/// The contents of all messages.
+fn text(row: &Conversation) -> String {
+    let said = row.messages.iter().map(|message| message.content.as_str());
+    said.collect::<Vec<_>>().join("\n")
+}
 
 /// Warns of rows that seem to contain personal data or secrets.
 pub(crate) fn scan(rows: &[Conversation]) -> Result<Vec<Warning>> {

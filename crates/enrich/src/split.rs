@@ -1,6 +1,6 @@
-//! Splits rows into training, validation and test sets that share no technique, topic or phrasing.
+//! Splits rows into training, validation and test sets that share no technique, topic, phrasing or near-twin.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 
 use chat_format::{Conversation, Role};
@@ -8,7 +8,13 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::GeneratorData;
+use crate::clusters::Clusters;
+use crate::minhash::RowGrams;
 use crate::random::rng;
+
+/// The likeness (Jaccard of word 3-grams, without system turns) from which two rows are in the same split. Lower than for
+/// duplicates: rows that share half of their 3-grams, about four fifths of their words, still give each other's answer away.
+const TWINS: f64 = 0.5;
 
 /// The part of a data set that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +64,14 @@ impl Default for Shares {
     }
 }
 
+impl Shares {
+    /// How many of `rows` rows validation and test should have.
+    pub(crate) fn expected(&self, rows: usize) -> [(Split, usize); 2] {
+        let quota = |share: f64| (share * rows as f64).round() as usize;
+        [(Split::Valid, quota(self.valid)), (Split::Test, quota(self.test))]
+    }
+}
+
 /// The split of each technique and topic. Rows with a technique or topic are generated within one split, so that
 /// validation rows share neither frames nor requests with training rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,35 +104,28 @@ impl Partition {
         self.topics.get(topic).copied().unwrap_or(Split::Train)
     }
 
-    /// The split of each row: that of its technique, else of its topic, else one split for all rows with its phrasing or,
-    /// without one, its first question.
-    pub fn assign(&self, rows: &[Conversation]) -> Vec<Split> {
+    /// The split of each row. Rows are dealt in groups: rows of a phrasing or, without one, of a first question, and rows
+    /// connected by a likeness of at least [`TWINS`]. A group with rows of a technique or topic goes where those are;
+    /// `generated` is the number of the first generated row, before which topics are the user's own words and mean nothing.
+    pub fn assign(&self, rows: &[Conversation], generated: usize) -> Vec<Split> {
+        let (fixed, groups) = self.groups(rows, generated);
         let mut splits = vec![Split::Train; rows.len()];
-        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        let (mut valid, mut test) = (quota(self.shares.valid, rows), quota(self.shares.test, rows));
-        for (i, row) in rows.iter().enumerate() {
-            let meta = |key: &str| row.meta.get(key).and_then(|value| value.as_str());
-            splits[i] = match (meta("technique"), meta("topic"), meta("phrasing")) {
-                (Some(technique), _, _) => self.of_technique(technique),
-                (_, Some(topic), _) => self.of_topic(topic),
-                (_, _, Some(phrasing)) => {
-                    groups.entry(phrasing.to_owned()).or_default().push(i);
-                    continue;
-                }
-                _ => {
-                    groups.entry(format!("ask {}", first_question(row))).or_default().push(i);
-                    continue;
-                }
-            };
-            match splits[i] {
-                Split::Train => {}
-                Split::Valid => valid = valid.saturating_sub(1),
-                Split::Test => test = test.saturating_sub(1),
-            }
-        }
-        let mut groups: Vec<_> = groups.into_values().collect();
-        groups.shuffle(&mut rng(self.seed, "groups"));
+        let [(_, mut valid), (_, mut test)] = self.shares.expected(rows.len());
+        let mut free = Vec::new();
         for group in groups {
+            let Some(split) = group.iter().filter_map(|row| fixed[*row]).min() else {
+                free.push(group);
+                continue;
+            };
+            match split {
+                Split::Train => {}
+                Split::Valid => valid = valid.saturating_sub(group.len()),
+                Split::Test => test = test.saturating_sub(group.len()),
+            }
+            group.into_iter().for_each(|row| splits[row] = split);
+        }
+        free.shuffle(&mut rng(self.seed, "groups"));
+        for group in free {
             let split = if group.len() <= test {
                 test -= group.len();
                 Split::Test
@@ -128,12 +135,43 @@ impl Partition {
             } else {
                 Split::Train
             };
-            for i in group {
-                splits[i] = split;
-            }
+            group.into_iter().for_each(|row| splits[row] = split);
         }
         splits
     }
+
+    /// The split of each row that has a technique or topic, and the groups of rows that stay together, by their lowest row.
+    fn groups(
+        &self,
+        rows: &[Conversation],
+        generated: usize,
+    ) -> (Vec<Option<Split>>, Vec<Vec<usize>>) {
+        let mut clusters = Clusters::new(rows.len());
+        let mut first: HashMap<(bool, &str), usize> = HashMap::new();
+        let mut fixed = Vec::with_capacity(rows.len());
+        for (i, row) in rows.iter().enumerate() {
+            let meta = |key: &str| row.meta.get(key).and_then(|value| value.as_str());
+            let technique = meta("technique").and_then(|id| self.techniques.get(id));
+            let topic = meta("topic").filter(|_| i >= generated);
+            let split = technique.or_else(|| topic.and_then(|topic| self.topics.get(topic)));
+            fixed.push(split.copied());
+            if split.is_none() {
+                let phrasing = meta("phrasing").map(|phrasing| (true, phrasing));
+                let key = phrasing.unwrap_or_else(|| (false, first_question(row)));
+                clusters.join(*first.entry(key).or_insert(i), i);
+            }
+        }
+        clusters.join_similar(&RowGrams::of(rows), TWINS);
+        (fixed, clusters.groups())
+    }
+}
+
+/// The groups of rows connected by pairs of a likeness of at least 0.5 (Jaccard of word 3-grams, without system turns),
+/// which [`Dataset::build`](crate::Dataset::build) keeps in one split. Groups and their rows are ascending.
+pub fn near_twins(rows: &[Conversation]) -> Vec<Vec<usize>> {
+    let mut clusters = Clusters::new(rows.len());
+    clusters.join_similar(&RowGrams::of(rows), TWINS);
+    clusters.groups()
 }
 
 /// The name of a benign request as a topic.
@@ -161,10 +199,6 @@ fn deal(mut names: Vec<String>, shares: Shares, seed: u64, label: &str) -> HashM
         (name, split)
     };
     names.into_iter().enumerate().map(split).collect()
-}
-
-fn quota(share: f64, rows: &[Conversation]) -> usize {
-    (share * rows.len() as f64).round() as usize
 }
 
 fn first_question(row: &Conversation) -> &str {

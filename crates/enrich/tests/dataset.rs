@@ -59,6 +59,17 @@ fn the_seeds_recipe_ends_in_exactly_2008_rows() {
 }
 
 #[test]
+fn the_demos_320_rows_end_in_504_to_train_and_16_to_validate() {
+    let folder = TempDir::new().unwrap();
+    let EnrichConfig { inputs, suites, .. } = config(&folder, &household(320), Recipe::Balanced);
+    let demo = EnrichConfig::load(fixtures().join("demo/enrich.yaml")).unwrap();
+    let set = Dataset::build(&EnrichConfig { inputs, suites, ..demo }).unwrap();
+    let splits = Split::ALL.map(|split| set.of(split).count());
+    assert_eq!((splits, set.report.made), ([504, 16, 0], 200));
+    assert!(set.report.duplicates.is_empty() && set.report.leaks.is_empty());
+}
+
+#[test]
 fn the_balanced_recipe_keeps_its_limits_without_a_warning() {
     let set = build(&household(1710), Recipe::Balanced);
     let mix = &set.report.mix;
