@@ -27,7 +27,9 @@ pub(super) fn settle(
         }
     }
     for (index, message) in messages.iter_mut().enumerate() {
-        let empty = message.tool_calls.is_empty() && is_blank(&message.content);
+        let blank = is_blank(&message.content)
+            || message.role == Role::Assistant && is_only_ends(&message.content);
+        let empty = message.tool_calls.is_empty() && blank;
         let thought = message.reasoning_content.as_deref().is_some_and(|text| !is_blank(text));
         let expected = match message.role {
             Role::User => "words in every turn of the user",
@@ -112,6 +114,18 @@ fn note_spelled(message: &Draft<'_>, tally: &mut Tally) {
     if message.role == Role::Assistant && reasoning == Some(Effect::EndThink) {
         tally.note(Event::UnopenedReasoning);
     }
+}
+
+/// Whether a text is nothing but end tokens: an answer that the model ended at once.
+fn is_only_ends(text: &str) -> bool {
+    let mut done = 0;
+    for found in family::find(text) {
+        if found.mark.effect != Effect::End || !is_blank(&text[done..found.start]) {
+            return false;
+        }
+        done = found.end;
+    }
+    is_blank(&text[done..])
 }
 
 /// Whether a text shows nothing: white space and characters without width.

@@ -13,6 +13,9 @@ use crate::{Problem, Role};
 
 /// Whether `text` starts with a turn, after white space and beginning-of-text tokens.
 pub(super) fn is_conversation(text: &str) -> bool {
+    if harmony::is_conversation(text) {
+        return true;
+    }
     let mut done = 0;
     // After a beginning-of-text token, system text may come before the first turn.
     let mut words_allowed = false;
@@ -26,11 +29,11 @@ pub(super) fn is_conversation(text: &str) -> bool {
             Effect::Header(ends) => return !matches!(header(text, found.end, ends), Header::None),
             Effect::Begin if blank => words_allowed = true,
             Effect::Other | Effect::End if blank => {}
-            _ => break,
+            _ => return false,
         }
         done = found.end;
     }
-    harmony::is_conversation(text)
+    false
 }
 
 /// Splits a marked-up conversation into its turns, whose texts are as they stand between the markers, trimmed.
