@@ -357,6 +357,9 @@ fn words_about_markup_stay() {
         let expected = [(Role::User, text), (Role::Assistant, text)];
         assert_eq!(turns(&clean(chat(text, text))), expected);
     }
+    assert_eq!(clean::leak("It ends with <|im_end|> or <pad>."), None);
+    assert_eq!(clean::leak("It ends.<|im_end|>\n"), Some("<|im_end|>"));
+    assert_eq!(clean::markup(" <s>[INST] q [/INST] a"), Some("Llama 2 and Mistral"));
     let (_, notes) = clean::row(chat("What is <pad>?", "<pad> pads."), Options::default()).unwrap();
     assert_eq!(notes.spelled, [("<pad>", 2)].into());
     assert_eq!(notes.removed, [].into());

@@ -207,30 +207,36 @@ pub fn control_tokens() -> impl Iterator<Item = &'static str> {
 /// conversation. `None` for every clean row.
 pub fn packed(chat: &Conversation) -> Option<&'static str> {
     match &chat.messages[..] {
-        [only] if only.tool_calls.is_empty() => markup(&only.content),
+        [only] if only.tool_calls.is_empty() && walk::is_conversation(&only.content) => {
+            markup(&only.content)
+        }
         _ => None,
     }
 }
 
-/// The first turn marker of `text`, if `text` is a marked-up conversation. Text that only mentions control tokens has none.
+/// The control token by which `text` seems to hold markup still: its first turn marker if it is a marked-up conversation, or
+/// the end token right behind its last word. Text that only mentions control tokens has none: they are plain text there, and
+/// are encoded as such.
 pub fn leak(text: &str) -> Option<&'static str> {
-    walk::is_conversation(text)
-        .then(|| family::find(text).next())
-        .flatten()
-        .map(|found| found.mark.literal)
+    leaked(text).map(|mark| mark.literal)
 }
 
-/// The family of `text`, if `text` is a marked-up conversation.
+/// The family of the token that [`leak`] finds.
 pub fn markup(text: &str) -> Option<&'static str> {
-    if !walk::is_conversation(text) {
-        return None;
+    family::FAMILIES.get(leaked(text)?.family).map(|family| family.name)
+}
+
+fn leaked(text: &str) -> Option<&'static family::Mark> {
+    if walk::is_conversation(text) {
+        let turns = |found: &family::Found| {
+            matches!(found.mark.effect, family::Effect::Turn(_) | family::Effect::Header(_))
+        };
+        let found = family::find(text).find(turns).or_else(|| family::find(text).next());
+        return found.map(|found| found.mark);
     }
-    let turns = |mark: &family::Mark| {
-        matches!(mark.effect, family::Effect::Turn(_) | family::Effect::Header(_))
-    };
-    let opening = family::find(text).find(|found| turns(found.mark));
-    let found = opening.or_else(|| family::find(text).next())?;
-    family::FAMILIES.get(found.mark.family).map(|family| family.name)
+    let text = text.trim_end();
+    let mark = family::ending(text).filter(|mark| mark.effect == family::Effect::End)?;
+    settle::may_end(text, mark).then_some(mark)
 }
 
 /// Places the reasoning as the options say.
