@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chat_format::clean::{Converter, Options, Origin, Reasoning, Report, Strictness};
+use chat_format::clean::{Converter, Options, Origin, Reasoning, Report, Scrub, Strictness};
 use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use nightshift_examples::finish;
@@ -31,6 +31,9 @@ struct Args {
     /// Record the family of its markup in each row, under `markup`; `enrich` counts by it.
     #[arg(long)]
     keep_origin: bool,
+    /// Replace e-mail addresses, telephone numbers, IBANs, cards, IP and MAC addresses, keys and tokens by placeholders.
+    #[arg(long)]
+    scrub: bool,
     /// Print the report as one JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -58,7 +61,8 @@ fn run(args: Args) -> anyhow::Result<()> {
     };
     let strictness = if args.strict { Strictness::Refuse } else { Strictness::LeaveOut };
     let origin = if args.keep_origin { Origin::Keep } else { Origin::Forget };
-    let options = Options::default().reasoning(reasoning).origin(origin);
+    let scrub = if args.scrub { Scrub::all() } else { Scrub::NONE };
+    let options = Options::default().reasoning(reasoning).origin(origin).scrub(scrub);
     let mut converter = Converter::new(options).strictness(strictness);
     if let Some(path) = args.refused {
         converter = converter.refused(path);
@@ -100,6 +104,9 @@ fn table(report: &Report) -> Table {
     }
     for (key, count) in &notes.ignored {
         add(&format!("{key} left out"), *count);
+    }
+    for (placeholder, count) in &notes.scrubbed {
+        add(&format!("{placeholder} in place of personal data"), *count);
     }
     add("reasoning blocks", notes.reasoning);
     add("  never closed", notes.unclosed_reasoning);

@@ -34,7 +34,7 @@ pub(crate) fn messages<'a>(
         None => return Err(Problem::missing(format!("{at}.role"), Role::EXPECTED)),
     };
     let mut message = Draft::new(role, "");
-    message.tool_calls = calls(&mut fields, at)?;
+    message.tool_calls = calls(&mut fields, at, ignored)?;
     message.reasoning_content = reasoning(&mut fields, at)?;
     message.name = text(&mut fields, "name", at)?;
     message.tool_call_id = text(&mut fields, "tool_call_id", at)?;
@@ -278,12 +278,17 @@ fn train(fields: &mut Fields<'_>, at: At<'_>) -> Result<Option<bool>, Problem> {
 }
 
 /// The calls under `tool_calls`, or the one under `function_call`, its older name.
-fn calls(fields: &mut Fields<'_>, at: At<'_>) -> Result<Vec<ToolCall>, Problem> {
+fn calls(
+    fields: &mut Fields<'_>,
+    at: At<'_>,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<ToolCall>, Problem> {
     let calls = match fields.take("tool_calls") {
         None | Some(Raw::Null) => Vec::new(),
         Some(Raw::Array(calls)) => calls
             .into_iter()
             .enumerate()
+            .inspect(|(_, call)| note_call(call, at.name(), ignored))
             .map(|(index, call)| from_json(call.into(), &format!("{at}.tool_calls[{index}]")))
             .collect::<Result<_, _>>()?,
         Some(other) => {
@@ -297,5 +302,19 @@ fn calls(fields: &mut Fields<'_>, at: At<'_>) -> Result<Vec<ToolCall>, Problem> 
     match fields.take("function_call") {
         None | Some(Raw::Null) => Ok(calls),
         Some(call) => Ok(vec![from_json(call.into(), &format!("{at}.function_call"))?]),
+    }
+}
+
+/// Names the keys of a call that have no place in a clean one.
+fn note_call(call: &Raw<'_>, list: &str, ignored: &mut Vec<String>) {
+    const KNOWN: [&str; 6] = ["id", "type", "function", "name", "arguments", "parameters"];
+    let Raw::Object(fields) = call else { return };
+    for (key, value) in fields.iter() {
+        match value {
+            Raw::Object(_) if key == "function" => note_call(value, list, ignored),
+            Raw::Null => {}
+            _ if KNOWN.contains(&key) => {}
+            _ => ignored.push(format!("{list}[].tool_calls[].{key}")),
+        }
     }
 }

@@ -238,6 +238,22 @@ fn nothing_of_a_conversation_is_lost() {
 }
 
 #[test]
+fn personal_data_is_replaced_where_that_is_wanted() {
+    let raw = json!({"messages": [
+        {"role": "user", "content": "Write to ada@example.org from 10.0.0.7, port 22."},
+        {"role": "assistant", "content": "Sent.", "tool_calls": [{"function": {"name": "mail", "arguments": {"to": "ada@example.org"}}}]},
+    ]});
+    let (chat, notes) = clean::row(raw.clone(), Options::default()).unwrap();
+    assert_eq!(json!(chat.messages[0].content), raw["messages"][0]["content"]);
+    assert_eq!(notes.scrubbed, [].into());
+    let options = Options::default().scrub(clean::Scrub::all());
+    let (chat, notes) = clean::row(raw, options).unwrap();
+    assert_eq!(chat.messages[0].content, "Write to [EMAIL] from [IP], port 22.");
+    assert_eq!(chat.messages[1].tool_calls[0].arguments, json!({"to": "[EMAIL]"}));
+    assert_eq!(notes.scrubbed, [("[EMAIL]", 2), ("[IP]", 1)].into());
+}
+
+#[test]
 fn what_cannot_be_read_is_refused_by_name() {
     let question = json!({"role": "user", "content": "q"});
     let part = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});

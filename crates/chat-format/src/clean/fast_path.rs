@@ -7,7 +7,7 @@
 use memchr::{memchr2, memrchr};
 
 use super::report::{Event, Tally};
-use super::{Options, Origin, Reasoning, Shape, settle, shape, walk};
+use super::{Options, Origin, Reasoning, Scrub, Shape, settle, shape, walk};
 use crate::family::{self, Effect, FAMILIES, Found, Mark};
 use crate::{Role, json};
 
@@ -47,7 +47,9 @@ impl<'r, 'o> Row<'r, 'o> {
     }
 
     fn clean(mut self, options: Options) -> Option<()> {
-        if options != (Options { reasoning: Reasoning::Drop, origin: Origin::Forget }) {
+        let plain =
+            Options { reasoning: Reasoning::Drop, origin: Origin::Forget, scrub: Scrub::NONE };
+        if options != plain {
             return None;
         }
         self.eat(b'{')?;

@@ -34,6 +34,7 @@ mod file;
 mod harmony;
 mod refused;
 mod report;
+mod scrub;
 mod settle;
 mod shape;
 mod walk;
@@ -48,6 +49,7 @@ use crate::{Conversation, Message, Problem, Role, family};
 pub use file::{Converter, Strictness, convert};
 use report::{Counts, Tally};
 pub use report::{Notes, Refusal, Report, Shape};
+pub use scrub::{Personal, Scrub};
 
 /// What happens to an assistant's reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -82,9 +84,16 @@ pub struct Options {
     pub reasoning: Reasoning,
     /// Whether rows record the family of their markup.
     pub origin: Origin,
+    /// The kinds of personal data that are replaced by placeholders in the texts of messages and the arguments of calls.
+    pub scrub: Scrub,
 }
 
 impl Options {
+    /// Sets which personal data is replaced.
+    pub fn scrub(self, scrub: Scrub) -> Self {
+        Options { scrub, ..self }
+    }
+
     /// Sets what happens to reasoning.
     pub fn reasoning(self, reasoning: Reasoning) -> Self {
         Options { reasoning, ..self }

@@ -3,6 +3,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::scrub::Personal;
 use crate::{Problem, family};
 
 /// The shape in which a row stores its conversation.
@@ -51,6 +52,8 @@ pub struct Notes {
     pub spelled: BTreeMap<&'static str, u64>,
     /// Keys of messages and of their parts that have no place in a clean row and were left out, by path.
     pub ignored: BTreeMap<String, u64>,
+    /// Personal data replaced by placeholders, by placeholder.
+    pub scrubbed: BTreeMap<&'static str, u64>,
     /// Blocks of reasoning found.
     pub reasoning: u64,
     /// Blocks of reasoning that were never closed.
@@ -70,6 +73,7 @@ impl Notes {
         add_counts(&mut self.removed, other.removed);
         add_counts(&mut self.spelled, other.spelled);
         add_counts(&mut self.ignored, other.ignored);
+        add_counts(&mut self.scrubbed, other.scrubbed);
         self.reasoning += other.reasoning;
         self.unclosed_reasoning += other.unclosed_reasoning;
         self.unopened_reasoning += other.unopened_reasoning;
@@ -97,6 +101,9 @@ impl Counts {
                 Event::Removed(id) => count(&mut self.removed, *id),
                 Event::Spelled(id) => count(&mut self.spelled, *id),
                 Event::Ignored(path) => *notes.ignored.entry(path.clone()).or_default() += 1,
+                Event::Scrubbed(kind) => {
+                    *notes.scrubbed.entry(kind.placeholder()).or_default() += 1;
+                }
                 Event::Reasoning => notes.reasoning += 1,
                 Event::UnclosedReasoning => notes.unclosed_reasoning += 1,
                 Event::UnopenedReasoning => notes.unopened_reasoning += 1,
@@ -140,6 +147,8 @@ pub(super) enum Event {
     Spelled(usize),
     /// A key was left out; its path.
     Ignored(String),
+    /// Personal data was replaced.
+    Scrubbed(Personal),
     Reasoning,
     UnclosedReasoning,
     UnopenedReasoning,

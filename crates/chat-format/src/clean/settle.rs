@@ -45,6 +45,7 @@ pub(super) fn settle(
             tally.note(Event::Ignored(format!("reasoning of {}", message.role)));
         }
         note_spelled(message, tally);
+        options.scrub.message(message, tally);
         *message = place_reasoning(std::mem::replace(message, Draft::new(Role::User, "")), options);
     }
     Ok(())
