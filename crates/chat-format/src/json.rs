@@ -83,8 +83,8 @@ pub(crate) fn escape_non_ascii(text: &str) -> String {
 pub(crate) fn reason(row: &[u8], error: &serde_json::Error) -> String {
     let text = error.to_string();
     let reason = text.split(" at line ").next().unwrap_or(&text);
-    let lines = row.split(|&byte| byte == b'\n');
-    let line = lines.skip(error.line().saturating_sub(1)).next().unwrap_or_default();
+    let mut lines = row.split(|&byte| byte == b'\n');
+    let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
     let (before, after) = line.split_at(error.column().saturating_sub(1).min(line.len()));
     let no_number = ["NaN", "Infinity"];
     let found = no_number.iter().find(|word| {

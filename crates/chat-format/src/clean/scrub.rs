@@ -282,7 +282,7 @@ fn card(before: &[u8], text: &[u8]) -> Option<usize> {
             digit / 10 + digit % 10
         })
         .sum();
-    (sum % 10 == 0).then_some(end)
+    sum.is_multiple_of(10).then_some(end)
 }
 
 fn phone(before: &[u8], text: &[u8]) -> Option<usize> {
