@@ -72,10 +72,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     };
     let rows = tokenizer.training_rows(&chat, &options, supervision)?;
     if rows.len() > 1 {
-        eprintln!(
-            "{} rows: turns that are served in another context are trained apart",
-            rows.len()
-        );
+        eprintln!("{} rows: turns that are served in another context are trained apart", rows.len());
     }
     let mut page = String::new();
     for row in &rows {
