@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chat_format::clean::{self, Options, Origin, Reasoning, Report, Strictness};
+use chat_format::clean::{Converter, Options, Origin, Reasoning, Report, Scrub, Strictness};
 use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use nightshift_examples::finish;
@@ -22,12 +22,18 @@ struct Args {
     /// Refuse the whole file if one row cannot be cleaned.
     #[arg(long)]
     strict: bool,
+    /// Write the rows that are left out to this file, with line, field, reason and their original text.
+    #[arg(long, value_name = "FILE")]
+    refused: Option<PathBuf>,
     /// What happens to the assistant's reasoning.
     #[arg(long, value_enum, default_value = "drop")]
     reasoning: ReasoningArg,
     /// Record the family of its markup in each row, under `markup`; `enrich` counts by it.
     #[arg(long)]
     keep_origin: bool,
+    /// Replace e-mail addresses, telephone numbers, IBANs, cards, IP and MAC addresses, keys and tokens by placeholders.
+    #[arg(long)]
+    scrub: bool,
     /// Print the report as one JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -55,8 +61,13 @@ fn run(args: Args) -> anyhow::Result<()> {
     };
     let strictness = if args.strict { Strictness::Refuse } else { Strictness::LeaveOut };
     let origin = if args.keep_origin { Origin::Keep } else { Origin::Forget };
-    let options = Options::default().reasoning(reasoning).origin(origin);
-    let report = clean::convert(&args.input, &args.output, options, strictness)?;
+    let scrub = if args.scrub { Scrub::all() } else { Scrub::NONE };
+    let options = Options::default().reasoning(reasoning).origin(origin).scrub(scrub);
+    let mut converter = Converter::new(options).strictness(strictness);
+    if let Some(path) = args.refused {
+        converter = converter.refused(path);
+    }
+    let report = converter.convert(&args.input, &args.output)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     }
@@ -76,7 +87,8 @@ fn table(report: &Report) -> Table {
     };
     add("rows read", report.rows);
     add("rows written", report.written);
-    add("rows left out", report.refused);
+    let share = 100.0 * report.refused_share();
+    add(&format!("rows left out ({share:.1} %)"), report.refused);
     let notes = &report.notes;
     for (shape, count) in &notes.shapes {
         add(&format!("kept as {shape}"), *count);
@@ -87,9 +99,19 @@ fn table(report: &Report) -> Table {
     for (token, count) in &notes.removed {
         add(&format!("{token} taken out"), *count);
     }
+    for (token, count) in &notes.spelled {
+        add(&format!("{token} kept as text"), *count);
+    }
+    for (key, count) in &notes.ignored {
+        add(&format!("{key} left out"), *count);
+    }
+    for (placeholder, count) in &notes.scrubbed {
+        add(&format!("{placeholder} in place of personal data"), *count);
+    }
     add("reasoning blocks", notes.reasoning);
     add("  never closed", notes.unclosed_reasoning);
-    add("  never opened", notes.unopened_reasoning);
+    add("  never opened (kept in the answer)", notes.unopened_reasoning);
     add("turns never closed", notes.unclosed_turns);
+    add("empty system turns left out", notes.empty_system_turns);
     table
 }

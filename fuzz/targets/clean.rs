@@ -1,4 +1,5 @@
-//! Any text in every field of a row: no control token survives, and cleaning again changes nothing.
+//! Any text in every field of a row: a clean row is not packed in markup, cleaning again changes nothing, and the words of a
+//! chat survive.
 
 #![no_main]
 
@@ -24,6 +25,10 @@ fuzz_target!(|text: &str| {
         check(json!({"text": format!("<|im_start|>assistant\n{text}")}), options);
         check(json!({"prompt": text, "completion": text, (text): {"further": text}}), options);
     }
+    let question = format!("so {text}.");
+    let chat = json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": question}]});
+    let (clean, _) = clean::row(chat, Options::default()).expect("a chat");
+    assert!(clean.messages.len() == 2 && clean.messages.iter().all(|m| m.content == question));
     if let Ok(raw) = serde_json::from_str::<Value>(text) {
         check(raw, Options::default());
     }
@@ -31,20 +36,8 @@ fuzz_target!(|text: &str| {
 
 fn check(raw: Value, options: Options) {
     let Ok((chat, _)) = clean::row(raw, options) else { return };
+    assert_eq!(clean::packed(&chat), None);
     let chat = json!(chat);
-    no_leak(&chat);
     let (again, _) = clean::row(chat.clone(), options).expect("a clean row is a row");
     assert_eq!(json!(again), chat);
-}
-
-fn no_leak(value: &Value) {
-    match value {
-        Value::String(text) => assert_eq!(clean::leak(text), None, "{text:?}"),
-        Value::Array(items) => items.iter().for_each(no_leak),
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
-            assert_eq!(clean::leak(key), None, "{key:?}");
-            no_leak(value);
-        }),
-        _ => {}
-    }
 }

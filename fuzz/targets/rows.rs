@@ -1,5 +1,5 @@
 //! Any bytes as a file of rows, compressed or not: read to the end or refused with a line, never a panic. Converting the file
-//! gives the same rows as cleaning them one by one.
+//! gives the same rows as cleaning them one by one, and sets the others aside.
 
 #![no_main]
 
@@ -19,15 +19,26 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let (input, output) = (FOLDER.join("raw"), FOLDER.join("clean"));
+    let [input, output, aside] = ["raw", "clean", "refused"].map(|name| FOLDER.join(name));
     fs::write(&input, bytes).expect("a temporary file");
-    let converted = clean::convert(&input, &output, Options::default(), Strictness::LeaveOut);
-    let rows = jsonl::Reader::open(&input).and_then(|rows| rows.collect::<Result<Vec<_>, _>>());
+    let converter = clean::Converter::new(Options::default()).refused(&aside);
+    let converted = converter.convert(&input, &output);
+    let strict = converter.strictness(Strictness::Refuse).convert(&input, FOLDER.join("strict"));
+    // The reader goes on behind a line that is not JSON, and ends where the file cannot be read on.
+    let rows: Result<Vec<_>, _> = jsonl::Reader::open(&input).and_then(|rows| {
+        let usable = |row: &Result<_, Error>| {
+            !matches!(row, Err(Error::Json { .. })) || converted.is_err()
+        };
+        rows.filter(usable).collect()
+    });
     let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
     let compressed =
         bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
     match (converted, rows) {
-        (Ok(_), Ok(rows)) => {
+        (Ok(report), Ok(rows)) => {
+            let kept = jsonl::Reader::open(&aside).expect("the rows set aside").count();
+            assert_eq!(kept as u64, report.refused);
+            assert_eq!(strict.is_err(), report.refused > 0);
             let clean =
                 rows.into_iter().filter_map(|row| clean::row(row.value, Options::default()).ok());
             let expected: Vec<Value> = clean.map(|(chat, _)| json!(chat)).collect();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::raw::{Fields, Raw};
-use crate::{Conversation, Message, Problem, Role, ToolCall, tool_calls};
+use crate::{Conversation, Message, Problem, Role, ToolCall, content};
 
 /// A [`Message`] whose texts are borrowed from its row where they need no change.
 #[derive(Debug, Clone, Serialize)]
@@ -56,46 +56,14 @@ impl<'a> Draft<'a> {
 
     /// Parses a message. `at` is its place in the row, for errors.
     pub(crate) fn from_raw(raw: Raw<'a>, at: At<'_>) -> Result<Self, Problem> {
-        let mut fields = match raw {
-            Raw::Object(fields) => fields,
-            other => {
-                let expected = "an object with `role` and `content`";
-                return Err(Problem::value(at.to_string(), expected, &other.into()));
+        let mut messages = Vec::with_capacity(1);
+        content::messages(raw, at, &mut messages, &mut Vec::new())?;
+        match (messages.pop(), messages.is_empty()) {
+            (Some(message), true) => Ok(message),
+            _ => {
+                Err(Problem::new(at.to_string(), "one message", "results of tools among its parts"))
             }
-        };
-        let role = match fields.take("role") {
-            Some(Raw::Text(name)) => Role::parse(&name).ok_or_else(|| {
-                Problem::new(format!("{at}.role"), Role::EXPECTED, format!("{name:?}"))
-            })?,
-            Some(other) => {
-                return Err(Problem::value(format!("{at}.role"), Role::EXPECTED, &other.into()));
-            }
-            None => return Err(Problem::missing(format!("{at}.role"), Role::EXPECTED)),
-        };
-        let tool_calls = calls(fields.take("tool_calls"), at)?;
-        let content = match fields.take("content") {
-            Some(value) => content(value, at, !tool_calls.is_empty())?,
-            None if !tool_calls.is_empty() => Cow::default(),
-            None => return Err(Problem::missing(format!("{at}.content"), "a text")),
-        };
-        // OpenAI's fine-tuning files use `weight`, 0 or 1, for the same purpose.
-        let train = match (fields.take("train"), fields.take("weight")) {
-            (None | Some(Raw::Null), None | Some(Raw::Null)) => None,
-            (Some(Raw::Bool(train)), _) => Some(train),
-            (None, Some(Raw::Number(weight))) => Some(weight.as_f64() != Some(0.0)),
-            (Some(other), _) | (None, Some(other)) => {
-                return Err(Problem::value(format!("{at}.train"), "true or false", &other.into()));
-            }
-        };
-        Ok(Draft {
-            role,
-            content,
-            reasoning_content: text(&mut fields, "reasoning_content", at)?,
-            tool_calls,
-            name: text(&mut fields, "name", at)?,
-            tool_call_id: text(&mut fields, "tool_call_id", at)?,
-            train,
-        })
+        }
     }
 }
 
@@ -127,6 +95,8 @@ pub(crate) struct Chat<'a> {
     pub(crate) messages: Vec<Draft<'a>>,
     pub(crate) tools: Vec<Raw<'a>>,
     pub(crate) meta: Fields<'a>,
+    /// A system prompt that stands beside the messages.
+    pub(crate) system: Option<Cow<'a, str>>,
 }
 
 impl<'a> Chat<'a> {
@@ -152,7 +122,7 @@ impl<'a> Chat<'a> {
                 return Err(Problem::value("tools", "an array of declarations", &other.into()));
             }
         };
-        Ok(Chat { messages, tools, meta: fields })
+        Ok(Chat { messages, tools, meta: fields, system: None })
     }
 }
 
@@ -185,6 +155,11 @@ pub(crate) struct At<'a> {
 }
 
 impl<'a> At<'a> {
+    /// The name of the list.
+    pub(crate) fn name(&self) -> &'a str {
+        self.list
+    }
+
     pub(crate) fn list(list: &'a str) -> Self {
         At { list, index: None }
     }
@@ -199,57 +174,6 @@ impl fmt::Display for At<'_> {
         match self.index {
             Some(index) => write!(f, "{}[{index}]", self.list),
             None => f.write_str(self.list),
-        }
-    }
-}
-
-/// The content of a message: a string, or a list of text parts. `null` is accepted beside tool calls.
-fn content<'a>(raw: Raw<'a>, at: At<'_>, may_be_null: bool) -> Result<Cow<'a, str>, Problem> {
-    match raw {
-        Raw::Text(text) => Ok(text),
-        Raw::Null if may_be_null => Ok(Cow::default()),
-        Raw::Array(parts) => {
-            let mut text = String::new();
-            for (index, part) in parts.into_iter().enumerate() {
-                let part = Value::from(part);
-                match (part.get("type").and_then(Value::as_str), part.get("text")) {
-                    (Some("text"), Some(Value::String(words))) => text.push_str(words),
-                    _ => {
-                        let at = format!("{at}.content[{index}]");
-                        return Err(Problem::value(at, "a text part", &part));
-                    }
-                }
-            }
-            Ok(text.into())
-        }
-        other => Err(Problem::value(format!("{at}.content"), "a text", &other.into())),
-    }
-}
-
-fn text<'a>(
-    fields: &mut Fields<'a>,
-    key: &str,
-    at: At<'_>,
-) -> Result<Option<Cow<'a, str>>, Problem> {
-    match fields.take(key) {
-        None | Some(Raw::Null) => Ok(None),
-        Some(Raw::Text(text)) => Ok(Some(text)),
-        Some(other) => Err(Problem::value(format!("{at}.{key}"), "a text", &other.into())),
-    }
-}
-
-fn calls(raw: Option<Raw<'_>>, at: At<'_>) -> Result<Vec<ToolCall>, Problem> {
-    match raw {
-        None | Some(Raw::Null) => Ok(Vec::new()),
-        Some(Raw::Array(calls)) => calls
-            .into_iter()
-            .enumerate()
-            .map(|(index, call)| {
-                tool_calls::from_json(call.into(), &format!("{at}.tool_calls[{index}]"))
-            })
-            .collect(),
-        Some(other) => {
-            Err(Problem::value(format!("{at}.tool_calls"), "an array of calls", &other.into()))
         }
     }
 }

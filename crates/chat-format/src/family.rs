@@ -35,6 +35,8 @@ pub(crate) enum Effect {
     Response,
     /// Ends a tool result.
     EndResponse,
+    /// Stands at the ends of a turn around lists of calls or results, or switches thinking on. It carries no text.
+    Frame,
     /// Any other control token: padding, media, the quotes of tool arguments.
     Other,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Family {
 }
 
 use Effect::{
-    Begin, Call, End, EndCall, EndResponse, EndThink, Header, Other, Response, Think, Turn,
+    Begin, Call, End, EndCall, EndResponse, EndThink, Frame, Header, Other, Response, Think, Turn,
 };
 use Role::{Assistant, System, Tool, User};
 
@@ -105,7 +107,7 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("<turn|>", End),
             ("<|channel>", Think("thought")),
             ("<channel|>", EndThink),
-            ("<|think|>", Other),
+            ("<|think|>", Frame),
             ("<|tool_call>", Call),
             ("<tool_call|>", EndCall),
             ("<|tool>", Other),
@@ -182,18 +184,33 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("<｜Assistant｜>", Turn(Assistant)),
             ("<｜end▁of▁sentence｜>", End),
             ("<｜▁pad▁｜>", Other),
-            ("<｜tool▁calls▁begin｜>", Other),
-            ("<｜tool▁calls▁end｜>", Other),
+            ("<｜tool▁calls▁begin｜>", Frame),
+            ("<｜tool▁calls▁end｜>", Frame),
             ("<｜tool▁call▁begin｜>", Call),
             ("<｜tool▁call▁end｜>", EndCall),
             ("<｜tool▁sep｜>", Other),
-            ("<｜tool▁outputs▁begin｜>", Other),
-            ("<｜tool▁outputs▁end｜>", Other),
+            ("<｜tool▁outputs▁begin｜>", Frame),
+            ("<｜tool▁outputs▁end｜>", Frame),
             ("<｜tool▁output▁begin｜>", Response),
             ("<｜tool▁output▁end｜>", EndResponse),
         ],
     },
+    // Its headers hold more than a role, so `clean::harmony` reads them. `<|end|>` is the same as Phi's.
+    Family {
+        name: HARMONY,
+        marks: &[
+            ("<|start|>", Other),
+            ("<|channel|>", Other),
+            ("<|message|>", Other),
+            ("<|constrain|>", Other),
+            ("<|call|>", Other),
+            ("<|return|>", Other),
+        ],
+    },
 ];
+
+/// The name of the family that `clean::harmony` reads.
+pub(crate) const HARMONY: &str = "Harmony";
 
 /// One control token of the table.
 #[derive(Debug, Clone, Copy)]
@@ -280,6 +297,13 @@ pub(crate) fn all() -> &'static [Mark] {
 /// All control tokens of all families in `text`, from left to right.
 pub(crate) fn find(text: &str) -> Marks<'_> {
     Marks { text: text.as_bytes(), at: 0 }
+}
+
+/// The control token that begins at byte `at` of `text`.
+pub(crate) fn starting(text: &str, at: usize) -> Option<Found> {
+    let rest = text.as_bytes().get(at..).filter(|rest| matches!(rest, [b'<' | b'[', ..]))?;
+    let (mark, length) = SEARCHER.opening(rest)?;
+    Some(Found { mark, start: at, end: at + length })
 }
 
 /// Whether `text` contains a control token of any family.

@@ -78,3 +78,29 @@ pub(crate) fn escape_non_ascii(text: &str) -> String {
     }
     out
 }
+
+/// Why a row is not JSON, in words: the parser's, and what is behind its most frequent ones.
+pub(crate) fn reason(row: &[u8], error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    let mut lines = row.split(|&byte| byte == b'\n');
+    let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let (before, after) = line.split_at(error.column().saturating_sub(1).min(line.len()));
+    let no_number = ["NaN", "Infinity"];
+    let found = no_number.iter().find(|word| {
+        after.starts_with(word.as_bytes())
+            || line[before.len().saturating_sub(1)..].starts_with(word.as_bytes())
+    });
+    let half = |start: usize| {
+        let unit = line.get(start..start + 4);
+        matches!(unit, Some([b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']))
+    };
+    let near = before.len().saturating_sub(12)..before.len();
+    match found {
+        Some(word) => format!("{reason}: JSON has no {word}"),
+        None if reason.contains("hex escape") && near.into_iter().any(half) => {
+            format!("{reason}: half of a surrogate pair, as of an emoji cut in two")
+        }
+        None => reason.to_owned(),
+    }
+}

@@ -24,8 +24,9 @@ pub struct Row {
     pub value: Value,
 }
 
-/// Reads rows one by one in constant memory: one JSON value a line, or the objects of one array; plain, gzip or zstd. A
-/// byte order mark, CRLF line ends and blank lines are accepted.
+/// Reads rows one by one in constant memory: one JSON value a line, the elements of one array, or objects of several lines
+/// each; plain, gzip or zstd. An array of messages is one row, on a line of its own or as a file. A byte order mark, CRLF
+/// line ends and blank lines are accepted.
 pub struct Reader {
     path: PathBuf,
     input: Input,
@@ -38,6 +39,10 @@ pub struct Reader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Lines,
+    /// Objects of several lines, one after the other.
+    Objects,
+    /// One value over several lines.
+    Whole,
     /// Inside an array, before its first element.
     ArrayStart,
     /// Inside an array, after an element.
@@ -75,9 +80,13 @@ impl Reader {
             }
             _ => {}
         }
-        if reader.skip_space()? == Some(b'[') {
+        reader.layout = match reader.skip_space()? {
+            Some(b'[') => array_layout(reader.buffer()?),
+            Some(b'{') => object_layout(reader.buffer()?),
+            _ => Layout::Lines,
+        };
+        if reader.layout == Layout::ArrayStart {
             reader.input.consume(1);
-            reader.layout = Layout::ArrayStart;
         }
         Ok(reader)
     }
@@ -99,14 +108,24 @@ impl Reader {
     pub(crate) fn next_bytes(&mut self) -> Result<Option<(u64, &[u8])>> {
         let Some(next) = self.skip_space()? else {
             return match self.layout {
-                Layout::Lines | Layout::ArrayEnd => Ok(None),
-                _ => Err(self.broken("the file ends inside the array")),
+                Layout::ArrayStart | Layout::Array => {
+                    Err(self.broken("the file ends inside the array"))
+                }
+                _ => Ok(None),
             };
         };
         let line = self.line;
         self.bytes.clear();
         match self.layout {
             Layout::Lines => self.read_line()?,
+            Layout::Whole => {
+                let mut all = self.input.by_ref().take(LONGEST as u64 + 1);
+                let read = all.read_to_end(&mut self.bytes);
+                read.map_err(|source| self.damaged(&self.bytes, source))?;
+                self.check_length(self.bytes.len())?;
+            }
+            Layout::Objects if next == b'{' => self.read_nested()?,
+            Layout::Objects => return Err(self.broken("expected an object")),
             Layout::ArrayEnd => return Err(self.broken("text after the array")),
             Layout::ArrayStart | Layout::Array => {
                 if next == b']' {
@@ -162,7 +181,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the bytes of one object of an array. Only strings and nesting are tracked; the JSON parser validates the rest.
+    /// Reads the bytes of one element of an array. Only strings and nesting are tracked; the JSON parser validates the rest.
     fn read_element(&mut self, mut next: u8) -> Result<()> {
         if self.layout == Layout::Array {
             if next != b',' {
@@ -171,10 +190,15 @@ impl Reader {
             self.input.consume(1);
             next = self.skip_space()?.unwrap_or(b']');
         }
-        if next != b'{' {
+        if !matches!(next, b'{' | b'[') {
             return Err(self.broken("expected an object"));
         }
         self.layout = Layout::Array;
+        self.read_nested()
+    }
+
+    /// Reads the bytes of one object or array.
+    fn read_nested(&mut self) -> Result<()> {
         let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
         loop {
             let buffer = self.buffer()?;
@@ -251,11 +275,44 @@ impl Reader {
     }
 
     /// A JSON error in the row that begins at `line`; the parser counts lines from there.
-    pub(crate) fn not_json(&self, line: u64, error: &serde_json::Error) -> Error {
-        let text = error.to_string();
-        let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    pub(crate) fn not_json(&self, line: u64, error: &serde_json::Error, reason: String) -> Error {
         let line = line + (error.line() as u64).saturating_sub(1);
         Error::Json { path: self.path.clone(), line, column: error.column() as u64, reason }
+    }
+}
+
+/// Whether a file that begins with `[` is an array of rows, or its lines are arrays of messages.
+fn array_layout(start: &[u8]) -> Layout {
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    if let Ok(Value::Array(items)) = serde_json::from_slice(line) {
+        let messages = items.first().is_some_and(is_message);
+        return if messages { Layout::Lines } else { Layout::ArrayStart };
+    }
+    // The first element, if the buffer holds all of it.
+    let inside = json::trim(start.get(1..).unwrap_or_default());
+    let first = serde_json::Deserializer::from_slice(inside).into_iter::<Value>().next();
+    match first {
+        Some(Ok(first)) if is_message(&first) => Layout::Whole,
+        _ => Layout::ArrayStart,
+    }
+}
+
+/// Whether a value is one message and not a row.
+fn is_message(value: &Value) -> bool {
+    let has = |key: &str| value.get(key).is_some();
+    (has("role") || has("from")) && !has("messages") && !has("conversations")
+}
+
+/// Whether a file that begins with `{` has a row a line, or objects over several lines. A first line that was cut off is
+/// followed by one that begins with a brace.
+fn object_layout(start: &[u8]) -> Layout {
+    let Some(end) = memchr::memchr(b'\n', start) else { return Layout::Lines };
+    let next = json::trim(&start[end..]).first();
+    let open = serde_json::from_slice::<serde::de::IgnoredAny>(&start[..end])
+        .is_err_and(|error| error.is_eof());
+    match next {
+        Some(next) if open && *next != b'{' => Layout::Objects,
+        _ => Layout::Lines,
     }
 }
 
@@ -273,7 +330,10 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (line, parsed) = match self.next_bytes() {
-            Ok(Some((line, bytes))) => (line, serde_json::from_slice(bytes)),
+            Ok(Some((line, bytes))) => {
+                let parsed = serde_json::from_slice(bytes);
+                (line, parsed.map_err(|error| (json::reason(bytes, &error), error)))
+            }
             Ok(None) => return None,
             Err(error) => {
                 // The beginning of the next row is unknown, so reading ends here.
@@ -282,7 +342,7 @@ impl Iterator for Reader {
             }
         };
         let row = parsed.map(|value| Row { line, value });
-        Some(row.map_err(|error| self.not_json(line, &error)))
+        Some(row.map_err(|(reason, error)| self.not_json(line, &error, reason)))
     }
 }
 

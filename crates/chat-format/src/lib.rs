@@ -34,6 +34,7 @@
 //! ```
 
 pub mod clean;
+mod content;
 #[cfg(feature = "tokenizers")]
 mod disguise;
 mod draft;

@@ -21,13 +21,17 @@ impl Role {
     /// The list of roles in error messages.
     pub(crate) const EXPECTED: &str = "one of system, user, assistant, tool";
 
-    /// The role by any of the names that data sets and templates use for it (`human`, `gpt`, `model`, `developer`, ...).
+    /// The role by any of the names that data sets and templates use for it (`human`, `gpt`, `model`, `developer`, ...),
+    /// in capitals or not.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "system" | "developer" => Role::System,
             "user" | "human" => Role::User,
-            "assistant" | "model" | "gpt" | "bot" => Role::Assistant,
+            "assistant" | "model" | "gpt" | "chatgpt" | "bot" | "chatbot" | "ai" => Role::Assistant,
             "tool" | "function" | "ipython" | "observation" => Role::Tool,
+            _ if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                return Role::parse(&name.to_ascii_lowercase());
+            }
             _ => return None,
         })
     }

@@ -45,29 +45,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Keeps the fields that `test` holds for.
+    pub(crate) fn retain(&mut self, test: impl Fn(&str, &Raw<'a>) -> bool) {
+        self.0.retain(|(key, value)| test(key, value));
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(key, _)| key.as_ref())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Raw<'a>)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value))
-    }
-
-    /// Whether `test` holds for any string in here, keys included.
-    pub(crate) fn any(&self, test: &impl Fn(&str) -> bool) -> bool {
-        self.iter().any(|(key, value)| test(key) || value.any(test))
-    }
-}
-
-impl Raw<'_> {
-    /// Whether `test` holds for any string in here.
-    pub(crate) fn any(&self, test: &impl Fn(&str) -> bool) -> bool {
-        match self {
-            Raw::Text(text) => test(text),
-            Raw::Array(items) => items.iter().any(|item| item.any(test)),
-            Raw::Object(fields) => fields.any(test),
-            _ => false,
-        }
     }
 }
 

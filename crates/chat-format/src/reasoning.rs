@@ -1,14 +1,13 @@
 //! Where a model's reasoning ends and its answer begins: `<think>...</think>` and the tokens of the other families.
 //!
-//! In both readings, reasoning that was closed without being opened began with the text (templates write the opening
-//! token into the prompt), and reasoning that was never closed runs to the end (the model hit its token limit).
+//! In both readings an opening token counts only where the text begins, and reasoning that was never closed runs to the
+//! end (the model hit its token limit).
 //!
-//! - [`split`] takes an answer apart as its reader sees it: only the first block is reasoning, and an opening token
-//!   counts only at the start. What comes after is the answer, even where it spells such tokens, so that a rule on the
-//!   answer cannot be evaded by a second block.
-//! - [`clean`](crate::clean) takes the markup of data apart: every block of an assistant's turn is reasoning.
-
-use std::borrow::Cow;
+//! - [`split`] takes the output of a model apart: only the first block is reasoning, so that a rule on the answer cannot
+//!   be evaded by a second block. Reasoning that was closed without being opened began with the text, because templates
+//!   write the opening token into the prompt.
+//! - [`clean`](crate::clean) takes data apart: every block before the answer is reasoning, and a closing token alone is
+//!   text, because people write about such tokens.
 
 use crate::family::{self, Effect};
 
@@ -46,47 +45,6 @@ pub fn split(text: &str) -> Split<'_> {
         }
         (Some(_), None) => Split { reasoning: Some(&text[start..]), answer: "" },
         (None, None) => Split { reasoning: None, answer: text },
-    }
-}
-
-/// The reasoning and the answer of a turn that is read piece by piece.
-#[derive(Debug, Default)]
-pub(crate) struct Parts<'t> {
-    pub(crate) answer: Cow<'t, str>,
-    pub(crate) reasoning: Cow<'t, str>,
-    inside: bool,
-}
-
-impl<'t> Parts<'t> {
-    /// Appends text. Nothing is copied as long as each part is one slice.
-    pub(crate) fn push(&mut self, text: &'t str) {
-        match self.inside {
-            true => self.reasoning += text,
-            false => self.answer += text,
-        }
-    }
-
-    /// What follows is reasoning.
-    pub(crate) fn open(&mut self) {
-        self.inside = true;
-    }
-
-    /// Ends the reasoning and returns whether it had been opened. If not, all text so far becomes reasoning.
-    pub(crate) fn close(&mut self) -> bool {
-        if !self.inside {
-            let answer = std::mem::take(&mut self.answer);
-            self.reasoning.to_mut().push_str(&answer);
-        }
-        std::mem::take(&mut self.inside)
-    }
-
-    /// Ends the reasoning, if any, without a closing token.
-    pub(crate) fn leave(&mut self) {
-        self.inside = false;
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.inside
     }
 }
 

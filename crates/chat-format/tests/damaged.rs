@@ -9,11 +9,11 @@ use chat_format::jsonl;
 
 const GOOD: &str = r#"{"messages":[{"role":"user","content":"q"}]}"#;
 
-/// What the two readers say about a file.
+/// What the two readers say about a file. The lenient strictness leaves out lines that are not JSON, so it is not used here.
 fn refusals(folder: &Path, bytes: &[u8]) -> [String; 2] {
     let (input, output) = (folder.join("raw"), folder.join("clean.jsonl"));
     fs::write(&input, bytes).unwrap();
-    let converted = clean::convert(&input, &output, Options::default(), Strictness::LeaveOut);
+    let converted = clean::convert(&input, &output, Options::default(), Strictness::Refuse);
     assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing half-written");
     let read = jsonl::Reader::open(&input).and_then(|rows| rows.collect::<Result<Vec<_>, _>>());
     [converted.unwrap_err().to_string(), read.unwrap_err().to_string()]
@@ -60,6 +60,97 @@ fn what_is_not_json_is_refused_with_line_and_column() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A file with one row of every kind that cannot be read: under the lenient strictness it is read to its end, and each of
+/// these rows is set aside with its place, the reason and its own bytes.
+#[test]
+fn odd_lines_are_set_aside_and_the_others_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (input, output, aside) = (path("raw.jsonl"), path("clean.jsonl"), path("refused.jsonl"));
+    let chat =
+        |words: &str| format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{words}\"}}]}}");
+    // The row, its field, and a part of the reason.
+    let odd: [(Vec<u8>, &str, &str); 7] = [
+        (chat(r"wave \ud83d").into(), "", "half of a surrogate pair"),
+        (chat(r"wave \ud83d ").into(), "", "half of a surrogate pair"),
+        (format!("{},\"score\":NaN}}", &GOOD[..GOOD.len() - 1]).into(), "", "JSON has no NaN"),
+        (
+            format!("{},\"score\":-Infinity}}", &GOOD[..GOOD.len() - 1]).into(),
+            "",
+            "JSON has no Infinity",
+        ),
+        (b"{\"text\": \"caf\xe9\"}".to_vec(), "", "invalid unicode"),
+        (
+            br#"{"messages":[{"role":"narrator","content":"x"}]}"#.to_vec(),
+            "messages[0].role",
+            "narrator",
+        ),
+        // The last line, cut off.
+        (GOOD.as_bytes()[..GOOD.len() - 9].to_vec(), "", "EOF"),
+    ];
+    let file: Vec<Vec<u8>> =
+        odd.iter().map(|(row, ..)| [GOOD.as_bytes(), b"\n", row].concat()).collect();
+    fs::write(&input, file.join(&b"\n"[..])).unwrap();
+    let converter = clean::Converter::new(Options::default()).refused(&aside);
+    let report = converter.convert(&input, &output).unwrap();
+    assert_eq!((report.rows, report.written, report.refused), (14, 7, 7));
+    assert_eq!(report.refused_share(), 0.5);
+    assert_eq!(jsonl::Reader::open(&output).unwrap().count(), 7);
+    let entries: Vec<_> =
+        jsonl::Reader::open(&aside).unwrap().map(|row| row.unwrap().value).collect();
+    assert_eq!(entries.len(), 7);
+    for (index, ((row, field, reason), entry)) in odd.iter().zip(&entries).enumerate() {
+        assert_eq!(entry["file"], input.display().to_string());
+        assert_eq!(entry["line"], 2 * index + 2);
+        assert_eq!(entry["field"], *field);
+        assert!(entry["reason"].as_str().unwrap().contains(reason), "{entry}");
+        match entry.get("text") {
+            Some(text) => assert_eq!(text.as_str().unwrap().as_bytes(), row),
+            None => assert_eq!(entry["base64"], "eyJ0ZXh0IjogImNhZukifQ=="),
+        }
+    }
+    // The file is refused as a whole where that is wanted, and neither file is touched.
+    let (clean, refused) = (fs::read(&output).unwrap(), fs::read(&aside).unwrap());
+    fs::write(&input, &odd[0].0).unwrap();
+    let strict = converter.strictness(Strictness::Refuse);
+    let error = strict.convert(&input, &output).unwrap_err().to_string();
+    assert!(
+        error.contains("raw.jsonl:1:") && error.contains("half of a surrogate pair"),
+        "{error}"
+    );
+    assert_eq!((fs::read(&output).unwrap(), fs::read(&aside).unwrap()), (clean, refused));
+}
+
+#[test]
+fn lists_of_messages_and_objects_over_several_lines_are_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("raw"), folder.path().join("clean.jsonl"));
+    let list = r#"[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]"#;
+    let pretty = |text: &str| {
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(text).unwrap())
+            .unwrap()
+    };
+    let object = format!("{{\"messages\": {list}}}");
+    let cases = [
+        ("a list a line", format!("{list}\n{list}\n"), 2),
+        ("one list", list.to_owned(), 1),
+        ("one list over several lines", pretty(list), 1),
+        ("a list of lists", format!("[{list},\n{list}]"), 2),
+        ("one object over several lines", pretty(&object), 1),
+        ("two objects over several lines", format!("{0}\n{0}\n", pretty(&object)), 2),
+        ("a list of objects", format!("[{object}, {object}]"), 2),
+        // The first line was cut off; the others are rows all the same.
+        ("a torn first line", format!("{}\n{object}\n{object}\n", &object[..30]), 2),
+    ];
+    for (name, text, rows) in cases {
+        fs::write(&input, text).unwrap();
+        let report = clean::convert(&input, &output, Options::default(), Strictness::LeaveOut);
+        assert_eq!(report.unwrap().written, rows, "{name}");
+        let expected = format!("{object}\n").repeat(rows as usize);
+        assert_eq!(fs::read_to_string(&output).unwrap(), expected, "{name}");
+    }
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Fast path: the most common rows are not decoded; a clean row is written from slices of the raw one.
 //!
 //! It accepts rows whose messages have only a role and a content, with complete markup or none. Anything else (`\u`
-//! escapes, tool calls, text between turns, a turn left open, a duplicate key) is left to the [full parser](super::walk),
-//! which alone decides what is refused and why. Tests and a fuzz target compare the two.
+//! escapes, tool calls, code spans around a marker, a turn left open, a duplicate key) is left to the
+//! [full parser](super::walk), which alone decides what is refused and why. Tests and a fuzz target compare the two.
 
-use memchr::memchr2;
+use memchr::{memchr2, memrchr};
 
 use super::report::{Event, Tally};
-use super::{Options, Origin, Reasoning, Shape};
-use crate::family::{self, Effect, FAMILIES, Found};
+use super::{Options, Origin, Reasoning, Scrub, Shape, settle, shape, walk};
+use crate::family::{self, Effect, FAMILIES, Found, Mark};
 use crate::{Role, json};
 
 /// Rows with more keys take the full parser, because keys are compared one by one here.
@@ -47,7 +47,9 @@ impl<'r, 'o> Row<'r, 'o> {
     }
 
     fn clean(mut self, options: Options) -> Option<()> {
-        if options != (Options { reasoning: Reasoning::Drop, origin: Origin::Forget }) {
+        let plain =
+            Options { reasoning: Reasoning::Drop, origin: Origin::Forget, scrub: Scrub::NONE };
+        if options != plain {
             return None;
         }
         self.eat(b'{')?;
@@ -63,7 +65,7 @@ impl<'r, 'o> Row<'r, 'o> {
             }
             self.eat(b',')?;
             let key = self.key()?;
-            let known = keys.get(..seen)?.contains(&key) || key == "tools";
+            let known = keys.get(..seen)?.contains(&key) || shape::KEYS.contains(&key);
             (!known).then_some(())?;
             *keys.get_mut(seen)? = key;
             let value = self.scalar()?;
@@ -76,6 +78,7 @@ impl<'r, 'o> Row<'r, 'o> {
     fn messages(&mut self) -> Option<()> {
         let start = self.out.len();
         self.eat(b'[')?;
+        let mut messages = Vec::with_capacity(4);
         loop {
             self.eat(b'{')?;
             let (mut role, mut content) = (None, None);
@@ -87,34 +90,66 @@ impl<'r, 'o> Row<'r, 'o> {
                 }
                 self.eat(if last { b'}' } else { b',' })?;
             }
-            self.message(role?, content?, start)?;
+            messages.push((role?, content?));
             if self.eat(b']').is_some() {
-                return (self.out.len() > start).then_some(());
+                break;
             }
             self.eat(b',')?;
         }
+        if let [(role, content)] = &messages[..] {
+            return self.only_message(*role, content, start);
+        }
+        let end = common_end(&messages);
+        let mut written = Vec::new();
+        for (role, content) in messages {
+            let content = match end {
+                Some(end) => {
+                    self.tally.note(Event::Removed(end.id));
+                    trim(trim(content).strip_suffix(end.literal)?)
+                }
+                None => content,
+            };
+            self.message(role, content, start)?;
+            written.extend(end.map(|_| (role, content)));
+        }
+        // The full parser takes off end tokens until one message has none.
+        let left = end.is_some() && common_end(&written).is_some();
+        (!left).then_some(())
     }
 
-    /// Cleans one content, which is a message or a whole conversation.
-    fn message(&mut self, role: Role, content: &'r str, start: usize) -> Option<()> {
+    /// Cleans the content of a row's only message, which may be a whole conversation.
+    fn only_message(&mut self, role: Role, content: &'r str, start: usize) -> Option<()> {
         let mut marks = family::find(content);
-        let Some(first) = marks.next() else {
-            (!content.is_empty()).then_some(())?;
-            self.write_message(role, content, start);
-            return Some(());
+        let Some(first) = marks.next() else { return self.message(role, content, start) };
+        match first.mark.effect {
+            Effect::Turn(_) | Effect::Header(_) | Effect::Begin => {
+                self.conversation(content, [first].into_iter().chain(marks), start)
+            }
+            // Other tokens may come before the first turn.
+            _ if blank(&content[..first.start]).is_some() && role != Role::Assistant => None,
+            Effect::Other | Effect::End => None,
+            _ => self.message(role, content, start),
+        }
+    }
+
+    /// Cleans the content of one message.
+    fn message(&mut self, role: Role, content: &'r str, start: usize) -> Option<()> {
+        let mut marks = family::find(content).peekable();
+        let words = match marks.peek() {
+            None => content,
+            // Around results there may be tokens to take off.
+            Some(_) if role == Role::Tool => return None,
+            Some(_) => {
+                let mut turn = Turn::new(role, 0);
+                for found in marks {
+                    turn.follow(content, &found, self.tally)?;
+                }
+                turn.words(content, content.len(), self.tally)?
+            }
         };
-        let opens =
-            matches!(first.mark.effect, Effect::Turn(_) | Effect::Header(_) | Effect::Begin);
-        let marks = [first].into_iter().chain(marks);
-        if opens {
-            return self.conversation(content, marks, start);
+        if blank(words).is_some() || is_unseen(words) {
+            return None;
         }
-        let mut turn = Turn::new(role, 0);
-        for found in marks {
-            self.tally.note(Event::Removed(found.mark.id));
-            turn.follow(content, &found, self.tally)?;
-        }
-        let words = turn.words(content, content.len())?;
         self.write_message(role, words, start);
         Some(())
     }
@@ -128,13 +163,16 @@ impl<'r, 'o> Row<'r, 'o> {
         let mut family = None;
         let mut turn: Option<Turn> = None;
         let mut done = 0;
+        let mut turns = Vec::with_capacity(4);
         for found in marks {
             // The end token of a header was skipped with the header.
             if found.start < done {
                 continue;
             }
-            self.tally.note(Event::Removed(found.mark.id));
             let ours = family.is_none_or(|family| family == found.mark.family);
+            if let Some(turn) = &turn {
+                may_end_quoted(&text[turn.begin..found.start], &text[found.end..])?;
+            }
             match (found.mark.effect, &mut turn) {
                 (Effect::Begin, None) => blank(&text[done..found.start])?,
                 (Effect::Header(ends), None) if ours => {
@@ -145,7 +183,12 @@ impl<'r, 'o> Row<'r, 'o> {
                 }
                 (Effect::Turn(role), open) if ours => {
                     match open.take() {
-                        Some(turn) => self.close(turn, text, found.start, start)?,
+                        // Llama 2 writes the system prompt inside the first user turn.
+                        Some(turn)
+                            if role == Role::System
+                                && blank(&text[turn.begin..found.start]).is_some() => {}
+                        Some(_) if role == Role::System => return None,
+                        Some(turn) => turns.push(self.close(turn, text, found.start)?),
                         None => blank(&text[done..found.start])?,
                     }
                     self.open(&mut family, &found);
@@ -153,19 +196,33 @@ impl<'r, 'o> Row<'r, 'o> {
                 }
                 (Effect::End, open @ Some(_)) if ours => {
                     if let Some(turn) = open.take() {
-                        self.close(turn, text, found.start, start)?;
+                        turns.push(self.close(turn, text, found.start)?);
                     }
                 }
                 (Effect::End, None) if family.is_some() => blank(&text[done..found.start])?,
-                (Effect::Think(_) | Effect::EndThink, Some(turn)) => {
+                (Effect::Think(_) | Effect::EndThink | Effect::Other | Effect::End, Some(turn)) => {
                     turn.follow(text, &found, self.tally)?;
+                    continue;
+                }
+                (Effect::Begin, Some(turn)) if !ours => {
+                    turn.follow(text, &found, self.tally)?;
+                    continue;
                 }
                 _ => return None,
             }
+            self.tally.note(Event::Removed(found.mark.id));
             done = turn.as_ref().map_or(found.end, |turn| turn.from);
         }
         (family.is_some() && turn.is_none()).then_some(())?;
-        blank(&text[done..])
+        blank(&text[done..])?;
+        // The full parser refuses a conversation inside another one.
+        if let [(_, only)] = &turns[..] {
+            (!family::is_in(only)).then_some(())?;
+        }
+        let roles: Vec<Role> = turns.iter().map(|(role, _)| *role).collect();
+        (walk::is_ordered(&roles) && common_end(&turns).is_none()).then_some(())?;
+        turns.into_iter().for_each(|(role, words)| self.write_message(role, words, start));
+        Some(())
     }
 
     fn open(&mut self, family: &mut Option<usize>, found: &Found) {
@@ -174,15 +231,16 @@ impl<'r, 'o> Row<'r, 'o> {
         }
     }
 
-    fn close(&mut self, turn: Turn, text: &str, end: usize, start: usize) -> Option<()> {
+    /// The role and the words of a turn. One that is empty is left to the full parser.
+    fn close(&mut self, turn: Turn, text: &'r str, end: usize) -> Option<(Role, &'r str)> {
+        // Tokens around the texts of tools, and of system turns that switch thinking on, may have to be taken off.
+        let plain = matches!(turn.role, Role::User | Role::Assistant) || !turn.spells;
+        plain.then_some(())?;
         let role = turn.role;
-        match turn.words(text, end) {
-            Some(words) => self.write_message(role, words, start),
-            // An empty turn is dropped; an empty answer is an error, which the full parser reports.
-            None if role != Role::Assistant => {}
-            None => return None,
-        }
-        Some(())
+        let words = turn.words(text, end, self.tally)?;
+        let result =
+            role == Role::Tool && (words.starts_with("response:") || words.starts_with('{'));
+        (!words.is_empty() && !is_unseen(words) && !result).then_some((role, words))
     }
 
     /// Writes a message. `start` is where its list begins in `out`.
@@ -253,8 +311,7 @@ impl<'r, 'o> Row<'r, 'o> {
         if value.starts_with('"') {
             if self.word().is_none() {
                 self.rest = value;
-                let text = self.text()?;
-                (!family::is_in(text)).then_some(())?;
+                self.text()?;
             }
             return Some(&value[..value.len() - self.rest.len()]);
         }
@@ -271,44 +328,97 @@ impl<'r, 'o> Row<'r, 'o> {
 /// A turn whose text is one slice.
 struct Turn {
     role: Role,
+    /// Where it begins, behind its header.
+    begin: usize,
     /// Where its text begins; inside reasoning, where that begins.
     from: usize,
-    thinks: bool,
-    /// Where its text ends, once its end token was found.
-    end: Option<usize>,
+    /// The family of the reasoning that is open.
+    thinks: Option<usize>,
+    /// Whether its text spells control tokens.
+    spells: bool,
 }
 
 impl Turn {
     fn new(role: Role, from: usize) -> Self {
-        Turn { role, from, thinks: false, end: None }
+        Turn { role, begin: from, from, thinks: None, spells: false }
     }
 
-    /// Acts on a control token: reasoning before the text is skipped, and a single message may have an end token.
+    /// Acts on a control token inside the turn: reasoning before the text is skipped, other tokens are text. Those that
+    /// the full parser may read otherwise are left to it.
     fn follow(&mut self, text: &str, found: &Found, tally: &mut Tally) -> Option<()> {
-        match found.mark.effect {
-            Effect::Think(_) if self.role == Role::Assistant && !self.thinks => {
-                blank(text.get(self.from..found.start)?)?;
-                tally.note(Event::Reasoning);
-                (self.from, self.thinks) = (found.content_start(text), true);
-                Some(())
-            }
-            Effect::EndThink if self.thinks => {
-                (self.from, self.thinks) = (found.end, false);
-                Some(())
-            }
-            Effect::End if !self.thinks => {
-                self.end = Some(found.start);
-                blank(&text[found.end..])
-            }
-            _ => None,
+        if self.role != Role::Assistant {
+            self.spells = true;
+            return Some(());
         }
+        match (found.mark.effect, self.thinks) {
+            (Effect::EndThink, Some(family)) if family == found.mark.family => {
+                tally.note(Event::Removed(found.mark.id));
+                (self.from, self.thinks) = (found.end, None);
+            }
+            (_, Some(_)) => {}
+            (Effect::Think(_), None)
+                if !self.spells && blank(text.get(self.from..found.start)?).is_some() =>
+            {
+                tally.note(Event::Reasoning);
+                tally.note(Event::Removed(found.mark.id));
+                self.thinks = Some(found.mark.family);
+                self.from = found.content_start(text);
+            }
+            (Effect::Think(_), None) if self.spells => {}
+            (Effect::Other | Effect::Begin, None)
+                if FAMILIES[found.mark.family].name != family::HARMONY =>
+            {
+                self.spells = true;
+            }
+            _ => return None,
+        }
+        Some(())
     }
 
-    /// Its text, up to `end` unless it ended before; `None` if it is blank.
-    fn words(self, text: &str, end: usize) -> Option<&str> {
-        let words = text.get(self.from..self.end.unwrap_or(end)).filter(|_| !self.thinks)?;
-        Some(trim(words)).filter(|words| !words.is_empty())
+    /// Its text, up to `end`; as it stands if nothing was taken off. `None` if reasoning is open.
+    fn words<'t>(self, text: &'t str, end: usize, tally: &mut Tally) -> Option<&'t str> {
+        let words = text.get(self.from..end).filter(|_| self.thinks.is_none())?;
+        let words = if self.from > 0 { trim(words) } else { words };
+        if self.spells {
+            family::find(words).for_each(|found| tally.note(Event::Spelled(found.mark.id)));
+        }
+        Some(words)
     }
+}
+
+/// The end token that every message ends with.
+fn common_end(messages: &[(Role, &str)]) -> Option<&'static Mark> {
+    let [(_, first), others @ ..] = messages else { return None };
+    let mark = family::ending(trim(first)).filter(|mark| mark.effect == Effect::End)?;
+    let ends = |text: &str| trim(text).ends_with(mark.literal);
+    let common = others.iter().all(|(_, text)| ends(text));
+    (common && messages.iter().all(|(_, text)| settle::may_end(trim(text), mark))).then_some(mark)
+}
+
+/// `None` if a marker behind `before` may stand in a code span or in quotation marks, which the full parser decides.
+fn may_end_quoted(before: &str, after: &str) -> Option<()> {
+    let quotes = ['"', '\'', '`', '“', '”', '„', '‘', '’', '«', '»'];
+    let quoted =
+        before.ends_with(quotes) && (after.starts_with(quotes) || after.starts_with("\\\""));
+    (!quoted && !may_be_in_code(before)).then_some(())
+}
+
+/// Whether there is a backtick on the last line.
+fn may_be_in_code(text: &str) -> bool {
+    let Some(last) = memrchr(b'`', text.as_bytes()) else { return false };
+    let mut rest = &text.as_bytes()[last..];
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        if rest.get(at + 1) == Some(&b'n') {
+            return false;
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    true
+}
+
+/// Whether a text begins with a character without width, and may show nothing.
+fn is_unseen(words: &str) -> bool {
+    trim(words).starts_with(settle::is_unseen)
 }
 
 /// The role after a header's token, and where the text begins. `start` is the end of the token.

@@ -1,7 +1,9 @@
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::refused::SetAside;
 use super::report::{Counts, Tally};
 use super::{Clean, Options, Report, fast_path, shape};
 use crate::jsonl::{Block, Reader, Writer};
@@ -11,7 +13,7 @@ use crate::{Error, Problem, Result, json};
 /// What happens when a row cannot be cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Strictness {
-    /// The row is left out and reported.
+    /// The row is left out and reported, a line that is not JSON included.
     #[default]
     LeaveOut,
     /// The whole file is refused, and nothing is written.
@@ -23,52 +25,102 @@ const BLOCK: usize = 4 << 20;
 /// Rows one thread cleans at a time.
 const BATCH: usize = 512;
 
-/// Cleans a file of raw rows, on all cores and in constant memory. Rows keep their order. For the formats of `input` see
-/// [`jsonl::Reader`](crate::jsonl::Reader); `output` is JSON Lines.
+/// Cleans a file of raw rows: see [`Converter`], which can also keep the rows that are left out.
 ///
 /// # Errors
 ///
-/// A file that cannot be read or written, and a line that is not JSON: a damaged file is refused whatever `strictness` is.
-/// With [`Strictness::Refuse`], also the first row that cannot be cleaned. After an error, `output` is unchanged.
+/// Those of [`Converter::convert`].
 pub fn convert(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
     options: Options,
     strictness: Strictness,
 ) -> Result<Report> {
-    let mut reader = Reader::open(&input)?;
-    let mut writer = Writer::create(&output)?;
-    let mut report = Report::default();
-    let (mut block, mut next) = (Block::default(), Block::default());
-    reader.next_block(BLOCK, &mut block)?;
-    // The two lists alternate, so that their memory is reused.
-    let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
-    while !block.bytes.is_empty() {
-        // One thread writes the previous block and reads the next while the others clean this one.
-        let (moved, ()) = rayon::join(
-            || write(&mut writer, &done).and_then(|()| read(&mut reader, &mut next)),
-            || clean(&block, &mut batches, options, strictness),
-        );
-        moved?;
-        for batch in &mut batches {
-            match batch.stopped.take() {
-                None => {}
-                Some((line, Stop::NotJson(error))) => return Err(reader.not_json(line, &error)),
-                Some((line, Stop::Refused(problem))) => {
-                    return Err(Error::Row { path: input.as_ref().to_owned(), line, problem });
-                }
-            }
-            report.rows += batch.rows;
-            report.written += batch.rows - batch.refused.len() as u64;
-            batch.refused.iter().for_each(|(line, problem)| report.refuse(*line, problem));
-            report.notes.add(std::mem::take(&mut batch.counts).into());
-        }
-        std::mem::swap(&mut batches, &mut done);
-        std::mem::swap(&mut block, &mut next);
+    Converter::new(options).strictness(strictness).convert(input, output)
+}
+
+/// Cleans files of raw rows, on all cores and in constant memory. Rows keep their order.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Converter {
+    options: Options,
+    strictness: Strictness,
+    refused: Option<PathBuf>,
+}
+
+impl Converter {
+    /// A converter that leaves out rows that cannot be cleaned.
+    pub fn new(options: Options) -> Self {
+        Converter { options, ..Converter::default() }
     }
-    write(&mut writer, &done)?;
-    writer.commit()?;
-    Ok(report)
+
+    /// Sets what happens when a row cannot be cleaned.
+    pub fn strictness(self, strictness: Strictness) -> Self {
+        Converter { strictness, ..self }
+    }
+
+    /// Writes the rows that are left out to a file of JSON Lines, each with `file`, `line`, `field`, `reason`, and its
+    /// original bytes as `text`, or as `base64` if they are not UTF-8. The file is written whether there are any or not.
+    pub fn refused(self, path: impl Into<PathBuf>) -> Self {
+        Converter { refused: Some(path.into()), ..self }
+    }
+
+    /// Cleans a file. For the formats of `input` see [`jsonl::Reader`](crate::jsonl::Reader); `output` is JSON Lines.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or written, an array that is not JSON, and a row longer than 64 MiB. With
+    /// [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output`
+    /// nor the file of refused rows is changed.
+    pub fn convert(&self, input: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Report> {
+        let input = input.as_ref();
+        let mut reader = Reader::open(input)?;
+        let mut writer = Writer::create(&output)?;
+        let mut aside =
+            self.refused.as_ref().map(|path| SetAside::create(path, input)).transpose()?;
+        let mut report = Report::default();
+        let (mut block, mut next) = (Block::default(), Block::default());
+        reader.next_block(BLOCK, &mut block)?;
+        // The two lists alternate, so that their memory is reused.
+        let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
+        while !block.bytes.is_empty() {
+            // One thread writes the previous block and reads the next while the others clean this one.
+            let (moved, ()) = rayon::join(
+                || write(&mut writer, &done).and_then(|()| read(&mut reader, &mut next)),
+                || clean(&block, &mut batches, self.options, self.strictness),
+            );
+            moved?;
+            for batch in &mut batches {
+                match batch.stopped.take() {
+                    None => {}
+                    Some((line, Stop::NotJson(error, reason))) => {
+                        return Err(reader.not_json(line, &error, reason));
+                    }
+                    Some((line, Stop::Refused(problem))) => {
+                        return Err(Error::Row { path: input.to_owned(), line, problem });
+                    }
+                }
+                report.rows += batch.rows;
+                report.written += batch.rows - batch.refused.len() as u64;
+                for refused in &batch.refused {
+                    report.refuse(refused.line, &refused.problem);
+                    if let Some(aside) = &mut aside {
+                        let row = block.bytes.get(refused.row.clone()).unwrap_or_default();
+                        aside.add(refused.line, &refused.problem, row)?;
+                    }
+                }
+                report.notes.add(std::mem::take(&mut batch.counts).into());
+            }
+            std::mem::swap(&mut batches, &mut done);
+            std::mem::swap(&mut block, &mut next);
+        }
+        write(&mut writer, &done)?;
+        if let Some(aside) = aside {
+            aside.commit()?;
+        }
+        writer.commit()?;
+        Ok(report)
+    }
 }
 
 fn read(reader: &mut Reader, block: &mut Block) -> Result<()> {
@@ -88,9 +140,16 @@ fn clean(block: &Block, batches: &mut Vec<Batch>, options: Options, strictness: 
         batch.clear();
         for (line, range) in rows {
             let row = block.bytes.get(range.clone()).unwrap_or_default();
-            if let Err(stop) = batch.add(*line, row, options, strictness) {
-                batch.stopped = Some((*line, stop));
-                break;
+            match (batch.add(row, options), strictness) {
+                (Ok(()), _) => {}
+                (Err(stop), Strictness::LeaveOut) => {
+                    let (line, row, problem) = (*line, range.clone(), stop.into());
+                    batch.refused.push(Refused { line, row, problem });
+                }
+                (Err(stop), Strictness::Refuse) => {
+                    batch.stopped = Some((*line, stop));
+                    break;
+                }
             }
         }
     });
@@ -101,16 +160,36 @@ fn clean(block: &Block, batches: &mut Vec<Batch>, options: Options, strictness: 
 struct Batch {
     lines: Vec<u8>,
     rows: u64,
-    refused: Vec<(u64, Problem)>,
+    refused: Vec<Refused>,
     counts: Counts,
     tally: Tally,
     /// The row because of which the whole file is refused.
     stopped: Option<(u64, Stop)>,
 }
 
+/// A row that is left out.
+struct Refused {
+    line: u64,
+    /// Its bytes in the block.
+    row: Range<usize>,
+    problem: Problem,
+}
+
 enum Stop {
-    NotJson(serde_json::Error),
+    /// The parser's error, and the reason in words.
+    NotJson(serde_json::Error, String),
     Refused(Problem),
+}
+
+impl From<Stop> for Problem {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::NotJson(error, reason) => {
+                Problem::new("", "JSON", format!("{reason} (column {})", error.column()))
+            }
+            Stop::Refused(problem) => problem,
+        }
+    }
 }
 
 impl Batch {
@@ -120,36 +199,26 @@ impl Batch {
         self.rows = 0;
     }
 
-    fn add(
-        &mut self,
-        line: u64,
-        row: &[u8],
-        options: Options,
-        strictness: Strictness,
-    ) -> Result<(), Stop> {
+    fn add(&mut self, row: &[u8], options: Options) -> Result<(), Stop> {
         self.tally.clear();
-        if fast_path::clean(row, options, &mut self.lines, &mut self.tally).is_some() {
-            self.rows += 1;
-            self.counts.add(&self.tally);
-            return Ok(());
-        }
-        let raw = serde_json::from_slice(row).map_err(Stop::NotJson)?;
         self.rows += 1;
-        match self.clean(raw, options) {
-            Err(Stop::Refused(problem)) if strictness == Strictness::LeaveOut => {
-                self.refused.push((line, problem));
-                Ok(())
-            }
-            done => done,
+        if fast_path::clean(row, options, &mut self.lines, &mut self.tally).is_none() {
+            let raw: Raw<'_> = serde_json::from_slice(row).map_err(|error| {
+                let reason = json::reason(row, &error);
+                Stop::NotJson(error, reason)
+            })?;
+            self.clean(raw, options)?;
         }
+        self.counts.add(&self.tally);
+        Ok(())
     }
 
     fn clean(&mut self, raw: Raw<'_>, options: Options) -> Result<(), Stop> {
         let mut chat = shape::read(raw, &mut self.tally).map_err(Stop::Refused)?;
         let clean = Clean::new(&mut chat, options, &mut self.tally).map_err(Stop::Refused)?;
-        json::write(&mut self.lines, &clean).map_err(Stop::NotJson)?;
+        let written = json::write(&mut self.lines, &clean);
+        written.map_err(|error| Stop::NotJson(error, "a row that cannot be written".to_owned()))?;
         self.lines.push(b'\n');
-        self.counts.add(&self.tally);
         Ok(())
     }
 }

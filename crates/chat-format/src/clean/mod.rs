@@ -1,18 +1,21 @@
 //! Converts raw rows of many shapes and markups to clean messages.
 //!
-//! A raw row holds a conversation in one of several shapes (see [`Shape`]), with or without a model's markup inside its
-//! texts. A clean row is a [`Conversation`] without any control token. The rules:
+//! A raw row holds a conversation in one of several shapes (see [`Shape`]), with or without a model's markup around and
+//! inside its texts. A clean row is a [`Conversation`] without markup. The rules:
 //!
-//! - A text that *starts* with a turn (after white space and beginning-of-text tokens) is a whole conversation and becomes
-//!   one message per turn. Contents are trimmed; empty turns are dropped.
-//! - A control token anywhere else is removed, so text that imitates markup inside a message never becomes a turn. Removal
-//!   repeats until no token is left, because removing one may join the halves of another. This applies to every string of
-//!   a row, including tool calls, tool declarations and other keys.
-//! - A turn that begins before the previous one was closed closes it. The last one may stay open (truncated data).
-//! - A row with text between turns, or with an unknown role, is refused.
-//! - Reasoning (`<think>...</think>` and its equivalents) is recognised in assistant turns only; see
-//!   [`reasoning`](crate::reasoning) for blocks that are not opened or closed. [`Reasoning`] says what happens to it.
-//! - A row with an assistant turn that has neither text nor calls is refused, because nothing can be learnt from it.
+//! - A row whose only text *starts* with a turn (after white space and beginning-of-text tokens) is a marked-up
+//!   conversation and becomes one message per turn. Contents are trimmed.
+//! - In all other rows the texts are what people wrote: a control token in them is text and stays. It never becomes a turn,
+//!   and `ChatTokenizer` never encodes it as a control token. [`Notes::spelled`] counts such tokens.
+//! - Markup is removed only where it is structure: the markers between the turns of a marked-up conversation, outside code
+//!   spans and quotations; an end token that *every* message of a chat ends with; the reasoning that an assistant turn
+//!   begins with (`<think>...</think>` and its equivalents); the tool calls that it ends with; the tokens around a tool's
+//!   result. [`Reasoning`] says what happens to reasoning.
+//! - A turn that begins before the previous one was closed closes it, but for a system turn, which is text there. The last
+//!   one may stay open (truncated data).
+//! - A row with text between turns, or with an unknown role, is refused. So is a row with an empty turn of the user or the
+//!   assistant; an empty system turn is left out and counted.
+//! - Other keys of a row are kept. Keys of messages that have no place in a clean row are counted in [`Notes::ignored`].
 //!
 //! ```
 //! use chat_format::clean::{self, Options};
@@ -25,11 +28,15 @@
 //! # Ok::<(), chat_format::Problem>(())
 //! ```
 
+mod answer;
 mod fast_path;
 mod file;
+mod harmony;
+mod refused;
 mod report;
+mod scrub;
+mod settle;
 mod shape;
-mod strip;
 mod walk;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -39,9 +46,10 @@ use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
 use crate::{Conversation, Message, Problem, Role, family};
 
-pub use file::{Strictness, convert};
+pub use file::{Converter, Strictness, convert};
 use report::{Counts, Tally};
 pub use report::{Notes, Refusal, Report, Shape};
+pub use scrub::{Personal, Scrub};
 
 /// What happens to an assistant's reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -76,9 +84,16 @@ pub struct Options {
     pub reasoning: Reasoning,
     /// Whether rows record the family of their markup.
     pub origin: Origin,
+    /// The kinds of personal data that are replaced by placeholders in the texts of messages and the arguments of calls.
+    pub scrub: Scrub,
 }
 
 impl Options {
+    /// Sets which personal data is replaced.
+    pub fn scrub(self, scrub: Scrub) -> Self {
+        Options { scrub, ..self }
+    }
+
     /// Sets what happens to reasoning.
     pub fn reasoning(self, reasoning: Reasoning) -> Self {
         Options { reasoning, ..self }
@@ -114,21 +129,30 @@ struct Clean<'t> {
 
 impl<'t> Clean<'t> {
     fn new(chat: &'t mut Chat<'_>, options: Options, tally: &mut Tally) -> Result<Self, Problem> {
-        strip::row(chat, tally);
         let chat = &*chat;
-        let mut messages = Vec::with_capacity(chat.messages.len().max(3));
-        for (index, message) in chat.messages.iter().enumerate() {
-            let at = At::item("messages", index);
-            if walk::is_conversation(&message.content) {
-                walk::conversation(&message.content, at, options, tally, &mut messages)?;
-            } else {
-                messages.extend(walk::single(message, at, options, tally)?);
+        let packed = chat.messages.len() == 1 && is_packed(&chat.messages[0]);
+        let mut messages = match &chat.messages[..] {
+            [only] if packed => walk::conversation(&only.content, At::item("messages", 0), tally)?,
+            messages => messages.iter().map(Draft::borrow).collect(),
+        };
+        if let Some(system) = &chat.system {
+            add_system(&mut messages, system)?;
+        }
+        let place = |index| At::item("messages", if packed { 0 } else { index });
+        let place = |index| format!("{}.content", place(index));
+        settle::settle(&mut messages, place, options, tally)?;
+        match &messages[..] {
+            [] => return Err(Problem::new("messages", "at least one message with words", "none")),
+            [only] if is_packed(only) => {
+                let found = "a marked-up conversation inside another one";
+                return Err(Problem::new(
+                    "messages[0].content",
+                    "a conversation in one markup",
+                    found,
+                ));
             }
+            _ => {}
         }
-        if messages.is_empty() {
-            return Err(Problem::new("messages", "at least one message with words", "none"));
-        }
-        messages.iter_mut().for_each(|message| strip::message(message, tally));
         let markup = tally.family().filter(|_| options.origin == Origin::Keep);
         let markup = markup.filter(|_| !chat.meta.has(MARKUP));
         Ok(Clean { messages, tools: &chat.tools, meta: &chat.meta, markup })
@@ -165,20 +189,63 @@ impl From<Clean<'_>> for Conversation {
     }
 }
 
+/// Whether a row's only message is a marked-up conversation.
+fn is_packed(message: &Draft<'_>) -> bool {
+    message.tool_calls.is_empty() && walk::is_conversation(&message.content)
+}
+
+/// Puts the system prompt that the row holds beside its messages in front of them.
+fn add_system<'t>(messages: &mut Vec<Draft<'t>>, system: &'t str) -> Result<(), Problem> {
+    match messages.iter().find(|message| message.role == Role::System) {
+        Some(own) if own.content.trim() == system.trim() => {}
+        Some(own) => {
+            let found = format!("another one: {}", crate::problem::quote(&own.content));
+            return Err(Problem::new("system", "no system message beside it", found));
+        }
+        None => messages.insert(0, Draft::new(Role::System, system)),
+    }
+    Ok(())
+}
+
 /// The control tokens of every known family.
 pub fn control_tokens() -> impl Iterator<Item = &'static str> {
     family::all().iter().map(|mark| mark.literal)
 }
 
-/// The first control token in `text`, of any family. A clean text contains none.
-pub fn leak(text: &str) -> Option<&'static str> {
-    family::find(text).next().map(|found| found.mark.literal)
+/// The family whose markup a conversation is still packed in: that of its only message, if that is a marked-up
+/// conversation. `None` for every clean row.
+pub fn packed(chat: &Conversation) -> Option<&'static str> {
+    match &chat.messages[..] {
+        [only] if only.tool_calls.is_empty() && walk::is_conversation(&only.content) => {
+            markup(&only.content)
+        }
+        _ => None,
+    }
 }
 
-/// The family of the first control token in `text`.
+/// The control token by which `text` seems to hold markup still: its first turn marker if it is a marked-up conversation, or
+/// the end token right behind its last word. Text that only mentions control tokens has none: they are plain text there, and
+/// are encoded as such.
+pub fn leak(text: &str) -> Option<&'static str> {
+    leaked(text).map(|mark| mark.literal)
+}
+
+/// The family of the token that [`leak`] finds.
 pub fn markup(text: &str) -> Option<&'static str> {
-    let found = family::find(text).next()?;
-    family::FAMILIES.get(found.mark.family).map(|family| family.name)
+    family::FAMILIES.get(leaked(text)?.family).map(|family| family.name)
+}
+
+fn leaked(text: &str) -> Option<&'static family::Mark> {
+    if walk::is_conversation(text) {
+        let turns = |found: &family::Found| {
+            matches!(found.mark.effect, family::Effect::Turn(_) | family::Effect::Header(_))
+        };
+        let found = family::find(text).find(turns).or_else(|| family::find(text).next());
+        return found.map(|found| found.mark);
+    }
+    let text = text.trim_end();
+    let mark = family::ending(text).filter(|mark| mark.effect == family::Effect::End)?;
+    settle::may_end(text, mark).then_some(mark)
 }
 
 /// Places the reasoning as the options say.

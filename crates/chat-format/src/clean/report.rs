@@ -3,6 +3,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::scrub::Personal;
 use crate::{Problem, family};
 
 /// The shape in which a row stores its conversation.
@@ -20,6 +21,8 @@ pub enum Shape {
     PromptCompletion,
     /// `text`: one marked-up conversation.
     Text,
+    /// `request` and `response`, as servers log them.
+    Log,
 }
 
 impl fmt::Display for Shape {
@@ -30,6 +33,7 @@ impl fmt::Display for Shape {
             Shape::Alpaca => "instruction and output",
             Shape::PromptCompletion => "prompt and completion",
             Shape::Text => "text",
+            Shape::Log => "request and response",
         })
     }
 }
@@ -42,16 +46,24 @@ pub struct Notes {
     pub shapes: BTreeMap<Shape, u64>,
     /// Texts that held a whole conversation, by family of their markup.
     pub families: BTreeMap<&'static str, u64>,
-    /// Control tokens removed, by token.
+    /// Control tokens that were the row's markup and were removed, by token.
     pub removed: BTreeMap<&'static str, u64>,
+    /// Control tokens that messages spell as text, by token. They stay, and are never encoded as control tokens.
+    pub spelled: BTreeMap<&'static str, u64>,
+    /// Keys of messages and of their parts that have no place in a clean row and were left out, by path.
+    pub ignored: BTreeMap<String, u64>,
+    /// Personal data replaced by placeholders, by placeholder.
+    pub scrubbed: BTreeMap<&'static str, u64>,
     /// Blocks of reasoning found.
     pub reasoning: u64,
     /// Blocks of reasoning that were never closed.
     pub unclosed_reasoning: u64,
-    /// Blocks of reasoning that were closed without being opened.
+    /// Answers with a closing token of reasoning but no opening one. They stay as they are.
     pub unopened_reasoning: u64,
     /// Turns that were never closed.
     pub unclosed_turns: u64,
+    /// System turns without words, which were left out.
+    pub empty_system_turns: u64,
 }
 
 impl Notes {
@@ -59,10 +71,14 @@ impl Notes {
         add_counts(&mut self.shapes, other.shapes);
         add_counts(&mut self.families, other.families);
         add_counts(&mut self.removed, other.removed);
+        add_counts(&mut self.spelled, other.spelled);
+        add_counts(&mut self.ignored, other.ignored);
+        add_counts(&mut self.scrubbed, other.scrubbed);
         self.reasoning += other.reasoning;
         self.unclosed_reasoning += other.unclosed_reasoning;
         self.unopened_reasoning += other.unopened_reasoning;
         self.unclosed_turns += other.unclosed_turns;
+        self.empty_system_turns += other.empty_system_turns;
     }
 }
 
@@ -71,6 +87,7 @@ impl Notes {
 pub(super) struct Counts {
     notes: Notes,
     removed: Vec<u64>,
+    spelled: Vec<u64>,
 }
 
 impl Counts {
@@ -78,29 +95,40 @@ impl Counts {
     pub(super) fn add(&mut self, tally: &Tally) {
         let notes = &mut self.notes;
         for event in &tally.0 {
-            match *event {
-                Event::Shape(shape) => *notes.shapes.entry(shape).or_default() += 1,
+            match event {
+                Event::Shape(shape) => *notes.shapes.entry(*shape).or_default() += 1,
                 Event::Family(name) => *notes.families.entry(name).or_default() += 1,
-                Event::Removed(id) => {
-                    if self.removed.len() <= id {
-                        self.removed.resize(family::all().len().max(id + 1), 0);
-                    }
-                    self.removed[id] += 1;
+                Event::Removed(id) => count(&mut self.removed, *id),
+                Event::Spelled(id) => count(&mut self.spelled, *id),
+                Event::Ignored(path) => *notes.ignored.entry(path.clone()).or_default() += 1,
+                Event::Scrubbed(kind) => {
+                    *notes.scrubbed.entry(kind.placeholder()).or_default() += 1;
                 }
                 Event::Reasoning => notes.reasoning += 1,
                 Event::UnclosedReasoning => notes.unclosed_reasoning += 1,
                 Event::UnopenedReasoning => notes.unopened_reasoning += 1,
                 Event::UnclosedTurn => notes.unclosed_turns += 1,
+                Event::EmptySystemTurn => notes.empty_system_turns += 1,
             }
         }
     }
 }
 
+fn count(counts: &mut Vec<u64>, id: usize) {
+    if counts.len() <= id {
+        counts.resize(family::all().len().max(id + 1), 0);
+    }
+    counts[id] += 1;
+}
+
 impl From<Counts> for Notes {
     fn from(counts: Counts) -> Self {
-        let removed = family::all().iter().zip(counts.removed).filter(|(_, count)| *count > 0);
-        let removed = removed.map(|(mark, count)| (mark.literal, count)).collect();
-        Notes { removed, ..counts.notes }
+        let by_token = |counts: Vec<u64>| {
+            let counts = family::all().iter().zip(counts).filter(|(_, count)| *count > 0);
+            counts.map(|(mark, count)| (mark.literal, count)).collect()
+        };
+        let (removed, spelled) = (by_token(counts.removed), by_token(counts.spelled));
+        Notes { removed, spelled, ..counts.notes }
     }
 }
 
@@ -109,19 +137,30 @@ impl From<Counts> for Notes {
 pub(super) struct Tally(Vec<Event>);
 
 /// One change to a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     Shape(Shape),
     Family(&'static str),
     /// A control token was removed; its index in the table.
     Removed(usize),
+    /// A control token stays as text; its index in the table.
+    Spelled(usize),
+    /// A key was left out; its path.
+    Ignored(String),
+    /// Personal data was replaced.
+    Scrubbed(Personal),
     Reasoning,
     UnclosedReasoning,
     UnopenedReasoning,
     UnclosedTurn,
+    EmptySystemTurn,
 }
 
 impl Tally {
+    pub(super) fn append(&mut self, mut other: Tally) {
+        self.0.append(&mut other.0);
+    }
+
     pub(super) fn note(&mut self, event: Event) {
         self.0.push(event);
     }
@@ -158,7 +197,9 @@ fn add_counts<K: Ord>(sum: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 pub struct Refusal {
     /// Its line, from 1.
     pub line: u64,
-    /// The reason.
+    /// The field that it is refused for; empty for the row itself.
+    pub field: String,
+    /// The reason, with the field.
     pub reason: String,
 }
 
@@ -184,7 +225,13 @@ impl Report {
         const LISTED: usize = 100;
         self.refused += 1;
         if self.refusals.len() < LISTED {
-            self.refusals.push(Refusal { line, reason: problem.to_string() });
+            let (field, reason) = (problem.field.clone(), problem.to_string());
+            self.refusals.push(Refusal { line, field, reason });
         }
+    }
+
+    /// The share of the rows that were left out, from 0 to 1.
+    pub fn refused_share(&self) -> f64 {
+        if self.rows == 0 { 0.0 } else { self.refused as f64 / self.rows as f64 }
     }
 }

@@ -1,18 +1,21 @@
-//! Splits marked-up text into messages, from one control token to the next.
+//! Splits a marked-up conversation into turns, from one turn marker to the next.
+//!
+//! Only markers that are structure split: those of the family of the first turn, outside code spans, quotations and, where
+//! the roles would come out of order otherwise, code fences. All other text of a turn, control tokens included, is kept.
 
-use std::borrow::Cow;
-
+use super::harmony;
 use super::report::{Event, Tally};
-use super::{Options, place_reasoning, strip};
 use crate::draft::{At, Draft};
 use crate::family::{self, Effect, FAMILIES, Found};
 use crate::problem::quote;
-use crate::reasoning::Parts;
-use crate::tool_calls::{self, ToolResult};
-use crate::{Problem, Role, ToolCall};
+use crate::tool_calls::ToolResult;
+use crate::{Problem, Role};
 
 /// Whether `text` starts with a turn, after white space and beginning-of-text tokens.
 pub(super) fn is_conversation(text: &str) -> bool {
+    if harmony::is_conversation(text) {
+        return true;
+    }
     let mut done = 0;
     // After a beginning-of-text token, system text may come before the first turn.
     let mut words_allowed = false;
@@ -33,159 +36,359 @@ pub(super) fn is_conversation(text: &str) -> bool {
     false
 }
 
-/// Splits a marked-up conversation and appends its messages to `messages`.
+/// Splits a marked-up conversation into its turns, whose texts are as they stand between the markers, trimmed.
 pub(super) fn conversation<'t>(
     text: &'t str,
     at: At<'_>,
-    options: Options,
-    notes: &mut Tally,
-    messages: &mut Vec<Draft<'t>>,
-) -> Result<(), Problem> {
-    let mut walk = Walk { at, options, notes, family: None, turn: None, messages };
-    let mut done = 0;
-    for found in family::find(text) {
-        // The end token of a header was skipped with the header.
-        if found.start < done {
-            continue;
+    tally: &mut Tally,
+) -> Result<Vec<Draft<'t>>, Problem> {
+    if harmony::is_conversation(text) {
+        return harmony::conversation(text, at, tally);
+    }
+    let mut turns = Walk::split(text, at, Fences::Ignore);
+    let ordered = |turns: &Result<Walk<'_, '_>, _>| turns.as_ref().is_ok_and(Walk::is_ordered);
+    if !ordered(&turns) && text.contains("```") {
+        let fenced = Walk::split(text, at, Fences::Respect);
+        if ordered(&fenced) {
+            turns = fenced;
         }
-        walk.words(&text[done..found.start])?;
-        done = walk.mark(found, text)?;
     }
-    walk.words(&text[done..])?;
-    // A turn left open is truncated data, or a generation prompt if it has no text.
-    if walk.turn.as_ref().is_some_and(Turn::has_text) {
-        walk.notes.note(Event::UnclosedTurn);
-        walk.close()?;
+    let mut walk = turns?;
+    walk.end()?;
+    tally.append(walk.tally);
+    Ok(walk.messages)
+}
+
+/// Whether `text` is a marked-up conversation that ends inside an assistant's turn: a prompt to be completed.
+pub(super) fn awaits_answer(text: &str) -> bool {
+    if harmony::is_conversation(text) {
+        return text.trim_end().ends_with("<|start|>assistant");
     }
-    Ok(())
+    let walk = Walk::split(text, At::list("prompt"), Fences::Ignore);
+    walk.is_ok_and(|walk| walk.turn.is_some_and(|turn| turn.role == Role::Assistant))
+}
+
+/// Whether markers inside code fences are text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fences {
+    Ignore,
+    Respect,
 }
 
 /// The state while one conversation is split.
 struct Walk<'a, 't> {
+    text: &'t str,
     at: At<'a>,
-    options: Options,
-    notes: &'a mut Tally,
-    /// The family of the first turn. Turn tokens of other families are text that imitates markup.
+    fences: Fences,
+    tally: Tally,
+    /// The family of the first turn. Markers of other families are text.
     family: Option<usize>,
-    turn: Option<Turn<'t>>,
-    messages: &'a mut Vec<Draft<'t>>,
+    turn: Option<Turn>,
+    /// Where the text behind the last marker begins.
+    done: usize,
+    messages: Vec<Draft<'t>>,
 }
 
-impl<'t> Walk<'_, 't> {
-    fn words(&mut self, words: &'t str) -> Result<(), Problem> {
-        match &mut self.turn {
-            Some(turn) => turn.push(words),
-            None if words.trim().is_empty() => {}
-            // Text before the first turn is a system message.
-            None if self.family.is_none() => {
-                self.messages.push(Draft::new(Role::System, words.trim()))
+/// An open turn.
+struct Turn {
+    role: Role,
+    /// Where its text begins.
+    from: usize,
+    /// For a tool result: the role of the turn that contains it.
+    outer: Option<Role>,
+    /// Whether it continues after a tool result. It may be empty then.
+    resumed: bool,
+    /// How far code fences were counted, and whether one is open there.
+    fence: (usize, bool),
+}
+
+impl Turn {
+    fn new(role: Role, from: usize) -> Self {
+        Turn { role, from, outer: None, resumed: false, fence: (from, false) }
+    }
+}
+
+impl<'a, 't> Walk<'a, 't> {
+    fn split(text: &'t str, at: At<'a>, fences: Fences) -> Result<Self, Problem> {
+        let (tally, messages) = (Tally::default(), Vec::new());
+        let mut walk =
+            Walk { text, at, fences, tally, family: None, turn: None, done: 0, messages };
+        for found in family::find(text) {
+            // The end token of a header was skipped with the header.
+            if found.start < walk.done {
+                continue;
             }
-            None => {
-                return Err(problem(self.at, "words inside turns only", quote(words.trim())));
+            if let Some(end) = walk.mark(&found)? {
+                walk.tally.note(Event::Removed(found.mark.id));
+                walk.done = end;
             }
         }
-        Ok(())
+        Ok(walk)
     }
 
-    /// Acts on a control token and returns where the text continues.
-    fn mark(&mut self, found: Found, text: &'t str) -> Result<usize, Problem> {
-        self.notes.note(Event::Removed(found.mark.id));
+    /// System turns first, no user turn after a user turn, no answer after an answer.
+    fn is_ordered(&self) -> bool {
+        let roles: Vec<Role> = self.messages.iter().map(|message| message.role).collect();
+        is_ordered(&roles)
+    }
+
+    /// Acts on a control token and returns where the text continues; `None` if the token is text.
+    fn mark(&mut self, found: &Found) -> Result<Option<usize>, Problem> {
         let ours = self.family.is_none_or(|family| family == found.mark.family);
+        let inside = self.turn.is_some();
+        if inside && self.is_quoted(found) {
+            return Ok(None);
+        }
         match found.mark.effect {
-            Effect::Turn(role) if ours => {
-                self.open(role, found.mark.family)?;
-                Ok(found.end)
+            Effect::Turn(role) if ours && !self.forges(role, found.start) => {
+                let over = self.turn_text(found.start).is_some_and(|text| text.trim().is_empty());
+                // Llama 2 writes the system prompt inside the first user turn.
+                if over && role == Role::System {
+                    self.turn = None;
+                }
+                self.open(role, found.mark.family, found.start, found.end)?;
+                Ok(Some(found.end))
             }
-            Effect::Header(ends) if ours => match header(text, found.end, ends) {
+            Effect::Header(ends) if ours => match header(self.text, found.end, ends) {
+                Header::Role(role, _) if self.forges(role, found.start) => Ok(None),
                 Header::Role(role, end) => {
                     // Families with headers have end tokens, and this turn lacks its own.
-                    if self.turn.as_ref().is_some_and(Turn::has_text) {
-                        self.notes.note(Event::UnclosedTurn);
+                    let open = self.turn_text(found.start);
+                    if open.is_some_and(|text| !text.trim().is_empty()) {
+                        self.tally.note(Event::UnclosedTurn);
                     }
-                    self.open(role, found.mark.family)?;
-                    Ok(end)
+                    self.open(role, found.mark.family, found.start, end)?;
+                    Ok(Some(end))
                 }
-                Header::Unknown(name) => {
+                Header::Unknown(name) if !inside => {
                     let known = "a turn of system, user, assistant or tool";
                     Err(problem(self.at, known, format!("a turn of {name:?}")))
                 }
-                Header::None => Ok(found.end),
+                _ => Ok(None),
             },
-            Effect::End if ours => {
-                self.close()?;
-                Ok(found.end)
+            Effect::End if ours || self.only_ends_follow(found.end) => {
+                self.close(found.start)?;
+                Ok(Some(found.end))
             }
-            Effect::Response if ours && self.turn.as_ref().is_none_or(Turn::may_hold_result) => {
+            Effect::Response if ours && self.may_hold_result(found.start) => {
                 let outer = self.turn.as_ref().map_or(Role::Assistant, |turn| turn.role);
-                self.close()?;
-                self.turn = Some(Turn { outer: Some(outer), ..Turn::new(Role::Tool) });
-                Ok(found.end)
+                match self.turn_text(found.start) {
+                    Some(text) if text.trim().is_empty() => self.turn = None,
+                    _ => self.close(found.start)?,
+                }
+                self.turn = Some(Turn { outer: Some(outer), ..Turn::new(Role::Tool, found.end) });
+                Ok(Some(found.end))
             }
             Effect::EndResponse if self.turn.as_ref().is_some_and(|turn| turn.outer.is_some()) => {
                 let outer = self.turn.as_ref().and_then(|turn| turn.outer);
-                self.close()?;
-                self.turn = outer.map(|role| Turn { resumed: true, ..Turn::new(role) });
-                Ok(found.end)
+                self.close(found.start)?;
+                self.turn = outer.map(|role| Turn { resumed: true, ..Turn::new(role, found.end) });
+                Ok(Some(found.end))
             }
-            _ => Ok(match &mut self.turn {
-                Some(turn) => turn.follow(&found, text, self.notes),
-                None => found.end,
-            }),
+            Effect::Begin | Effect::End | Effect::Other | Effect::Frame if !inside => {
+                self.outside(found.start)?;
+                Ok(Some(found.end))
+            }
+            // Llama 2 repeats the token before every round.
+            Effect::Begin if ours && self.turn_follows(found.end) => {
+                self.close(found.start)?;
+                Ok(Some(found.end))
+            }
+            _ => Ok(None),
         }
     }
 
-    fn open(&mut self, role: Role, family: usize) -> Result<(), Problem> {
+    /// A system turn that begins inside an unclosed turn imitates markup.
+    fn forges(&self, role: Role, start: usize) -> bool {
+        let open = self.turn.as_ref().is_some_and(|turn| turn.role != Role::System);
+        role == Role::System
+            && open
+            && self.turn_text(start).is_some_and(|text| !text.trim().is_empty())
+    }
+
+    fn turn_text(&self, end: usize) -> Option<&'t str> {
+        self.text.get(self.turn.as_ref()?.from..end)
+    }
+
+    /// Whether a tool result may begin here: after an assistant's call (Gemma 4), or at the start of a turn (Qwen).
+    fn may_hold_result(&self, start: usize) -> bool {
+        let Some(text) = self.turn_text(start) else { return true };
+        match self.turn.as_ref().map(|turn| turn.role) {
+            Some(Role::Assistant) => super::answer::ends_with_calls(text),
+            _ => text.trim().is_empty(),
+        }
+    }
+
+    fn turn_follows(&self, from: usize) -> bool {
+        let next = family::starting(self.text, from + blank_length(&self.text[from..]));
+        next.is_some_and(|next| {
+            Some(next.mark.family) == self.family
+                && matches!(next.mark.effect, Effect::Turn(_) | Effect::Header(_))
+        })
+    }
+
+    fn only_ends_follow(&self, mut from: usize) -> bool {
+        loop {
+            from += blank_length(&self.text[from..]);
+            match family::starting(self.text, from) {
+                Some(next) if next.mark.effect == Effect::End => from = next.end,
+                _ => return from == self.text.len(),
+            }
+        }
+    }
+
+    /// Whether a token inside the open turn stands in a code span, in quotation marks or in a code fence.
+    fn is_quoted(&mut self, found: &Found) -> bool {
+        let (text, last) = (self.text, self.text.rfind("\n```"));
+        let Some(turn) = &mut self.turn else { return false };
+        let (before, after) = (&text[turn.from..found.start], &text[found.end..]);
+        if self.fences == Fences::Respect {
+            let (counted, mut open) = turn.fence;
+            let lines = text[counted..found.start].split_inclusive('\n');
+            for line in lines.filter(|line| line.trim_start().starts_with("```")) {
+                open ^= !line.trim()[3..].contains("```");
+            }
+            turn.fence = (found.start, open);
+            if open && last.is_some_and(|last| last >= found.end) {
+                return true;
+            }
+        }
+        is_in_code_span(before, after) || is_in_quotation_marks(before, after)
+    }
+
+    fn open(
+        &mut self,
+        role: Role,
+        family: usize,
+        start: usize,
+        from: usize,
+    ) -> Result<(), Problem> {
+        match self.turn {
+            Some(_) => self.close(start)?,
+            None => self.outside(start)?,
+        }
         if self.family.replace(family).is_none() {
-            self.notes.note(Event::Family(FAMILIES[family].name));
+            self.tally.note(Event::Family(FAMILIES[family].name));
         }
-        self.close()?;
-        self.turn = Some(Turn::new(role));
+        self.turn = Some(Turn::new(role, from));
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Problem> {
-        if let Some(turn) = self.turn.take() {
-            self.messages.extend(turn.finish(self.at, self.options, self.notes)?);
+    /// Text outside turns: white space, or a system message before the first turn.
+    fn outside(&mut self, end: usize) -> Result<(), Problem> {
+        let words = self.text[self.done..end].trim();
+        if words.is_empty() {
+            return Ok(());
+        }
+        if self.family.is_some() {
+            return Err(problem(self.at, "words inside turns only", quote(words)));
+        }
+        self.messages.push(Draft::new(Role::System, words));
+        Ok(())
+    }
+
+    fn close(&mut self, end: usize) -> Result<(), Problem> {
+        let Some(turn) = self.turn.take() else { return self.outside(end) };
+        let mut words = self.text[turn.from..end].trim();
+        if turn.role != Role::User {
+            words = without_frames(words, self.family, &mut self.tally);
+        }
+        if turn.resumed && words.is_empty() {
+            return Ok(());
+        }
+        let mut message = Draft::new(turn.role, words);
+        if turn.role == Role::Tool {
+            message.read_result(words);
+        }
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// Ends the text. A turn left open is truncated data, or a generation prompt if it has no text.
+    fn end(&mut self) -> Result<(), Problem> {
+        let end = self.text.len();
+        match self.turn_text(end) {
+            Some(text) if text.trim().is_empty() => self.turn = None,
+            Some(_) => {
+                self.tally.note(Event::UnclosedTurn);
+                self.close(end)?;
+            }
+            None => self.outside(end)?,
         }
         Ok(())
     }
 }
 
-/// Cleans the content of one message.
-pub(super) fn single<'t>(
-    message: &'t Draft<'_>,
-    at: At<'_>,
-    options: Options,
-    notes: &mut Tally,
-) -> Result<Option<Draft<'t>>, Problem> {
-    let message = message.borrow();
-    let thought = message.reasoning_content.as_deref();
-    // Fast path: messages without markup are kept as they are, white space included.
-    if !family::is_in(&message.content) && !thought.is_some_and(family::is_in) {
-        let words = !message.content.is_empty() || !message.tool_calls.is_empty();
-        return Ok(words.then(|| place_reasoning(message, options)));
+impl Draft<'_> {
+    /// Reads the notations of tool results that hold more than the text.
+    pub(super) fn read_result(&mut self, text: &str) {
+        let Some(ToolResult { name, call_id, content }) = ToolResult::parse(text) else { return };
+        self.name = name.map(Into::into).or(self.name.take());
+        self.tool_call_id = call_id.map(Into::into).or(self.tool_call_id.take());
+        if let Some(content) = content {
+            self.content = content.into();
+        }
     }
-    let mut turn = Turn::new(message.role);
-    // Owned, so that `scrub` removes its control tokens: unlike the content it is not split at them here.
-    turn.text.reasoning = Cow::Owned(message.reasoning_content.unwrap_or_default().into_owned());
-    turn.calls = message.tool_calls;
-    let Cow::Borrowed(text) = message.content else { return Ok(None) };
-    let mut done = 0;
-    for found in family::find(text) {
-        turn.push(&text[done.min(found.start)..found.start]);
-        notes.note(Event::Removed(found.mark.id));
-        done = turn.follow(&found, text, notes);
-    }
-    turn.push(&text[done..]);
-    Ok(turn.finish(at, options, notes)?.map(|cleaned| Draft {
-        name: message.name,
-        tool_call_id: message.tool_call_id,
-        train: message.train,
-        ..cleaned
-    }))
 }
 
-enum Header<'a> {
+pub(super) fn is_ordered(roles: &[Role]) -> bool {
+    let first = roles.iter().take_while(|role| **role == Role::System).count();
+    let turns = &roles[first..];
+    let twice =
+        |pair: &[Role]| pair[0] == pair[1] && matches!(pair[0], Role::User | Role::Assistant);
+    !turns.contains(&Role::System) && !turns.windows(2).any(twice)
+}
+
+/// The text without the tokens of its family that frame lists of calls and results at its ends.
+pub(super) fn without_frames<'t>(
+    mut text: &'t str,
+    family: Option<usize>,
+    tally: &mut Tally,
+) -> &'t str {
+    let ours = |mark: &family::Mark| mark.effect == Effect::Frame && Some(mark.family) == family;
+    while let Some(found) = family::starting(text, 0).filter(|found| ours(found.mark)) {
+        tally.note(Event::Removed(found.mark.id));
+        text = text[found.end..].trim();
+    }
+    while let Some(mark) = family::ending(text).filter(|mark| ours(mark)) {
+        tally.note(Event::Removed(mark.id));
+        text = text[..text.len() - mark.literal.len()].trim();
+    }
+    text
+}
+
+fn blank_length(text: &str) -> usize {
+    text.len() - text.trim_start().len()
+}
+
+/// How far a code span is searched in each direction.
+const SPAN: usize = 1000;
+
+/// Whether a backtick is open on the line where `before` ends, and closed on the line where `after` begins.
+fn is_in_code_span(before: &str, after: &str) -> bool {
+    let bytes = before.as_bytes();
+    let near = &bytes[bytes.len().saturating_sub(SPAN)..];
+    let line = memchr::memrchr(b'\n', near).map_or(near, |end| &near[end + 1..]);
+    let open = line.iter().filter(|&&byte| byte == b'`').count() % 2 == 1;
+    let after = &after.as_bytes()[..after.len().min(SPAN)];
+    open && memchr::memchr2(b'`', b'\n', after).is_some_and(|at| after[at] == b'`')
+}
+
+/// The quotation marks that open, each with the one that closes.
+const QUOTATION_MARKS: [(char, char); 7] =
+    [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('„', '“'), ('‘', '’'), ('«', '»')];
+
+/// Whether an opening quotation mark stands right before the token and a closing one right behind it.
+fn is_in_quotation_marks(before: &str, after: &str) -> bool {
+    let (mut back, mut ahead) = (before.chars().rev(), after.chars());
+    let (Some(open), Some(close)) = (back.next(), ahead.next()) else { return false };
+    let free = |c: char| c.is_whitespace() || c.is_ascii_punctuation();
+    QUOTATION_MARKS.contains(&(open, close))
+        && back.next().is_none_or(free)
+        && ahead.next().is_none_or(free)
+}
+
+pub(super) enum Header<'a> {
     Role(Role, usize),
     Unknown(&'a str),
     None,
@@ -214,147 +417,5 @@ fn header<'a>(text: &'a str, start: usize, ends: &[&str]) -> Header<'a> {
     match Role::parse(name) {
         Some(role) => Header::Role(role, text.len() - rest.len()),
         None => Header::Unknown(name),
-    }
-}
-
-/// A turn being read. Each part is a slice of the text unless a control token was removed from inside it.
-struct Turn<'t> {
-    role: Role,
-    /// For a tool result: the role of the turn that contains it.
-    outer: Option<Role>,
-    /// Whether it continues after a tool result. It may be empty then.
-    resumed: bool,
-    text: Parts<'t>,
-    /// The text between the tokens of a call.
-    call: Cow<'t, str>,
-    in_call: bool,
-    calls: Vec<ToolCall>,
-}
-
-impl<'t> Turn<'t> {
-    fn new(role: Role) -> Self {
-        Turn {
-            role,
-            outer: None,
-            resumed: false,
-            text: Parts::default(),
-            call: Cow::default(),
-            in_call: false,
-            calls: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, text: &'t str) {
-        match self.in_call {
-            true => self.call += text,
-            false => self.text.push(text),
-        }
-    }
-
-    fn has_text(&self) -> bool {
-        let texts = [&self.text.answer, &self.text.reasoning, &self.call];
-        texts.iter().any(|text| !text.trim().is_empty()) || !self.calls.is_empty()
-    }
-
-    /// Whether a tool result may begin here: after an assistant's call (Gemma 4), or at the start of a turn (Qwen).
-    /// Anywhere else its token is removed like any other, and the text after it belongs to the turn.
-    fn may_hold_result(&self) -> bool {
-        match self.role {
-            Role::Assistant => !self.calls.is_empty() || self.in_call,
-            _ => !self.has_text(),
-        }
-    }
-
-    /// Acts on a control token inside the turn and returns where the text continues.
-    fn follow(&mut self, found: &Found, text: &str, notes: &mut Tally) -> usize {
-        // The notation of a tool result may contain this token. `finish` removes it if the text is anything else.
-        if self.role == Role::Tool && found.mark.effect == Effect::Other {
-            self.text.answer.to_mut().push_str(found.mark.literal);
-        }
-        if self.role != Role::Assistant {
-            return found.end;
-        }
-        match found.mark.effect {
-            Effect::Think(_) => {
-                notes.note(Event::Reasoning);
-                self.in_call = false;
-                self.text.open();
-            }
-            Effect::EndThink => {
-                self.in_call = false;
-                if !self.text.close() {
-                    notes.note(Event::UnopenedReasoning);
-                }
-            }
-            Effect::Call => {
-                // Mistral's calls end where the next one begins.
-                if self.in_call {
-                    self.end_call();
-                }
-                self.text.leave();
-                self.in_call = true;
-            }
-            Effect::EndCall => self.end_call(),
-            // Gemma's quotation marks and the separators of Mistral and DeepSeek are part of the call's notation.
-            Effect::Other if self.in_call => self.call.to_mut().push_str(found.mark.literal),
-            _ => {}
-        }
-        found.content_start(text)
-    }
-
-    /// Parses the call. Text that is not a call is returned to the message.
-    fn end_call(&mut self) {
-        let text = std::mem::take(&mut self.call);
-        match tool_calls::parse(&text) {
-            Some(calls) => self.calls.extend(calls),
-            None => self.text.answer.to_mut().push_str(&text),
-        }
-        self.text.leave();
-        self.in_call = false;
-    }
-
-    fn finish(
-        mut self,
-        at: At<'_>,
-        options: Options,
-        notes: &mut Tally,
-    ) -> Result<Option<Draft<'t>>, Problem> {
-        if self.in_call {
-            self.end_call();
-        } else if self.text.is_open() {
-            notes.note(Event::UnclosedReasoning);
-        }
-        let result = match self.role {
-            Role::Tool => ToolResult::parse(self.text.answer.trim()),
-            _ => None,
-        };
-        let ToolResult { name, call_id, content } = result.unwrap_or_default();
-        let words = scrub(content.map_or(self.text.answer, Cow::Owned), notes);
-        let thought = scrub(self.text.reasoning, notes);
-        if words.is_empty() && self.calls.is_empty() {
-            if self.role == Role::Assistant && !self.resumed {
-                let found = if thought.is_empty() { "an empty turn" } else { "reasoning only" };
-                return Err(problem(at, "an answer in every assistant turn", found));
-            }
-            return Ok(None);
-        }
-        let mut message = Draft::new(self.role, words);
-        message.tool_calls = self.calls;
-        message.name = name.map(Cow::Owned);
-        message.tool_call_id = call_id.map(Cow::Owned);
-        message.reasoning_content = Some(thought);
-        Ok(Some(place_reasoning(message, options)))
-    }
-}
-
-/// Trims a text and removes the control tokens that formed where others were removed.
-fn scrub<'t>(text: Cow<'t, str>, notes: &mut Tally) -> Cow<'t, str> {
-    match text {
-        // A slice between two control tokens, so it contains none.
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) => {
-            let text = strip::text(&text, notes).unwrap_or(text);
-            Cow::Owned(text.trim().to_owned())
-        }
     }
 }

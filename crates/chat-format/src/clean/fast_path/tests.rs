@@ -53,7 +53,9 @@ fn ordinary_rows_go_the_short_way() {
         "<|user|>\nW<|end|>\n<|assistant|>\nW<|end|>\n<|endoftext|>",
         "<｜User｜>W<｜Assistant｜>W<｜end▁of▁sentence｜>",
         "W",
-        "<think>W</think>W<|im_end|>",
+        "<think>W</think>W",
+        // A token that is text.
+        "<|im_start|>user\nW <s> W<|im_end|>\n<|im_start|>assistant\nW <pad> W<|im_end|>\n",
     ];
     for chat in chats {
         let content = chat.replace('W', words);
@@ -77,13 +79,13 @@ fn whatever_is_out_of_the_ordinary_goes_the_long_way() {
         &row(r#"a <|\"|> b"#),
         &row("<|im_start|>user\\nq"),
         &row("<|im_start|>narrator\\nq<|im_end|>"),
-        &row("q<|im_end|>q"),
+        &row(r"<|im_start|>user\n`<|im_end|>`<|im_end|>"),
         &row("<s>"),
         r#"{"messages":[{"role":"user","content":"q"}],"tools":[]}"#,
         r#"{"messages":[{"role":"user","content":"q"}],"a":1.0}"#,
         r#"{"messages":[{"role":"user","content":"q"}],"a":-0}"#,
         r#"{"messages":[{"role":"user","content":"q"}],"a":1,"a":2}"#,
-        r#"{"messages":[{"role":"user","content":"q"}],"a":"<s>"}"#,
+        r#"{"messages":[{"role":"user","content":"q"}],"system":"s"}"#,
         r#"{"messages":[{"role":"user","content":"q"}],}"#,
         r#"{"messages":[{"role":"user","content":"q"}]} x"#,
         r#"{"messages":[{"role":"user","content":"q","name":"n"}]}"#,

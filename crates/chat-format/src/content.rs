@@ -1,0 +1,320 @@
+//! Reads one message of a row: OpenAI's fields, old and new, and the content blocks of Anthropic and OpenAI.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use crate::draft::{At, Draft};
+use crate::raw::{Fields, Raw};
+use crate::tool_calls::{decode_arguments, from_json};
+use crate::{Problem, Role, ToolCall};
+
+/// Parses a message and appends it: several, if its parts hold results of tools. The paths of keys that have no place in a
+/// clean message are appended to `ignored`.
+pub(crate) fn messages<'a>(
+    raw: Raw<'a>,
+    at: At<'_>,
+    messages: &mut Vec<Draft<'a>>,
+    ignored: &mut Vec<String>,
+) -> Result<(), Problem> {
+    let mut fields = match raw {
+        Raw::Object(fields) => fields,
+        other => {
+            let expected = "an object with `role` and `content`";
+            return Err(Problem::value(at.to_string(), expected, &other.into()));
+        }
+    };
+    let role = match fields.take("role") {
+        Some(Raw::Text(name)) => Role::parse(&name).ok_or_else(|| {
+            Problem::new(format!("{at}.role"), Role::EXPECTED, format!("{name:?}"))
+        })?,
+        Some(other) => {
+            return Err(Problem::value(format!("{at}.role"), Role::EXPECTED, &other.into()));
+        }
+        None => return Err(Problem::missing(format!("{at}.role"), Role::EXPECTED)),
+    };
+    let mut message = Draft::new(role, "");
+    message.tool_calls = calls(&mut fields, at, ignored)?;
+    message.reasoning_content = reasoning(&mut fields, at)?;
+    message.name = text(&mut fields, "name", at)?;
+    message.tool_call_id = text(&mut fields, "tool_call_id", at)?;
+    message.train = train(&mut fields, at)?;
+    let harmony = channel(&mut fields);
+    match fields.take("content") {
+        Some(Raw::Text(text)) => message.content = text,
+        Some(Raw::Array(parts)) => {
+            let pieces = Vec::new();
+            let mut reader = Parts { at, message, messages, ignored, pieces, results: false };
+            for (index, part) in parts.into_iter().enumerate() {
+                reader.part(part, index)?;
+            }
+            message = reader.finish();
+        }
+        None | Some(Raw::Null) if !message.tool_calls.is_empty() => {}
+        None => return Err(Problem::missing(format!("{at}.content"), "a text")),
+        Some(other) => {
+            return Err(Problem::value(format!("{at}.content"), "a text", &other.into()));
+        }
+    }
+    if let Some((channel, recipient)) = harmony.filter(|_| role == Role::Assistant) {
+        let words = std::mem::take(&mut message.content);
+        match recipient {
+            Some(function) => {
+                let call = ToolCall::new(function, Map::new());
+                let arguments = decode_arguments(words.into_owned());
+                message.tool_calls.push(ToolCall { arguments, ..call });
+            }
+            None if channel == "analysis" => message.reasoning_content = Some(words),
+            None => message.content = words,
+        }
+    }
+    note_rest(&fields, at.name(), "", ignored);
+    // Reasoning in a message of its own belongs to the answer after it.
+    if let Some(last) = messages.last()
+        && [last.role, role] == [Role::Assistant; 2]
+        && last.content.is_empty()
+        && last.tool_calls.is_empty()
+        && message.reasoning_content.is_none()
+        && let Some(last) = messages.pop_if(|last| last.reasoning_content.is_some())
+    {
+        message.reasoning_content = last.reasoning_content;
+    }
+    messages.push(message);
+    Ok(())
+}
+
+/// Names the keys that are left, but for those that are null.
+fn note_rest(fields: &Fields<'_>, list: &str, part: &str, ignored: &mut Vec<String>) {
+    let present = fields.iter().filter(|(_, value)| !matches!(value, Raw::Null));
+    ignored.extend(present.map(|(key, _)| format!("{list}[]{part}.{key}")));
+}
+
+/// The channel of a harmony message, and the function that it calls. Both keys stay if there is no channel.
+fn channel<'a>(fields: &mut Fields<'a>) -> Option<(Cow<'a, str>, Option<String>)> {
+    match fields.take("channel")? {
+        Raw::Text(channel) if matches!(&*channel, "analysis" | "commentary" | "final") => {
+            let recipient = fields.take("recipient");
+            let function = match &recipient {
+                Some(Raw::Text(to)) => to.strip_prefix("functions.").map(str::to_owned),
+                _ => None,
+            };
+            if let (None, Some(recipient)) = (&function, recipient) {
+                fields.insert("recipient", recipient);
+            }
+            Some((channel, function))
+        }
+        other => {
+            fields.insert("channel", other);
+            None
+        }
+    }
+}
+
+/// The parts of one content, read in order.
+struct Parts<'p, 'a> {
+    at: At<'p>,
+    message: Draft<'a>,
+    messages: &'p mut Vec<Draft<'a>>,
+    ignored: &'p mut Vec<String>,
+    pieces: Vec<Cow<'a, str>>,
+    /// Whether results of tools were among the parts.
+    results: bool,
+}
+
+impl<'a> Parts<'_, 'a> {
+    fn part(&mut self, part: Raw<'a>, index: usize) -> Result<(), Problem> {
+        let at = || format!("{}.content[{index}]", self.at);
+        let mut fields = match part {
+            Raw::Text(text) => {
+                self.pieces.push(text);
+                return Ok(());
+            }
+            Raw::Object(fields) => fields,
+            other => return Err(Problem::value(at(), "a text part", &other.into())),
+        };
+        let kind = match fields.take("type") {
+            Some(Raw::Text(kind)) => kind,
+            None if fields.has("text") => "text".into(),
+            _ => return Err(Problem::new(at(), "a text part", "a part without a type")),
+        };
+        match (&*kind, self.message.role) {
+            ("text" | "input_text" | "output_text", _) => {
+                let text = required(&mut fields, "text", &at())?;
+                self.pieces.push(text);
+            }
+            ("refusal", _) => {
+                let text = required(&mut fields, "refusal", &at())?;
+                self.pieces.push(text);
+            }
+            ("thinking", Role::Assistant) => {
+                let thought = required(&mut fields, "thinking", &at())?;
+                // It proves to the server that the reasoning is the model's.
+                fields.take("signature");
+                match &mut self.message.reasoning_content {
+                    Some(earlier) => {
+                        earlier.to_mut().push_str("\n\n");
+                        earlier.to_mut().push_str(&thought);
+                    }
+                    none => *none = Some(thought),
+                }
+            }
+            ("tool_use", Role::Assistant) => {
+                let mut call = Map::new();
+                for (theirs, ours) in [("id", "id"), ("name", "name"), ("input", "arguments")] {
+                    let value = fields.take(theirs).map(Value::from);
+                    call.extend(value.map(|value| (ours.to_owned(), value)));
+                }
+                self.message.tool_calls.push(from_json(call.into(), &at())?);
+            }
+            ("tool_result", Role::User | Role::Tool) => {
+                let mut result = Draft::new(Role::Tool, "");
+                result.tool_call_id = self::text(&mut fields, "tool_use_id", self.at)?;
+                result.content = match fields.take("content") {
+                    None | Some(Raw::Null) => Cow::default(),
+                    Some(content) => plain(content, &format!("{}.content", at()))?,
+                };
+                // Words before the result stay before it.
+                if !self.pieces.is_empty() {
+                    let words = join(std::mem::take(&mut self.pieces));
+                    self.messages.push(Draft::new(self.message.role, words));
+                }
+                self.messages.push(result);
+                self.results = true;
+            }
+            _ => return Err(Problem::new(at(), "a text part", format!("a part of type {kind:?}"))),
+        }
+        note_rest(&fields, self.at.name(), ".content[]", self.ignored);
+        Ok(())
+    }
+
+    /// The message that the parts make: the last result, if no words follow the results.
+    fn finish(mut self) -> Draft<'a> {
+        if self.pieces.is_empty()
+            && self.results
+            && let Some(last) = self.messages.pop()
+        {
+            return last;
+        }
+        self.message.content = join(self.pieces);
+        self.message
+    }
+}
+
+/// Joins parts by line breaks.
+fn join(mut pieces: Vec<Cow<'_, str>>) -> Cow<'_, str> {
+    match pieces.len() {
+        0 | 1 => pieces.pop().unwrap_or_default(),
+        _ => pieces.join("\n").into(),
+    }
+}
+
+/// A text, or a list of text parts.
+pub(crate) fn plain<'a>(raw: Raw<'a>, at: &str) -> Result<Cow<'a, str>, Problem> {
+    let parts = match raw {
+        Raw::Text(text) => return Ok(text),
+        Raw::Array(parts) => parts,
+        other => return Err(Problem::value(at, "a text", &other.into())),
+    };
+    let mut pieces = Vec::with_capacity(parts.len());
+    for (index, part) in parts.into_iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        match part {
+            Raw::Text(text) => pieces.push(text),
+            Raw::Object(mut fields) if fields.has("text") => {
+                pieces.push(required(&mut fields, "text", &at)?);
+            }
+            other => return Err(Problem::value(at, "a text part", &other.into())),
+        }
+    }
+    Ok(join(pieces))
+}
+
+fn required<'a>(fields: &mut Fields<'a>, key: &str, at: &str) -> Result<Cow<'a, str>, Problem> {
+    match fields.take(key) {
+        Some(Raw::Text(text)) => Ok(text),
+        Some(other) => Err(Problem::value(format!("{at}.{key}"), "a text", &other.into())),
+        None => Err(Problem::missing(format!("{at}.{key}"), "a text")),
+    }
+}
+
+fn text<'a>(
+    fields: &mut Fields<'a>,
+    key: &str,
+    at: At<'_>,
+) -> Result<Option<Cow<'a, str>>, Problem> {
+    match fields.take(key) {
+        None | Some(Raw::Null) => Ok(None),
+        Some(Raw::Text(text)) => Ok(Some(text)),
+        Some(other) => Err(Problem::value(format!("{at}.{key}"), "a text", &other.into())),
+    }
+}
+
+/// The reasoning under any of its names. A second one with other words stays, and is named.
+fn reasoning<'a>(fields: &mut Fields<'a>, at: At<'_>) -> Result<Option<Cow<'a, str>>, Problem> {
+    let mut found = text(fields, "reasoning_content", at)?;
+    for key in ["thinking", "reasoning"] {
+        match fields.take(key) {
+            Some(Raw::Text(text)) if found.is_none() => found = Some(text),
+            Some(Raw::Text(text)) if found.as_deref() == Some(&*text) => {}
+            Some(other) => fields.insert(key, other),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+fn train(fields: &mut Fields<'_>, at: At<'_>) -> Result<Option<bool>, Problem> {
+    // OpenAI's fine-tuning files use `weight`, 0 or 1, for the same purpose.
+    match (fields.take("train"), fields.take("weight")) {
+        (None | Some(Raw::Null), None | Some(Raw::Null)) => Ok(None),
+        (Some(Raw::Bool(train)), _) => Ok(Some(train)),
+        (None | Some(Raw::Null), Some(Raw::Number(weight))) => {
+            Ok(Some(weight.as_f64() != Some(0.0)))
+        }
+        (Some(Raw::Null) | None, Some(other)) | (Some(other), _) => {
+            Err(Problem::value(format!("{at}.train"), "true or false", &other.into()))
+        }
+    }
+}
+
+/// The calls under `tool_calls`, or the one under `function_call`, its older name.
+fn calls(
+    fields: &mut Fields<'_>,
+    at: At<'_>,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<ToolCall>, Problem> {
+    let calls = match fields.take("tool_calls") {
+        None | Some(Raw::Null) => Vec::new(),
+        Some(Raw::Array(calls)) => calls
+            .into_iter()
+            .enumerate()
+            .inspect(|(_, call)| note_call(call, at.name(), ignored))
+            .map(|(index, call)| from_json(call.into(), &format!("{at}.tool_calls[{index}]")))
+            .collect::<Result<_, _>>()?,
+        Some(other) => {
+            let at = format!("{at}.tool_calls");
+            return Err(Problem::value(at, "an array of calls", &other.into()));
+        }
+    };
+    if !calls.is_empty() {
+        return Ok(calls);
+    }
+    match fields.take("function_call") {
+        None | Some(Raw::Null) => Ok(calls),
+        Some(call) => Ok(vec![from_json(call.into(), &format!("{at}.function_call"))?]),
+    }
+}
+
+/// Names the keys of a call that have no place in a clean one.
+fn note_call(call: &Raw<'_>, list: &str, ignored: &mut Vec<String>) {
+    const KNOWN: [&str; 6] = ["id", "type", "function", "name", "arguments", "parameters"];
+    let Raw::Object(fields) = call else { return };
+    for (key, value) in fields.iter() {
+        match value {
+            Raw::Object(_) if key == "function" => note_call(value, list, ignored),
+            Raw::Null => {}
+            _ if KNOWN.contains(&key) => {}
+            _ => ignored.push(format!("{list}[].tool_calls[].{key}")),
+        }
+    }
+}
