@@ -1,5 +1,7 @@
 //! Conversations parsed without copying: texts are borrowed from the row, other keys keep their order.
 
+pub(crate) mod content;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -7,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::raw::{Fields, Raw};
-use crate::{Conversation, Message, Problem, Role, ToolCall, content};
+use crate::{Conversation, Message, Problem, Role, ToolCall};
 
 /// A [`Message`] whose texts are borrowed from its row where they need no change.
 #[derive(Debug, Clone, Serialize)]

@@ -34,7 +34,6 @@
 //! ```
 
 pub mod clean;
-mod content;
 #[cfg(feature = "tokenizers")]
 mod disguise;
 mod draft;

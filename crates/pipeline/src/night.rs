@@ -149,7 +149,8 @@ impl Night {
             done: Vec::with_capacity(StageName::ALL.len()),
         };
 
-        let clean = runner.run(&Convert { rows: &rows })?;
+        let max_refused_share = self.config.max_refused_share;
+        let clean = runner.run(&Convert { rows: &rows, max_refused_share })?;
         let splits = runner.run(&Enrich {
             clean: &clean,
             recipe: &enrichment,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::harmony;
 use super::report::{Event, Tally};
-use super::{harmony, walk};
 use crate::draft::Draft;
 use crate::family::{self, Effect, Found};
 use crate::{ToolCall, tool_calls};
@@ -35,7 +35,7 @@ pub(super) fn read(message: &mut Draft<'_>, tally: &mut Tally) -> bool {
         tally.note(Event::Removed(id));
     }
     let end = from + calls.start;
-    let words = walk::without_frames(text[from..end].trim(), Some(calls.family), tally);
+    let words = without_frames(text[from..end].trim(), Some(calls.family), tally);
     let start = words.as_ptr() as usize - text.as_ptr() as usize;
     let range = start..start + words.len();
     if let Some(thought) = &thought {
@@ -194,4 +194,22 @@ fn calls(text: &str) -> Option<Calls> {
         later.marks.append(&mut framed);
         (marks, end) = (&marks[..index], open.start);
     }
+}
+
+/// The text without the tokens of its family that frame lists of calls and results at its ends.
+pub(super) fn without_frames<'t>(
+    mut text: &'t str,
+    family: Option<usize>,
+    tally: &mut Tally,
+) -> &'t str {
+    let ours = |mark: &family::Mark| mark.effect == Effect::Frame && Some(mark.family) == family;
+    while let Some(found) = family::starting(text, 0).filter(|found| ours(found.mark)) {
+        tally.note(Event::Removed(found.mark.id));
+        text = text[found.end..].trim();
+    }
+    while let Some(mark) = family::ending(text).filter(|mark| ours(mark)) {
+        tally.note(Event::Removed(mark.id));
+        text = text[..text.len() - mark.literal.len()].trim();
+    }
+    text
 }

@@ -3,7 +3,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::scrub::Personal;
 use crate::{Problem, family};
 
 /// The shape in which a row stores its conversation.
@@ -102,7 +101,7 @@ impl Counts {
                 Event::Spelled(id) => count(&mut self.spelled, *id),
                 Event::Ignored(path) => *notes.ignored.entry(path.clone()).or_default() += 1,
                 Event::Scrubbed(kind) => {
-                    *notes.scrubbed.entry(kind.placeholder()).or_default() += 1;
+                    *notes.scrubbed.entry(kind).or_default() += 1;
                 }
                 Event::Reasoning => notes.reasoning += 1,
                 Event::UnclosedReasoning => notes.unclosed_reasoning += 1,
@@ -148,7 +147,7 @@ pub(super) enum Event {
     /// A key was left out; its path.
     Ignored(String),
     /// Personal data was replaced.
-    Scrubbed(Personal),
+    Scrubbed(&'static str),
     Reasoning,
     UnclosedReasoning,
     UnopenedReasoning,

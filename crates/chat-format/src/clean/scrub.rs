@@ -104,7 +104,7 @@ impl Scrub {
                     let out = out.get_or_insert_default();
                     out.push_str(&text[done..at]);
                     out.push_str(kind.placeholder());
-                    tally.note(Event::Scrubbed(kind));
+                    tally.note(Event::Scrubbed(kind.placeholder()));
                     at += length;
                     done = at;
                     continue;

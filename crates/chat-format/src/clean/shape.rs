@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::report::{Event, Shape, Tally};
 use super::walk;
+use crate::draft::content;
 use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
-use crate::{Problem, Role, content};
+use crate::{Problem, Role};
 
 /// The keys that some shape gives a meaning. Where they are null, they are absent: joined data sets have every column of
 /// every part.

@@ -291,7 +291,7 @@ impl<'a, 't> Walk<'a, 't> {
         let Some(turn) = self.turn.take() else { return self.outside(end) };
         let mut words = self.text[turn.from..end].trim();
         if turn.role != Role::User {
-            words = without_frames(words, self.family, &mut self.tally);
+            words = super::answer::without_frames(words, self.family, &mut self.tally);
         }
         if turn.resumed && words.is_empty() {
             return Ok(());
@@ -337,24 +337,6 @@ pub(super) fn is_ordered(roles: &[Role]) -> bool {
     let twice =
         |pair: &[Role]| pair[0] == pair[1] && matches!(pair[0], Role::User | Role::Assistant);
     !turns.contains(&Role::System) && !turns.windows(2).any(twice)
-}
-
-/// The text without the tokens of its family that frame lists of calls and results at its ends.
-pub(super) fn without_frames<'t>(
-    mut text: &'t str,
-    family: Option<usize>,
-    tally: &mut Tally,
-) -> &'t str {
-    let ours = |mark: &family::Mark| mark.effect == Effect::Frame && Some(mark.family) == family;
-    while let Some(found) = family::starting(text, 0).filter(|found| ours(found.mark)) {
-        tally.note(Event::Removed(found.mark.id));
-        text = text[found.end..].trim();
-    }
-    while let Some(mark) = family::ending(text).filter(|mark| ours(mark)) {
-        tally.note(Event::Removed(mark.id));
-        text = text[..text.len() - mark.literal.len()].trim();
-    }
-    text
 }
 
 fn blank_length(text: &str) -> usize {

@@ -67,6 +67,7 @@ struct Written {
     models: BTreeMap<String, ModelSetup>,
     data: Option<DataSource>,
     train: Option<PathBuf>,
+    max_refused_share: Option<f64>,
     enrich: Option<PathBuf>,
     exam: ExamConfig,
     gate: Option<PathBuf>,
@@ -218,6 +219,7 @@ impl NightFile {
         Ok(NightConfig {
             home: written.home.as_deref().map(at),
             setup: ModelSetup { model, data, train: at(&setup.train) },
+            max_refused_share: written.max_refused_share.unwrap_or(super::MAX_REFUSED_SHARE),
             enrich: written.enrich.as_deref().map(at),
             exam: ExamConfig { suite: at(&exam.suite), ..exam.clone() },
             gate: written.gate.as_deref().map(at),
@@ -256,6 +258,7 @@ impl NightFile {
             of_setup("model"),
             of_setup("data"),
             of_setup("train"),
+            stated("max_refused_share", written.max_refused_share.is_some()),
             stated("enrich", written.enrich.is_some()),
             stated("exam", true),
             stated("gate", written.gate.is_some()),

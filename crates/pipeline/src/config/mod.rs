@@ -15,6 +15,9 @@ pub use retention::Retention;
 use crate::error::Result;
 use crate::notify::Notify;
 
+/// The default of [`NightConfig::max_refused_share`].
+const MAX_REFUSED_SHARE: f64 = 0.02;
+
 /// The configuration of one night. [`NightFile`] reads it from a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -24,6 +27,8 @@ pub struct NightConfig {
     /// Model, data and training recipe.
     #[serde(flatten)]
     pub setup: ModelSetup,
+    /// The largest share of raw rows that may be set aside because they cannot be read, 0 to 1.
+    pub max_refused_share: f64,
     /// The enrichment recipe; `None` for the defaults of the `enrich` crate.
     pub enrich: Option<PathBuf>,
     /// The exam.
@@ -45,6 +50,7 @@ impl NightConfig {
         Self {
             home: None,
             setup,
+            max_refused_share: MAX_REFUSED_SHARE,
             enrich: None,
             exam,
             gate: None,

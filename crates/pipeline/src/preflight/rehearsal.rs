@@ -177,7 +177,8 @@ fn prepare(
     runner: &mut Runner<'_>,
 ) -> (Attempt<Converted>, Attempt<Enriched>) {
     let clean = RawRows::locate(&config.setup.data).and_then(|rows| {
-        let stage = runner.run(&Convert { rows: &rows })?;
+        let stage =
+            runner.run(&Convert { rows: &rows, max_refused_share: config.max_refused_share })?;
         let rows = read(&stage.file.verified(night)?)?;
         Ok(Converted { stage, rows })
     });

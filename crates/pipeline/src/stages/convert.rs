@@ -1,8 +1,8 @@
 //! The stage `convert`: cleans the raw rows into conversations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use chat_format::clean::{self, Options, Origin, Strictness};
+use chat_format::clean::{Converter, Options, Origin, Report};
 use durable::Digest;
 use enrich::household::{Phrasings, write_raw};
 use enrich::{GeneratorData, Household};
@@ -50,6 +50,8 @@ impl RawRows {
 #[derive(Serialize)]
 pub(crate) struct Convert<'a> {
     pub rows: &'a RawRows,
+    /// The largest share of rows that may be set aside.
+    pub max_refused_share: f64,
 }
 
 /// The clean rows.
@@ -58,6 +60,9 @@ pub(crate) struct CleanRows {
     /// A JSONL file with one conversation per line.
     pub file: Artefact,
     pub rows: u64,
+    /// Number of rows that could not be read or cleaned. They are in `refused.jsonl`, with the reasons.
+    #[serde(default)]
+    pub refused: u64,
     /// Number of reasoning blocks removed.
     pub reasoning: u64,
 }
@@ -71,7 +76,9 @@ impl Stage for Convert<'_> {
         let path = ctx.dir.join("clean.jsonl");
         // The origin is needed for the share of each chat format in the report.
         let options = Options::default().origin(Origin::Keep);
-        let report = clean::convert(&raw, &path, options, Strictness::Refuse)?;
+        let refused = ctx.dir.join("refused.jsonl");
+        let report = Converter::new(options).refused(&refused).convert(&raw, &path)?;
+        self.check_refused(&report, &raw)?;
         if report.written == 0 {
             let (expected, found) = ("at least one row", "none".to_owned());
             return Err(Error::Record { path: raw, line: None, expected, found });
@@ -80,6 +87,7 @@ impl Stage for Convert<'_> {
         Ok(CleanRows {
             file: ctx.artefact(&path)?,
             rows: report.written,
+            refused: report.refused,
             reasoning: report.notes.reasoning,
         })
     }
@@ -90,6 +98,26 @@ impl Stage for Convert<'_> {
 
     fn describe(output: &CleanRows) -> String {
         let rows = format::count(output.rows);
-        format!("{rows} clean rows, {} reasoning blocks removed", output.reasoning)
+        let refused = match output.refused {
+            0 => String::new(),
+            refused => format!(", {} set aside (refused.jsonl)", format::count(refused)),
+        };
+        format!("{rows} clean rows, {} reasoning blocks removed{refused}", output.reasoning)
+    }
+}
+
+impl Convert<'_> {
+    /// An error if more rows were set aside than the configuration allows.
+    fn check_refused(&self, report: &Report, raw: &Path) -> Result<()> {
+        if report.refused_share() <= self.max_refused_share {
+            return Ok(());
+        }
+        let first = report.refusals.first();
+        let expected = "at most the share `max_refused_share` of rows that cannot be read";
+        let (refused, rows) = (format::count(report.refused), format::count(report.rows));
+        let reason = first.map_or("", |refusal| refusal.reason.as_str());
+        let found = format!("{refused} of {rows}, the first: {reason}");
+        let line = first.map(|refusal| refusal.line as usize);
+        Err(Error::Record { path: raw.to_path_buf(), line, expected, found })
     }
 }
