@@ -84,6 +84,26 @@ fn a_night_trains_and_promotes_and_the_next_one_compares_with_the_champion() {
 }
 
 #[test]
+fn odd_rows_are_set_aside_while_their_share_is_small() {
+    let tiny = Tiny::new();
+    let rows = fs::read_to_string(tiny.path("raw.jsonl")).unwrap();
+    let count = rows.lines().count();
+    tiny.write("raw.jsonl", &format!("{rows}{{\"messages\": [torn\n"));
+    let setting = "max_refused_share: 0.0001";
+    tiny.edit("night.yaml", "data:", &format!("{setting}\ndata:"));
+    let error = run(&tiny, &mut |_| ()).unwrap_err().to_string();
+    let place = format!("raw.jsonl:{}", count + 1);
+    assert!(error.contains(&place) && error.contains("max_refused_share"), "{error}");
+
+    tiny.edit("night.yaml", setting, "max_refused_share: 0.5");
+    run(&tiny, &mut |_| ()).unwrap();
+    let refused = nights(&tiny)[0].join("convert/refused.jsonl");
+    let refused = fs::read_to_string(refused).unwrap();
+    let row: serde_json::Value = serde_json::from_str(refused.trim()).unwrap();
+    assert_eq!((&row["line"], &row["text"]), (&(count + 1).into(), &"{\"messages\": [torn".into()));
+}
+
+#[test]
 fn a_night_runs_on_a_qwen_3_5() {
     let tiny = Tiny::qwen();
     // Its random layers learn more slowly than those of the Llama.
