@@ -20,8 +20,7 @@ const PRIVATE_USE: [std::ops::RangeInclusive<char>; 2] =
 #[derive(Debug)]
 pub(crate) struct Disguise {
     pairs: Vec<(char, char)>,
-    /// Private-use characters that neither the texts, nor the template, nor the stand-ins use.
-    spare: std::vec::IntoIter<char>,
+    spare: Vec<char>,
 }
 
 impl Disguise {
@@ -43,13 +42,12 @@ impl Disguise {
             .map(|&hidden| free.next().map(|stand_in| (hidden, stand_in)))
             .collect::<Option<Vec<_>>>();
         let pairs = pairs.ok_or(Error::NoStandIn)?;
-        let spare: Vec<char> = free.take(spare).collect();
-        Ok(Disguise { pairs, spare: spare.into_iter() })
+        Ok(Disguise { pairs, spare: free.take(spare).collect() })
     }
 
-    /// A character that occurs nowhere else.
-    pub(crate) fn spare(&mut self) -> Result<char> {
-        self.spare.next().ok_or(Error::NoStandIn)
+    /// Further characters that occur neither in the texts nor in the template.
+    pub(crate) fn spare(&self) -> &[char] {
+        &self.spare
     }
 
     /// Hides the guarded characters in every text inside `outside`, keys of objects included.

@@ -57,8 +57,6 @@ mod template;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 pub mod tool_calls;
-#[cfg(feature = "templates")]
-mod turn_marks;
 #[cfg(feature = "tokenizers")]
 mod turns;
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::tokenizer::common_prefix;
-use crate::turns::{Rendering, name};
-use crate::{ChatTokenizer, Conversation, Error, RenderOptions, Result, Role, Thinking};
+use crate::turns::{Rendering, is_pair};
+use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, Role, Thinking};
 
 /// Which tokens of a row are trained, unless a message's own [`Message::train`](crate::Message::train) says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -28,6 +28,11 @@ pub struct TrainingRow {
 }
 
 impl TrainingRow {
+    fn new(tokens: Vec<u32>, mut trained: Vec<Range<usize>>) -> Self {
+        trained.retain(|span| !span.is_empty());
+        Self { tokens, trained }
+    }
+
     /// How many tokens are predicted.
     pub fn trained_tokens(&self) -> usize {
         self.trained.iter().map(ExactSizeIterator::len).sum()
@@ -35,79 +40,42 @@ impl TrainingRow {
 }
 
 impl ChatTokenizer {
-    /// Renders a conversation once and marks the tokens to train.
+    /// Renders a conversation and marks the tokens to train.
     ///
-    /// Each assistant turn is found by its own words in the rendering. A span begins where the generation prompt leaves off
-    /// and ends with the token that ends the turn; it holds the turn's words and calls and no other message's. A turn into
-    /// whose middle the template writes a tool's result has more than one span.
+    /// Each assistant turn is found by its own words in the rendering. A span begins where the generation prompt ends and
+    /// ends with the token that ends the turn; it holds the turn's words and calls and no other message's. A turn into which
+    /// the template writes a tool's result has more than one span.
     ///
-    /// Where the generation prompt opens and closes an empty thinking block that the template leaves out of finished turns
+    /// If the generation prompt opens and closes an empty thinking block that the template leaves out of finished turns
     /// (Gemma 4), the last turn gets it too, untrained: the row is then what the model sees when it is served.
     ///
     /// # Errors
-    /// What the template refuses, and a turn that is to be trained but that the template leaves out, in whole or in part.
+    /// What the template refuses, and a turn to train that the template leaves out, in whole or in part.
     pub fn training_row(
         &self,
         conversation: &Conversation,
         options: &RenderOptions,
         supervision: Supervision,
     ) -> Result<TrainingRow> {
-        let mut rendering = Rendering::new(self, conversation, options)?;
-        let messages = &conversation.messages;
-        let tools = messages.iter().any(|message| message.role == Role::Tool);
-        let plain = self.generation_prompt(options, Role::User)?;
-        let behind_tools = match tools {
-            true => self.generation_prompt(options, Role::Tool).unwrap_or_else(|_| plain.clone()),
-            false => String::new(),
-        };
-        let header = |index: usize| match index.checked_sub(1).map(|before| messages[before].role) {
-            Some(Role::Tool) => behind_tools.as_str(),
-            _ => plain.as_str(),
-        };
-        let last = messages.iter().rposition(|message| message.role == Role::Assistant);
-        let mut spans: Vec<Range<usize>> = Vec::new();
-        for (index, message) in messages.iter().enumerate() {
-            let wanted = supervision != Supervision::LastTurn || Some(index) == last;
-            let counts = message.train.unwrap_or(wanted) != (supervision == Supervision::All);
-            if message.role == Role::Assistant && counts {
-                let turn = rendering.turn(self, index, message, header(index))?;
-                let after = spans.last().map_or(0, |span| span.end);
-                let ascend = turn.iter().try_fold(after, |end, span| {
-                    (span.start >= end && span.end > span.start).then_some(span.end)
-                });
-                if ascend.is_none()
-                    || turn.iter().any(|span| rendering.holds_other_text(span, index))
-                {
-                    let reason = "the template mixes its words with another turn's";
-                    return Err(Error::Turn { message: index, reason });
-                }
-                spans.extend(turn);
-            }
-        }
-        if options.thinking == Thinking::Off
-            && messages.last().map(|m| m.role) == Some(Role::Assistant)
-        {
-            let last = messages.len() - 1;
-            self.add_empty_thinking(&mut rendering, last, header(last), &mut spans);
-        }
-        let cuts: Vec<usize> = spans.iter().flat_map(|span| [span.start, span.end]).collect();
-        let (tokens, cuts) = self.encode_rendering(&rendering.text, &rendering.disguise, &cuts)?;
-        let spans: Vec<_> = cuts.chunks_exact(2).map(|ends| ends[0].max(1)..ends[1]).collect();
-        let trained = match supervision {
-            // The spans are the turns to leave out.
-            Supervision::All => gaps(&spans, 1..tokens.len()),
-            _ => spans,
-        };
-        let trained = trained.into_iter().filter(|span| !span.is_empty()).collect();
-        Ok(TrainingRow { tokens, trained })
+        let last = last_turn(conversation);
+        let all = supervision == Supervision::All;
+        let row =
+            Supervisor::new(self, conversation, options)?.row(conversation, |index, message| {
+                let wanted = supervision != Supervision::LastTurn || Some(index) == last;
+                message.train.unwrap_or(wanted) != all
+            })?;
+        let (tokens, spans) = row.encode()?;
+        // Under `All`, the spans are the turns to leave out.
+        let trained = if all { gaps(&spans, 1..tokens.len()) } else { spans };
+        Ok(TrainingRow::new(tokens, trained))
     }
 
-    /// The rows that train a conversation's turns each in the context in which the model is asked for it.
+    /// The rows that train a conversation's turns, each in the context in which the model is asked for it.
     ///
     /// Templates may render a turn in another way once others follow: without its reasoning, or without the empty thinking block
-    /// that the generation prompt holds. Trained in one row, such a turn would learn from a context that is never served. So a turn
-    /// whose context in the whole row is not the prompt that asks for it becomes a row of its own, which ends with it.
-    /// The last row is that of the whole conversation.
+    /// of the generation prompt. In one row, such a turn would be trained in a context that is never served. So a turn whose
+    /// context in the whole row is not that of a row which ends with it becomes such a row. The last row is that of the whole
+    /// conversation.
     ///
     /// # Errors
     /// As [`training_row`](Self::training_row).
@@ -120,88 +88,157 @@ impl ChatTokenizer {
         if supervision != Supervision::AssistantTurns {
             return Ok(vec![self.training_row(conversation, options, supervision)?]);
         }
-        let mut whole = conversation.clone();
+        let last = last_turn(conversation);
+        let wanted = |_, message: &Message| message.train.unwrap_or(true);
+        let supervisor = Supervisor::new(self, conversation, options)?;
+        let mut whole = supervisor.row(conversation, wanted)?;
         let mut rows = Vec::new();
-        let last = whole.messages.iter().rposition(|message| message.role == Role::Assistant);
-        for index in 0..whole.messages.len() {
-            let message = &conversation.messages[index];
-            let trained = message.role == Role::Assistant && message.train.unwrap_or(true);
-            if !trained || Some(index) == last {
+        for (index, _) in whole.turns.clone() {
+            if Some(index) == last {
                 continue;
             }
-            let mut alone = Conversation {
-                messages: conversation.messages[..=index].to_vec(),
-                ..conversation.clone()
-            };
-            alone.messages[index].train = Some(true);
-            let alone = self.training_row(&alone, options, Supervision::LastTurn);
-            // What does not stand alone (a greeting, under some templates) is trained where it stands.
-            let (Ok(alone), Ok(beside)) = (alone, self.only_turn(conversation, index, options))
-            else {
-                continue;
-            };
-            let context = |row: &TrainingRow| {
-                row.trained.first().map(|span| row.tokens[..span.start].to_vec())
-            };
-            if context(&alone) != context(&beside) {
-                whole.messages[index].train = Some(false);
+            let mut alone = conversation.clone();
+            alone.messages.truncate(index + 1);
+            // What does not stand alone (a greeting, under some templates) is trained where it is.
+            let Ok(alone) = supervisor.row(&alone, |turn, _| turn == index) else { continue };
+            if alone.context(index) != whole.context(index) {
+                whole.turns.retain(|(turn, _)| *turn != index);
                 rows.push(alone);
             }
         }
-        let whole = self.training_row(&whole, options, supervision)?;
-        if !whole.trained.is_empty() || rows.is_empty() {
+        if !whole.turns.is_empty() || rows.is_empty() {
             rows.push(whole);
         }
-        Ok(rows)
-    }
-
-    /// The row of a whole conversation in which one turn alone is trained.
-    fn only_turn(
-        &self,
-        conversation: &Conversation,
-        index: usize,
-        options: &RenderOptions,
-    ) -> Result<TrainingRow> {
-        let mut chat = conversation.clone();
-        for (number, message) in chat.messages.iter_mut().enumerate() {
-            message.train = Some(number == index);
-        }
-        self.training_row(&chat, options, Supervision::AssistantTurns)
+        let row = |row: SupervisedRow| {
+            row.encode().map(|(tokens, spans)| TrainingRow::new(tokens, spans))
+        };
+        rows.into_iter().map(row).collect()
     }
 
     /// A plain text as a row, trained throughout.
     pub fn text_row(&self, text: &str) -> Result<TrainingRow> {
         let tokens = self.text_tokens(text)?;
-        let trained = (tokens.len() > 1).then_some(1..tokens.len());
-        Ok(TrainingRow { tokens, trained: trained.into_iter().collect() })
+        let whole = 1..tokens.len();
+        Ok(TrainingRow::new(tokens, vec![whole]))
+    }
+}
+
+fn last_turn(conversation: &Conversation) -> Option<usize> {
+    conversation.messages.iter().rposition(|message| message.role == Role::Assistant)
+}
+
+/// What the rows of a conversation have in common.
+struct Supervisor<'a> {
+    tokenizer: &'a ChatTokenizer,
+    options: &'a RenderOptions,
+    /// What the template writes to ask for an assistant turn after a question.
+    after_question: String,
+    /// The same after a tool's result.
+    after_result: String,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(
+        tokenizer: &'a ChatTokenizer,
+        conversation: &Conversation,
+        options: &'a RenderOptions,
+    ) -> Result<Self> {
+        let after_question = tokenizer.generation_prompt(options, Role::User)?;
+        let tools = conversation.messages.iter().any(|message| message.role == Role::Tool);
+        let after_result = tools.then(|| tokenizer.generation_prompt(options, Role::Tool).ok());
+        let after_result = after_result.flatten().unwrap_or_else(|| after_question.clone());
+        Ok(Self { tokenizer, options, after_question, after_result })
     }
 
-    /// Puts the empty thinking block of the generation prompt before the last turn's words, where the template has left it out.
-    fn add_empty_thinking(
+    /// Renders a conversation and finds the assistant turns that `counts`.
+    fn row(
         &self,
-        rendering: &mut Rendering,
-        index: usize,
-        header: &str,
-        spans: &mut [Range<usize>],
-    ) {
-        let Some(begin) = rendering.beginning(index) else { return };
-        let shared = common_prefix(header, &rendering.text[begin..]);
+        conversation: &Conversation,
+        counts: impl Fn(usize, &Message) -> bool,
+    ) -> Result<SupervisedRow<'a>> {
+        let Self { tokenizer, options, .. } = *self;
+        let rendering = Rendering::new(tokenizer, conversation, options)?;
+        let mut row = SupervisedRow { tokenizer, rendering, turns: Vec::new() };
+        let messages = &conversation.messages;
+        let mut done = 0;
+        for (index, message) in messages.iter().enumerate() {
+            if message.role != Role::Assistant || !counts(index, message) {
+                continue;
+            }
+            let header = self.header(messages, index);
+            let spans = row.rendering.turn(tokenizer, index, message, header)?;
+            for span in &spans {
+                if span.start < done {
+                    let reason = "the template writes it before the turn that it follows";
+                    return Err(Error::Turn { message: index, reason });
+                }
+                done = span.end;
+            }
+            row.turns.push((index, spans));
+        }
+        if let (Thinking::Off, Some(last)) = (options.thinking, messages.len().checked_sub(1))
+            && messages[last].role == Role::Assistant
+        {
+            row.add_empty_thinking(last, self.header(messages, last));
+        }
+        Ok(row)
+    }
+
+    /// What the template writes to ask for the turn `index`.
+    fn header(&self, messages: &[Message], index: usize) -> &str {
+        match index.checked_sub(1).map(|before| messages[before].role) {
+            Some(Role::Tool) => &self.after_result,
+            _ => &self.after_question,
+        }
+    }
+}
+
+/// A rendered conversation with the ranges of the assistant turns that are supervised.
+struct SupervisedRow<'a> {
+    tokenizer: &'a ChatTokenizer,
+    rendering: Rendering,
+    /// The ranges of each turn, by the number of its message: ascending and disjoint.
+    turns: Vec<(usize, Vec<Range<usize>>)>,
+}
+
+impl SupervisedRow<'_> {
+    /// Puts the empty thinking block of the generation prompt before the words of the last turn, if the template has left it out.
+    fn add_empty_thinking(&mut self, index: usize, header: &str) {
+        let Some(begin) = self.rendering.beginning(index) else { return };
+        let shared = common_prefix(header, &self.rendering.text[begin..]);
         let block = &header[shared..];
-        let pieces = self.pieces(block);
-        let mut controls = pieces.iter().filter(|piece| piece.control.is_some());
-        let (Some(open), Some(close), None) = (controls.next(), controls.next(), controls.next())
-        else {
-            return;
-        };
-        let (open, close) = (&block[open.range.clone()], &block[close.range.clone()]);
-        if shared == 0 || !block.starts_with(open) || open == close || name(open) != name(close) {
+        let pieces = self.tokenizer.pieces(block);
+        let controls = pieces.iter().filter(|piece| piece.control.is_some());
+        let controls: Vec<&str> = controls.map(|piece| &block[piece.range.clone()]).collect();
+        let [open, close] = controls[..] else { return };
+        if shared == 0 || !block.starts_with(open) || !is_pair(open, close) {
             return;
         }
         let at = begin + shared;
-        rendering.text.insert_str(at, block);
-        for span in spans.iter_mut().filter(|span| span.start >= at) {
-            *span = span.start + block.len()..span.end + block.len();
+        self.rendering.text.insert_str(at, block);
+        for span in self.turns.iter_mut().flat_map(|(_, spans)| spans) {
+            if span.start >= at {
+                *span = span.start + block.len()..span.end + block.len();
+            }
         }
+    }
+
+    /// What the model has read when it writes a turn.
+    fn context(&self, index: usize) -> Option<String> {
+        let (_, spans) = self.turns.iter().find(|(turn, _)| *turn == index)?;
+        let end = spans.first()?.start;
+        Some(self.rendering.disguise.reveal(&self.rendering.text[..end]))
+    }
+
+    /// The tokens of the row, and the turns' ranges as indices of tokens.
+    fn encode(&self) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let Rendering { text, disguise, .. } = &self.rendering;
+        let spans = self.turns.iter().flat_map(|(_, spans)| spans);
+        let cuts: Vec<usize> = spans.flat_map(|span| [span.start, span.end]).collect();
+        let (tokens, cuts) = self.tokenizer.encode_rendering(text, disguise, &cuts)?;
+        // Nothing predicts the first token.
+        let spans = cuts.chunks_exact(2).map(|ends| ends[0].max(1)..ends[1]).collect();
+        Ok((tokens, spans))
     }
 }
 

@@ -1,11 +1,14 @@
 //! A model's own chat template, rendered the way Hugging Face's `apply_chat_template` does.
 
+mod tags;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, State, context};
 
-use crate::turn_marks::with_turn_marks;
 use crate::{Message, json};
+
+pub(crate) use tags::TURN_MARK;
 
 const NAME: &str = "chat_template";
 
@@ -62,18 +65,18 @@ impl ChatTemplate {
     /// [`crate::Error::Template`] if it does not compile.
     pub fn new(source: &str) -> crate::Result<Self> {
         let mut env = Environment::new();
-        // An error names its line; the texts of a conversation do not belong into messages and logs.
+        // An error names its line; the texts of a conversation do not belong in messages and logs.
         env.set_debug(false);
         env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_filter("tojson", tojson);
-        // As in Jinja2: nothing is not something to walk through.
+        // As in Jinja2, `none` is not iterable.
         env.add_test("iterable", |value: Value| {
             !value.is_none() && !value.is_undefined() && value.try_iter().is_ok()
         });
         env.add_function("raise_exception", raise_exception);
         env.add_function("strftime_now", strftime_now);
-        env.add_template_owned(NAME, with_turn_marks(&without_generation_tags(source)))?;
+        env.add_template_owned(NAME, tags::prepare(source))?;
         Ok(ChatTemplate { env, source: source.to_owned() })
     }
 
@@ -102,24 +105,6 @@ impl ChatTemplate {
             __date => input.date.to_string(),
         })?)
     }
-}
-
-/// `{% generation %}` marks assistant text for Hugging Face's trainer and prints nothing. minijinja does not support it.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(end) = rest[start + 2..].find("%}").map(|end| start + end + 4) else { break };
-        let tag = &rest[start..end];
-        out.push_str(&rest[..start]);
-        match tag[2..tag.len() - 2].trim_matches('-').trim() {
-            "generation" => out.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
-            _ => out.push_str(tag),
-        }
-        rest = &rest[end..];
-    }
-    out + rest
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of minijinja's own filter.

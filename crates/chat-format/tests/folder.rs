@@ -6,24 +6,16 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use chat_format::{ChatTokenizer, Conversation, Message, RenderOptions, Supervision, Thinking};
-use common::{one_turn, two_turns, vocabularies};
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer};
+use chat_format::{
+    ChatTokenizer, Conversation, Message, RenderOptions, Supervision, Thinking, ToolCall,
+};
+use common::{byte_level, one_turn, two_turns, vocabularies};
+use tokenizers::AddedToken;
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 fn write_folder(folder: &Path) {
-    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
-    alphabet.sort_unstable();
-    let vocab: Vocab = (0u32..).zip(alphabet).map(|(id, c)| (c.to_string(), id)).collect();
-    let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().unwrap();
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
-    let control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
-    tokenizer.add_special_tokens(control.map(|token| AddedToken::from(token, true))).unwrap();
+    let mut tokenizer = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]);
     // As in Qwen's own files, these are added but not special.
     let tags = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<table>"];
     tokenizer
@@ -120,4 +112,25 @@ fn spans_with_thinking_off_and_on() {
     let thought = format!("Look.Ċ</think>ĊĊ{second}");
     assert_eq!(trained(&tokenizer, &chat, Thinking::On), [first, &thought]);
     assert_eq!(trained(&tokenizer, &chat, off), [first, second]);
+}
+
+#[test]
+fn turns_are_found_in_templates_that_look_at_whole_messages_or_compare_names() {
+    let prompt = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    let whole = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m | tojson) + '<|im_end|>\n' }}{% endfor %}";
+    let tokenizer = open(&format!("{whole}{prompt}"));
+    let answer = |words: &str| {
+        let space = words.replace(' ', "Ġ");
+        format!("{{\"role\":Ġ\"assistant\",Ġ\"content\":Ġ\"{space}\"}}<|im_end|>")
+    };
+    let spans = trained(&tokenizer, &two_turns(), Thinking::Off);
+    assert_eq!(spans, [answer("Running scan..."), answer("All quiet.")]);
+
+    let known = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for c in m.tool_calls %}{{ 'known ' if c.function.name == 'scan' }}{{ c.function.arguments | tojson }}{% endfor %}{{ m.content + '<|im_end|>\n' }}{% endfor %}";
+    let tokenizer = open(&format!("{known}{prompt}"));
+    let mut chat = one_turn();
+    let arguments = serde_json::from_str(r#"{"host": "nas"}"#).unwrap();
+    chat.messages[2].tool_calls = vec![ToolCall::new("scan", arguments)];
+    let spans = trained(&tokenizer, &chat, Thinking::Off);
+    assert_eq!(spans, ["knownĠ{\"host\":Ġ\"nas\"}RunningĠscan...<|im_end|>"]);
 }

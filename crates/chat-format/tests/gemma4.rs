@@ -3,7 +3,7 @@
 
 mod common;
 
-use chat_format::{ChatTokenizer, Conversation, RenderOptions, Supervision, Thinking};
+use chat_format::{ChatTokenizer, Conversation, Message, RenderOptions, Supervision, Thinking};
 use common::{GEMMA4, one_turn, two_turns};
 use serde_json::json;
 
@@ -73,6 +73,20 @@ fn a_tool_call_is_trained_and_the_tools_answer_is_not() {
     let spans = trained(tokenizer, &chat, Thinking::Off);
     let call = "<|tool_call>call:scan{host:<|\"|>nas<|\"|>}<tool_call|><|tool_response>";
     assert_eq!(spans, [call, "Port▁22▁is▁open.<turn|>"]);
+}
+
+#[test]
+fn a_turn_that_asks_to_be_trained_is_trained_once() {
+    let Some(tokenizer) = &*GEMMA4 else { return };
+    let mut chat = two_turns();
+    chat.messages.extend([Message::user("And later?"), Message::assistant("Nothing.")]);
+    chat.messages[2].train = Some(true);
+    let options = options(Thinking::Off);
+    let rows = tokenizer.training_rows(&chat, &options, Supervision::AssistantTurns).unwrap();
+    let spans = rows.iter().flat_map(|row| row.trained.iter().map(move |span| (row, span)));
+    let spans = spans.map(|(row, span)| tokenizer.decode(&row.tokens[span.clone()]).unwrap());
+    let spans: Vec<String> = spans.map(|words| words.trim().to_owned()).collect();
+    assert_eq!(spans, ["Running scan...", "All quiet.", "Nothing."]);
 }
 
 #[test]

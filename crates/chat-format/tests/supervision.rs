@@ -17,14 +17,11 @@ use chat_format::{
     ChatTokenizer, Conversation, Message, RenderOptions, Role, Supervision, Thinking, ToolCall,
     TrainingRow,
 };
-use common::vocabularies;
+use common::{byte_level, vocabularies};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer};
 
 /// Templates that refuse every row of ours, each for a reason of its own.
 const REFUSE_ALL: [(&str, &str); 1] = [
@@ -35,18 +32,10 @@ const REFUSE_ALL: [(&str, &str); 1] = [
 /// A byte-level tokenizer with the control tokens that a template writes.
 fn tokenizer(template: &Path) -> ChatTokenizer {
     let source = fs::read_to_string(template).unwrap();
-    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
-    alphabet.sort_unstable();
-    let vocab: Vocab = (0u32..).zip(alphabet).map(|(id, c)| (c.to_string(), id)).collect();
-    let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().unwrap();
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
     let mut controls: BTreeSet<String> =
         ["<bos>", "<eos>", "[e~[", "]~b]", "]~!b["].map(str::to_owned).into();
     controls.extend(literals(&source));
-    let controls = controls.into_iter().map(|token| AddedToken::from(token, true));
-    tokenizer.add_special_tokens(controls.collect::<Vec<_>>()).unwrap();
+    let tokenizer = byte_level(controls);
     let folder = tempfile::tempdir().unwrap();
     tokenizer.save(folder.path().join("tokenizer.json"), false).unwrap();
     let config = json!({ "bos_token": "<bos>", "eos_token": "<eos>", "chat_template": source });

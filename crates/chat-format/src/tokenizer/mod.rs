@@ -3,18 +3,20 @@
 mod gguf;
 mod hf;
 mod markup;
+mod probe;
+mod rendering;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use crate::disguise::Disguise;
-use crate::template::{ChatTemplate, TemplateInput};
-use crate::{Error, Message, Result, Role, ToolCall};
+use crate::template::ChatTemplate;
+use crate::{Error, Message, Result};
 use markup::Markup;
 
 pub(crate) use markup::Piece;
+pub(crate) use rendering::{Ending, common_prefix};
 
 /// Whether the model thinks before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -116,7 +118,7 @@ impl ChatTokenizer {
             adds_bos: self.adds_bos,
             stops: self.extra_stops,
         };
-        Self::assemble(self.path, parts)
+        Ok(ChatTokenizer { date: self.date, ..Self::assemble(self.path, parts)? })
     }
 
     fn assemble(path: PathBuf, parts: Parts) -> Result<Self> {
@@ -143,20 +145,26 @@ impl ChatTokenizer {
         };
         this.stop_ids.extend(this.eos_id());
         this.stop_ids.extend(&this.extra_stops);
-        this.stop_ids.extend(this.end_of_turn());
+        let end_of_turn = this.after_words().and_then(|controls| controls.first().copied());
+        this.stop_ids.extend(end_of_turn);
         this.stop_ids.sort_unstable();
         this.stop_ids.dedup();
-        if this.behind_call().is_none() {
+        let mut after_call = this.after_call();
+        if after_call.is_none() {
             this.null_beside_calls = true;
-            this.null_beside_calls = this.behind_call().is_some();
+            after_call = this.after_call();
+            this.null_beside_calls = after_call.is_some();
         }
-        this.call_stop = this.end_of_call();
+        // The first token closes the call; the turn ends with a further one, if there is one.
+        this.call_stop = after_call.and_then(|controls| controls.get(1..)?.last().copied());
         Ok(this)
     }
 
     /// The tokens that ask the model for the next assistant turn after `messages`.
     pub fn prompt_tokens(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<u32>> {
-        self.tokens(messages, &options.tools, options, Ending::GenerationPrompt)
+        let (text, disguise) =
+            self.rendered(messages, &options.tools, options, Ending::GenerationPrompt)?;
+        Ok(self.encode_rendering(&text, &disguise, &[])?.0)
     }
 
     /// `text` as tokens, none of them a control token.
@@ -214,207 +222,6 @@ impl ChatTokenizer {
         self.bos.as_ref().map(|(id, _)| *id)
     }
 
-    /// Renders messages with the model's template and encodes the result.
-    fn tokens(
-        &self,
-        messages: &[Message],
-        tools: &[Value],
-        options: &RenderOptions,
-        ending: Ending,
-    ) -> Result<Vec<u32>> {
-        let views = messages.iter().map(|message| self.view_of(message, options)).collect();
-        let (mut scene, disguise) = self.hidden(views, tools, 0)?;
-        let text = self.render(scene[0].take(), scene[1].take(), options, ending)?;
-        Ok(self.encode_rendering(&text, &disguise, &[])?.0)
-    }
-
-    /// The template's view of messages and tools (an array of the two), with all text from outside in disguise.
-    pub(crate) fn hidden(
-        &self,
-        views: Vec<Value>,
-        tools: &[Value],
-        spare: usize,
-    ) -> Result<(Value, Disguise)> {
-        let outside = Value::Array(vec![Value::Array(views), Value::Array(tools.to_vec())]);
-        let source = self.template()?.source();
-        let disguise = Disguise::choose(self.markup.guarded(), &outside, source, spare)?;
-        Ok((disguise.hide(outside), disguise))
-    }
-
-    /// Renders messages whose text is in disguise.
-    pub(crate) fn render(
-        &self,
-        messages: Value,
-        tools: Value,
-        options: &RenderOptions,
-        ending: Ending,
-    ) -> Result<String> {
-        self.template()?.render(&TemplateInput {
-            tools,
-            messages,
-            bos_token: self.bos.as_ref().map_or("", |(_, text)| text),
-            eos_token: self.eos.as_ref().map_or("", |(_, text)| text),
-            add_generation_prompt: ending == Ending::GenerationPrompt,
-            enable_thinking: options.thinking == Thinking::On,
-            date: options.date.or(self.date).unwrap_or_else(|| jiff::Zoned::now().date()),
-        })
-    }
-
-    /// A rendered text cut at its control tokens.
-    pub(crate) fn pieces(&self, text: &str) -> Vec<Piece> {
-        self.markup.split(text)
-    }
-
-    /// The tokens of a rendered text, and for each of the ascending byte offsets `cuts` the token that begins there. Where
-    /// a token would reach over a cut, the text is encoded in two parts, as it is when a model continues a prompt.
-    pub(crate) fn encode_rendering(
-        &self,
-        text: &str,
-        disguise: &Disguise,
-        cuts: &[usize],
-    ) -> Result<(Vec<u32>, Vec<usize>)> {
-        let (mut tokens, mut found) = (Vec::new(), Vec::with_capacity(cuts.len()));
-        for piece in self.markup.split(text) {
-            let inside = |cut: &&usize| **cut < piece.range.end;
-            let cuts: Vec<usize> = cuts[found.len()..].iter().take_while(inside).copied().collect();
-            match piece.control {
-                Some(id) => {
-                    found.extend(cuts.iter().map(|_| tokens.len()));
-                    tokens.push(id);
-                }
-                None => {
-                    let text = &text[piece.range.clone()];
-                    let cuts = cuts.iter().map(|cut| cut.saturating_sub(piece.range.start));
-                    // A stand-in may be longer in bytes than what it stands for.
-                    let cuts: Vec<usize> =
-                        cuts.map(|cut| disguise.reveal(&text[..cut]).len()).collect();
-                    self.encode_in_parts(&disguise.reveal(text), &cuts, &mut tokens, &mut found)?;
-                }
-            }
-        }
-        found.resize(cuts.len(), tokens.len());
-        Ok((tokens, found))
-    }
-
-    fn encode_in_parts(
-        &self,
-        text: &str,
-        cuts: &[usize],
-        tokens: &mut Vec<u32>,
-        found: &mut Vec<usize>,
-    ) -> Result<()> {
-        let Some((&last, earlier)) = cuts.split_last() else {
-            tokens.extend(self.encode(text)?);
-            return Ok(());
-        };
-        let encoding = self.plain.encode(text, false).map_err(|e| self.failed(e))?;
-        let offsets = encoding.get_offsets();
-        let reaches_over =
-            |cut: usize| offsets.iter().any(|&(start, end)| start < cut && cut < end);
-        if cuts.iter().any(|&cut| reaches_over(cut)) {
-            self.encode_in_parts(&text[..last], earlier, tokens, found)?;
-            found.push(tokens.len());
-            tokens.extend(self.encode(&text[last..])?);
-            return Ok(());
-        }
-        let at = |&cut: &usize| tokens.len() + offsets.partition_point(|&(start, _)| start < cut);
-        found.extend(cuts.iter().map(at));
-        tokens.extend(self.checked(encoding.get_ids().to_vec())?);
-        Ok(())
-    }
-
-    /// What the template writes to ask for an assistant turn, behind a question or behind a tool's result.
-    pub(crate) fn generation_prompt(
-        &self,
-        options: &RenderOptions,
-        behind: Role,
-    ) -> Result<String> {
-        const ID: &str = "call00001";
-        let mut messages = vec![Message::user("hello")];
-        if behind == Role::Tool {
-            let (id, arguments) = (Some(ID.to_owned()), serde_json::json!({ "a": "b" }));
-            let call = ToolCall { id: id.clone(), name: "tool".to_owned(), arguments };
-            messages.push(Message { tool_calls: vec![call], ..Message::assistant("") });
-            let name = Some("tool".to_owned());
-            messages.push(Message { tool_call_id: id, name, ..Message::new(Role::Tool, "result") });
-        }
-        let render = |ending| {
-            let views = messages.iter().map(|message| self.view_of(message, options)).collect();
-            let (mut scene, _) = self.hidden(views, &[], 0)?;
-            self.render(scene[0].take(), scene[1].take(), options, ending)
-        };
-        let (without, with) = (render(Ending::Complete)?, render(Ending::GenerationPrompt)?);
-        let shared = common_prefix(&without, &with);
-        // Two control tokens may begin with the same characters.
-        let cut = |piece: &Piece| piece.range.start < shared && shared < piece.range.end;
-        let control = |piece: &Piece| piece.control.is_some() && cut(piece);
-        let shared = self.pieces(&with).into_iter().find(control).map_or(shared, |p| p.range.start);
-        Ok(with[shared..].to_owned())
-    }
-
-    /// What ends a turn that calls a tool, where that is not what closes the call.
-    fn end_of_call(&self) -> Option<u32> {
-        let controls = self.behind_call()?;
-        (controls.len() > 1).then(|| controls.last().copied()).flatten()
-    }
-
-    /// The control tokens behind a call that nothing has answered yet; `None` if the template does not write it.
-    fn behind_call(&self) -> Option<Vec<u32>> {
-        const WORD: &str = "nightshift";
-        let arguments = serde_json::json!({ WORD: WORD });
-        let call = ToolCall { id: Some("1".to_owned()), name: WORD.to_owned(), arguments };
-        let turn = Message { tool_calls: vec![call], ..Message::assistant("") };
-        self.controls_behind(WORD, [Message::user("hello"), turn])
-    }
-
-    /// The control token that follows an assistant's words, found by looking at a rendered turn.
-    fn end_of_turn(&self) -> Option<u32> {
-        const WORD: &str = "nightshift";
-        let turns = [Message::user("hello"), Message::assistant(WORD)];
-        self.controls_behind(WORD, turns)?.first().copied()
-    }
-
-    /// The control tokens behind the last place where a word stands in a rendered conversation.
-    fn controls_behind(&self, word: &str, turns: [Message; 2]) -> Option<Vec<u32>> {
-        let options = RenderOptions::default();
-        let views = turns.iter().map(|turn| self.view_of(turn, &options)).collect();
-        let (mut scene, _) = self.hidden(views, &[], 0).ok()?;
-        let scene = (scene[0].take(), scene[1].take());
-        let text = self.render(scene.0, scene.1, &options, Ending::Complete).ok()?;
-        let after = text.rfind(word)? + word.len();
-        Some(
-            self.pieces(text.get(after..)?).into_iter().filter_map(|piece| piece.control).collect(),
-        )
-    }
-
-    /// A message as templates expect it: absent parts are absent keys.
-    pub(crate) fn view_of(&self, message: &Message, options: &RenderOptions) -> Value {
-        let mut view = serde_json::json!({ "role": message.role, "content": message.content });
-        if self.null_beside_calls && message.content.is_empty() && !message.tool_calls.is_empty() {
-            view["content"] = Value::Null;
-        }
-        let keep_reasoning = options.thinking == Thinking::On && message.role == Role::Assistant;
-        if let (true, Some(reasoning)) = (keep_reasoning, &message.reasoning_content) {
-            view["reasoning_content"] = reasoning.clone().into();
-        }
-        if !message.tool_calls.is_empty() {
-            view["tool_calls"] = serde_json::json!(message.tool_calls);
-        }
-        if let Some(name) = &message.name {
-            view["name"] = name.clone().into();
-        }
-        if let Some(id) = &message.tool_call_id {
-            view["tool_call_id"] = id.clone().into();
-        }
-        view
-    }
-
-    fn template(&self) -> Result<&ChatTemplate> {
-        self.template
-            .as_ref()
-            .ok_or_else(|| Error::Missing { path: self.path.clone(), expected: "a chat template" })
-    }
-
     fn failed(&self, error: tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
     }
@@ -425,19 +232,4 @@ impl ChatTokenizer {
             Some(&id) => Err(Error::ControlToken { token: self.token(id), id }),
         }
     }
-}
-
-/// How a rendering ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// After the last message.
-    Complete,
-    /// With the header of the assistant's next turn.
-    GenerationPrompt,
-}
-
-/// How many bytes two texts have in common at their beginning.
-pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
-    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
-    same.map(|(c, _)| c.len_utf8()).sum()
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use chat_format::{ChatTokenizer, Conversation, Message};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
 
 /// SmolLM2's: byte-level BPE with ChatML.
 pub static SMOLLM2: LazyLock<Option<ChatTokenizer>> =
@@ -48,4 +51,18 @@ pub fn two_turns() -> Conversation {
     let mut chat = one_turn();
     chat.messages.extend([Message::user("And now?"), Message::assistant("All quiet.")]);
     chat
+}
+
+/// A byte-level tokenizer without merges: 256 letters, then these control tokens.
+pub fn byte_level<T: Into<String>>(controls: impl IntoIterator<Item = T>) -> Tokenizer {
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let vocab: Vocab = (0u32..).zip(alphabet).map(|(id, c)| (c.to_string(), id)).collect();
+    let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().unwrap();
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
+    let controls = controls.into_iter().map(|token| AddedToken::from(token, true));
+    tokenizer.add_special_tokens(controls.collect::<Vec<_>>()).unwrap();
+    tokenizer
 }

@@ -1,0 +1,56 @@
+//! What a template writes around an assistant's turn, found by rendering short conversations.
+
+use super::rendering::{Ending, common_prefix};
+use super::{ChatTokenizer, RenderOptions};
+use crate::{Message, Result, Role, ToolCall};
+
+/// A word that templates do not write by themselves.
+const WORD: &str = "nightshift";
+
+impl ChatTokenizer {
+    /// What the template writes to ask for an assistant turn after a question, or after a tool's result.
+    pub(crate) fn generation_prompt(&self, options: &RenderOptions, after: Role) -> Result<String> {
+        let mut messages = vec![Message::user("hello")];
+        if after == Role::Tool {
+            let call = call();
+            let mut result = Message::new(Role::Tool, "result");
+            (result.tool_call_id, result.name) = (call.id.clone(), Some(call.name.clone()));
+            messages.push(Message { tool_calls: vec![call], ..Message::assistant("") });
+            messages.push(result);
+        }
+        let render =
+            |ending| Ok::<_, crate::Error>(self.rendered(&messages, &[], options, ending)?.0);
+        let (without, with) = (render(Ending::Complete)?, render(Ending::GenerationPrompt)?);
+        let shared = common_prefix(&without, &with);
+        // Two control tokens may begin with the same characters.
+        let cut = self.pieces(&with).into_iter().find(|piece| {
+            piece.control.is_some() && piece.range.start < shared && shared < piece.range.end
+        });
+        Ok(with[cut.map_or(shared, |token| token.range.start)..].to_owned())
+    }
+
+    /// The control tokens after an assistant's words.
+    pub(super) fn after_words(&self) -> Option<Vec<u32>> {
+        self.controls_after(Message::assistant(WORD))
+    }
+
+    /// The control tokens after a call that has no result yet; `None` if the template does not write the call.
+    pub(super) fn after_call(&self) -> Option<Vec<u32>> {
+        self.controls_after(Message { tool_calls: vec![call()], ..Message::assistant("") })
+    }
+
+    /// The control tokens after the last [`WORD`] in a rendering that ends with this turn.
+    fn controls_after(&self, turn: Message) -> Option<Vec<u32>> {
+        let (messages, options) = ([Message::user("hello"), turn], RenderOptions::default());
+        let (text, _) = self.rendered(&messages, &[], &options, Ending::Complete).ok()?;
+        let after = text.rfind(WORD)? + WORD.len();
+        let pieces = self.pieces(text.get(after..)?).into_iter();
+        Some(pieces.filter_map(|piece| piece.control).collect())
+    }
+}
+
+/// A call that holds [`WORD`] and nothing else. Mistral's templates ask for an id of nine characters.
+fn call() -> ToolCall {
+    let arguments = serde_json::json!({ WORD: WORD });
+    ToolCall { id: Some("call00001".to_owned()), name: WORD.to_owned(), arguments }
+}
