@@ -45,10 +45,12 @@ pub(super) fn conversation<'t>(
     if harmony::is_conversation(text) {
         return harmony::conversation(text, at, tally);
     }
-    let mut turns = Walk::split(text, at, Fences::Ignore);
+    let mut turns = Walk::split(text, at, None);
     let ordered = |turns: &Result<Walk<'_, '_>, _>| turns.as_ref().is_ok_and(Walk::is_ordered);
-    if !ordered(&turns) && text.contains("```") {
-        let fenced = Walk::split(text, at, Fences::Respect);
+    if !ordered(&turns)
+        && let Some(last_fence) = text.rfind("\n```")
+    {
+        let fenced = Walk::split(text, at, Some(last_fence));
         if ordered(&fenced) {
             turns = fenced;
         }
@@ -64,22 +66,16 @@ pub(super) fn awaits_answer(text: &str) -> bool {
     if harmony::is_conversation(text) {
         return text.trim_end().ends_with("<|start|>assistant");
     }
-    let walk = Walk::split(text, At::list("prompt"), Fences::Ignore);
+    let walk = Walk::split(text, At::list("prompt"), None);
     walk.is_ok_and(|walk| walk.turn.is_some_and(|turn| turn.role == Role::Assistant))
-}
-
-/// Whether markers inside code fences are text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fences {
-    Ignore,
-    Respect,
 }
 
 /// The state while one conversation is split.
 struct Walk<'a, 't> {
     text: &'t str,
     at: At<'a>,
-    fences: Fences,
+    /// Where the last code fence begins, if markers inside code fences are text.
+    last_fence: Option<usize>,
     tally: Tally,
     /// The family of the first turn. Markers of other families are text.
     family: Option<usize>,
@@ -109,10 +105,10 @@ impl Turn {
 }
 
 impl<'a, 't> Walk<'a, 't> {
-    fn split(text: &'t str, at: At<'a>, fences: Fences) -> Result<Self, Problem> {
+    fn split(text: &'t str, at: At<'a>, last_fence: Option<usize>) -> Result<Self, Problem> {
         let (tally, messages) = (Tally::default(), Vec::new());
         let mut walk =
-            Walk { text, at, fences, tally, family: None, turn: None, done: 0, messages };
+            Walk { text, at, last_fence, tally, family: None, turn: None, done: 0, messages };
         for found in family::find(text) {
             // The end token of a header was skipped with the header.
             if found.start < walk.done {
@@ -136,7 +132,7 @@ impl<'a, 't> Walk<'a, 't> {
     fn mark(&mut self, found: &Found) -> Result<Option<usize>, Problem> {
         let ours = self.family.is_none_or(|family| family == found.mark.family);
         let inside = self.turn.is_some();
-        if inside && self.is_quoted(found) {
+        if self.is_quoted(found) {
             return Ok(None);
         }
         match found.mark.effect {
@@ -239,17 +235,17 @@ impl<'a, 't> Walk<'a, 't> {
 
     /// Whether a token inside the open turn stands in a code span, in quotation marks or in a code fence.
     fn is_quoted(&mut self, found: &Found) -> bool {
-        let (text, last) = (self.text, self.text.rfind("\n```"));
+        let text = self.text;
         let Some(turn) = &mut self.turn else { return false };
         let (before, after) = (&text[turn.from..found.start], &text[found.end..]);
-        if self.fences == Fences::Respect {
+        if let Some(last) = self.last_fence {
             let (counted, mut open) = turn.fence;
             let lines = text[counted..found.start].split_inclusive('\n');
             for line in lines.filter(|line| line.trim_start().starts_with("```")) {
                 open ^= !line.trim()[3..].contains("```");
             }
             turn.fence = (found.start, open);
-            if open && last.is_some_and(|last| last >= found.end) {
+            if open && last >= found.end {
                 return true;
             }
         }
