@@ -4,10 +4,10 @@
 //! escapes, tool calls, code spans around a marker, a turn left open, a duplicate key) is left to the
 //! [full parser](super::walk), which alone decides what is refused and why. Tests and a fuzz target compare the two.
 
-use memchr::{memchr2, memrchr};
+use memchr::memchr2;
 
 use super::report::{Event, Tally};
-use super::{Options, Origin, Reasoning, Scrub, Shape, settle, shape, walk};
+use super::{Options, Origin, Reasoning, Scrub, Shape, quoted, settle, shape, walk};
 use crate::family::{self, Effect, FAMILIES, Found, Mark};
 use crate::{Role, json};
 
@@ -65,7 +65,7 @@ impl<'r, 'o> Row<'r, 'o> {
             }
             self.eat(b',')?;
             let key = self.key()?;
-            let known = keys.get(..seen)?.contains(&key) || shape::KEYS.contains(&key);
+            let known = keys.get(..seen)?.contains(&key) || shape::is_key(key);
             (!known).then_some(())?;
             *keys.get_mut(seen)? = key;
             let value = self.scalar()?;
@@ -147,9 +147,7 @@ impl<'r, 'o> Row<'r, 'o> {
                 turn.words(content, content.len(), self.tally)?
             }
         };
-        if blank(words).is_some() || is_unseen(words) {
-            return None;
-        }
+        shows(trim(words))?;
         self.write_message(role, words, start);
         Some(())
     }
@@ -171,7 +169,8 @@ impl<'r, 'o> Row<'r, 'o> {
             }
             let ours = family.is_none_or(|family| family == found.mark.family);
             if let Some(turn) = &turn {
-                may_end_quoted(&text[turn.begin..found.start], &text[found.end..])?;
+                let (before, after) = (&text[turn.begin..found.start], &text[found.end..]);
+                (!quoted::may_be_quoted(before, after)).then_some(())?;
             }
             match (found.mark.effect, &mut turn) {
                 (Effect::Begin, None) => blank(&text[done..found.start])?,
@@ -219,8 +218,8 @@ impl<'r, 'o> Row<'r, 'o> {
         if let [(_, only)] = &turns[..] {
             (!family::is_in(only)).then_some(())?;
         }
-        let roles: Vec<Role> = turns.iter().map(|(role, _)| *role).collect();
-        (walk::is_ordered(&roles) && common_end(&turns).is_none()).then_some(())?;
+        let roles = turns.iter().map(|(role, _)| *role);
+        (walk::is_ordered(roles) && common_end(&turns).is_none()).then_some(())?;
         turns.into_iter().for_each(|(role, words)| self.write_message(role, words, start));
         Some(())
     }
@@ -240,7 +239,9 @@ impl<'r, 'o> Row<'r, 'o> {
         let words = turn.words(text, end, self.tally)?;
         let result =
             role == Role::Tool && (words.starts_with("response:") || words.starts_with('{'));
-        (!words.is_empty() && !is_unseen(words) && !result).then_some((role, words))
+        (!result).then_some(())?;
+        shows(words)?;
+        Some((role, words))
     }
 
     /// Writes a message. `start` is where its list begins in `out`.
@@ -395,30 +396,9 @@ fn common_end(messages: &[(Role, &str)]) -> Option<&'static Mark> {
     (common && messages.iter().all(|(_, text)| settle::may_end(trim(text), mark))).then_some(mark)
 }
 
-/// `None` if a marker behind `before` may stand in a code span or in quotation marks, which the full parser decides.
-fn may_end_quoted(before: &str, after: &str) -> Option<()> {
-    let quotes = ['"', '\'', '`', '“', '”', '„', '‘', '’', '«', '»'];
-    let quoted =
-        before.ends_with(quotes) && (after.starts_with(quotes) || after.starts_with("\\\""));
-    (!quoted && !may_be_in_code(before)).then_some(())
-}
-
-/// Whether there is a backtick on the last line.
-fn may_be_in_code(text: &str) -> bool {
-    let Some(last) = memrchr(b'`', text.as_bytes()) else { return false };
-    let mut rest = &text.as_bytes()[last..];
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        if rest.get(at + 1) == Some(&b'n') {
-            return false;
-        }
-        rest = rest.get(at + 2..).unwrap_or_default();
-    }
-    true
-}
-
-/// Whether a text begins with a character without width, and may show nothing.
-fn is_unseen(words: &str) -> bool {
-    trim(words).starts_with(settle::is_unseen)
+/// `None` if a trimmed text is empty, or begins with a character without width and may show nothing.
+fn shows(words: &str) -> Option<()> {
+    (!words.is_empty() && !words.starts_with(settle::is_unseen)).then_some(())
 }
 
 /// The role after a header's token, and where the text begins. `start` is the end of the token.

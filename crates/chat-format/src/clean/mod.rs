@@ -32,6 +32,7 @@ mod answer;
 mod fast_path;
 mod file;
 mod harmony;
+mod quoted;
 mod refused;
 mod report;
 mod scrub;

@@ -11,24 +11,27 @@ use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
 use crate::{Problem, Role};
 
-/// The keys that some shape gives a meaning. Where they are null, they are absent: joined data sets have every column of
+/// Whether some shape gives the key a meaning. Where such a key is null, it is absent: joined data sets have every column of
 /// every part.
-pub(super) const KEYS: [&str; 14] = [
-    "messages",
-    "conversations",
-    "instruction",
-    "input",
-    "output",
-    "history",
-    "prompt",
-    "completion",
-    "text",
-    "system",
-    "tools",
-    "functions",
-    "request",
-    "response",
-];
+pub(super) fn is_key(key: &str) -> bool {
+    matches!(
+        key,
+        "messages"
+            | "conversations"
+            | "instruction"
+            | "input"
+            | "output"
+            | "history"
+            | "prompt"
+            | "completion"
+            | "text"
+            | "system"
+            | "tools"
+            | "functions"
+            | "request"
+            | "response"
+    )
+}
 
 /// Reads a row of any shape. Keys that are not part of the shape are kept.
 pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Problem> {
@@ -42,7 +45,7 @@ pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Prob
         }
         other => return Err(Problem::value("", "a JSON object", &other.into())),
     };
-    fields.retain(|key, value| !(matches!(value, Raw::Null) && KEYS.contains(&key)));
+    fields.retain(|key, value| !(matches!(value, Raw::Null) && is_key(key)));
     let mut reader = Reader { fields, ignored: Vec::new() };
     let (shape, messages) = reader.shape()?;
     notes.note(Event::Shape(shape));

@@ -3,8 +3,8 @@
 //! Only markers that are structure split: those of the family of the first turn, outside code spans, quotations and, where
 //! the roles would come out of order otherwise, code fences. All other text of a turn, control tokens included, is kept.
 
-use super::harmony;
 use super::report::{Event, Tally};
+use super::{harmony, quoted};
 use crate::draft::{At, Draft};
 use crate::family::{self, Effect, FAMILIES, Found};
 use crate::problem::quote;
@@ -122,10 +122,8 @@ impl<'a, 't> Walk<'a, 't> {
         Ok(walk)
     }
 
-    /// System turns first, no user turn after a user turn, no answer after an answer.
     fn is_ordered(&self) -> bool {
-        let roles: Vec<Role> = self.messages.iter().map(|message| message.role).collect();
-        is_ordered(&roles)
+        is_ordered(self.messages.iter().map(|message| message.role))
     }
 
     /// Acts on a control token and returns where the text continues; `None` if the token is text.
@@ -249,7 +247,7 @@ impl<'a, 't> Walk<'a, 't> {
                 return true;
             }
         }
-        is_in_code_span(before, after) || is_in_quotation_marks(before, after)
+        quoted::is_quoted(before, after)
     }
 
     fn open(
@@ -327,46 +325,24 @@ impl Draft<'_> {
     }
 }
 
-pub(super) fn is_ordered(roles: &[Role]) -> bool {
-    let first = roles.iter().take_while(|role| **role == Role::System).count();
-    let turns = &roles[first..];
-    let twice =
-        |pair: &[Role]| pair[0] == pair[1] && matches!(pair[0], Role::User | Role::Assistant);
-    !turns.contains(&Role::System) && !turns.windows(2).any(twice)
+/// System turns first, no user turn after a user turn, no answer after an answer.
+pub(super) fn is_ordered(roles: impl IntoIterator<Item = Role>) -> bool {
+    let mut last = Role::System;
+    roles.into_iter().all(|role| {
+        let before = std::mem::replace(&mut last, role);
+        match role {
+            Role::System => before == Role::System,
+            Role::User | Role::Assistant => before != role,
+            Role::Tool => true,
+        }
+    })
 }
 
 fn blank_length(text: &str) -> usize {
     text.len() - text.trim_start().len()
 }
 
-/// How far a code span is searched in each direction.
-const SPAN: usize = 1000;
-
-/// Whether a backtick is open on the line where `before` ends, and closed on the line where `after` begins.
-fn is_in_code_span(before: &str, after: &str) -> bool {
-    let bytes = before.as_bytes();
-    let near = &bytes[bytes.len().saturating_sub(SPAN)..];
-    let line = memchr::memrchr(b'\n', near).map_or(near, |end| &near[end + 1..]);
-    let open = line.iter().filter(|&&byte| byte == b'`').count() % 2 == 1;
-    let after = &after.as_bytes()[..after.len().min(SPAN)];
-    open && memchr::memchr2(b'`', b'\n', after).is_some_and(|at| after[at] == b'`')
-}
-
-/// The quotation marks that open, each with the one that closes.
-const QUOTATION_MARKS: [(char, char); 7] =
-    [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('„', '“'), ('‘', '’'), ('«', '»')];
-
-/// Whether an opening quotation mark stands right before the token and a closing one right behind it.
-fn is_in_quotation_marks(before: &str, after: &str) -> bool {
-    let (mut back, mut ahead) = (before.chars().rev(), after.chars());
-    let (Some(open), Some(close)) = (back.next(), ahead.next()) else { return false };
-    let free = |c: char| c.is_whitespace() || c.is_ascii_punctuation();
-    QUOTATION_MARKS.contains(&(open, close))
-        && back.next().is_none_or(free)
-        && ahead.next().is_none_or(free)
-}
-
-pub(super) enum Header<'a> {
+enum Header<'a> {
     Role(Role, usize),
     Unknown(&'a str),
     None,
