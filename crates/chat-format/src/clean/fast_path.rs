@@ -4,12 +4,13 @@
 //! escapes, tool calls, code spans around a marker, a turn left open, a duplicate key) is left to the
 //! [full parser](super::walk), which alone decides what is refused and why. Tests and a fuzz target compare the two.
 
-use memchr::memchr2;
+mod cursor;
 
 use super::report::{Event, Tally};
 use super::{Options, Origin, Reasoning, Scrub, Shape, quoted, settle, shape, walk};
 use crate::family::{self, Effect, FAMILIES, Found, Mark};
 use crate::{Role, json};
+use cursor::Cursor;
 
 /// Rows with more keys take the full parser, because keys are compared one by one here.
 const MOST_KEYS: usize = 16;
@@ -21,8 +22,13 @@ pub(super) fn clean(
     out: &mut Vec<u8>,
     tally: &mut Tally,
 ) -> Option<()> {
+    let supported =
+        Options { reasoning: Reasoning::Drop, origin: Origin::Forget, scrub: Scrub::NONE };
+    if options != supported {
+        return None;
+    }
     let start = out.len();
-    let done = Row::new(row, out, tally).and_then(|row| row.clean(options));
+    let done = Row::new(row, out, tally).and_then(Row::clean);
     if done.is_none() {
         out.truncate(start);
         tally.clear();
@@ -31,8 +37,7 @@ pub(super) fn clean(
 }
 
 struct Row<'r, 'o> {
-    /// The rest of the row.
-    rest: &'r str,
+    cursor: Cursor<'r>,
     out: &'o mut Vec<u8>,
     tally: &'o mut Tally,
 }
@@ -43,58 +48,54 @@ impl<'r, 'o> Row<'r, 'o> {
         // Control characters are invalid inside JSON strings; as white space they are left to the full parser.
         let printable = row.iter().fold(true, |all, &byte| all & (byte >= b' '));
         let rest = std::str::from_utf8(row).ok().filter(|_| printable)?;
-        Some(Row { rest, out, tally })
+        Some(Row { cursor: Cursor::new(rest), out, tally })
     }
 
-    fn clean(mut self, options: Options) -> Option<()> {
-        let plain =
-            Options { reasoning: Reasoning::Drop, origin: Origin::Forget, scrub: Scrub::NONE };
-        if options != plain {
-            return None;
-        }
-        self.eat(b'{')?;
-        (self.key()? == "messages").then_some(())?;
+    fn clean(mut self) -> Option<()> {
+        self.cursor.eat(b'{')?;
+        (self.cursor.key()? == "messages").then_some(())?;
         self.tally.note(Event::Shape(Shape::Messages));
         self.out.extend_from_slice(b"{\"messages\": [");
         self.messages()?;
         self.out.push(b']');
         let mut keys = ["messages"; MOST_KEYS];
         for seen in 1.. {
-            if self.eat(b'}').is_some() {
+            if self.cursor.eat(b'}').is_some() {
                 break;
             }
-            self.eat(b',')?;
-            let key = self.key()?;
+            self.cursor.eat(b',')?;
+            let key = self.cursor.key()?;
             let known = keys.get(..seen)?.contains(&key) || shape::is_key(key);
             (!known).then_some(())?;
             *keys.get_mut(seen)? = key;
-            let value = self.scalar()?;
+            let value = self.cursor.scalar()?;
             self.write(&[", \"", key, "\": ", value]);
         }
-        self.skip_spaces();
-        self.rest.is_empty().then(|| self.out.extend_from_slice(b"}\n"))
+        self.cursor.end()?;
+        self.out.extend_from_slice(b"}\n");
+        Some(())
     }
 
     fn messages(&mut self) -> Option<()> {
         let start = self.out.len();
-        self.eat(b'[')?;
+        self.cursor.eat(b'[')?;
         let mut messages = Vec::with_capacity(4);
         loop {
-            self.eat(b'{')?;
+            self.cursor.eat(b'{')?;
             let (mut role, mut content) = (None, None);
             for last in [false, true] {
-                match self.key()? {
-                    "role" if role.is_none() => role = Some(Role::parse(self.word()?)?),
-                    "content" if content.is_none() => content = Some(self.text()?),
+                match self.cursor.key()? {
+                    "role" if role.is_none() => role = Some(Role::parse(self.cursor.word()?)?),
+                    "content" if content.is_none() => content = Some(self.cursor.text()?),
                     _ => return None,
                 }
-                self.eat(if last { b'}' } else { b',' })?;
+                self.cursor.eat(if last { b'}' } else { b',' })?;
             }
             messages.push((role?, content?));
-            if self.eat(b']').is_some() {
+            if self.cursor.eat(b']').is_some() {
                 break;
             }
-            self.eat(b',')?;
+            self.cursor.eat(b',')?;
         }
         if let [(role, content)] = &messages[..] {
             return self.only_message(*role, content, start);
@@ -252,77 +253,6 @@ impl<'r, 'o> Row<'r, 'o> {
 
     fn write(&mut self, parts: &[&str]) {
         parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
-    }
-
-    /// Reads a JSON delimiter and the spaces before it.
-    fn eat(&mut self, token: u8) -> Option<()> {
-        self.skip_spaces();
-        (*self.rest.as_bytes().first()? == token).then_some(())?;
-        self.rest = self.rest.get(1..)?;
-        Some(())
-    }
-
-    fn skip_spaces(&mut self) {
-        while let [b' ', ..] = self.rest.as_bytes() {
-            self.rest = &self.rest[1..];
-        }
-    }
-
-    /// Reads a key and the colon after it.
-    fn key(&mut self) -> Option<&'r str> {
-        let key = self.word()?;
-        self.eat(b':')?;
-        Some(key)
-    }
-
-    /// Reads a string without escapes and without the characters that control tokens begin with.
-    fn word(&mut self) -> Option<&'r str> {
-        self.eat(b'"')?;
-        let end = self.rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | b'<' | b'['))?;
-        let (word, rest) = self.rest.split_at_checked(end)?;
-        self.rest = rest.strip_prefix('"')?;
-        Some(word)
-    }
-
-    /// Reads a string without decoding it: escapes of one letter are written as they are read.
-    fn text(&mut self) -> Option<&'r str> {
-        self.eat(b'"')?;
-        let text = self.rest;
-        let mut end = 0;
-        loop {
-            end += memchr2(b'"', b'\\', text.as_bytes().get(end..)?)?;
-            if text.as_bytes()[end] == b'"' {
-                self.rest = &text[end + 1..];
-                return Some(&text[..end]);
-            }
-            match text.as_bytes().get(end + 1)? {
-                b'n' | b't' | b'r' | b'b' | b'f' | b'\\' => {}
-                // The control token that contains a quotation mark is not found while the mark is escaped.
-                b'"' if !text[..end].ends_with("<|") => {}
-                _ => return None,
-            }
-            end += 2;
-        }
-    }
-
-    /// Reads a string with its quotation marks, an integer, `true`, `false` or `null`.
-    fn scalar(&mut self) -> Option<&'r str> {
-        self.skip_spaces();
-        let value = self.rest;
-        if value.starts_with('"') {
-            if self.word().is_none() {
-                self.rest = value;
-                self.text()?;
-            }
-            return Some(&value[..value.len() - self.rest.len()]);
-        }
-        let (value, rest) = value.split_at(value.find([',', '}', ' '])?);
-        self.rest = rest;
-        let digits = value.strip_prefix('-').unwrap_or(value);
-        let number = digits.bytes().all(|byte| byte.is_ascii_digit())
-            && (1..19).contains(&digits.len())
-            && (!digits.starts_with('0') || value == "0");
-        (number || matches!(value, "true" | "false" | "null")).then_some(value)
     }
 }
 
