@@ -46,8 +46,8 @@ pub(crate) fn write(out: impl io::Write, value: &impl Serialize) -> serde_json::
     value.serialize(&mut Serializer::with_formatter(out, Spaced))
 }
 
-#[cfg(feature = "templates")]
 /// `value` as text: on one line, or indented by `indent` spaces a level.
+#[cfg(feature = "templates")]
 pub(crate) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
     match indent {
@@ -64,6 +64,7 @@ pub(crate) fn dumps(value: &impl Serialize, indent: Option<usize>) -> serde_json
 
 /// JSON with every character beyond ASCII as an escape, as Python's `ensure_ascii=True` has it. Characters of the private
 /// planes stay: they stand for others in a rendering (see `disguise`).
+#[cfg(feature = "templates")]
 pub(crate) fn escape_non_ascii(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
