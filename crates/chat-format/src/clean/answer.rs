@@ -16,20 +16,18 @@ pub(super) fn read(message: &mut Draft<'_>, tally: &mut Tally) -> bool {
         return false;
     }
     if let Some(answer) = harmony::answer(&message.content, tally) {
-        message.think(&answer.reasoning);
+        add_reasoning(&mut message.reasoning_content, &answer.reasoning);
         message.tool_calls.extend(answer.calls);
         message.content = Cow::Owned(answer.content);
         return true;
     }
     let text = &message.content;
-    let thought = thought(text, tally);
-    let from = thought.as_ref().map_or(0, |thought| thought.end);
-    let calls = calls(&text[from..]);
-    let Some(calls) = calls else {
-        let Some(thought) = thought else { return false };
-        message.think(&thought.text);
-        cut(&mut message.content, from..usize::MAX);
-        return true;
+    let from = reasoning(text, &mut message.reasoning_content, tally);
+    let Some(calls) = calls(&text[from..]) else {
+        if from > 0 {
+            cut(&mut message.content, from..usize::MAX);
+        }
+        return from > 0;
     };
     for &id in &calls.marks {
         tally.note(Event::Removed(id));
@@ -38,9 +36,6 @@ pub(super) fn read(message: &mut Draft<'_>, tally: &mut Tally) -> bool {
     let words = without_frames(text[from..end].trim(), Some(calls.family), tally);
     let start = words.as_ptr() as usize - text.as_ptr() as usize;
     let range = start..start + words.len();
-    if let Some(thought) = &thought {
-        message.think(&thought.text);
-    }
     message.tool_calls.extend(calls.calls);
     cut(&mut message.content, range);
     true
@@ -72,20 +67,19 @@ pub(super) fn ends_with_calls(text: &str) -> bool {
     calls(text).is_some()
 }
 
-impl Draft<'_> {
-    fn think(&mut self, thought: &str) {
-        let thought = thought.trim();
-        if thought.is_empty() {
-            return;
+/// Appends a block to the reasoning of a message, unless it is blank.
+fn add_reasoning(reasoning: &mut Option<Cow<'_, str>>, block: &str) {
+    let block = block.trim();
+    if block.is_empty() {
+        return;
+    }
+    match reasoning {
+        Some(earlier) if !earlier.trim().is_empty() => {
+            let earlier = earlier.to_mut();
+            earlier.push_str("\n\n");
+            earlier.push_str(block);
         }
-        match &mut self.reasoning_content {
-            Some(earlier) if !earlier.trim().is_empty() => {
-                let earlier = earlier.to_mut();
-                earlier.push_str("\n\n");
-                earlier.push_str(thought);
-            }
-            none => *none = Some(Cow::Owned(thought.to_owned())),
-        }
+        none => *none = Some(Cow::Owned(block.to_owned())),
     }
 }
 
@@ -98,45 +92,34 @@ fn cut(text: &mut Cow<'_, str>, range: Range<usize>) {
     }
 }
 
-struct Thought {
-    text: String,
-    /// Where the text after it begins.
-    end: usize,
-}
-
-/// The blocks of reasoning that `text` begins with. One that was never closed runs to the calls that the text ends with,
-/// or else to its end.
-fn thought(text: &str, tally: &mut Tally) -> Option<Thought> {
-    let mut thought: Option<Thought> = None;
+/// Copies the blocks of reasoning that `text` begins with, and returns where the text after them begins. A block that was
+/// never closed runs to the calls that the text ends with, or else to its end.
+fn reasoning(text: &str, reasoning: &mut Option<Cow<'_, str>>, tally: &mut Tally) -> usize {
+    let mut done = 0;
     loop {
-        let done = thought.as_ref().map_or(0, |thought| thought.end);
         let start = done + text[done..].len() - text[done..].trim_start().len();
         let open = family::starting(text, start)
             .filter(|found| matches!(found.mark.effect, Effect::Think(_)));
-        let Some(open) = open else { return thought };
+        let Some(open) = open else { return done };
         let from = open.content_start(text);
         let closes = |found: &Found| {
             found.mark.effect == Effect::EndThink && found.mark.family == open.mark.family
         };
         tally.note(Event::Reasoning);
         tally.note(Event::Removed(open.mark.id));
-        let (words, end) = match family::find(&text[from..]).find(closes) {
+        let (end, after) = match family::find(&text[from..]).find(closes) {
             Some(close) => {
                 tally.note(Event::Removed(close.mark.id));
-                (&text[from..from + close.start], from + close.end)
+                (from + close.start, from + close.end)
             }
             None => {
                 tally.note(Event::UnclosedReasoning);
                 let end = calls(&text[from..]).map_or(text.len(), |calls| from + calls.start);
-                (&text[from..end], end)
+                (end, end)
             }
         };
-        let thought = thought.get_or_insert(Thought { text: String::new(), end });
-        if !thought.text.is_empty() && !words.trim().is_empty() {
-            thought.text.push_str("\n\n");
-        }
-        thought.text.push_str(words.trim());
-        thought.end = end;
+        add_reasoning(reasoning, &text[from..end]);
+        done = after;
     }
 }
 
