@@ -214,8 +214,8 @@ impl Batch {
     }
 
     fn clean(&mut self, raw: Raw<'_>, options: Options) -> Result<(), Stop> {
-        let mut chat = shape::read(raw, &mut self.tally).map_err(Stop::Refused)?;
-        let clean = Clean::new(&mut chat, options, &mut self.tally).map_err(Stop::Refused)?;
+        let chat = shape::read(raw, &mut self.tally).map_err(Stop::Refused)?;
+        let clean = Clean::new(&chat, options, &mut self.tally).map_err(Stop::Refused)?;
         let written = json::write(&mut self.lines, &clean);
         written.map_err(|error| Stop::NotJson(error, "a row that cannot be written".to_owned()))?;
         self.lines.push(b'\n');

@@ -45,7 +45,7 @@ use serde_json::Value;
 
 use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
-use crate::{Conversation, Message, Problem, Role, family};
+use crate::{Conversation, Message, Problem, Role, ToolCall, family};
 
 pub use file::{Converter, Strictness, convert};
 use report::{Counts, Tally};
@@ -113,8 +113,8 @@ impl Options {
 /// A [`Problem`] if the row has no known shape or cannot be split into turns.
 pub fn row(raw: Value, options: Options) -> Result<(Conversation, Notes), Problem> {
     let mut tally = Tally::default();
-    let mut chat = shape::read(raw.into(), &mut tally)?;
-    let clean = Clean::new(&mut chat, options, &mut tally)?.into();
+    let chat = shape::read(raw.into(), &mut tally)?;
+    let clean = Clean::new(&chat, options, &mut tally)?.into();
     let mut counts = Counts::default();
     counts.add(&tally);
     Ok((clean, counts.into()))
@@ -129,22 +129,26 @@ struct Clean<'t> {
 }
 
 impl<'t> Clean<'t> {
-    fn new(chat: &'t mut Chat<'_>, options: Options, tally: &mut Tally) -> Result<Self, Problem> {
-        let chat = &*chat;
-        let packed = chat.messages.len() == 1 && is_packed(&chat.messages[0]);
-        let mut messages = match &chat.messages[..] {
-            [only] if packed => walk::conversation(&only.content, At::item("messages", 0), tally)?,
-            messages => messages.iter().map(Draft::borrow).collect(),
+    fn new(chat: &'t Chat<'_>, options: Options, tally: &mut Tally) -> Result<Self, Problem> {
+        let packed = match &chat.messages[..] {
+            [only] if is_packed(&only.tool_calls, &only.content) => Some(&only.content),
+            _ => None,
+        };
+        let mut messages = match packed {
+            Some(text) => walk::conversation(text, At::item("messages", 0), tally)?,
+            None => chat.messages.iter().map(Draft::borrow).collect(),
         };
         if let Some(system) = &chat.system {
             add_system(&mut messages, system)?;
         }
-        let place = |index| At::item("messages", if packed { 0 } else { index });
-        let place = |index| format!("{}.content", place(index));
+        let place = |index| {
+            let index = if packed.is_some() { 0 } else { index };
+            format!("messages[{index}].content")
+        };
         settle::settle(&mut messages, place, options, tally)?;
         match &messages[..] {
             [] => return Err(Problem::new("messages", "at least one message with words", "none")),
-            [only] if is_packed(only) => {
+            [only] if is_packed(&only.tool_calls, &only.content) => {
                 let found = "a marked-up conversation inside another one";
                 return Err(Problem::new(
                     "messages[0].content",
@@ -190,9 +194,9 @@ impl From<Clean<'_>> for Conversation {
     }
 }
 
-/// Whether a row's only message is a marked-up conversation.
-fn is_packed(message: &Draft<'_>) -> bool {
-    message.tool_calls.is_empty() && walk::is_conversation(&message.content)
+/// Whether a row's only message, with these calls and this content, is a marked-up conversation.
+fn is_packed(tool_calls: &[ToolCall], content: &str) -> bool {
+    tool_calls.is_empty() && walk::is_conversation(content)
 }
 
 /// Puts the system prompt that the row holds beside its messages in front of them.
@@ -217,9 +221,7 @@ pub fn control_tokens() -> impl Iterator<Item = &'static str> {
 /// conversation. `None` for every clean row.
 pub fn packed(chat: &Conversation) -> Option<&'static str> {
     match &chat.messages[..] {
-        [only] if only.tool_calls.is_empty() && walk::is_conversation(&only.content) => {
-            markup(&only.content)
-        }
+        [only] if is_packed(&only.tool_calls, &only.content) => markup(&only.content),
         _ => None,
     }
 }
@@ -249,11 +251,11 @@ fn leaked(text: &str) -> Option<&'static family::Mark> {
     settle::may_end(text, mark).then_some(mark)
 }
 
-/// Places the reasoning as the options say.
-fn place_reasoning<'t>(mut message: Draft<'t>, options: Options) -> Draft<'t> {
+/// Drops the reasoning of a message, or places it where it is wanted.
+fn place_reasoning(message: &mut Draft<'_>, reasoning: Reasoning) {
     let thought = message.reasoning_content.take().filter(|thought| !thought.is_empty());
-    let Some(thought) = thought.filter(|_| message.role == Role::Assistant) else { return message };
-    match options.reasoning {
+    let Some(thought) = thought.filter(|_| message.role == Role::Assistant) else { return };
+    match reasoning {
         Reasoning::Drop => {}
         Reasoning::Keep => message.reasoning_content = Some(thought),
         Reasoning::Inline => {
@@ -261,5 +263,4 @@ fn place_reasoning<'t>(mut message: Draft<'t>, options: Options) -> Draft<'t> {
             message.content = content.into();
         }
     }
-    message
 }

@@ -46,7 +46,7 @@ pub(super) fn settle(
         }
         note_spelled(message, tally);
         options.scrub.message(message, tally);
-        *message = place_reasoning(std::mem::replace(message, Draft::new(Role::User, "")), options);
+        place_reasoning(message, options.reasoning);
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ fn fast(row: &[u8]) -> Option<(String, Notes)> {
 fn full(row: &[u8]) -> Result<(String, Notes), String> {
     let raw = serde_json::from_slice(row).map_err(|error| error.to_string())?;
     let mut tally = Tally::default();
-    let mut chat = shape::read(raw, &mut tally).map_err(|problem| problem.to_string())?;
-    let clean = Clean::new(&mut chat, Options::default(), &mut tally);
+    let chat = shape::read(raw, &mut tally).map_err(|problem| problem.to_string())?;
+    let clean = Clean::new(&chat, Options::default(), &mut tally);
     let clean = clean.map_err(|problem| problem.to_string())?;
     let mut out = Vec::new();
     json::write(&mut out, &clean).unwrap();
