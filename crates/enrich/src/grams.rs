@@ -11,27 +11,45 @@ use std::sync::LazyLock;
 /// ```
 pub fn words(text: &str) -> Vec<String> {
     let (mut words, mut word) = (Vec::new(), String::new());
-    for c in text.chars() {
-        let (letter, alone) = (c.is_alphanumeric(), unspaced(c));
-        if (alone || !letter) && !word.is_empty() {
-            words.push(std::mem::take(&mut word));
-        }
-        if alone {
-            words.push(c.to_string());
-        } else if letter {
-            word.extend(c.to_lowercase());
-        }
-    }
-    words.extend((!word.is_empty()).then_some(word));
+    split(text, |letter| match letter {
+        Some(letter) => word.push(letter),
+        None => words.push(std::mem::take(&mut word)),
+    });
     words
 }
 
+/// Calls `each` with the letters of every word of a text, in lower case, and with none after a word. Nothing is allocated.
+fn split(text: &str, mut each: impl FnMut(Option<char>)) {
+    let mut inside = false;
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            each(Some(c.to_ascii_lowercase()));
+            inside = true;
+            continue;
+        }
+        let letter = !c.is_ascii() && c.is_alphanumeric();
+        let alone = letter && unspaced(c);
+        if inside && (alone || !letter) {
+            each(None);
+        }
+        if letter {
+            c.to_lowercase().for_each(|c| each(Some(c)));
+        }
+        if alone {
+            each(None);
+        }
+        inside = letter && !alone;
+    }
+    if inside {
+        each(None);
+    }
+}
+
 /// Whether a letter belongs to a script that puts no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
-fn unspaced(c: char) -> bool {
-    let of = matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+fn unspaced(letter: char) -> bool {
+    matches!(letter, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
         | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
-        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}');
-    of && c.is_alphanumeric()
+        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
 /// The set of a text's word n-grams, each as a 64-bit hash.
@@ -171,7 +189,7 @@ impl Index {
 }
 
 /// Jaccard similarity from the sizes of the intersection and of both sets.
-fn share(common: usize, a: usize, b: usize) -> f64 {
+pub(crate) fn share(common: usize, a: usize, b: usize) -> f64 {
     let all = a + b - common;
     if all == 0 { 0.0 } else { common as f64 / all as f64 }
 }
@@ -196,31 +214,13 @@ fn hash(words: &[String]) -> u64 {
     mix(words.iter().flat_map(|word| word.chars().chain(['\0'])).fold(FNV, fnv))
 }
 
-/// Appends the hash of each of a text's [words]. Nothing is allocated per word, which makes it several times as fast as
-/// hashing the words.
+/// Appends the hash of each of a text's [words]; several times as fast as hashing the words.
 pub(crate) fn word_hashes(text: &str, hashes: &mut Vec<u64>) {
     let mut word = FNV;
-    for c in text.chars() {
-        if c.is_ascii_alphanumeric() {
-            word = fnv(word, c.to_ascii_lowercase());
-            continue;
-        }
-        let alone = !c.is_ascii() && unspaced(c);
-        if !alone && !c.is_ascii() && c.is_alphanumeric() {
-            word = c.to_lowercase().fold(word, fnv);
-            continue;
-        }
-        if word != FNV {
-            hashes.push(mix(word));
-            word = FNV;
-        }
-        if alone {
-            hashes.push(mix(fnv(FNV, c)));
-        }
-    }
-    if word != FNV {
-        hashes.push(mix(word));
-    }
+    split(text, |letter| match letter {
+        Some(letter) => word = fnv(word, letter),
+        None => hashes.push(mix(std::mem::replace(&mut word, FNV))),
+    });
 }
 
 /// The hash of each n-gram of words given by their hashes; of at most `n` words, one hash of all.

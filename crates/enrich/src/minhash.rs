@@ -6,7 +6,7 @@
 use chat_format::{Conversation, Role};
 use rayon::prelude::*;
 
-use crate::grams::{mix, windows, word_hashes};
+use crate::grams::{mix, share, windows, word_hashes};
 
 /// Words per gram.
 const WORDS: usize = 3;
@@ -66,7 +66,8 @@ impl RowGrams {
     /// The Jaccard similarity of two rows if it is at least `least`.
     pub fn likeness(&self, a: usize, b: usize, least: f64) -> Option<f64> {
         let (mut a, mut b) = (self.row(a), self.row(b));
-        let total = a.len() + b.len();
+        let (len_a, len_b) = (a.len(), b.len());
+        let total = len_a + len_b;
         // Of `total` grams in two sets of Jaccard similarity `least`, `(1 - least) / (1 + least)` are in one set only.
         let may_differ = ((1.0 - least) / (1.0 + least) * total as f64 + 1e-9) as usize;
         if a.len().abs_diff(b.len()) > may_differ {
@@ -81,8 +82,7 @@ impl RowGrams {
             (a, b) = (if x <= y { rest_a } else { a }, if y <= x { rest_b } else { b });
         }
         differ += a.len() + b.len();
-        let common = (total - differ) / 2;
-        let likeness = common as f64 / (total - common) as f64;
+        let likeness = share((total - differ) / 2, len_a, len_b);
         (likeness >= least).then_some(likeness)
     }
 }
