@@ -15,15 +15,16 @@ const WORDS: usize = 3;
 const BLOCK: usize = 4096;
 
 /// The set of word 3-grams of each row, in one allocation per [`BLOCK`] rows. Grams are 32-bit hashes: 1,000,000 rows of 40
-/// words take 160 MB, and two of a row's grams collide too rarely to matter.
+/// words take 160 MB and their sketches 32 MB, and two of a row's grams collide too rarely to matter.
 pub(crate) struct RowGrams {
     blocks: Vec<GramBlock>,
 }
 
-/// The ascending hashes of consecutive rows, and where each row ends.
+/// The ascending hashes of consecutive rows, where each row ends, and a sketch of each row.
 struct GramBlock {
     hashes: Vec<u32>,
     ends: Vec<usize>,
+    sketches: Vec<[u64; 4]>,
 }
 
 impl RowGrams {
@@ -31,7 +32,9 @@ impl RowGrams {
     /// count with name and arguments.
     pub fn of(rows: &[Conversation]) -> RowGrams {
         let blocks = rows.par_chunks(BLOCK).map(|rows| {
-            let (mut hashes, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
+            let mut hashes = Vec::new();
+            let mut ends = Vec::with_capacity(rows.len());
+            let mut sketches = Vec::with_capacity(rows.len());
             let (mut words, mut grams) = (Vec::new(), Vec::new());
             for row in rows {
                 words.clear();
@@ -48,9 +51,10 @@ impl RowGrams {
                 grams.dedup();
                 hashes.extend_from_slice(&grams);
                 ends.push(hashes.len());
+                sketches.push(sketch(&grams));
             }
             hashes.shrink_to_fit();
-            GramBlock { hashes, ends }
+            GramBlock { hashes, ends, sketches }
         });
         RowGrams { blocks: blocks.collect() }
     }
@@ -63,14 +67,21 @@ impl RowGrams {
         &block.hashes[start..block.ends[nth]]
     }
 
+    fn sketch(&self, row: usize) -> &[u64; 4] {
+        &self.blocks[row / BLOCK].sketches[row % BLOCK]
+    }
+
     /// The Jaccard similarity of two rows if it is at least `least`.
     pub fn likeness(&self, a: usize, b: usize, least: f64) -> Option<f64> {
+        let sketches = self.sketch(a).iter().zip(self.sketch(b));
         let (mut a, mut b) = (self.row(a), self.row(b));
         let (len_a, len_b) = (a.len(), b.len());
         let total = len_a + len_b;
         // Of `total` grams in two sets of Jaccard similarity `least`, `(1 - least) / (1 + least)` are in one set only.
         let may_differ = ((1.0 - least) / (1.0 + least) * total as f64 + 1e-9) as usize;
-        if a.len().abs_diff(b.len()) > may_differ {
+        // At least as many grams differ as the lengths and as the sketches do.
+        let differ: u32 = sketches.map(|(a, b)| (a ^ b).count_ones()).sum();
+        if a.len().abs_diff(b.len()).max(differ as usize) > may_differ {
             return None;
         }
         let mut differ = 0;
@@ -85,6 +96,16 @@ impl RowGrams {
         let likeness = share((total - differ) / 2, len_a, len_b);
         (likeness >= least).then_some(likeness)
     }
+}
+
+/// The parities of the numbers of grams in 256 classes. Sketches differ in at most as many bits as there are grams in one
+/// of the two sets only, which rules out most pairs of dissimilar rows without a look at their grams.
+fn sketch(grams: &[u32]) -> [u64; 4] {
+    let mut bits = [0; 4];
+    for gram in grams {
+        bits[(gram >> 30) as usize] ^= 1 << (gram >> 24 & 63);
+    }
+    bits
 }
 
 /// A locality-sensitive hash: `bands` keys a row, each of the minima of `width` hash functions. Two rows of Jaccard
