@@ -266,6 +266,11 @@ pub(crate) fn filled(path: &Path, entry: String, len: usize) -> Result<()> {
     Err(Error::Entry { path: path.to_path_buf(), entry, expected, found })
 }
 
+/// The entry `nth` modulo the length of a list, which was checked to be non-empty when it was read.
+pub(crate) fn nth_of<T>(list: &[T], nth: usize) -> &T {
+    &list[nth % list.len()]
+}
+
 /// Refuses an empty list of ids and ids used twice.
 pub(crate) fn unique<'a>(path: &Path, ids: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();

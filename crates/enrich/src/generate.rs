@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::{Benign, Route, Technique};
+use crate::data::{Benign, Route, Technique, nth_of};
 use crate::random::rng;
 use crate::row::{Kind, Meta, Row};
 use crate::split::{Partition, Split, benign_topic};
@@ -221,9 +221,4 @@ impl<'a> Wording<'a> {
         let cannot = nth_of(&parts.cannot, cannot).fill(&slots)?;
         Ok(format!("{who} {cannot} {}", nth_of(&agent.offers, offer)))
     }
-}
-
-/// The entry `nth` modulo the length of a list, which was checked to be non-empty when it was read.
-fn nth_of<T>(list: &[T], nth: usize) -> &T {
-    &list[nth % list.len()]
 }

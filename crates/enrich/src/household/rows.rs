@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use serde_json::Map;
 
 use super::{Fact, Household, Phrasings, Scenario, Tool, Topic};
+use crate::data::nth_of;
 use crate::grams::{Grams, Index};
 use crate::random::rng;
 use crate::row::{Exchange, Kind, Meta, Row};
@@ -101,7 +102,7 @@ impl Pool<'_> {
         asks.shuffle(&mut rng);
         let first = rng.random_range(0..phrasings.answers.len());
         let row = |(round, (i, ask)): (usize, (usize, &Template))| {
-            let answer = turn(&phrasings.answers, first + round).fill(&slots)?;
+            let answer = nth_of(&phrasings.answers, first + round).fill(&slots)?;
             let meta = self.meta(Kind::Fact, agent, &fact.id, format!("{}-{i}", fact.kind));
             Ok(Row::single(agent.system_prompt(), ask.fill(&slots)?, answer, meta))
         };
@@ -124,15 +125,15 @@ impl Pool<'_> {
             plans.push((format!("topic-pass-{i}"), ask, &words.passed_on, false));
         }
         plans.shuffle(&mut rng);
-        let mine = turn(&words.requests, rng.random_range(0..words.requests.len()));
+        let mine = nth_of(&words.requests, rng.random_range(0..words.requests.len()));
         plans.insert(1.min(plans.len()), ("topic-own".into(), mine, &words.accepted, true));
         let first = rng.random_range(0..12);
         let row = |(round, (phrasing, ask, answers, own)): (
             usize,
             (String, &Template, &Vec<Template>, bool),
         )| {
-            let asked = if own || others.is_empty() { owner } else { turn(&others, round) };
-            let answer = turn(answers, first + round).fill(&slots)?;
+            let asked = if own || others.is_empty() { owner } else { nth_of(&others, round) };
+            let answer = nth_of(answers, first + round).fill(&slots)?;
             let meta = self.meta(Kind::Topic, asked, &topic.of, phrasing);
             Ok(Row::single(asked.system_prompt(), ask.fill(&slots)?, answer, meta))
         };
@@ -149,8 +150,8 @@ impl Pool<'_> {
         signs.shuffle(&mut rng);
         let first = rng.random_range(0..words.asks.len());
         let row = |(round, (i, sign)): (usize, (usize, &String))| {
-            let ask = format!("{sign} {}", turn(&words.asks, first + round));
-            let answer = turn(&words.answers, first + round).fill(&slots)?;
+            let ask = format!("{sign} {}", nth_of(&words.asks, first + round));
+            let answer = nth_of(&words.answers, first + round).fill(&slots)?;
             let phrasing = format!("{}-{i}", scenario.id);
             let meta = self.meta(Kind::Scenario, agent, &scenario.id, phrasing);
             Ok(Row::single(agent.system_prompt(), ask, answer, meta))
@@ -167,12 +168,12 @@ impl Pool<'_> {
             let mut arguments = Map::new();
             let mut slots = Vec::new();
             for argument in &tool.args {
-                let choice = turn(&argument.from, rng.random_range(0..argument.from.len()));
+                let choice = nth_of(&argument.from, rng.random_range(0..argument.from.len()));
                 slots.push((argument.name.as_str(), choice.say.as_str()));
                 arguments.insert(argument.name.clone(), choice.is.clone());
             }
             let i = (first + round) % tool.asks.len();
-            let ask = turn(&tool.asks, i).fill(&slots)?;
+            let ask = nth_of(&tool.asks, i).fill(&slots)?;
             let meta = self.meta(Kind::Tool, agent, &tool.name, format!("{}-{i}", tool.name));
             Ok(Row::single(agent.system_prompt(), ask, tool.call(&arguments), meta))
         };
@@ -203,8 +204,8 @@ impl Pool<'_> {
         let phrasings = self.phrasings.of_kind(self.house, &fact.kind)?;
         let slots = [("of", fact.of.as_str()), ("value", fact.value.as_str())];
         Ok(Exchange {
-            user: turn(&phrasings.asks, nth).fill(&slots)?,
-            assistant: turn(&phrasings.answers, nth / 2).fill(&slots)?,
+            user: nth_of(&phrasings.asks, nth).fill(&slots)?,
+            assistant: nth_of(&phrasings.answers, nth / 2).fill(&slots)?,
         })
     }
 
@@ -219,11 +220,6 @@ impl Pool<'_> {
         meta.phrasing = Some(phrasing);
         meta
     }
-}
-
-/// The entry `nth` modulo the length of a list, which was checked to be non-empty when it was read.
-fn turn<T>(list: &[T], nth: usize) -> &T {
-    &list[nth % list.len()]
 }
 
 /// Keeps the first of each group of near duplicates.
