@@ -126,17 +126,16 @@ impl<'a> Exam<'a> {
         on_batch: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Outcome> {
         let dir = dir.as_ref();
-        let manifest = self.open(answerer.subject(), dir)?;
+        let mut run = self.open(answerer.subject(), dir)?;
         let log = dir.join(run::RECORDS);
         let batches = self.batches();
         let total = batches.iter().map(|b| b.cases.len()).sum();
-        let mut records =
-            keep_whole_batches(run::read_records(&log, self.suite.council())?, &batches);
-        run::write_records(&log, &records)?;
+        keep_whole_batches(&mut run.records, &batches);
+        run::write_records(&log, &run.records)?;
 
         let scorer = |case| Scorer::with_council(case, self.suite.council());
         let scorers = self.suite.cases.iter().map(scorer).collect::<Result<Vec<_>>>()?;
-        let (start, mut tokens, before) = (Instant::now(), 0, records.len());
+        let (start, mut tokens, before) = (Instant::now(), 0, run.records.len());
         let mut done = 0;
         for batch in &batches {
             done += batch.cases.len();
@@ -144,7 +143,7 @@ impl<'a> Exam<'a> {
                 continue;
             }
             if let Some(spent) = self.budget.spent(tokens, start.elapsed()) {
-                return Ok(Outcome::Partial { run: ExamRun { manifest, records }, spent });
+                return Ok(Outcome::Partial { run, spent });
             }
             let fresh = self.answer(batch, answerer, &scorers)?;
             for record in &fresh {
@@ -152,13 +151,13 @@ impl<'a> Exam<'a> {
             }
             tokens += fresh.iter().map(|r| r.tokens).sum::<usize>();
             on_batch(Progress { done, total, latest: &fresh });
-            records.extend(fresh);
+            run.records.extend(fresh);
         }
-        Ok(Outcome::Complete(ExamRun { manifest, records }))
+        Ok(Outcome::Complete(run))
     }
 
-    /// Starts the folder, or checks that it holds the beginning of this exam.
-    fn open(&self, subject: Subject, dir: &Path) -> Result<Manifest> {
+    /// Starts the folder, or reads it and checks that it holds the beginning of this exam.
+    fn open(&self, subject: Subject, dir: &Path) -> Result<ExamRun> {
         if self.options.batch == 0 {
             return Err(Error::Options { field: "batch" });
         }
@@ -167,10 +166,12 @@ impl<'a> Exam<'a> {
         }
         let manifest = Manifest::new(subject, self.suite, self.options.clone());
         if !dir.join(run::MANIFEST).exists() {
-            ExamRun { manifest: manifest.clone(), records: Vec::new() }.save(dir)?;
-            return Ok(manifest);
+            let run = ExamRun { manifest, records: Vec::new() };
+            run.save(dir)?;
+            return Ok(run);
         }
-        let found = ExamRun::load(dir)?.manifest;
+        let run = ExamRun::load(dir)?;
+        let found = &run.manifest;
         let same = |what, expected: String, found: String| {
             let path = dir.to_path_buf();
             let same = expected == found;
@@ -181,20 +182,16 @@ impl<'a> Exam<'a> {
         same("setting", format!("{:?}", manifest.options), format!("{:?}", found.options))?;
         let versions = (manifest.scoring_version, found.scoring_version);
         same("scoring version", versions.0.to_string(), versions.1.to_string())?;
-        Ok(found)
+        Ok(run)
     }
 
     fn batches(&self) -> Vec<Batch<'a>> {
-        let places: Vec<usize> = (0..self.suite.cases.len()).collect();
-        let batches = self.options.seeds.iter().flat_map(|&seed| {
-            places.chunks(self.options.batch).map(move |places| (seed, places.to_vec()))
-        });
-        batches
-            .map(|(seed, places)| Batch {
-                seed,
-                cases: places.iter().filter_map(|&i| Some((i, self.suite.cases.get(i)?))).collect(),
-            })
-            .collect()
+        let cases: Vec<(usize, &Case)> = self.suite.cases.iter().enumerate().collect();
+        let of_seed = |&seed| {
+            let batches = cases.chunks(self.options.batch);
+            batches.map(move |cases| Batch { seed, cases: cases.to_vec() })
+        };
+        self.options.seeds.iter().flat_map(of_seed).collect()
     }
 
     fn answer(
@@ -243,9 +240,9 @@ impl Budget {
     }
 }
 
-/// The records of the leading complete batches. An incomplete batch is asked again as a whole, because answers may depend
+/// Keeps the records of the leading complete batches. An incomplete batch is asked again as a whole, because answers may depend
 /// on the other cases of their batch.
-fn keep_whole_batches(mut records: Vec<Record>, batches: &[Batch<'_>]) -> Vec<Record> {
+fn keep_whole_batches(records: &mut Vec<Record>, batches: &[Batch<'_>]) {
     let mut kept = 0;
     for batch in batches {
         let end = kept + batch.cases.len();
@@ -258,5 +255,4 @@ fn keep_whole_batches(mut records: Vec<Record>, batches: &[Batch<'_>]) -> Vec<Re
         kept = end;
     }
     records.truncate(kept);
-    records
 }

@@ -53,7 +53,7 @@ impl ExamRun {
 }
 
 /// Reads an answer log; empty if there is no file.
-pub(crate) fn read_records(path: &Path, council: &Council) -> Result<Vec<Record>> {
+fn read_records(path: &Path, council: &Council) -> Result<Vec<Record>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

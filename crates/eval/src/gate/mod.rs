@@ -77,19 +77,11 @@ impl Gate {
         let runs = evidence
             .candidates
             .iter()
-            .map(|candidate| pairs::pairs(candidate, evidence.reference, policy.overlap))
+            .map(|candidate| PairedRun::new(policy, candidate, evidence))
             .collect::<Result<Vec<_>>>()?;
-        let Some(first) = runs.first() else {
-            return Err(Error::Incomparable {
-                what: "candidate runs",
-                expected: "at least one".into(),
-                found: "none".into(),
-            });
-        };
 
         let mut rules = vec![self.seeds(&evidence.candidates)];
-        for (i, cases) in runs.iter().enumerate() {
-            let run = PairedRun { policy, council, cases, against: evidence.against };
+        for (i, run) in runs.iter().enumerate() {
             let mut found = vec![run.held_out()?];
             found.extend(run.categories()?);
             found.extend(run.floors()?);
@@ -101,18 +93,21 @@ impl Gate {
         }
         rules.extend(self.checks(&evidence.checks));
 
-        let (resamples, seed) = (policy.resamples, policy.seed);
-        let held_out = grouped(first, |c| c.tier).remove(&Tier::HeldOut).unwrap_or_default();
+        let Some(first) = runs.into_iter().next() else {
+            return Err(none_of("candidate runs"));
+        };
+        let cases = &first.cases;
+        let held_out = grouped(cases, |c| c.tier).remove(&Tier::HeldOut).unwrap_or_default();
         Ok(Verdict {
             decision: decision(&rules),
             reason: reason(&rules, evidence.against),
             reference: evidence.against,
             rules,
-            cases: first.len(),
+            cases: cases.len(),
             detectable: stats::minimum_detectable_difference(&held_out, policy.held_out)?,
-            tiers: compare(grouped(first, |c| c.tier), resamples, seed)?,
-            categories: compare(by_category(first, council), resamples, seed)?,
-            agents: compare(by_agent(first, council), resamples, seed)?,
+            agents: compare(by_agent(cases, council), policy.resamples, policy.seed)?,
+            tiers: first.tiers,
+            categories: first.categories,
             scoring_version: evidence.reference.manifest.scoring_version,
         })
     }
@@ -172,21 +167,26 @@ impl Check {
 struct PairedRun<'a> {
     policy: &'a Policy,
     council: &'a Council,
-    cases: &'a [PairedCase<'a>],
     against: Reference,
+    cases: Vec<PairedCase<'a>>,
+    tiers: Vec<Comparison<Tier>>,
+    categories: Vec<Comparison<CategoryId>>,
 }
 
-impl PairedRun<'_> {
+impl<'a> PairedRun<'a> {
+    fn new(policy: &'a Policy, candidate: &ExamRun, evidence: &Evidence<'a>) -> Result<Self> {
+        let Evidence { reference, against, .. } = *evidence;
+        let council = &reference.manifest.council;
+        let cases = pairs::pairs(candidate, reference, policy.overlap)?;
+        let (resamples, seed) = (policy.resamples, policy.seed);
+        let tiers = compare(grouped(&cases, |c| c.tier), resamples, seed)?;
+        let categories = compare(by_category(&cases, council), resamples, seed)?;
+        Ok(PairedRun { policy, council, against, cases, tiers, categories })
+    }
+
     fn held_out(&self) -> Result<RuleVerdict> {
-        let held_out = grouped(self.cases, |c| c.tier).remove(&Tier::HeldOut);
-        let Some(pairs) = held_out else {
-            return Err(Error::Incomparable {
-                what: "held-out cases",
-                expected: "at least one".into(),
-                found: "none".into(),
-            });
-        };
-        let seen = stats::paired_bootstrap(&pairs, self.policy.resamples, self.policy.seed)?;
+        let held_out = self.tiers.iter().find(|row| row.of == Tier::HeldOut);
+        let seen = held_out.ok_or_else(|| none_of("held-out cases"))?.bootstrap;
         Ok(at_least("held_out", self.policy.held_out, seen.better, |_| {
             format!(
                 "Better on held-out cases ({:+.3}) with probability {:.3}; {} of {} cases tie.",
@@ -196,12 +196,8 @@ impl PairedRun<'_> {
     }
 
     fn categories(&self) -> Result<Vec<RuleVerdict>> {
-        let groups = by_category(self.cases, self.council);
-        let compared = compare(groups, self.policy.resamples, self.policy.seed)?;
-        let judged: Vec<_> = compared
-            .into_iter()
-            .filter(|row| row.bootstrap.cases >= self.policy.agents.min_cases)
-            .collect();
+        let enough = |row: &&Comparison<_>| row.bootstrap.cases >= self.policy.agents.min_cases;
+        let judged: Vec<_> = self.categories.iter().filter(enough).collect();
         let not_worse: Vec<f64> = judged.iter().map(|row| 1.0 - row.bootstrap.worse).collect();
         let adjusted = stats::benjamini_hochberg(&not_worse)?;
         let rules = judged.iter().zip(adjusted).map(|(row, value)| {
@@ -216,7 +212,7 @@ impl PairedRun<'_> {
     fn floors(&self) -> Result<Vec<RuleVerdict>> {
         let floors = &self.policy.floors;
         let mut rules = Vec::new();
-        for (category, pairs) in by_category(self.cases, self.council) {
+        for (category, pairs) in by_category(&self.cases, self.council) {
             if !floors.categories.contains(&category) {
                 continue;
             }
@@ -234,7 +230,7 @@ impl PairedRun<'_> {
         let all: Vec<Pair> = self.cases.iter().map(|c| c.pair).collect();
         let (candidate_overall, reference_overall) = means(&all)?;
         let mut rules = Vec::new();
-        for (agent, pairs) in by_agent(self.cases, self.council) {
+        for (agent, pairs) in by_agent(&self.cases, self.council) {
             if pairs.len() < min_cases {
                 continue;
             }
@@ -281,6 +277,10 @@ fn at_least(
 ) -> RuleVerdict {
     let passed = value >= threshold;
     RuleVerdict { rule: rule.to_owned(), threshold, value, passed, sentence: sentence(passed) }
+}
+
+fn none_of(what: &'static str) -> Error {
+    Error::Incomparable { what, expected: "at least one".into(), found: "none".into() }
 }
 
 fn decision(rules: &[RuleVerdict]) -> Decision {
