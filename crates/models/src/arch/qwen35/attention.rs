@@ -9,8 +9,8 @@ use crate::arch::config::Config;
 use crate::backend::Backend;
 use crate::ext::fused::{Activation, gate};
 use crate::nn::{
-    AttentionMode, AttentionSpec, Batch, KeySource, LayerAdapter, Linear, Loader, Projections,
-    Recomputed, RmsNorm, attend,
+    AttentionMode, AttentionSpec, Batch, KeySource, LayerAdapter, Linear, Loader, Mixer,
+    Projections, Recomputed, RmsNorm, attend,
 };
 
 #[derive(Clone)]
@@ -48,7 +48,20 @@ impl Attention {
         })
     }
 
-    pub fn forward(
+    fn rotate(&self, x: &Array, batch: &Batch) -> Result<Array> {
+        if self.rotated == self.head_dim {
+            return batch.rotate(0, x);
+        }
+        let mut parts = x.split_at_indices(&[self.rotated], -1)?;
+        if let Some(first) = parts.first_mut() {
+            *first = batch.rotate(0, first)?;
+        }
+        Ok(ops::concatenate(&parts, -1)?)
+    }
+}
+
+impl Mixer for Attention {
+    fn forward(
         &self,
         x: &Recomputed,
         batch: &Batch,
@@ -77,16 +90,5 @@ impl Attention {
         let gates = gates.reshape(output.shape())?;
         let gated = gate(self.backend, Activation::Sigmoid, &gates, &output)?;
         self.o.apply(&gated, adapter.get(O))
-    }
-
-    fn rotate(&self, x: &Array, batch: &Batch) -> Result<Array> {
-        if self.rotated == self.head_dim {
-            return batch.rotate(0, x);
-        }
-        let mut parts = x.split_at_indices(&[self.rotated], -1)?;
-        if let Some(first) = parts.first_mut() {
-            *first = batch.rotate(0, first)?;
-        }
-        Ok(ops::concatenate(&parts, -1)?)
     }
 }

@@ -10,8 +10,8 @@ use crate::backend::Backend;
 use crate::ext::fused::{Activation, activate, gate};
 use crate::nn::gated_delta::{self, GatedDelta};
 use crate::nn::{
-    AttentionMode, Batch, CHUNK, LayerAdapter, Linear, Loader, Prefix, Recomputed, RecurrentState,
-    RmsNorm,
+    AttentionMode, Batch, CHUNK, LayerAdapter, Linear, Loader, Mixer, Prefix, Recomputed,
+    RecurrentState, RmsNorm,
 };
 
 /// Added to the sum of squares when queries and keys are normalized to length 1.
@@ -61,62 +61,6 @@ impl DeltaNet {
             shape,
             backend,
         })
-    }
-
-    pub fn forward(
-        &self,
-        x: &Recomputed,
-        batch: &Batch,
-        adapter: &LayerAdapter,
-        mode: AttentionMode<'_>,
-    ) -> Result<Array> {
-        let [qkv, z, b, a] = x.apply([
-            (&self.qkv, adapter.get(QKV)),
-            (&self.z, adapter.get(Z)),
-            (&self.b, adapter.get(B)),
-            (&self.a, adapter.get(A)),
-        ])?;
-        let gates = self.gates(&b, &a)?;
-        let rows = batch.rows();
-        let output = match mode {
-            AttentionMode::Step { cache, .. } => {
-                let cache = cache.state()?;
-                let (mixed, inputs) = self.convolution.step(&qkv, &cache.inputs)?;
-                let (output, state) =
-                    gated_delta::step(self.backend, &self.inputs(&mixed, gates)?, &cache.state)?;
-                *cache = RecurrentState { inputs, state };
-                output
-            }
-            AttentionMode::Rows => {
-                let [decay, beta] = gates;
-                let gates = [rows.expand(&decay)?, rows.expand(&beta)?];
-                let before = self.initial(rows.lengths().len(), qkv.dtype())?;
-                let (mixed, _) =
-                    self.convolution.rows(&rows.expand(&qkv)?, rows, &before.inputs)?;
-                let inputs = self.inputs(&mixed, gates)?;
-                let before = Some(&before.state);
-                let rule = gated_delta::in_chunks(self.backend, &inputs, rows, before, CHUNK)?;
-                rows.deduplicate(&rule.0)?
-            }
-            AttentionMode::Prefixes { kept } => {
-                let before = self.initial(rows.lengths().len(), qkv.dtype())?;
-                let (output, ends) = self.after(&before, &qkv, gates, batch)?;
-                kept.extend(ends.by_row()?.into_iter().map(Prefix::State));
-                output
-            }
-            AttentionMode::Prompts { cache, first, prefixes, .. } => {
-                let before = self.before(rows.lengths().len(), prefixes, qkv.dtype())?;
-                let (output, ends) = self.after(&before, &qkv, gates, batch)?;
-                cache.state()?.write(first, &ends)?;
-                output
-            }
-        };
-        let DeltaShape { value_heads, value_dim, .. } = self.shape;
-        let z = z.reshape(&[1, -1, value_heads as i32, value_dim as i32])?;
-        let normed = self.norm.apply(&output)?;
-        let [z, normed] = [z, normed].map(|array| array.as_dtype(Dtype::Float32));
-        let gated = gate(self.backend, Activation::Silu, &z?, &normed?)?.as_dtype(qkv.dtype())?;
-        self.out.apply(&gated.flatten(2, -1)?, adapter.get(OUT))
     }
 
     /// Log decay and beta of each token and value head.
@@ -193,6 +137,64 @@ impl DeltaNet {
             _ => initial.clone(),
         };
         RecurrentState::joined(&prefixes.iter().map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Mixer for DeltaNet {
+    fn forward(
+        &self,
+        x: &Recomputed,
+        batch: &Batch,
+        adapter: &LayerAdapter,
+        mode: AttentionMode<'_>,
+    ) -> Result<Array> {
+        let [qkv, z, b, a] = x.apply([
+            (&self.qkv, adapter.get(QKV)),
+            (&self.z, adapter.get(Z)),
+            (&self.b, adapter.get(B)),
+            (&self.a, adapter.get(A)),
+        ])?;
+        let gates = self.gates(&b, &a)?;
+        let rows = batch.rows();
+        let output = match mode {
+            AttentionMode::Step { cache, .. } => {
+                let cache = cache.state()?;
+                let (mixed, inputs) = self.convolution.step(&qkv, &cache.inputs)?;
+                let (output, state) =
+                    gated_delta::step(self.backend, &self.inputs(&mixed, gates)?, &cache.state)?;
+                *cache = RecurrentState { inputs, state };
+                output
+            }
+            AttentionMode::Rows => {
+                let [decay, beta] = gates;
+                let gates = [rows.expand(&decay)?, rows.expand(&beta)?];
+                let before = self.initial(rows.lengths().len(), qkv.dtype())?;
+                let (mixed, _) =
+                    self.convolution.rows(&rows.expand(&qkv)?, rows, &before.inputs)?;
+                let inputs = self.inputs(&mixed, gates)?;
+                let before = Some(&before.state);
+                let rule = gated_delta::in_chunks(self.backend, &inputs, rows, before, CHUNK)?;
+                rows.deduplicate(&rule.0)?
+            }
+            AttentionMode::Prefixes { kept } => {
+                let before = self.initial(rows.lengths().len(), qkv.dtype())?;
+                let (output, ends) = self.after(&before, &qkv, gates, batch)?;
+                kept.extend(ends.by_row()?.into_iter().map(Prefix::State));
+                output
+            }
+            AttentionMode::Prompts { cache, first, prefixes, .. } => {
+                let before = self.before(rows.lengths().len(), prefixes, qkv.dtype())?;
+                let (output, ends) = self.after(&before, &qkv, gates, batch)?;
+                cache.state()?.write(first, &ends)?;
+                output
+            }
+        };
+        let DeltaShape { value_heads, value_dim, .. } = self.shape;
+        let z = z.reshape(&[1, -1, value_heads as i32, value_dim as i32])?;
+        let normed = self.norm.apply(&output)?;
+        let [z, normed] = [z, normed].map(|array| array.as_dtype(Dtype::Float32));
+        let gated = gate(self.backend, Activation::Silu, &z?, &normed?)?.as_dtype(qkv.dtype())?;
+        self.out.apply(&gated.flatten(2, -1)?, adapter.get(OUT))
     }
 }
 

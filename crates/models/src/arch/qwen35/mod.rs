@@ -2,7 +2,6 @@
 //! not grow with the row, the fourth full attention with an output gate.
 
 mod attention;
-mod block;
 mod config;
 mod convolution;
 mod delta_net;
@@ -13,7 +12,9 @@ use super::config::Config;
 use super::{Architecture, Registration};
 use crate::Result;
 use crate::checkpoint::{Expected, Store};
-use crate::nn::{Activations, Block, CacheShape, LinearSpec, Loader, scores};
+use crate::nn::{Activations, Block, CacheShape, LinearSpec, Loader, PreNorm, scores};
+use attention::Attention;
+use delta_net::DeltaNet;
 use shape::{Kind, Qwen35};
 
 pub(super) const REGISTRATION: Registration =
@@ -35,7 +36,17 @@ impl Architecture for Qwen35 {
         prefix: &str,
         loader: &mut Loader,
     ) -> Result<Box<dyn Block>> {
-        Ok(Box::new(block::load(config, self.delta, self.layers[layer], prefix, loader)?))
+        let eps = config.norm_eps;
+        Ok(match self.layers[layer] {
+            Kind::Attention => {
+                let attention = Attention::load(config, prefix, loader)?;
+                Box::new(PreNorm::load(attention, eps, prefix, loader)?)
+            }
+            Kind::Delta => {
+                let delta = DeltaNet::load(config, self.delta, prefix, loader)?;
+                Box::new(PreNorm::load(delta, eps, prefix, loader)?)
+            }
+        })
     }
 
     fn normalize(&self, config: &Config, store: &mut Store) {
