@@ -59,6 +59,17 @@ impl<T> ConfigFile<'_, T> {
         names.iter().map(kind).collect()
     }
 
+    /// Refuses a key unless it has the one value that is supported.
+    pub fn require<V>(&self, key: &str, supported: V, found: V) -> Result<()>
+    where
+        V: PartialEq + ToString,
+    {
+        if found == supported {
+            return Ok(());
+        }
+        self.refuse(key, &supported.to_string(), found)
+    }
+
     /// The error for a key: what was expected and what was found.
     pub fn refuse<R>(&self, key: &str, expected: &str, found: impl ToString) -> Result<R> {
         let (key, expected, found) = (key.to_owned(), expected.to_owned(), found.to_string());

@@ -140,9 +140,7 @@ impl ConfigFile<'_, TextFile> {
     fn config(&self, architecture: &str, root: &'static str) -> Result<Config> {
         let file = self.keys;
         let act = file.hidden_activation.as_deref().unwrap_or("gelu_pytorch_tanh");
-        if act != "gelu_pytorch_tanh" {
-            return self.refuse("hidden_activation", "gelu_pytorch_tanh", act);
-        }
+        self.require("hidden_activation", "gelu_pytorch_tanh", act)?;
         let sizes = Sizes {
             hidden_size: file.hidden_size,
             intermediate_size: file.intermediate_size,

@@ -83,16 +83,9 @@ impl ConfigFile<'_, LlamaFile> {
     /// Refuses what the layers do not support.
     fn check(&self) -> Result<()> {
         let file = self.keys;
-        let act = file.hidden_act.as_deref().unwrap_or("silu");
-        let cases = [
-            ("hidden_act", "silu", act != "silu", act.to_owned()),
-            ("attention_bias", "false", file.attention_bias, "true".to_owned()),
-            ("mlp_bias", "false", file.mlp_bias, "true".to_owned()),
-        ];
-        match cases.into_iter().find(|&(_, _, refused, _)| refused) {
-            None => Ok(()),
-            Some((key, expected, _, found)) => self.refuse(key, expected, found),
-        }
+        self.require("hidden_act", "silu", file.hidden_act.as_deref().unwrap_or("silu"))?;
+        self.require("attention_bias", false, file.attention_bias)?;
+        self.require("mlp_bias", false, file.mlp_bias)
     }
 
     fn rope(&self) -> Result<Frequencies> {

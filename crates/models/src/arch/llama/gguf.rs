@@ -54,23 +54,16 @@ fn config(header: &Gguf) -> Result<Config> {
     let num_heads = size("attention.head_count")?;
     let head_dim = optional("attention.key_length", hidden_size / num_heads.max(1))?;
     let file = ConfigFile { path, keys: metadata };
-    let experts = optional("expert_count", 0)?;
-    if experts > 0 {
-        return file.refuse(&key("expert_count"), "0", experts);
-    }
+    file.require(&key("expert_count"), 0, optional("expert_count", 0)?)?;
     let rotated = optional("rope.dimension_count", head_dim)?;
-    if rotated != head_dim {
-        return file.refuse(&key("rope.dimension_count"), &head_dim.to_string(), rotated);
-    }
+    file.require(&key("rope.dimension_count"), head_dim, rotated)?;
     let theta = match metadata.has(&key("rope.freq_base")) {
         true => f64::from(metadata.f32(&key("rope.freq_base"))?),
         false => 10_000.0,
     };
     if metadata.has(&key("rope.scaling.type")) {
         let scaling = metadata.str(&key("rope.scaling.type"))?;
-        if scaling != "none" {
-            return file.refuse(&key("rope.scaling.type"), "none", scaling);
-        }
+        file.require(&key("rope.scaling.type"), "none", scaling)?;
     }
     let rows = |name: &str| header.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());
     let vocab_size = rows("token_embd.weight").unwrap_or_default() as usize;

@@ -137,16 +137,9 @@ impl ConfigFile<'_, TextFile> {
     /// Refuses what the layers do not support.
     fn check(&self) -> Result<()> {
         let file = self.keys;
-        let act = file.hidden_act.as_deref().unwrap_or("silu");
-        if act != "silu" {
-            return self.refuse("hidden_act", "silu", act);
-        }
-        if file.attention_bias {
-            return self.refuse("attention_bias", "false", true);
-        }
-        if !file.attn_output_gate {
-            return self.refuse("attn_output_gate", "true", false);
-        }
+        self.require("hidden_act", "silu", file.hidden_act.as_deref().unwrap_or("silu"))?;
+        self.require("attention_bias", false, file.attention_bias)?;
+        self.require("attn_output_gate", true, file.attn_output_gate)?;
         if file.num_experts > 0 {
             return self.refuse("num_experts", "0, a dense model", file.num_experts);
         }
@@ -186,9 +179,7 @@ impl ConfigFile<'_, TextFile> {
     fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
         let Rotary { rope_theta, rope_type, partial_rotary_factor: share } =
             &self.keys.rope_parameters;
-        if rope_type != "default" {
-            return self.refuse("rope_parameters.rope_type", "default", rope_type);
-        }
+        self.require("rope_parameters.rope_type", "default", rope_type.as_str())?;
         let rotated = (head_dim as f64 * share) as usize;
         if !(0.0..=1.0).contains(share) || rotated == 0 || !rotated.is_multiple_of(2) {
             let expected = format!("a share of whole pairs of the {head_dim} values of a head");
