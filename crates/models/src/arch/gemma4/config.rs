@@ -10,7 +10,7 @@ use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
 use crate::checkpoint::json::parse;
-use crate::nn::RopeStyle;
+use crate::nn::{Frequencies, RopeStyle, Scaling};
 
 const SLIDING_ATTENTION: &str = "sliding_attention";
 
@@ -276,11 +276,13 @@ impl ConfigFile<'_, TextFile> {
             Some(parameters) => parameters.get(key).cloned().unwrap_or_default(),
             None => Rotary::of_kind(kind),
         };
-        let of_pair = |pair: usize| rotary.rope_theta.powf(-2.0 * pair as f64 / head_dim as f64);
-        let pairs = head_dim / 2;
+        let theta = rotary.rope_theta;
+        let plain = Frequencies::plain(theta).of_pairs(head_dim);
         match (rotary.rope_type.as_str(), rotary.factor) {
-            ("default", _) => Ok((0..pairs).map(of_pair).collect()),
-            ("linear", Some(factor)) => Ok((0..pairs).map(|pair| of_pair(pair) / factor).collect()),
+            ("default", _) => Ok(plain),
+            ("linear", Some(factor)) => {
+                Ok(Frequencies { theta, scaling: Scaling::Linear(factor) }.of_pairs(head_dim))
+            }
             ("proportional", factor) => {
                 // The first pairs have the frequencies they would have if all rotated; the others do not
                 // rotate.
@@ -291,9 +293,9 @@ impl ConfigFile<'_, TextFile> {
                     return self.refuse(&key, "a share of whole pairs", share);
                 }
                 let factor = factor.unwrap_or(1.0);
-                let turning = |pair: usize| pair < rotated / 2;
-                let frequency = |pair| if turning(pair) { of_pair(pair) / factor } else { 0.0 };
-                Ok((0..pairs).map(frequency).collect())
+                let turning = plain.into_iter().take(rotated / 2);
+                let turning = turning.map(|frequency| frequency / factor);
+                Ok(turning.chain(std::iter::repeat(0.0)).take(head_dim / 2).collect())
             }
             (other, _) => {
                 let key = format!("rope_parameters.{key}.rope_type");
