@@ -67,7 +67,7 @@ impl Attention {
             kind: layer.kind,
             heads: config.num_heads as i32,
             head_dim: layer.head_dim as i32,
-            window: (layer.kind == Kind::Sliding).then_some(shape.window),
+            window: shape.window_of(layer.kind),
         })
     }
 

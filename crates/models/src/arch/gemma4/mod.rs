@@ -20,7 +20,7 @@ use crate::checkpoint::{Expected, Store};
 use crate::nn::{Block, CacheShape, LinearSpec, Loader, TokenInputs};
 use block::GemmaBlock;
 use per_layer::PerLayer;
-use shape::{Gemma4, Kind, Source};
+use shape::{Gemma4, Source};
 
 pub(super) const REGISTRATION: Registration = Registration {
     model_types: &["gemma4", "gemma4_text", "gemma4_unified"],
@@ -73,7 +73,7 @@ impl Architecture for Gemma4 {
     }
 
     fn layer_window(&self, layer: usize) -> Option<usize> {
-        (self.layers[layer].kind == Kind::Sliding).then_some(self.window)
+        self.window_of(self.layers[layer].kind)
     }
 
     fn caches(&self, _config: &Config) -> Vec<CacheShape> {

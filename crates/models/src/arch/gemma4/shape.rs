@@ -83,11 +83,19 @@ pub(super) struct PerLayerShape {
 }
 
 impl Gemma4 {
+    /// The attention window of layers of this kind.
+    pub fn window_of(&self, kind: Kind) -> Option<usize> {
+        match kind {
+            Kind::Sliding => Some(self.window),
+            Kind::Full => None,
+        }
+    }
+
     /// The caches of the layers that have keys of their own, which come first.
     pub fn cache_shapes(&self) -> Vec<CacheShape> {
         let own = self.layers.iter().filter(|layer| layer.owns_keys());
         let keys = |&LayerShape { kv_heads, head_dim, kind, .. }: &LayerShape| {
-            let window = (kind == Kind::Sliding).then_some(self.window);
+            let window = self.window_of(kind);
             CacheShape::Keys { kv_heads, head_dim, window }
         };
         own.map(keys).collect()
