@@ -118,9 +118,9 @@ impl Rows {
         })
     }
 
-    /// Where to split an array of all rows, without sharing, into single rows.
-    pub(crate) fn cuts(&self) -> Vec<i32> {
-        ends(self.lengths.iter().copied())
+    /// Splits an array of all rows, without sharing, into single rows along the axis of tokens.
+    pub(crate) fn split(&self, array: &Array, axis: i32) -> Result<Vec<Array>> {
+        Ok(array.split_at_indices(&ends(self.lengths.iter().copied()), axis)?)
     }
 
     /// Runs of consecutive rows of at most `short` tokens that grow by at most a quarter when padded

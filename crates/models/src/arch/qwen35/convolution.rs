@@ -29,16 +29,13 @@ impl Convolution {
     /// Convolves rows end to end, `[1, T, channels]`, each preceded by its `reach` inputs in `before`,
     /// `[rows, reach, channels]`. Returns the output and the last `reach` inputs of each row.
     pub fn rows(&self, x: &Array, rows: &Rows, before: &Array) -> Result<(Array, Array)> {
-        let (count, reach) = (rows.lengths().len() as i32, self.reach());
-        let cuts = rows.cuts();
-        let own = if cuts.is_empty() { vec![x.clone()] } else { x.split_at_indices(&cuts, 1)? };
-        let before =
-            if count == 1 { vec![before.clone()] } else { before.split_equal(count, 0)? };
+        let reach = self.reach();
+        let own = rows.split(x, 1)?;
+        let before = before.split_equal(own.len() as i32, 0)?;
         let rows: Vec<&Array> = before.iter().zip(&own).flat_map(|(b, row)| [b, row]).collect();
         // All rows are convolved as one array; the outputs that straddle two rows are dropped below.
         let padded = ops::concatenate(&rows, 1)?;
         let output = self.convolve(&padded)?;
-        let mut kept = Vec::with_capacity(own.len());
         let mut ends = Vec::with_capacity(own.len());
         let mut cuts = Vec::with_capacity(2 * own.len());
         let mut at = 0;
@@ -50,12 +47,8 @@ impl Convolution {
         }
         // The output ends with the last row.
         cuts.truncate(cuts.len().saturating_sub(2));
-        if cuts.is_empty() {
-            return Ok((output, ends.swap_remove(0)));
-        }
-        for part in output.split_at_indices(&cuts, 1)?.into_iter().step_by(2) {
-            kept.push(part);
-        }
+        let parts = output.split_at_indices(&cuts, 1)?;
+        let kept: Vec<&Array> = parts.iter().step_by(2).collect();
         Ok((ops::concatenate(&kept, 1)?, ops::concatenate(&ends, 0)?))
     }
 

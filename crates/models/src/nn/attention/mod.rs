@@ -121,12 +121,10 @@ fn by_row(
     prefixes: &[Option<&Prefix>],
     mut cache: impl FnMut(usize, &KeyValues) -> Result<()>,
 ) -> Result<Array> {
-    let cuts = kernel.rows().cuts();
     // `split` rather than slices: its gradient is one concatenation, that of a slice an array of
     // the whole batch for every row.
     let split = |array: &Array| -> Result<Vec<Array>> {
-        let array = array.transpose_axes(&[0, 2, 1, 3])?;
-        Ok(if cuts.is_empty() { vec![array] } else { array.split_at_indices(&cuts, 2)? })
+        kernel.rows().split(&array.transpose_axes(&[0, 2, 1, 3])?, 2)
     };
     let (queries, keys, values) = (split(&qkv.queries)?, split(&qkv.keys)?, split(&qkv.values)?);
     let mut outputs = Vec::with_capacity(queries.len());

@@ -3,6 +3,7 @@
 use mlx_rs::{Array, ops};
 
 use crate::Result;
+use crate::nn::ends;
 
 /// Rows, longest first, cut into chunks, the chunks sorted by their index. The rows that have an `n`th
 /// chunk are the first of those with an `n-1`th, so the `n`th chunks of all rows are computed
@@ -76,10 +77,7 @@ impl Layout {
             places: indices(&places),
             valid: Array::from_slice(
                 &valid,
-                &[-1, 1, 1, chunk as i32, 1].map(|n| match n {
-                    -1 => (valid.len() / chunk) as i32,
-                    n => n,
-                }),
+                &[(valid.len() / chunk) as i32, 1, 1, chunk as i32, 1],
             ),
         });
         let (by_length, by_row) = (indices(&order), indices(&place_of_row));
@@ -128,16 +126,8 @@ impl Layout {
     }
 
     fn cut(&self, arranged: &Array) -> Result<Vec<Array>> {
-        let ends = self.rows.iter().scan(0, |end, rows| {
-            *end += rows;
-            Some(*end)
-        });
-        let mut cuts: Vec<i32> = ends.collect();
-        cuts.pop();
-        Ok(match cuts.is_empty() {
-            true => vec![arranged.clone()],
-            false => arranged.split_at_indices(&cuts, 0)?,
-        })
+        let cuts = ends(self.rows.iter().map(|&rows| rows as usize));
+        Ok(arranged.split_at_indices(&cuts, 0)?)
     }
 
     /// The reverse of [`to_chunks`](Self::to_chunks), in the given shape.

@@ -21,7 +21,7 @@ use mlx_rs::{Array, Dtype, ops};
 use super::rows::Rows;
 use crate::backend::Backend;
 use crate::ext::fused::exp;
-use crate::ext::{self, Differentiable, after};
+use crate::ext::{self, Differentiable, after, wrong_arrays};
 use crate::{Error, Result};
 use chunk::{Chunk, Masks};
 use layout::Layout;
@@ -115,7 +115,7 @@ pub(crate) fn in_chunks(
     let outputs = ext::apply(rule, &inputs)?;
     match outputs.as_slice() {
         [output, states, ..] => Ok((output.as_dtype(values.dtype())?, states.clone())),
-        _ => Err(arrays(&outputs)),
+        _ => Err(wrong_arrays()),
     }
 }
 
@@ -136,11 +136,7 @@ pub(crate) fn infer(
 fn by_kernel(inputs: &GatedDelta, rows: &Rows, before: Option<&Array>) -> Result<(Array, Array)> {
     let GatedDelta { queries, keys, values, log_decay, beta } = inputs;
     let before = Heads::of(inputs).before(rows, before)?;
-    let cuts = rows.cuts();
-    let split = |array: &Array| match cuts.is_empty() {
-        true => Ok(vec![array.clone()]),
-        false => array.split_at_indices(&cuts, 1),
-    };
+    let split = |array: &Array| rows.split(array, 1);
     let decay = log_decay.as_dtype(Dtype::Float32)?.exp()?;
     let [queries, keys, values] = [split(queries)?, split(keys)?, split(values)?];
     let [decay, beta] = [split(&decay)?, split(beta)?];
@@ -256,7 +252,7 @@ impl Differentiable for Rule {
         outputs: &[Array],
     ) -> Result<Vec<Array>> {
         let given = self.six(inputs)?;
-        let [to_output, to_states, ..] = cotangents else { return Err(arrays(cotangents)) };
+        let [to_output, to_states, ..] = cotangents else { return Err(wrong_arrays()) };
         let boundaries = outputs.get(2..).unwrap_or_default();
         let to_output = self.layout.to_chunks_or_zero(to_output, self.heads.key_heads)?;
         let to_states = self.grouped(to_states)?;
@@ -294,7 +290,7 @@ impl Differentiable for Rule {
 
 impl Rule {
     fn six<'a>(&self, inputs: &'a [Array]) -> Result<&'a [Array; 6]> {
-        inputs.try_into().map_err(|_| arrays(inputs))
+        inputs.try_into().map_err(|_| wrong_arrays())
     }
 
     fn chunks(&self, inputs: &[Array]) -> Result<Vec<Chunk>> {
@@ -338,12 +334,6 @@ fn cut(states: Array, rows: i32) -> Result<(Array, Option<Array>)> {
     }
     let mut parts = states.split_at_indices(&[rows], 0)?.into_iter();
     Ok((parts.next().unwrap_or(states), parts.next()))
-}
-
-/// The error if MLX passes another number of arrays than the rule was given.
-fn arrays(found: &[Array]) -> Error {
-    let (expected, found) = ("six arrays".into(), format!("{}", found.len()));
-    Error::Argument { name: "gated delta rule", expected, found }
 }
 
 #[cfg(test)]
