@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use mlx_rs::error::Exception;
+use mlx_rs::error::{AsSliceError, Exception};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -151,7 +151,7 @@ pub enum Error {
         name: &'static str,
         /// The valid values.
         expected: String,
-        /// The path.
+        /// Its value.
         found: String,
     },
 
@@ -162,6 +162,12 @@ pub enum Error {
     /// An operation of MLX failed.
     #[error("MLX: {0}")]
     Mlx(#[from] Exception),
+}
+
+impl From<AsSliceError> for Error {
+    fn from(error: AsSliceError) -> Self {
+        Self::Mlx(Exception::custom(error.to_string()))
+    }
 }
 
 /// For `?` in closures that MLX differentiates.

@@ -1,11 +1,10 @@
 use std::ops::Range;
 
 use mlx_rs::Array;
-use mlx_rs::error::Exception;
 
 use crate::generate::log_sum_exp;
 use crate::nn::Rows;
-use crate::{Adapter, Error, Model, Result};
+use crate::{Adapter, Model, Result};
 
 /// A sequence, and which of its tokens are scored.
 #[derive(Clone, Copy, Debug)]
@@ -103,9 +102,7 @@ fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<V
         let places = Array::from_iter(places, &[chunk.len() as i32]);
         let chosen = hidden.take_axis(places, 1)?;
         let logits = model.head().logits(&chosen, adapter.embeddings())?;
-        let logits = logits
-            .try_as_slice::<f32>()
-            .map_err(|error| Error::Mlx(Exception::custom(error.to_string())))?;
+        let logits = logits.try_as_slice::<f32>()?;
         for (target, logits) in chunk.iter().zip(logits.chunks_exact(vocabulary)) {
             let (Some(score), Some(&logit)) =
                 (scores.get_mut(target.row), logits.get(target.token as usize))

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype};
 use safetensors::tensor::{Dtype as FileDtype, Metadata, TensorInfo};
 use zerocopy::{Immutable, IntoBytes};
@@ -100,13 +99,12 @@ pub(crate) fn bytes_of(array: &Array) -> Result<Vec<u8>> {
         values.as_bytes().to_vec()
     }
     let array = array.contiguous()?;
-    let bytes = match array.dtype() {
-        Dtype::Uint32 => array.try_as_slice::<u32>().map(bytes),
-        Dtype::Float16 => array.try_as_slice::<f16>().map(bytes),
-        Dtype::Bfloat16 => array.try_as_slice::<bf16>().map(bytes),
-        _ => array.try_as_slice::<f32>().map(bytes),
-    };
-    bytes.map_err(|error| Error::Mlx(Exception::custom(error.to_string())))
+    Ok(match array.dtype() {
+        Dtype::Uint32 => bytes(array.try_as_slice::<u32>()?),
+        Dtype::Float16 => bytes(array.try_as_slice::<f16>()?),
+        Dtype::Bfloat16 => bytes(array.try_as_slice::<bf16>()?),
+        _ => bytes(array.try_as_slice::<f32>()?),
+    })
 }
 
 /// Writes a safetensors file of these arrays in this order, atomically and with one array at a time

@@ -1,6 +1,5 @@
 use std::ops::Range;
 
-use mlx_rs::error::Exception;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, transforms};
 
@@ -8,7 +7,7 @@ use super::prefix::{Part, SharedPrefixes};
 use super::sample::Sampler;
 use super::{Completion, FinishReason, GenerateOptions};
 use crate::nn::{AttentionMode, Cache, Columns, LayerAdapter, MASKED, Prefix, Rows};
-use crate::{Adapter, Error, Model, Result};
+use crate::{Adapter, Model, Result};
 
 /// Decodes a batch of prompts, one token of every row at a time.
 pub(super) struct Decoder<'a> {
@@ -176,9 +175,7 @@ impl<'a> Decoder<'a> {
         on_token: &mut dyn FnMut(usize, u32),
     ) -> Result<()> {
         let vocabulary = self.model.config().vocab_size;
-        let logits = logits
-            .try_as_slice::<f32>()
-            .map_err(|error| Error::Mlx(Exception::custom(error.to_string())))?;
+        let logits = logits.try_as_slice::<f32>()?;
         let rows = self.rows.get_mut(range).unwrap_or_default();
         for (row, logits) in rows.iter_mut().zip(logits.chunks_exact(vocabulary)) {
             if row.finish.is_some() {
