@@ -119,53 +119,49 @@ impl Fusion<'_> {
 
     /// The number of experts stacked in a module, if any.
     fn experts(&self, module: &str) -> Option<usize> {
-        self.model.layers().iter().enumerate().find_map(|(index, layer)| {
-            let prefix = format!("{}.", self.model.config().layer_prefix(index));
-            let path = module.strip_prefix(&prefix)?;
-            layer.linears().into_iter().find(|spec| spec.path == path)?.experts
+        let (layer, path) = self.place(module)?;
+        let linears = self.model.layers().get(layer)?.linears();
+        linears.into_iter().find(|spec| spec.path == path)?.experts
+    }
+
+    /// The layer of a module and its path below the layer; `None` outside the layers.
+    fn place<'m>(&self, module: &'m str) -> Option<(usize, &'m str)> {
+        (0..self.model.layers().len()).find_map(|layer| {
+            let prefix = self.model.config().layer_prefix(layer);
+            Some((layer, module.strip_prefix(&prefix)?.strip_prefix('.')?))
         })
     }
 
     fn arrays(&self, module: &str) -> Result<Vec<Array>> {
         let weight = self.checkpoint.matrix(module)?;
         let update = self.update(module)?;
-        let backend = self.model.backend();
-        let arrays = match (weight, update, self.weights) {
-            (Matrix::Quantized { packed, scales, biases, .. }, None, FusedWeights::AsBefore) => {
-                vec![packed, scales, biases]
+        let is_dense = matches!(weight, Matrix::Dense(_));
+        if update.is_none() && (is_dense || self.weights == FusedWeights::AsBefore) {
+            return Ok(weight.arrays().into_iter().cloned().collect());
+        }
+        let merged = || -> Result<Array> {
+            let dense = weight.dense(self.model.backend(), Dtype::Float32)?;
+            update.as_ref().map_or_else(|| Ok(dense.clone()), |update| update.merged(&dense))
+        };
+        let arrays = match (&weight, self.weights) {
+            (Matrix::Dense(array), _) => vec![merged()?.as_dtype(array.dtype())?],
+            (Matrix::Quantized { scales, .. }, FusedWeights::Dense) => {
+                vec![merged()?.as_dtype(scales.dtype())?]
             }
-            (Matrix::Quantized { packed, scales, biases, group_size, bits }, update, weights) => {
+            (Matrix::Quantized { scales, group_size, bits, .. }, FusedWeights::AsBefore) => {
                 let dtype = scales.dtype();
-                let weight = Matrix::Quantized { packed, scales, biases, group_size, bits };
-                let weight = merged(weight.dense(backend, Dtype::Float32)?, update)?;
-                match weights {
-                    FusedWeights::Dense => vec![weight.as_dtype(dtype)?],
-                    FusedWeights::AsBefore => {
-                        let (packed, scales, biases) = ops::quantize(&weight, group_size, bits)?;
-                        vec![packed, scales.as_dtype(dtype)?, biases.as_dtype(dtype)?]
-                    }
-                }
+                let (packed, scales, biases) = ops::quantize(&merged()?, *group_size, *bits)?;
+                vec![packed, scales.as_dtype(dtype)?, biases.as_dtype(dtype)?]
             }
-            (Matrix::Floats { packed, scales, .. }, None, FusedWeights::AsBefore) => {
-                vec![packed, scales]
+            (Matrix::Floats { .. }, FusedWeights::Dense) => {
+                vec![merged()?.as_dtype(Dtype::Bfloat16)?]
             }
-            (Matrix::Floats { .. }, Some(_), FusedWeights::AsBefore) => {
+            (Matrix::Floats { .. }, FusedWeights::AsBefore) => {
                 let reason = format!(
                     "{module}: expected affine quantization, found small floats, which cannot be \
                      quantized again: fuse into dense weights"
                 );
                 return Err(Error::Adapter { reason });
-            }
-            (floats @ Matrix::Floats { .. }, update, FusedWeights::Dense) => {
-                vec![
-                    merged(floats.dense(backend, Dtype::Float32)?, update)?
-                        .as_dtype(Dtype::Bfloat16)?,
-                ]
-            }
-            (Matrix::Dense(weight), None, _) => vec![weight],
-            (Matrix::Dense(weight), update, _) => {
-                let dtype = weight.dtype();
-                vec![merged(weight.as_dtype(Dtype::Float32)?, update)?.as_dtype(dtype)?]
             }
         };
         transforms::eval(&arrays)?;
@@ -174,21 +170,17 @@ impl Fusion<'_> {
 
     /// The adapter's update of a module.
     fn update(&self, module: &str) -> Result<Option<Lora>> {
-        let of_layer = self.adapter.layers().iter().enumerate().find_map(|(index, layer)| {
-            let prefix = format!("{}.", self.model.config().layer_prefix(index));
-            layer.get(module.strip_prefix(&prefix)?)
-        });
+        let update = match self.place(module) {
+            Some((layer, path)) => self.adapter.layers().get(layer).and_then(|all| all.get(path)),
+            None => self.adapter.embeddings().get(module),
+        };
         let [embedding, _] = self.model.config().embedding_names();
-        match of_layer.or_else(|| self.adapter.embeddings().get(module)) {
+        match update {
             // The rows of an embedding are its inputs, those of other matrices their outputs.
             Some(update) if module == embedding => update.transposed().map(Some),
             update => Ok(update.cloned()),
         }
     }
-}
-
-fn merged(weight: Array, update: Option<Lora>) -> Result<Array> {
-    update.map_or_else(|| Ok(weight.clone()), |update| update.merged(&weight))
 }
 
 /// Copies all files except weights and configuration: tokenizer, chat template and others.
