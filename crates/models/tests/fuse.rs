@@ -136,6 +136,28 @@ fn a_quantized_model_loses_no_more_than_its_rounding() {
     );
 }
 
+/// Their scales are bytes.
+#[test]
+fn small_floats_without_an_update_are_copied() {
+    let model_path = Path::new("../../fixtures/golden/gemma4/dense-floats");
+    let (_folder, [_, adapter_path, out]) = folders();
+    let model = Model::open(model_path).unwrap();
+    let embedding = model.embedding_linears()[0];
+    let [a, b] = embedding
+        .factor_shapes(RANK)
+        .map(|shape| Array::ones::<f32>(&shape).unwrap().multiply(Array::from_f32(0.05)).unwrap());
+    let lora = Lora { a, b, scale: SCALE, magnitude: None, dropout: None };
+    let adapter =
+        Adapter::none(&model).with_embeddings([(embedding.path, lora)].into_iter().collect());
+    adapter.save(&adapter_path, &model, &serde_json::Map::new()).unwrap();
+    fuse(model_path, &adapter_path, &out, FusedWeights::AsBefore).unwrap();
+    let fused = Model::open(&out).unwrap();
+    assert_eq!(shapes(&out), shapes(model_path));
+    let error = LogitError::measure(&fused, &model, &adapter, &tokens(4, 40, 48)).unwrap();
+    // Only the embedding changes, which is f32.
+    assert!(error.share_of_effect < 1e-4, "{error:?}");
+}
+
 #[test]
 fn what_cannot_be_fused_or_exported_is_refused() {
     let (_folder, [model_path, adapter_path, out]) = folders();

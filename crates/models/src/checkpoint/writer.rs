@@ -101,6 +101,7 @@ pub(crate) fn bytes_of(array: &Array) -> Result<Vec<u8>> {
     let array = array.contiguous()?;
     Ok(match array.dtype() {
         Dtype::Uint32 => bytes(array.try_as_slice::<u32>()?),
+        Dtype::Uint8 => bytes(array.try_as_slice::<u8>()?),
         Dtype::Float16 => bytes(array.try_as_slice::<f16>()?),
         Dtype::Bfloat16 => bytes(array.try_as_slice::<bf16>()?),
         _ => bytes(array.try_as_slice::<f32>()?),
