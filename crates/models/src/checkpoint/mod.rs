@@ -96,7 +96,8 @@ impl Checkpoint {
 
     /// Rows and columns of the matrix `name`, unpacked.
     pub fn matrix_shape(&self, name: &str) -> Option<[usize; 2]> {
-        Some([self.row_count(name), *self.widths.get(name)?])
+        let weight = self.store.get(&format!("{name}.weight"))?;
+        Some([*weight.shape.first()?, *self.widths.get(name)?])
     }
 }
 
@@ -131,11 +132,6 @@ impl WeightSource for Checkpoint {
 
     fn matrix_rows(&self, name: &str, rows: &[Range<usize>]) -> Result<Matrix> {
         self.assemble(name, &mut |name| self.store.read_rows(name, rows))
-    }
-
-    fn row_count(&self, name: &str) -> usize {
-        let entry = self.store.get(&format!("{name}.weight"));
-        entry.and_then(|entry| entry.shape.first().copied()).unwrap_or_default()
     }
 
     fn float_type(&self, name: &str) -> Dtype {

@@ -25,9 +25,6 @@ pub(crate) trait WeightSource: fmt::Debug + Send + Sync {
     /// Reads these rows of the matrix `name`, one range after the other.
     fn matrix_rows(&self, name: &str, rows: &[Range<usize>]) -> Result<Matrix>;
 
-    /// How many rows the matrix `name` has.
-    fn row_count(&self, name: &str) -> usize;
-
     /// The floating-point type that the matrix `name` was computed with when the checkpoint was made.
     fn float_type(&self, name: &str) -> Dtype;
 

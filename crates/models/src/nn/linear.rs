@@ -29,9 +29,7 @@ impl Weight {
     fn dense(&self, backend: Backend, dtype: Dtype) -> Result<Array> {
         match self {
             Self::Held(matrix) => matrix.dense(backend, dtype),
-            Self::Streamed { source, name } => {
-                source.matrix_rows(name, &[0..source.row_count(name)])?.dense(backend, dtype)
-            }
+            Self::Streamed { source, name } => source.matrix(name)?.dense(backend, dtype),
         }
     }
 
