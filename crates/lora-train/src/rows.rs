@@ -1,7 +1,7 @@
 //! Reading and tokenizing data files in the formats that mlx-lm reads.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
 use chat_format::jsonl::{self, Reader};
@@ -77,22 +77,22 @@ impl Data {
     }
 }
 
-/// The date that chat templates print in the rows of a run: `nightshift.date`, or else that of the run's first start, which is
-/// kept in the file `date` of `adapter_path`. So a run that is resumed on another day trains the same tokens.
+/// The date that chat templates print in the rows of a run: `nightshift.date`, or else that of the
+/// run's first start, which is kept in the file `date` of `adapter_path`. So a run that is resumed on
+/// another day trains the same tokens.
 ///
 /// # Errors
-/// If the file cannot be written, or holds no date.
+/// [`Error::Read`] if the file holds no date; [`Error::Folder`] or [`Error::Write`] if it cannot be
+/// written.
 pub fn template_date(config: &TrainConfig, start: Start) -> Result<Date> {
+    if let Some(date) = config.nightshift.date {
+        return Ok(date);
+    }
     let path = config.adapter_path.join("date");
-    match (config.nightshift.date, start) {
-        (Some(date), _) => return Ok(date),
-        (None, Start::Resume) if path.exists() => {
-            let failed = |source| Error::Folder { path: path.clone(), source };
-            let text = fs::read_to_string(&path).map_err(failed)?;
-            let found = text.trim().parse();
-            return found.map_err(|error| failed(io::Error::new(ErrorKind::InvalidData, error)));
-        }
-        _ => {}
+    if start == Start::Resume && path.exists() {
+        let text = fs::read_to_string(&path);
+        let date = text.and_then(|text| text.trim().parse().map_err(io::Error::other));
+        return date.map_err(|source| Error::Read { path, source });
     }
     fs::create_dir_all(&config.adapter_path)
         .map_err(|source| Error::Folder { path: config.adapter_path.clone(), source })?;
@@ -101,8 +101,9 @@ pub fn template_date(config: &TrainConfig, start: Start) -> Result<Date> {
     Ok(today)
 }
 
-/// Reads a JSONL file, and renders every row with the tokenizer's chat template. A conversation whose turns are served in
-/// other contexts than the whole of it renders becomes several rows (see [`ChatTokenizer::training_rows`]).
+/// Reads a JSONL file, and renders every row with the tokenizer's chat template. A conversation whose
+/// turns are served in other contexts than the whole of it renders becomes several rows (see
+/// [`ChatTokenizer::training_rows`]).
 ///
 /// # Errors
 /// [`Error::Data`] with the line of a row that has none of the `columns`, or values of another type;
