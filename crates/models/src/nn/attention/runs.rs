@@ -35,41 +35,37 @@ pub(super) fn by_run(
 struct Run {
     rows: usize,
     parts: Vec<Part>,
-    lengths: Vec<usize>,
 }
 
-#[derive(Clone, Copy)]
-enum Part {
-    /// The piece of this index.
-    Piece(usize),
-    Padding,
+/// Consecutive tokens of a row.
+struct Part {
+    /// The index of their piece; `None` for padding.
+    piece: Option<usize>,
+    length: usize,
 }
 
 impl Run {
     fn new(rows: &Rows, run: Range<usize>) -> Self {
         let lengths = &rows.lengths()[run.clone()];
         let longest = lengths.iter().copied().max().unwrap_or_default();
-        let mut all = Self { rows: run.len(), parts: Vec::new(), lengths: Vec::new() };
+        let (count, mut parts) = (run.len(), Vec::new());
         for (row, length) in run.zip(lengths) {
-            for (piece, length) in rows.path(row) {
-                all.parts.push(Part::Piece(piece));
-                all.lengths.push(length);
-            }
+            let path = rows.path(row);
+            parts.extend(path.map(|(piece, length)| Part { piece: Some(piece), length }));
             if *length < longest {
-                all.parts.push(Part::Padding);
-                all.lengths.push(longest - length);
+                parts.push(Part { piece: None, length: longest - length });
             }
         }
-        all
+        Self { rows: count, parts }
     }
 
     /// Pieces `[1, length, heads, d]` as `[rows, heads, longest, d]`.
     fn batched(&self, pieces: &[Array]) -> Result<Array> {
         let (heads, width, dtype) =
             pieces.first().map_or((0, 0, Dtype::Float32), |p| (p.dim(2), p.dim(3), p.dtype()));
-        let parts = self.parts.iter().zip(&self.lengths).map(|(part, length)| match part {
-            Part::Piece(piece) => Ok(pieces[*piece].clone()),
-            Part::Padding => Ok(ops::zeros_dtype(&[1, *length as i32, heads, width], dtype)?),
+        let parts = self.parts.iter().map(|part| match part.piece {
+            Some(piece) => Ok(pieces[piece].clone()),
+            None => Ok(ops::zeros_dtype(&[1, part.length as i32, heads, width], dtype)?),
         });
         let all = joined(parts.collect::<Result<_>>()?)?;
         let all = all.reshape(&[self.rows as i32, -1, heads, width])?;
@@ -81,9 +77,9 @@ impl Run {
     fn unbatched(&self, array: &Array, pieces: &mut Vec<Array>) -> Result<()> {
         let all = array.transpose_axes(&[0, 2, 1, 3])?;
         let all = all.reshape(&[1, -1, array.dim(1) * array.dim(3)])?;
-        let parts = all.split_at_indices(&ends(self.lengths.iter().copied()), 1)?;
+        let parts = all.split_at_indices(&ends(self.parts.iter().map(|part| part.length)), 1)?;
         for (part, array) in self.parts.iter().zip(parts) {
-            if matches!(part, Part::Piece(piece) if *piece == pieces.len()) {
+            if part.piece == Some(pieces.len()) {
                 pieces.push(array);
             }
         }
