@@ -10,8 +10,17 @@ use crate::{Error, Result};
 pub(crate) enum CacheShape {
     /// Keys and values, of all tokens or of those within a window.
     Keys { kv_heads: usize, head_dim: usize, window: Option<usize> },
-    /// The last inputs `[n, channels]` of a convolution, and a state `[heads, Dv, Dk]`.
-    State { inputs: [usize; 2], state: [usize; 3] },
+    /// A state of a size that does not depend on the number of tokens.
+    State(StateShape),
+}
+
+/// The shape of a [`RecurrentState`] of one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateShape {
+    /// The last inputs of a convolution, `[n, channels]`.
+    pub inputs: [usize; 2],
+    /// `[heads, Dv, Dk]`.
+    pub state: [usize; 3],
 }
 
 impl CacheShape {
@@ -21,7 +30,7 @@ impl CacheShape {
             Self::Keys { kv_heads, head_dim, window } => {
                 2 * kv_heads * head_dim * held(tokens, window) * value_bytes
             }
-            Self::State { inputs, state } => {
+            Self::State(StateShape { inputs, state }) => {
                 inputs.iter().product::<usize>() * value_bytes
                     + state.iter().product::<usize>() * size_of::<f32>()
             }
@@ -63,9 +72,7 @@ impl Cache {
                 let shape = [rows, kv_heads, held, head_dim].map(|size| size as i32);
                 Self::Keys(KvCache::new(shape, first, dtype)?)
             }
-            CacheShape::State { inputs, state } => {
-                Self::State(RecurrentState::new(rows, inputs, state, dtype)?)
-            }
+            CacheShape::State(shape) => Self::State(RecurrentState::new(shape, rows, dtype)?),
         })
     }
 
@@ -117,9 +124,9 @@ pub(crate) struct RecurrentState {
 
 impl RecurrentState {
     /// The state before the first token.
-    pub fn new(rows: usize, inputs: [usize; 2], state: [usize; 3], dtype: Dtype) -> Result<Self> {
-        let [n, channels] = inputs.map(|size| size as i32);
-        let [heads, value_dim, key_dim] = state.map(|size| size as i32);
+    pub fn new(shape: StateShape, rows: usize, dtype: Dtype) -> Result<Self> {
+        let [n, channels] = shape.inputs.map(|size| size as i32);
+        let [heads, value_dim, key_dim] = shape.state.map(|size| size as i32);
         Ok(Self {
             inputs: ops::zeros_dtype(&[rows as i32, n, channels], dtype)?,
             state: ops::zeros::<f32>(&[rows as i32, heads, value_dim, key_dim])?,

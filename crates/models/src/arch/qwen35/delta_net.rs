@@ -112,13 +112,7 @@ impl DeltaNet {
 
     /// The states of rows before their first token.
     fn initial(&self, rows: usize, dtype: Dtype) -> Result<RecurrentState> {
-        let DeltaShape { value_heads, key_dim, value_dim, taps, .. } = self.shape;
-        RecurrentState::new(
-            rows,
-            [taps - 1, self.shape.channels()],
-            [value_heads, value_dim, key_dim],
-            dtype,
-        )
+        RecurrentState::new(self.shape.state(), rows, dtype)
     }
 
     /// The states of rows of which some continue a prefix.

@@ -57,7 +57,7 @@ impl Architecture for Qwen35 {
         let (kv_heads, head_dim) = (config.num_kv_heads, config.head_dim);
         let shape = |kind: &Kind| match kind {
             Kind::Attention => CacheShape::Keys { kv_heads, head_dim, window: None },
-            Kind::Delta => self.delta.cache(),
+            Kind::Delta => CacheShape::State(self.delta.state()),
         };
         self.layers.iter().map(shape).collect()
     }

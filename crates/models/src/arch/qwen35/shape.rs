@@ -3,7 +3,7 @@
 use crate::arch::config::Config;
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 use crate::checkpoint::Expected;
-use crate::nn::{Activations, CHUNK, CacheShape, DOWN, GATE, LinearSpec, UP};
+use crate::nn::{Activations, CHUNK, DOWN, GATE, LinearSpec, StateShape, UP};
 
 pub(super) const QKV: &str = "linear_attn.in_proj_qkv";
 pub(super) const Z: &str = "linear_attn.in_proj_z";
@@ -59,8 +59,8 @@ impl DeltaShape {
     }
 
     /// What a layer caches of each row.
-    pub fn cache(&self) -> CacheShape {
-        CacheShape::State {
+    pub fn state(&self) -> StateShape {
+        StateShape {
             inputs: [self.taps - 1, self.channels()],
             state: [self.value_heads, self.value_dim, self.key_dim],
         }
