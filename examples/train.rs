@@ -37,13 +37,10 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    finish(run(&Args::parse()).map(|ending| match ending {
-        Ending::Complete | Ending::EarlyStop => Exit::Done,
-        _ => Exit::BudgetSpent,
-    }))
+    finish(run(&Args::parse()))
 }
 
-fn run(args: &Args) -> anyhow::Result<Ending> {
+fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = TrainConfig::load(&args.config)?;
     // The trainer loads those weights that fit in memory.
     let model = Model::open_with(config.model_path()?, WeightResidency::Streamed)?;
@@ -75,7 +72,7 @@ fn run(args: &Args) -> anyhow::Result<Ending> {
     let finished = matches!(outcome.ending, Ending::Complete | Ending::EarlyStop);
     let test = if finished { test_loss(&model, &config, &tokenizer)? } else { None };
     conclude(args, &config, &outcome, test);
-    Ok(outcome.ending)
+    Ok(if finished { Exit::Done } else { Exit::BudgetSpent })
 }
 
 fn print_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Result<()> {
