@@ -23,8 +23,8 @@ fn main() -> Result<()> {
     };
     println!("{UPDATES} updates of {rows} rows of {length} tokens, rank 8 on all layers");
     let results = Family::ALL.map(|family| train(family, rows, length));
-    let [_, gemma, qwen] = results;
-    let (gemma, qwen) = (gemma?, qwen?);
+    let [llama, gemma, qwen] = results;
+    let (_, gemma, qwen) = (llama?, gemma?, qwen?);
     println!("Qwen3.5 of Gemma 4: {:.2} speed, {:.2} memory", qwen.0 / gemma.0, qwen.1 / gemma.1);
     Ok(())
 }

@@ -76,8 +76,7 @@ fn both_ways(model: &Model, layer: usize, length: usize) -> Result<f64> {
     let forward = |arrays: &[Array]| {
         let flow = Flow::from_arrays(arrays.iter().cloned());
         let flow = flow.ok_or_else(|| Exception::custom("no hidden states"))?;
-        let flow = layer.forward(&flow, &batch, &LayerAdapter::default());
-        flow.map(Flow::into_arrays).map_err(|error| Exception::custom(error.to_string()))
+        Ok(layer.forward(&flow, &batch, &LayerAdapter::default())?.into_arrays())
     };
     let mut best = f64::MAX;
     for _ in 0..REPEATS {
