@@ -161,9 +161,9 @@ impl<'a> Generator<'a> {
         prompts.chunks(size).map(<[_]>::to_vec).collect()
     }
 
-    fn sequential(
+    fn sequential<'p>(
         &self,
-        batches: VecDeque<Vec<Numbered>>,
+        batches: impl IntoIterator<Item = Vec<Numbered<'p>>>,
         options: &GenerateOptions,
         on_token: &mut dyn FnMut(usize, u32),
     ) -> Result<Vec<(usize, Completion)>> {
@@ -199,8 +199,7 @@ impl<'a> Generator<'a> {
                         };
                         let mut completions = Vec::new();
                         while let Some(batch) = queue.lock().ok().and_then(|mut q| q.pop_front()) {
-                            let batch = VecDeque::from([batch]);
-                            completions.extend(lane.sequential(batch, options, &mut send)?);
+                            completions.extend(lane.sequential([batch], options, &mut send)?);
                         }
                         Ok::<_, Error>(completions)
                     })
