@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Zoned;
+use jiff::civil::Date;
 
 use crate::error::Result;
 use crate::files;
@@ -36,6 +37,11 @@ impl NightId {
     pub fn journal(&self, home: &Home) -> Result<Journal> {
         Journal::open(self.dir(home).join("journal.jsonl"))
     }
+}
+
+/// The start date in a night's id.
+pub(crate) fn start_date(id: &str) -> Option<Date> {
+    id.split_once('-')?.1.parse().ok()
 }
 
 /// All nights, ordered by number, as a clock can be set back.

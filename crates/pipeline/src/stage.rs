@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget_monitor::BudgetMonitor;
 use crate::error::{Error, Result};
+use crate::nights;
 use crate::observer::{Event, Observer};
 use crate::stages::StageName;
 
@@ -87,9 +88,11 @@ impl StageContext<'_> {
     /// midnight too.
     pub fn tokenizer(&self, model: &Path) -> Result<ChatTokenizer> {
         let tokenizer = ChatTokenizer::open(model)?;
-        let name = self.night.file_name().and_then(|name| name.to_str());
-        let date = name.and_then(|name| name.split_once('-')?.1.parse().ok());
-        Ok(date.map_or_else(|| tokenizer.clone(), |date| tokenizer.clone().with_date(date)))
+        let id = self.night.file_name().and_then(|name| name.to_str());
+        Ok(match id.and_then(nights::start_date) {
+            Some(date) => tokenizer.with_date(date),
+            None => tokenizer,
+        })
     }
 
     /// The error of a stage that ran out of time before it had a result.

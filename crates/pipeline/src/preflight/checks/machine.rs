@@ -83,7 +83,7 @@ pub(super) fn clock(rehearsal: &Rehearsal<'_>) -> Finding {
 
 fn last_day(home: &Home) -> Result<Option<Date>> {
     let last = nights::list(home)?.pop();
-    Ok(last.and_then(|night| night.id.split_once('-')?.1.parse().ok()))
+    Ok(last.and_then(|night| nights::start_date(&night.id)))
 }
 
 /// The finding for a clock that shows `now`, given the start date of the last night.
