@@ -1,7 +1,6 @@
 //! The configuration file of a night.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,26 +53,26 @@ impl ModelSetup {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NightFile {
     path: PathBuf,
-    written: Written,
+    pub(super) written: Written,
 }
 
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    home: Option<PathBuf>,
+pub(super) struct Written {
+    pub home: Option<PathBuf>,
     model: PathBuf,
     #[serde(default)]
     models: BTreeMap<String, ModelSetup>,
     data: Option<DataSource>,
     train: Option<PathBuf>,
-    max_refused_share: Option<f64>,
-    enrich: Option<PathBuf>,
+    pub max_refused_share: Option<f64>,
+    pub enrich: Option<PathBuf>,
     exam: ExamConfig,
-    gate: Option<PathBuf>,
-    budgets: Option<Budgets>,
-    retention: Option<Retention>,
-    notify: Option<Notify>,
+    pub gate: Option<PathBuf>,
+    pub budgets: Option<Budgets>,
+    pub retention: Option<Retention>,
+    pub notify: Option<Notify>,
 }
 
 /// Which model of a file a night trains.
@@ -101,43 +100,6 @@ impl ModelChoice {
                 Self::Named { name: name.to_string_lossy().into_owned(), by: Self::VARIABLE }
             }
             _ => Self::Default,
-        }
-    }
-}
-
-/// An effective value, and where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Setting {
-    /// The key in the file.
-    pub key: &'static str,
-    /// The value, as JSON.
-    pub value: String,
-    /// Where it comes from.
-    pub origin: Origin,
-}
-
-/// Where a value comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// The top of the file.
-    File,
-    /// The entry with this name in `models`.
-    Model(String),
-    /// An environment variable or a flag.
-    Override(&'static str),
-    /// The default.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::File => f.pad("file"),
-            Origin::Model(name) => f.pad(&format!("models.{name}")),
-            Origin::Override(by) => f.pad(by),
-            Origin::Default => f.pad("default"),
         }
     }
 }
@@ -229,47 +191,6 @@ impl NightFile {
         })
     }
 
-    /// All effective values of a night with the chosen model.
-    ///
-    /// # Errors
-    /// As [`choose`](Self::choose).
-    pub fn settings(&self, choice: &ModelChoice) -> Result<Vec<Setting>> {
-        let (_, name) = self.setup(choice)?;
-        let effective = serde_json::to_value(self.choose(choice)?).unwrap_or_default();
-        let value = |key: &'static str| match effective.get(key) {
-            None | Some(serde_json::Value::Null) => "built in".to_owned(),
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        };
-        let setting = |key, origin| Setting { key, value: value(key), origin };
-        let stated =
-            |key, stated| setting(key, if stated { Origin::File } else { Origin::Default });
-        let of_setup = |key| setting(key, name.clone().map_or(Origin::File, Origin::Model));
-        let written = &self.written;
-        let mut settings = Vec::new();
-        if let Some(name) = &name {
-            let origin = match choice {
-                ModelChoice::Default => Origin::File,
-                ModelChoice::Named { by, .. } => Origin::Override(by),
-            };
-            settings.push(Setting { key: "chosen", value: name.clone(), origin });
-        }
-        settings.extend([
-            of_setup("model"),
-            of_setup("data"),
-            of_setup("train"),
-            stated("max_refused_share", written.max_refused_share.is_some()),
-            stated("enrich", written.enrich.is_some()),
-            stated("exam", true),
-            stated("gate", written.gate.is_some()),
-            stated("budgets", written.budgets.is_some()),
-            stated("retention", written.retention.is_some()),
-            stated("notify", written.notify.is_some()),
-            stated("home", written.home.is_some()),
-        ]);
-        Ok(settings)
-    }
-
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
@@ -290,7 +211,7 @@ impl NightFile {
     }
 
     /// The chosen setup with paths as written, and its name in `models` if it has one.
-    fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>)> {
+    pub(super) fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>)> {
         let Written { models, model, data, train, .. } = &self.written;
         if let (Some(data), Some(train)) = (data, train)
             && *choice == ModelChoice::Default
@@ -383,24 +304,6 @@ exam: { suite: suite.json }
             ),
         ] {
             assert_eq!(message, expected);
-        }
-    }
-
-    #[test]
-    fn every_setting_has_its_origin() {
-        let file = NightFile::from_yaml(TWO, "night.yaml").unwrap();
-        let settings = file.settings(&named("qwen")).unwrap();
-        let line =
-            |setting: &Setting| format!("{}: {} ({})", setting.key, setting.value, setting.origin);
-        let lines: Vec<_> = settings.iter().map(line).collect();
-        for expected in [
-            "chosen: qwen (SANCTUM_TRAIN_MODEL)",
-            "model: models/qwen (models.qwen)",
-            "data: {\"raw\":\"data/splits-carmack\"} (models.qwen)",
-            "budgets: {\"wall_clock\":\"6h\",\"disk\":1000000000} (default)",
-            "gate: built in (default)",
-        ] {
-            assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
         }
     }
 }

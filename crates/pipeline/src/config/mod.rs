@@ -3,14 +3,16 @@
 mod budgets;
 mod file;
 mod retention;
+mod settings;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budgets, Span};
-pub use file::{ModelChoice, ModelSetup, NightFile, Origin, Setting};
+pub use file::{ModelChoice, ModelSetup, NightFile};
 pub use retention::Retention;
+pub use settings::{Origin, Setting};
 
 use crate::error::Result;
 use crate::notify::Notify;
