@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Retention};
 use crate::error::{Error, Result};
@@ -66,6 +66,7 @@ pub(super) struct Written {
     models: BTreeMap<String, ModelSetup>,
     data: Option<DataSource>,
     train: Option<PathBuf>,
+    #[serde(default, deserialize_with = "refused_share")]
     pub max_refused_share: Option<f64>,
     pub enrich: Option<PathBuf>,
     exam: ExamConfig,
@@ -73,6 +74,19 @@ pub(super) struct Written {
     pub budgets: Option<Budgets>,
     pub retention: Option<Retention>,
     pub notify: Option<Notify>,
+}
+
+/// A share from 0 to 1, if the file has one.
+fn refused_share<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<f64>, D::Error> {
+    match Option::deserialize(deserializer)? {
+        Some(share) if !(0.0..=1.0).contains(&share) => {
+            let expected = "max_refused_share: expected a share from 0 to 1";
+            Err(de::Error::custom(format!("{expected}, found {share}")))
+        }
+        share => Ok(share),
+    }
 }
 
 /// Which model of a file a night trains.
@@ -304,6 +318,24 @@ exam: { suite: suite.json }
             ),
         ] {
             assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    fn a_share_is_from_0_to_1() {
+        let file = |share: &str| {
+            NightFile::from_yaml(&format!("{TWO}max_refused_share: {share}\n"), "night.yaml")
+        };
+        for (share, expected) in [("0", 0.0), ("0.5", 0.5), ("1", 1.0)] {
+            let config = file(share).unwrap().choose(&ModelChoice::Default).unwrap();
+            assert_eq!(config.max_refused_share, expected);
+        }
+        for (share, found) in [("2", "2"), ("-1", "-1"), (".nan", "NaN"), (".inf", "inf")] {
+            let expected = format!(
+                "night.yaml: line 7 column 20: max_refused_share: expected a share from 0 to 1, \
+                 found {found}"
+            );
+            assert_eq!(file(share).unwrap_err().to_string(), expected);
         }
     }
 }
