@@ -303,15 +303,23 @@ fn the_stage_of_a_corrupted_result_runs_again() {
     let (champion, _) = undisturbed();
     for file in [
         "convert/clean.jsonl",
+        "convert/refused.jsonl",
         "enrich/train.jsonl",
         "train/adapters.safetensors",
         "exam/candidate/answers.jsonl",
     ] {
         let tiny = Tiny::new();
+        // A row that is set aside, so that no file is empty. The other rows give the same adapter.
+        let rows = fs::read_to_string(tiny.path("raw.jsonl")).unwrap();
+        tiny.write("raw.jsonl", &format!("{rows}torn\n"));
+        tiny.edit("night.yaml", "data:", "max_refused_share: 0.5\ndata:");
         until(&tiny, |event| matches!(event, Event::StageBegun { stage: StageName::Gate }));
-        flip_last_byte(&night_dir(&tiny).join(file));
+        let path = night_dir(&tiny).join(file);
+        flip_last_byte(&path);
+        let damaged = fs::read(&path).unwrap();
         let summary = run(&tiny).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert_eq!(summary.outcome, Outcome::Promoted, "{file}");
+        assert!(fs::read(&path).unwrap() != damaged, "{file}");
         assert_eq!(champion_and_promotions(&tiny), (Some(champion), 1), "{file}");
     }
 }

@@ -60,8 +60,9 @@ pub(crate) struct CleanRows {
     /// A JSONL file with one conversation per line.
     pub file: Artefact,
     pub rows: u64,
-    /// Number of rows that could not be read or cleaned. They are in `refused.jsonl`, with the reasons.
-    #[serde(default)]
+    /// A JSONL file with the rows that could not be read or cleaned, and the reasons.
+    pub refused_file: Artefact,
+    /// Number of rows in `refused_file`.
     pub refused: u64,
     /// Number of reasoning blocks removed.
     pub reasoning: u64,
@@ -87,13 +88,14 @@ impl Stage for Convert<'_> {
         Ok(CleanRows {
             file: ctx.artefact(&path)?,
             rows: report.written,
+            refused_file: ctx.artefact(&refused)?,
             refused: report.refused,
             reasoning: report.notes.reasoning,
         })
     }
 
     fn artefacts(output: &CleanRows) -> Vec<&Artefact> {
-        vec![&output.file]
+        vec![&output.file, &output.refused_file]
     }
 
     fn describe(output: &CleanRows) -> String {
