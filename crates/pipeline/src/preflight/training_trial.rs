@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use chat_format::ChatTokenizer;
+use chat_format::{ChatTokenizer, TrainingRow};
 use lora_train::metrics::{Record, Update, WorkPlan};
-use lora_train::{Batches, Bytes, Data, Dataset, Example, Progress, Start, TrainConfig, Trainer};
+use lora_train::{Batches, Bytes, Data, Dataset, Progress, Start, TrainConfig, Trainer};
 use models::Model;
 
 use crate::error::Result;
@@ -43,7 +43,7 @@ impl TrainingTrial {
     ) -> Result<Self> {
         let rows = rows(tokenizer, &splits.train.verified(night)?, recipe)?;
         let length = recipe.max_seq_length;
-        let picked = pick(rows.clone(), 2 * recipe.batch_size);
+        let picked = pick(&rows, 2 * recipe.batch_size);
         let whole = Data { train: Dataset::new("train", rows, length)?, valid: None };
         let plan = Trainer::plan(model, recipe, &whole)?;
         tracing::debug!(rows = splits.train_rows, "{plan}");
@@ -78,11 +78,10 @@ impl TrainingTrial {
 }
 
 /// The longest row, which determines the peak memory, and the shortest ones, which are fast.
-fn pick(mut rows: Vec<Example>, count: usize) -> Vec<Example> {
-    rows.retain(|row| !row.trained.is_empty());
+fn pick(rows: &[TrainingRow], count: usize) -> Vec<TrainingRow> {
+    let mut rows: Vec<_> = rows.iter().filter(|row| !row.trained.is_empty()).collect();
     rows.sort_by_key(|row| row.tokens.len());
     let longest = rows.pop();
     rows.truncate(count.saturating_sub(1));
-    rows.extend(longest);
-    rows
+    rows.into_iter().chain(longest).cloned().collect()
 }

@@ -4,12 +4,11 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use chat_format::ChatTokenizer;
+use chat_format::{ChatTokenizer, TrainingRow};
 use durable::Digest;
 use lora_train::metrics::{Event, Metrics, Record, Update};
 use lora_train::{
-    Columns, Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer, checkpoint,
-    read_rows,
+    Columns, Data, Dataset, Ending, Progress, Start, TrainConfig, Trainer, checkpoint, read_rows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -251,14 +250,14 @@ fn memory(record: &Record) -> u64 {
     record.as_update().map_or(0, |update| update.rss_bytes.max(update.peak_memory_bytes))
 }
 
-/// The rows of a split as tokens, with the model's own template. A row that the template rejects is named by its line.
+/// The tokenized rows of a split. They have the columns that the stage `enrich` writes, whatever the
+/// recipe names.
 pub(crate) fn rows(
     tokenizer: &ChatTokenizer,
     path: &Path,
     config: &TrainConfig,
-) -> Result<Vec<Example>> {
-    let rows = read_rows(path, tokenizer, &Columns::default(), config.supervision())?;
-    Ok(rows.into_iter().map(Example::from).collect())
+) -> Result<Vec<TrainingRow>> {
+    Ok(read_rows(path, tokenizer, &Columns::default(), config.supervision())?)
 }
 
 fn describe(record: &Record) -> (u64, String) {
