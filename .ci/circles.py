@@ -15,12 +15,13 @@ from pathlib import Path
 
 USE = re.compile(r"\b(crate|super|self)\s*((?:::\s*\w+\s*)*)(::\s*\{)?")
 REEXPORT = re.compile(r"\bpub(?:\([^)]*\))?\s+use\s+([^;]+);")
-CODE = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*')
+# Raw strings, strings, characters, comments.
+TEXT = re.compile(r"""r(#*)".*?"\1|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])'|//[^\n]*""", re.DOTALL)
 
 
 def read(path):
-    """The code of a file without comments, the contents of strings and its tests."""
-    text = CODE.sub(lambda m: '""' if m[0].startswith('"') else "", path.read_text())
+    """The code of a file without comments, strings and its tests."""
+    text = TEXT.sub("", path.read_text())
     return re.split(r"#\[cfg\(test\)\]\s*mod \w+ \{", text)[0]
 
 
@@ -70,7 +71,7 @@ def group(text, start):
             item += char
 
 
-def reexports(found, texts):
+def reexports(texts):
     """(module path, name) -> the path behind a `pub use`."""
     table = {}
     for module, text in texts.items():
@@ -100,7 +101,7 @@ def resolve(path, found, table, depth=0):
 def needs(source):
     found = modules(source)
     texts = {module: read(path) for module, path in found.items()}
-    table = reexports(found, texts)
+    table = reexports(texts)
     graph = defaultdict(set)
     for module, text in texts.items():
         for path in paths(text, module):
