@@ -57,7 +57,7 @@ def build(project):
 
 
 def start(program, *arguments):
-    """Starts a program outside cargo: in another folder, and without an environment but for where caches are."""
+    """Starts a program outside cargo: in another folder, with only the places of caches in its environment."""
     environment = {name: os.environ[name] for name in ("HOME", "NIGHTSHIFT_CACHE") if name in os.environ}
     result = subprocess.run(
         [program, *arguments], cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -76,7 +76,6 @@ def without_mlx(project):
     native = packages & {"mlx-sys", "mlx-rs", "bindgen", "cmake"}
     if native:
         fail(f"{project.name} depends on {', '.join(sorted(native))}; it must build with nothing but Rust")
-    return packages
 
 
 def cleaning(folder):

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, io_error};
 /// ```text
 /// home/
 ///   night.lock          held while a night runs
+///   registry.lock       held while the registry changes
 ///   registry.json       champion, candidate, previous, history
 ///   registry.last.json  the same before the last change
 ///   audit.jsonl         one line per call to the registry
@@ -22,6 +23,7 @@ use crate::error::{Error, Result, io_error};
 ///   adapters/<sha256>/  adapters by digest, in the layout of mlx-lm
 ///   nights/0001-2026-04-08/
 ///     journal.jsonl     started and finished stages, with their results
+///     summary.json      outcome and figures of the finished night
 ///     convert/ enrich/ train/ exam/ gate/ promote/ report/
 /// ```
 #[derive(Debug, Clone)]
