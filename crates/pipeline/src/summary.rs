@@ -185,12 +185,9 @@ impl Summary {
     /// The night in one line, for a notification.
     pub fn line(&self) -> String {
         let partial = if self.partial { " (partial)" } else { "" };
-        let tier = |run: &eval::Summary| run.tiers.get(&Tier::HeldOut).map(|mean| mean.score);
-        let held_out = match (tier(&self.scores.base), tier(&self.scores.candidate)) {
-            (Some(base), Some(candidate)) => {
-                format!(", held-out {candidate:.2} (base {base:.2})")
-            }
-            _ => String::new(),
+        let held_out = match self.scores.held_out() {
+            Some((base, candidate)) => format!(", held-out {candidate:.2} (base {base:.2})"),
+            None => String::new(),
         };
         let Training { updates, planned_updates, .. } = self.training;
         format!(
@@ -209,6 +206,12 @@ impl Scores {
             candidate: runs.candidate.summary()?,
             champion: runs.champion.as_ref().map(|run| run.summary()).transpose()?,
         })
+    }
+
+    /// Scores of base model and candidate on the held-out cases, if there are any.
+    pub(crate) fn held_out(&self) -> Option<(f64, f64)> {
+        let score = |run: &eval::Summary| run.tiers.get(&Tier::HeldOut).map(|mean| mean.score);
+        score(&self.base).zip(score(&self.candidate))
     }
 }
 

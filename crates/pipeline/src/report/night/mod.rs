@@ -5,7 +5,7 @@ mod page;
 use std::fmt::Display;
 
 use durable::Digest;
-use eval::{Mean, Summary, Tier, Verdict};
+use eval::{Mean, Summary, Verdict};
 use lora_train::metrics::{Metrics, Update};
 use serde::Serialize;
 
@@ -116,10 +116,7 @@ impl NightReport<'_> {
             _ => ("Training loss", trained.losses.train_first, trained.losses.train_last),
         };
         let mut tiles = Vec::new();
-        let held_out = |run: &Summary| run.tiers.get(&Tier::HeldOut).map(|mean| mean.score);
-        if let (Some(base), Some(candidate)) =
-            (held_out(&self.scores.base), held_out(&self.scores.candidate))
-        {
+        if let Some((base, candidate)) = self.scores.held_out() {
             tiles.push(Tile {
                 name: "Held-out score",
                 value: format!("{candidate:.2}"),
