@@ -118,7 +118,8 @@ impl Convert<'_> {
         let expected = "at most the share `max_refused_share` of rows that cannot be read";
         let (refused, rows) = (format::count(report.refused), format::count(report.rows));
         let reason = first.map_or("", |refusal| refusal.reason.as_str());
-        let found = format!("{refused} of {rows}, the first: {reason}");
+        let allowed = self.max_refused_share;
+        let found = format!("{refused} of {rows} ({allowed} allowed), the first: {reason}");
         let line = first.map(|refusal| refusal.line as usize);
         Err(Error::Record { path: raw.to_path_buf(), line, expected, found })
     }
