@@ -40,6 +40,16 @@ impl<T> ConfigFile<'_, T> {
         }
     }
 
+    /// A finite number above 0.
+    pub fn positive(&self, key: &str, value: Option<f64>) -> Result<f64> {
+        const EXPECTED: &str = "a positive number";
+        match value {
+            Some(number) if number > 0.0 && number.is_finite() => Ok(number),
+            Some(number) => self.refuse(key, EXPECTED, number),
+            None => self.refuse(key, EXPECTED, "nothing"),
+        }
+    }
+
     /// The kind of each layer.
     pub fn layer_kinds<K: Copy>(&self, types: &LayerTypes<'_, K>) -> Result<Vec<K>> {
         let LayerTypes { count, named, interval: (key, interval), kinds } = *types;

@@ -8,6 +8,7 @@ mod config_file;
 pub(crate) mod gguf_layout;
 mod names;
 pub(crate) mod registry;
+mod rope_parameters;
 
 mod gemma4;
 mod llama;

@@ -9,6 +9,7 @@ use super::shape::{ExpertShape, Gemma4, Kind, LayerShape, PerLayerShape, Source}
 use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
+use crate::arch::rope_parameters::{RopeParameters, RopeSection};
 use crate::checkpoint::json::parse;
 use crate::nn::{Frequencies, RopeStyle, Scaling};
 
@@ -53,7 +54,7 @@ struct TextFile {
     num_kv_shared_layers: usize,
     hidden_size_per_layer_input: Option<usize>,
     rope_traditional: bool,
-    rope_parameters: Option<BTreeMap<String, Rotary>>,
+    rope_parameters: Option<BTreeMap<String, RopeParameters>>,
     sliding_window: usize,
     sliding_window_pattern: usize,
     attention_k_eq_v: bool,
@@ -103,36 +104,16 @@ impl Default for TextFile {
     }
 }
 
-/// The rotary embedding of one kind of layer.
-#[derive(Clone, Deserialize)]
-#[serde(default)]
-struct Rotary {
-    rope_theta: f64,
-    #[serde(alias = "type")]
-    rope_type: String,
-    partial_rotary_factor: f64,
-    factor: Option<f64>,
-}
-
-impl Default for Rotary {
-    fn default() -> Self {
-        let rope_type = "default".into();
-        Self { rope_theta: 10_000.0, rope_type, partial_rotary_factor: 1.0, factor: None }
-    }
-}
-
-impl Rotary {
-    /// The default of a file without `rope_parameters`.
-    fn of_kind(kind: Kind) -> Self {
-        match kind {
-            Kind::Sliding => Self::default(),
-            Kind::Full => Self {
-                rope_theta: 1e6,
-                rope_type: "proportional".into(),
-                partial_rotary_factor: 0.25,
-                factor: None,
-            },
-        }
+/// The rotary embedding of a kind of layer in a file without `rope_parameters`.
+fn default_rope(kind: Kind) -> RopeParameters {
+    match kind {
+        Kind::Sliding => RopeParameters::default(),
+        Kind::Full => RopeParameters {
+            rope_theta: Some(1e6),
+            rope_type: Some("proportional".into()),
+            partial_rotary_factor: Some(0.25),
+            ..RopeParameters::default()
+        },
     }
 }
 
@@ -271,37 +252,32 @@ impl ConfigFile<'_, TextFile> {
 
     /// Radians per position of each pair of a head.
     fn frequencies(&self, kind: Kind, head_dim: usize) -> Result<Vec<f64>> {
-        let key = if kind == Kind::Sliding { SLIDING_ATTENTION } else { FULL_ATTENTION };
-        let rotary = match &self.keys.rope_parameters {
-            Some(parameters) => parameters.get(key).cloned().unwrap_or_default(),
-            None => Rotary::of_kind(kind),
+        const THETA: f64 = 10_000.0;
+        let name = if kind == Kind::Sliding { SLIDING_ATTENTION } else { FULL_ATTENTION };
+        let keys = match &self.keys.rope_parameters {
+            Some(parameters) => parameters.get(name).cloned().unwrap_or_default(),
+            None => default_rope(kind),
         };
-        let theta = rotary.rope_theta;
-        let plain = Frequencies::plain(theta).of_pairs(head_dim);
-        match (rotary.rope_type.as_str(), rotary.factor) {
-            ("default", _) => Ok(plain),
-            ("linear", Some(factor)) => {
-                Ok(Frequencies { theta, scaling: Scaling::Linear(factor) }.of_pairs(head_dim))
-            }
-            ("proportional", factor) => {
-                // The first pairs have the frequencies they would have if all rotated; the others do not
-                // rotate.
-                let share = rotary.partial_rotary_factor;
-                let rotated = (head_dim as f64 * share) as usize;
-                if !(0.0..=1.0).contains(&share) || !rotated.is_multiple_of(2) {
-                    let key = format!("rope_parameters.{key}.partial_rotary_factor");
-                    return self.refuse(&key, "a share of whole pairs", share);
-                }
-                let factor = factor.unwrap_or(1.0);
-                let turning = plain.into_iter().take(rotated / 2);
-                let turning = turning.map(|frequency| frequency / factor);
-                Ok(turning.chain(std::iter::repeat(0.0)).take(head_dim / 2).collect())
-            }
-            (other, _) => {
-                let key = format!("rope_parameters.{key}.rope_type");
-                self.refuse(&key, "default, proportional, or linear with a factor", other)
+        let key = format!("rope_parameters.{name}");
+        let section = RopeSection { path: self.path, key: &key, keys: &keys };
+        match section.kind()? {
+            "proportional" => {}
+            "default" | "linear" => return section.frequencies(THETA, head_dim),
+            other => {
+                return section.refuse("rope_type", "default, linear or proportional", other);
             }
         }
+        // The first pairs have the frequencies they would have if all rotated; the others do not
+        // rotate.
+        let share = keys.partial_rotary_factor.unwrap_or(1.0);
+        let rotated = (head_dim as f64 * share) as usize;
+        if !(0.0..=1.0).contains(&share) || !rotated.is_multiple_of(2) {
+            return section.refuse("partial_rotary_factor", "a share of whole pairs", share);
+        }
+        let scaling = Scaling::Linear(section.positive("factor", keys.factor.or(Some(1.0)))?);
+        let all = Frequencies { theta: section.theta(THETA)?, scaling }.of_pairs(head_dim);
+        let turning = all.into_iter().take(rotated / 2);
+        Ok(turning.chain(std::iter::repeat(0.0)).take(head_dim / 2).collect())
     }
 }
 

@@ -8,8 +8,9 @@ use super::Llama;
 use crate::Result;
 use crate::arch::config::{Config, Sizes};
 use crate::arch::config_file::ConfigFile;
+use crate::arch::rope_parameters::{RopeParameters, RopeSection};
 use crate::checkpoint::json::parse;
-use crate::nn::{Frequencies, RopeStyle, Scaling};
+use crate::nn::{Frequencies, RopeStyle};
 
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
     let file: LlamaFile = parse(path, text)?;
@@ -32,7 +33,7 @@ pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Confi
             true => RopeStyle::Interleaved,
             false => RopeStyle::Halves,
         },
-        rope_frequencies: vec![reader.rope()?.of_pairs(sizes.head_dim)],
+        rope_frequencies: vec![reader.frequencies(sizes.head_dim)?],
         ..Config::new(architecture, sizes, Llama)
     })
 }
@@ -68,17 +69,6 @@ fn yes() -> bool {
     true
 }
 
-#[derive(Deserialize)]
-struct RopeParameters {
-    rope_theta: Option<f64>,
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<f64>,
-}
-
 impl ConfigFile<'_, LlamaFile> {
     /// Refuses what the layers do not support.
     fn check(&self) -> Result<()> {
@@ -88,33 +78,99 @@ impl ConfigFile<'_, LlamaFile> {
         self.require("mlp_bias", false, file.mlp_bias)
     }
 
-    fn rope(&self) -> Result<Frequencies> {
+    /// Radians per position of each pair of a head. What the file has under two names must agree.
+    fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
         let file = self.keys;
-        let parameters = file.rope_parameters.as_ref().or(file.rope_scaling.as_ref());
-        let nested = parameters.and_then(|parameters| parameters.rope_theta);
-        let theta = nested.or(file.rope_theta).unwrap_or(10_000.0);
-        let Some(parameters) = parameters else { return Ok(Frequencies::plain(theta)) };
-        let number = |value: Option<f64>, key: &str| match value {
-            Some(number) => Ok(number),
-            None => self.refuse(&format!("rope_scaling.{key}"), "a number", "nothing"),
-        };
-        let scaling = match parameters.rope_type.as_deref().unwrap_or("default") {
-            "default" => Scaling::None,
-            "linear" => Scaling::Linear(number(parameters.factor, "factor")?),
-            "llama3" => Scaling::Llama3 {
-                factor: number(parameters.factor, "factor")?,
-                low: number(parameters.low_freq_factor, "low_freq_factor")?,
-                high: number(parameters.high_freq_factor, "high_freq_factor")?,
-                original_context: number(
-                    parameters.original_max_position_embeddings,
-                    "original_max_position_embeddings",
-                )?,
-            },
-            other => {
-                let expected = "default, linear or llama3";
-                return self.refuse("rope_scaling.rope_type", expected, other);
+        let theta = self.theta()?;
+        let sections =
+            [("rope_parameters", &file.rope_parameters), ("rope_scaling", &file.rope_scaling)];
+        let mut found = Vec::new();
+        for (key, keys) in sections {
+            let Some(keys) = keys else { continue };
+            let share = keys.partial_rotary_factor.unwrap_or(1.0);
+            self.require(&format!("{key}.partial_rotary_factor"), 1.0, share)?;
+            found.push(RopeSection { path: self.path, key, keys }.frequencies(theta, head_dim)?);
+        }
+        match found.as_slice() {
+            [newer, older] if newer != older => {
+                self.refuse("rope_scaling", "the values of rope_parameters", "others")
             }
-        };
-        Ok(Frequencies { theta, scaling })
+            _ => {
+                let plain = || Frequencies::plain(theta).of_pairs(head_dim);
+                Ok(found.into_iter().next().unwrap_or_else(plain))
+            }
+        }
+    }
+
+    /// `rope_theta`, wherever it stands.
+    fn theta(&self) -> Result<f64> {
+        let file = self.keys;
+        let nested = |section: &Option<RopeParameters>| section.as_ref()?.rope_theta;
+        let places = [
+            ("rope_theta", file.rope_theta),
+            ("rope_parameters.rope_theta", nested(&file.rope_parameters)),
+            ("rope_scaling.rope_theta", nested(&file.rope_scaling)),
+        ];
+        let mut given = places.into_iter().filter_map(|(key, theta)| Some((key, theta?)));
+        let Some((first, theta)) = given.next() else { return Ok(10_000.0) };
+        if let Some((key, other)) = given.find(|(_, other)| *other != theta) {
+            return self.refuse(key, &format!("{theta}, as in {first}"), other);
+        }
+        self.positive(first, Some(theta))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn frequencies(keys: Value) -> std::result::Result<Vec<f64>, String> {
+        let mut file = json!({
+            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "vocab_size": 320, "rms_norm_eps": 1e-5,
+        });
+        file.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let config = read(Path::new("config.json"), "llama", file.to_string().as_bytes());
+        config.map(|config| config.rope_frequencies[0].clone()).map_err(|error| error.to_string())
+    }
+
+    /// transformers 5 writes `rope_parameters`, older versions and mlx-lm the other two keys.
+    #[test]
+    fn either_layout_of_the_rotary_embedding_is_read() {
+        let scaling = json!({ "rope_type": "linear", "factor": 2.0 });
+        let parameters = json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 5e5 });
+        let expected = frequencies(json!({ "rope_theta": 5e5, "rope_scaling": scaling })).unwrap();
+        for file in [
+            json!({ "rope_parameters": parameters }),
+            json!({ "rope_parameters": parameters, "rope_scaling": scaling }),
+            json!({ "rope_parameters": parameters, "rope_scaling": null, "rope_theta": 5e5 }),
+        ] {
+            assert_eq!(frequencies(file.clone()).unwrap(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn layouts_that_disagree_are_refused() {
+        let parameters = json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 5e5 });
+        for (file, message) in [
+            (
+                json!({ "rope_parameters": parameters, "rope_theta": 1e4 }),
+                "rope_parameters.rope_theta: expected 10000, as in rope_theta, found 500000",
+            ),
+            (
+                json!({ "rope_parameters": parameters, "rope_scaling": { "type": "default" } }),
+                "rope_scaling: expected the values of rope_parameters, found others",
+            ),
+            (
+                json!({ "rope_scaling": { "type": "default", "partial_rotary_factor": 0.5 } }),
+                "rope_scaling.partial_rotary_factor: expected 1, found 0.5",
+            ),
+            (json!({ "rope_theta": 0 }), "rope_theta: expected a positive number, found 0"),
+        ] {
+            let error = frequencies(file).unwrap_err();
+            assert!(error.ends_with(message), "{error}");
+        }
     }
 }

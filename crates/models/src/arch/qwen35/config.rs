@@ -8,8 +8,8 @@ use super::shape::{DeltaShape, Kind, Qwen35};
 use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
+use crate::arch::rope_parameters::{RopeParameters, RopeSection};
 use crate::checkpoint::json::parse;
-use crate::nn::Frequencies;
 
 /// Reads the configuration of a text model (`qwen3_5_text`), or the text part of a larger one.
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
@@ -57,7 +57,7 @@ struct TextFile {
     full_attention_interval: usize,
     layer_types: Option<Vec<String>>,
     num_experts: usize,
-    rope_parameters: Rotary,
+    rope_parameters: RopeParameters,
     hidden_act: Option<String>,
 }
 
@@ -84,26 +84,9 @@ impl Default for TextFile {
             full_attention_interval: 4,
             layer_types: None,
             num_experts: 0,
-            rope_parameters: Rotary::default(),
+            rope_parameters: RopeParameters::default(),
             hidden_act: None,
         }
-    }
-}
-
-/// The rotary embedding. That of images (`mrope_section`) does not matter for text.
-#[derive(Deserialize)]
-#[serde(default)]
-struct Rotary {
-    rope_theta: f64,
-    #[serde(alias = "type")]
-    rope_type: String,
-    partial_rotary_factor: f64,
-}
-
-impl Default for Rotary {
-    fn default() -> Self {
-        let rope_type = "default".into();
-        Self { rope_theta: 100_000.0, rope_type, partial_rotary_factor: 0.25 }
     }
 }
 
@@ -177,15 +160,15 @@ impl ConfigFile<'_, TextFile> {
 
     /// Radians per position of the rotated pairs, the first values of each head.
     fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
-        let Rotary { rope_theta, rope_type, partial_rotary_factor: share } =
-            &self.keys.rope_parameters;
-        self.require("rope_parameters.rope_type", "default", rope_type.as_str())?;
+        let keys = &self.keys.rope_parameters;
+        let section = RopeSection { path: self.path, key: "rope_parameters", keys };
+        let share = keys.partial_rotary_factor.unwrap_or(0.25);
         let rotated = (head_dim as f64 * share) as usize;
-        if !(0.0..=1.0).contains(share) || rotated == 0 || !rotated.is_multiple_of(2) {
+        if !(0.0..=1.0).contains(&share) || rotated == 0 || !rotated.is_multiple_of(2) {
             let expected = format!("a share of whole pairs of the {head_dim} values of a head");
-            return self.refuse("rope_parameters.partial_rotary_factor", &expected, share);
+            return section.refuse("partial_rotary_factor", &expected, share);
         }
-        Ok(Frequencies::plain(*rope_theta).of_pairs(rotated))
+        section.frequencies(100_000.0, rotated)
     }
 }
 
