@@ -122,6 +122,61 @@ pub enum Error {
         /// The one that starts inside it.
         second: String,
     },
+    /// A later part of a split model, where the first is expected.
+    #[error("{}: expected part 1 of {count}, found part {part}; give {}", path.display(), first.display())]
+    NotFirstPart {
+        /// The file.
+        path: PathBuf,
+        /// Which part it is, from 1.
+        part: u32,
+        /// How many parts there are.
+        count: u32,
+        /// The first part by its name.
+        first: PathBuf,
+    },
+    /// A part of a split model with another name than its number. The other parts cannot be found.
+    #[error(
+        "{}: expected a name that ends in {ending}, by which the other parts of the model are found, found another",
+        path.display()
+    )]
+    PartName {
+        /// The file.
+        path: PathBuf,
+        /// How its name must end.
+        ending: String,
+    },
+    /// A part of a split model is not beside the first.
+    #[error("{}: expected part {part} of {count} of the model, found no such file", path.display())]
+    MissingPart {
+        /// Where it must be.
+        path: PathBuf,
+        /// Which part it is, from 1.
+        part: u32,
+        /// How many parts there are.
+        count: u32,
+    },
+    /// The parts of a split model contradict each other: one is of another model or incomplete.
+    #[error("{}: metadata key `{key}`: expected {expected} as in the other parts, found {found}", path.display())]
+    PartMismatch {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The value that fits the other parts.
+        expected: u64,
+        /// The value found.
+        found: u64,
+    },
+    /// Two parts of a split model have the same tensor.
+    #[error("{}: tensor `{tensor}`: expected it in one part, found it in {} too", path.display(), other.display())]
+    InTwoParts {
+        /// The later part.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The earlier part.
+        other: PathBuf,
+    },
     /// A requested key is not in the file.
     #[error("{}: metadata key `{key}`: expected {expected}, found no such key", path.display())]
     MissingKey {

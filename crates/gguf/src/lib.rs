@@ -4,7 +4,7 @@
 //! tensors, then the tensor data. This crate reads the first two and *validates everything against the size of
 //! the file*, so the file may be sliced by [`Tensor::range`] without a further check. A header is untrusted
 //! input: no count or length in it decides how much memory is allocated, and a damaged file is an [`Error`]
-//! that names the place, never a panic.
+//! that names the place, never a panic. [`Parts`] is a model in one file or in several.
 //!
 //! ```no_run
 //! let file = gguf::Gguf::open("model.gguf")?;
@@ -17,6 +17,7 @@
 
 mod error;
 mod metadata;
+mod parts;
 mod reader;
 mod tensor;
 
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Error, Result};
 pub use metadata::{Metadata, Value};
+pub use parts::Parts;
 pub use tensor::{Tensor, TensorType};
 
 /// The checked header of one GGUF file.

@@ -12,6 +12,36 @@ use models::{Adapter, Error, Model, WeightResidency};
 /// Writes `tiny` as a GGUF file of the given architecture: names, permutation and metadata as
 /// llama.cpp's converter makes them.
 fn write_gguf(tiny: &Tiny, path: &Path, architecture: &str) {
+    let mut file = gguf_header(tiny, architecture);
+    for (name, array) in gguf_tensors(tiny) {
+        file.insert_array(name, &array).unwrap();
+    }
+    file.save(path).unwrap();
+}
+
+/// Writes `tiny` as a GGUF model in as many files as there are `parts`, whose tensors each accepts by
+/// their index. The path of the first.
+fn write_split_gguf(tiny: &Tiny, folder: &Path, parts: &[&dyn Fn(usize) -> bool]) -> PathBuf {
+    let count = parts.len();
+    let path = |number: usize| folder.join(format!("tiny-{:05}-of-{count:05}.gguf", number + 1));
+    for (number, accepts) in parts.iter().enumerate() {
+        let mut file = match number {
+            0 => gguf_header(tiny, "llama"),
+            _ => GgufFile::new().unwrap(),
+        };
+        for (key, value) in [("split.no", number), ("split.count", count)] {
+            file.insert_metadata(key, Array::from_slice(&[value as u32], &[])).unwrap();
+        }
+        let tensors = gguf_tensors(tiny).into_iter().enumerate();
+        for (_, (name, array)) in tensors.filter(|(index, _)| accepts(*index)) {
+            file.insert_array(name, &array).unwrap();
+        }
+        file.save(path(number)).unwrap();
+    }
+    path(0)
+}
+
+fn gguf_header(tiny: &Tiny, architecture: &str) -> GgufFile {
     let mut file = GgufFile::new().unwrap();
     let int = |n: usize| Array::from_slice(&[n as u32], &[]);
     let key = |name: &str| format!("{architecture}.{name}");
@@ -28,16 +58,20 @@ fn write_gguf(tiny: &Tiny, path: &Path, architecture: &str) {
     ] {
         file.insert_metadata(key(name), value).unwrap();
     }
-    for (name, matrix) in &tiny.weights {
+    file
+}
+
+fn gguf_tensors(tiny: &Tiny) -> Vec<(String, Array)> {
+    let tensors = tiny.weights.iter().map(|(name, matrix)| {
         let heads = match name.rsplit('.').next() {
             Some("q_proj") => Some(tiny.heads),
             Some("k_proj") => Some(tiny.kv_heads),
             _ => None,
         };
         let matrix = heads.map_or(matrix.clone(), |heads| interleaved(matrix, heads));
-        file.insert_array(gguf_name(name), &matrix.array()).unwrap();
-    }
-    file.save(path).unwrap();
+        (gguf_name(name), matrix.array())
+    });
+    tensors.collect()
 }
 
 fn gguf_name(name: &str) -> String {
@@ -85,6 +119,31 @@ fn a_gguf_file_is_the_same_model() {
         let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
         let worst = worst(&logits, &tiny.logits(&tokens));
         assert!(worst < 2e-6, "{worst:e}");
+    }
+}
+
+#[test]
+fn a_split_gguf_model_is_the_same_model() {
+    let tiny = Tiny::new(1);
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = tokens(2, 9, tiny.vocab);
+    let layouts: [&[&dyn Fn(usize) -> bool]; 3] = [
+        &[&|index| index % 2 == 0, &|index| index % 2 == 1],
+        // llama.cpp can write all metadata into a first part without tensors.
+        &[&|_| false, &|_| true],
+        &[&|index| index < 5, &|index| (5..9).contains(&index), &|index| index >= 9],
+    ];
+    for parts in layouts {
+        let first = write_split_gguf(&tiny, folder.path(), parts);
+        let model = Model::open(&first).unwrap();
+        let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
+        assert!(worst(&logits, &tiny.logits(&tokens)) < 2e-6);
+        let last = format!("tiny-{0:05}-of-{0:05}.gguf", parts.len());
+        std::fs::remove_file(folder.path().join(&last)).unwrap();
+        let error = Model::open(&first).unwrap_err().to_string();
+        let expected =
+            format!("expected part {0} of {0} of the model, found no such file", parts.len());
+        assert!(error.contains(&last) && error.ends_with(&expected), "{error}");
     }
 }
 

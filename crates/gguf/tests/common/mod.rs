@@ -1,4 +1,5 @@
 //! Builds GGUF headers byte by byte, right or wrong as a test needs them.
+#![allow(dead_code, reason = "each test file uses its share")]
 
 use std::io::Write;
 

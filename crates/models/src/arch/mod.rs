@@ -17,7 +17,7 @@ mod qwen35;
 use std::fmt;
 use std::path::Path;
 
-use gguf::Gguf;
+use gguf::Parts;
 
 use crate::Result;
 use crate::checkpoint::{Expected, Store};
@@ -44,7 +44,7 @@ struct GgufRegistration {
     /// `general.architecture` in the metadata.
     pub architecture: &'static str,
     /// Reads the configuration, and lists the tensors under the names of safetensors files.
-    pub open: fn(&Gguf) -> Result<(Config, Store)>,
+    pub open: fn(&Parts) -> Result<(Config, Store)>,
 }
 
 /// What distinguishes one model family from another: its layers and their tensors.

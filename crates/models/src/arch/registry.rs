@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gguf::Gguf;
+use gguf::Parts;
 use serde::Deserialize;
 
 use super::FAMILIES;
@@ -42,11 +42,11 @@ pub(crate) fn open(path: &Path) -> Result<(Config, Checkpoint)> {
 
 fn open_gguf(path: &Path) -> Result<(Config, Store)> {
     // The reader checks every count, length and offset against the file's size.
-    let header = Gguf::open(path)?;
-    let found = header.metadata().str("general.architecture")?;
+    let parts = Parts::open(path)?;
+    let found = parts.metadata().str("general.architecture")?;
     let mut families = FAMILIES.iter().filter_map(|family| family.gguf.as_ref());
     match families.find(|family| family.architecture == found) {
-        Some(family) => (family.open)(&header),
+        Some(family) => (family.open)(&parts),
         None => Err(unsupported(path, found, gguf_architectures())),
     }
 }

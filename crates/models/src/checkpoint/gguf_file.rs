@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gguf::{Gguf, Tensor, TensorType};
+use gguf::{Parts, Tensor, TensorType};
 use mlx_rs::Dtype;
 
 use super::blocks::{Block, GROUP, Part};
@@ -9,13 +9,15 @@ use super::store::{Encoding, Entry, Store};
 use crate::Result;
 use crate::error::Differences;
 
-/// All tensors of a GGUF file, with the names that `rename` returns for theirs; a quantized tensor
+/// All tensors of a GGUF model, with the names that `rename` returns for theirs; a quantized tensor
 /// becomes three: `NAME.weight`, `NAME.scales` and `NAME.biases`.
-pub(crate) fn list(header: &Gguf, rename: impl Fn(&str) -> String) -> Result<Store> {
+pub(crate) fn list(model: &Parts, rename: impl Fn(&str) -> String) -> Result<Store> {
     let mut store = Store::default();
     let mut unreadable = Vec::new();
-    let file: Arc<Path> = header.path().into();
-    for tensor in header.tensors() {
+    let files = model.files().map(|file| (Arc::<Path>::from(file.path()), file.tensors()));
+    for (file, tensor) in files
+        .flat_map(|(file, tensors)| tensors.iter().map(move |tensor| (Arc::clone(&file), tensor)))
+    {
         let name = rename(&tensor.name);
         let shape: Vec<usize> = tensor.dims.iter().rev().map(|&n| n as usize).collect();
         let entry = |encoding, shape: Vec<usize>| {
@@ -57,7 +59,7 @@ pub(crate) fn list(header: &Gguf, rename: impl Fn(&str) -> String) -> Result<Sto
         }
     }
     let differences = Differences { mismatched: unreadable, ..Default::default() };
-    differences.into_result(header.path()).map(|()| store)
+    differences.into_result(model.path()).map(|()| store)
 }
 
 /// How a tensor of a supported type is stored.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gguf::Gguf;
+use gguf::Parts;
 
 use super::Llama;
 use crate::arch::config::{Config, Sizes};
@@ -17,9 +17,9 @@ pub(super) const LAYOUT: GgufLayout = GgufLayout { architecture: "llama", interl
 /// The rotary frequency of each pair is divided by these.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-pub(super) fn open(header: &Gguf) -> Result<(Config, Store)> {
-    let mut config = config(header)?;
-    let mut store = list_gguf(header, |name| LAYOUT.safetensors_name(name))?;
+pub(super) fn open(parts: &Parts) -> Result<(Config, Store)> {
+    let mut config = config(parts)?;
+    let mut store = list_gguf(parts, |name| LAYOUT.safetensors_name(name))?;
     if store.get(ROPE_FACTORS).is_some() {
         let factors: Vec<f32> = store.read(ROPE_FACTORS)?.to_vec_cast().unwrap_or_default();
         for (frequency, factor) in config.rope_frequencies.iter_mut().flatten().zip(factors) {
@@ -41,8 +41,8 @@ pub(super) fn open(header: &Gguf) -> Result<(Config, Store)> {
 }
 
 /// The dimensions, from the metadata.
-fn config(header: &Gguf) -> Result<Config> {
-    let (path, metadata) = (header.path(), header.metadata());
+fn config(parts: &Parts) -> Result<Config> {
+    let (path, metadata) = (parts.path(), parts.metadata());
     let architecture = metadata.str("general.architecture")?.to_owned();
     let key = |name: &str| format!("{architecture}.{name}");
     let size = |name: &str| Ok::<_, Error>(metadata.u32(&key(name))? as usize);
@@ -65,7 +65,7 @@ fn config(header: &Gguf) -> Result<Config> {
         let scaling = metadata.str(&key("rope.scaling.type"))?;
         file.require(&key("rope.scaling.type"), "none", scaling)?;
     }
-    let rows = |name: &str| header.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());
+    let rows = |name: &str| parts.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());
     let vocab_size = rows("token_embd.weight").unwrap_or_default() as usize;
     let sizes = Sizes {
         hidden_size,
@@ -79,7 +79,7 @@ fn config(header: &Gguf) -> Result<Config> {
     let sizes = sizes.checked(path)?;
     Ok(Config {
         norm_eps: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
-        tied_embeddings: header.tensor("output.weight").is_none(),
+        tied_embeddings: parts.tensor("output.weight").is_none(),
         rope_frequencies: vec![Frequencies::plain(theta).of_pairs(head_dim)],
         ..Config::new(&architecture, sizes, Llama)
     })
