@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -74,6 +75,15 @@ pub enum Error {
         found: String,
     },
 
+    /// A file of a checkpoint in several files is not there.
+    #[error("{path}: expected this file, one of {count} of the checkpoint, found none")]
+    MissingPart {
+        /// The file.
+        path: PathBuf,
+        /// How many files its name says there are.
+        count: u32,
+    },
+
     /// A GGUF file is broken.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
@@ -108,7 +118,7 @@ pub enum Error {
         /// The checkpoint or adapter.
         path: PathBuf,
         /// Every tensor that is missing, unexpected or of another shape.
-        differences: Differences,
+        differences: Box<Differences>,
     },
 
     /// A weight is infinite or NaN, which would make every output NaN.
@@ -190,12 +200,15 @@ pub struct Differences {
     pub unexpected: Vec<String>,
     /// Tensors of another shape or type: name, expected, found.
     pub mismatched: Vec<(String, String, String)>,
+    /// Tensors that two files have, or one file under two names: name and files.
+    pub doubled: Vec<(String, PathBuf, PathBuf)>,
 }
 
 impl Differences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+        let Self { missing, unexpected, mismatched, doubled } = self;
+        missing.is_empty() && unexpected.is_empty() && mismatched.is_empty() && doubled.is_empty()
     }
 
     /// `Err` with these differences unless there are none.
@@ -203,7 +216,32 @@ impl Differences {
         if self.is_empty() {
             return Ok(());
         }
-        Err(Error::Tensors { path: path.to_path_buf(), differences: self })
+        Err(Error::Tensors { path: path.to_path_buf(), differences: Box::new(self) })
+    }
+
+    /// One line for each pair of files with the same tensors.
+    fn doubled_lines(&self) -> Vec<String> {
+        let mut pairs = BTreeMap::<_, Vec<&str>>::new();
+        for (name, first, second) in &self.doubled {
+            pairs.entry([first, second]).or_default().push(name);
+        }
+        let line = |(files, names): ([&PathBuf; 2], Vec<&str>)| {
+            let [first, second] = files.map(|path| {
+                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+            });
+            let example = names.first().copied().unwrap_or_default();
+            let count = names.len();
+            match first == second {
+                true => format!(
+                    "{first}: expected each tensor once, found {count} under two names, such as {example}"
+                ),
+                false => format!(
+                    "{first} and {second}: expected each tensor in one file, found {count} in both, such as \
+                     {example}; move one file away"
+                ),
+            }
+        };
+        pairs.into_iter().map(line).collect()
     }
 }
 
@@ -211,17 +249,19 @@ impl fmt::Display for Differences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// The file of another model differs everywhere: the first few lines suffice.
         const SHOWN: usize = 6;
-        let lines = (self.missing.iter().map(|name| format!("missing {name}")))
-            .chain(self.unexpected.iter().map(|name| format!("unexpected {name}")))
-            .chain(self.mismatched.iter().map(|(name, expected, found)| {
+        let mut lines = self.doubled_lines();
+        lines.extend(self.missing.iter().map(|name| format!("missing {name}")));
+        lines.extend(self.unexpected.iter().map(|name| format!("unexpected {name}")));
+        lines.extend(
+            self.mismatched.iter().map(|(name, expected, found)| {
                 format!("{name}: expected {expected}, found {found}")
-            }));
-        let total = self.missing.len() + self.unexpected.len() + self.mismatched.len();
-        for line in lines.take(SHOWN) {
+            }),
+        );
+        for line in lines.iter().take(SHOWN) {
             write!(f, "\n  {line}")?;
         }
-        if total > SHOWN {
-            write!(f, "\n  and {} more", total - SHOWN)?;
+        if lines.len() > SHOWN {
+            write!(f, "\n  and {} more", lines.len() - SHOWN)?;
         }
         Ok(())
     }

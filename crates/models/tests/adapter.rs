@@ -129,6 +129,40 @@ fn broken_files_are_errors_that_name_them() {
     assert!(load().contains("fine_tune_type: expected lora or dora, found full"), "{}", load());
 }
 
+/// Other programs leave out keys for which mlx-lm has a default.
+#[test]
+fn absent_keys_have_mlx_lms_defaults() {
+    let mut tiny = Tiny::new(1);
+    let model = open(&tiny);
+    let adapter = adapter(&mut tiny, &model);
+    let folder = tempfile::tempdir().unwrap();
+    adapter.save(folder.path(), &model, &serde_json::Map::new()).unwrap();
+    let path = folder.path().join("adapter_config.json");
+    let load = |config: serde_json::Value| {
+        std::fs::write(&path, config.to_string()).unwrap();
+        let loaded = Adapter::load(folder.path(), &model).map_err(|error| error.to_string())?;
+        let logits = model.logits(&[1, 2, 3], &loaded).unwrap();
+        Ok::<_, String>(logits.as_slice::<f32>().to_vec())
+    };
+    let parameters = serde_json::json!({ "rank": RANK, "scale": SCALE });
+    let whole = load(serde_json::json!({
+        "fine_tune_type": "lora", "num_layers": 2,
+        "lora_parameters": { "rank": RANK, "scale": SCALE, "dropout": 0.0, "keys": null },
+    }));
+    assert!(whole.is_ok(), "{whole:?}");
+    for config in [
+        serde_json::json!({ "num_layers": 2, "lora_parameters": parameters }),
+        serde_json::json!({ "fine_tune_type": null, "lora_parameters": parameters }),
+    ] {
+        assert_eq!(load(config.clone()), whole, "{config}");
+    }
+    let alpha = serde_json::json!({ "lora_parameters": { "rank": RANK, "alpha": 8 } });
+    let error = load(alpha).unwrap_err();
+    let expected = "lora_parameters.scale: expected a number, \
+                    found only alpha 8, which mlx-lm does not read";
+    assert!(error.ends_with(expected), "{error}");
+}
+
 #[test]
 fn what_the_layout_cannot_say_is_not_written() {
     let model = open(&Tiny::new(3));

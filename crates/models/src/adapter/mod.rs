@@ -2,41 +2,42 @@
 
 pub(crate) mod export;
 pub(crate) mod fuse;
+mod mlx_lm;
+mod peft;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mlx_rs::{Array, Dtype, transforms};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::checkpoint::{Store, json, list_safetensors, write_safetensors};
-use crate::error::Differences;
-use crate::nn::{AdapterKind, LayerAdapter, LinearSpec, Lora, dora_unsupported};
+use crate::checkpoint::{json, write_safetensors};
+use crate::nn::{AdapterKind, LayerAdapter, Lora};
 use crate::{Adapter, Error, Model, Result};
+use stored::ConfigKeys;
 
 const TENSORS: &str = "adapters.safetensors";
 const CONFIG: &str = "adapter_config.json";
 
-/// The part of `adapter_config.json` that says how to apply the tensors.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The part of mlx-lm's `adapter_config.json` that says how to apply the tensors.
+#[derive(Clone, Debug, Serialize)]
 struct AdapterConfig {
     fine_tune_type: AdapterKind,
     num_layers: i64,
     lora_parameters: LoraParameters,
     /// By path, the ranks that differ from `lora_parameters.rank`. Not a key of mlx-lm, which takes the
     /// factors as they are.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     rank_pattern: BTreeMap<String, usize>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 struct LoraParameters {
     rank: usize,
     scale: f32,
-    #[serde(default)]
     dropout: f32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keys: Option<Vec<String>>,
+    keys: Vec<String>,
 }
 
 impl Adapter {
@@ -58,39 +59,29 @@ impl Adapter {
         folder.map_or_else(|| Ok(Self::none(model)), |folder| Self::load(folder, model))
     }
 
-    /// Reads the adapter in `folder`.
+    /// Reads the adapter in `folder`: one of mlx-lm (`adapters.safetensors`), or of PEFT
+    /// (`adapter_model.safetensors`), whose factors are transposed.
     ///
     /// # Errors
+    /// [`Error::Config`] for an `adapter_config.json` with values that are not supported;
     /// [`Error::Tensors`] with every tensor that does not fit `model`: unexpected, without the other
-    /// factor, or of another shape.
+    /// factor, or of another shape. Tensors and shapes are named as in mlx-lm.
     pub fn load(folder: impl AsRef<Path>, model: &Model) -> Result<Self> {
         let folder = folder.as_ref();
-        let config = AdapterConfig::load(&folder.join(CONFIG))?;
-        let path = folder.join(TENSORS);
-        let mut store = Store::default();
-        list_safetensors(&path, &mut store)?;
-        let mut arrays = store.read_all()?;
-        let mut differences = Differences::default();
-        let mut layers = Vec::with_capacity(model.layers().len());
-        for (index, layer) in model.layers().iter().enumerate() {
-            let prefix = model.config().layer_prefix(index);
-            let specs = layer.linears();
-            layers.push(take(&mut arrays, Some(&prefix), &specs, &config, &mut differences)?);
-        }
-        let linears = model.embedding_linears();
-        if config.fine_tune_type == AdapterKind::Dora {
-            let adapted = |path| arrays.keys().any(|name| name.starts_with(path));
-            if let Some(spec) = linears.iter().find(|spec| adapted(spec.path)) {
-                return Err(dora_unsupported(spec.path));
-            }
-        }
-        let embeddings = take(&mut arrays, None, &linears, &config, &mut differences)?;
-        differences.unexpected = arrays.into_keys().collect();
-        differences.into_result(&path)?;
-        let adapter = Self::new(layers).with_embeddings(embeddings);
-        let arrays = adapter.updates().flat_map(|(_, lora)| lora.parts());
-        transforms::eval(arrays.map(|(_, array)| array))?;
-        Ok(adapter)
+        let path = folder.join(CONFIG);
+        let text = json::read(&path)?;
+        let keys: Map<String, Value> = json::parse(&path, &text)?;
+        let config = ConfigKeys { path: &path, keys: &keys };
+        // Each program's configuration has a key that the other's does not have.
+        let stored = if keys.contains_key(peft::TYPE) {
+            peft::read(folder, config, model)?
+        } else if keys.contains_key(mlx_lm::PARAMETERS) {
+            mlx_lm::read(folder, config, &text)?
+        } else {
+            let expected = "it in an adapter of mlx-lm, or `peft_type` in one of PEFT";
+            return config.refuse(mlx_lm::PARAMETERS, expected, "neither");
+        };
+        stored.into_adapter(model)
     }
 
     /// Writes the adapter into `folder`, which must exist. `notes` are further keys for
@@ -103,7 +94,7 @@ impl Adapter {
         &self,
         folder: impl AsRef<Path>,
         model: &Model,
-        notes: &serde_json::Map<String, serde_json::Value>,
+        notes: &Map<String, Value>,
     ) -> Result<()> {
         let folder = folder.as_ref();
         let path = folder.join(TENSORS);
@@ -123,7 +114,7 @@ impl Adapter {
 
         let json = |source| Error::Json { path: folder.join(CONFIG), source };
         let mut keys = notes.clone();
-        if let serde_json::Value::Object(own) = serde_json::to_value(config).map_err(json)? {
+        if let Value::Object(own) = serde_json::to_value(config).map_err(json)? {
             keys.extend(own);
         }
         durable::write_json(folder.join(CONFIG), &keys)?;
@@ -166,7 +157,7 @@ impl Adapter {
         Ok(AdapterConfig {
             fine_tune_type: kind,
             num_layers: (self.layers().len() - untouched) as i64,
-            lora_parameters: LoraParameters { rank, scale, dropout: 0.0, keys: Some(keys) },
+            lora_parameters: LoraParameters { rank, scale, dropout: 0.0, keys },
             rank_pattern: ranks.into_iter().filter(|(_, other)| *other != rank).collect(),
         })
     }
@@ -180,49 +171,4 @@ struct Shared {
     ranks: BTreeMap<String, usize>,
     scale: f32,
     kind: AdapterKind,
-}
-
-impl AdapterConfig {
-    fn load(path: &Path) -> Result<Self> {
-        json::parse(path, &json::read(path)?)
-    }
-}
-
-/// Removes the updates of these linear layers from `arrays`. Mismatches go to `differences`.
-fn take(
-    arrays: &mut BTreeMap<String, Array>,
-    prefix: Option<&str>,
-    specs: &[LinearSpec],
-    config: &AdapterConfig,
-    differences: &mut Differences,
-) -> Result<LayerAdapter> {
-    let LoraParameters { rank, scale, .. } = config.lora_parameters;
-    let mut updates = Vec::new();
-    for spec in specs {
-        let rank = config.rank_pattern.get(spec.path).copied().unwrap_or(rank);
-        let module = prefix.map_or(spec.path.into(), |prefix| format!("{prefix}.{}", spec.path));
-        let mut found = Vec::new();
-        let mut missing = Vec::new();
-        for (part, shape) in spec.parts(config.fine_tune_type, rank) {
-            let name = format!("{module}.{part}");
-            let Some(array) = arrays.remove(&name) else {
-                missing.push(name);
-                continue;
-            };
-            if array.shape() != shape {
-                let (expected, found) = (format!("{shape:?}"), format!("{:?}", array.shape()));
-                differences.mismatched.push((name, expected, found));
-            }
-            found.push(array.as_dtype(Dtype::Float32)?);
-        }
-        if !found.is_empty() {
-            differences.missing.extend(missing);
-        }
-        let mut found = found.into_iter();
-        if let (Some(a), Some(b)) = (found.next(), found.next()) {
-            let lora = Lora { a, b, scale, magnitude: found.next(), dropout: None };
-            updates.push((spec.path, lora));
-        }
-    }
-    Ok(updates.into_iter().collect())
 }

@@ -52,6 +52,11 @@ impl Index {
         Ok(files.into_iter().collect())
     }
 
+    /// Whether the tensor of `file` counts, which it does unless the index names another file for it.
+    pub fn allows(&self, tensor: &str, file: &Path) -> bool {
+        self.files.get(tensor).is_none_or(|named| *self.folder.join(named) == *file)
+    }
+
     /// Checks that every tensor is in the file that the index names.
     pub fn check(&self, store: &Store) -> Result<()> {
         let lacks = |(tensor, file): &(&String, &String)| {

@@ -11,6 +11,7 @@ mod matrix;
 mod safetensors_files;
 mod source;
 mod store;
+mod weight_files;
 mod writer;
 
 use std::collections::{BTreeMap, HashSet};
@@ -30,6 +31,7 @@ pub(crate) use matrix::Matrix;
 pub(crate) use safetensors_files::{list as list_safetensors, list_folder};
 pub(crate) use source::WeightSource;
 pub(crate) use store::Store;
+pub(crate) use weight_files::is_stray;
 pub use writer::write_safetensors;
 pub(crate) use writer::{MLX_FORMAT, Planned, SafetensorsWriter, bytes_of};
 
@@ -46,8 +48,8 @@ impl Checkpoint {
     /// The tensors of `store`, compared with those expected. `path` is named in errors.
     ///
     /// # Errors
-    /// [`Error::Tensors`](crate::Error::Tensors) with every tensor that is missing, unexpected, or of
-    /// another shape or type.
+    /// [`Error::Tensors`](crate::Error::Tensors) with every tensor that is missing, unexpected, there
+    /// twice, or of another shape or type.
     pub fn new(path: &Path, store: Store, expected: &BTreeMap<String, Expected>) -> Result<Self> {
         let mut differences = Differences::default();
         let mut known = HashSet::new();
@@ -70,6 +72,10 @@ impl Checkpoint {
                 widths.insert(name.clone(), columns);
             }
         }
+        differences.doubled.extend(store.doubled().iter().map(|(name, files)| {
+            let [first, second] = files.each_ref().map(|file| file.to_path_buf());
+            (name.clone(), first, second)
+        }));
         let names = store.iter().map(|(name, _)| name.to_owned());
         differences.unexpected = names.filter(|name| !known.contains(name)).collect();
         differences.into_result(path)?;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use mlx_rs::Dtype;
@@ -10,21 +10,28 @@ use safetensors::tensor::{Dtype as FileDtype, Metadata};
 
 use super::index::Index;
 use super::store::{Encoding, Entry, Store};
+use super::weight_files::weight_files;
 use crate::{Error, Result};
+
+/// The first bytes of the text that a clone without Git LFS has in place of a large file.
+const LFS_POINTER: &[u8; 8] = b"version ";
 
 /// Longer headers are refused, as by the safetensors format itself.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The tensors of all files in `folder`: those that an index names, else every `*.safetensors`.
+/// The tensors of the model in `folder`: of the files that its index names, or else of the files that
+/// [`weight_files`] selects.
 pub(crate) fn list_folder(folder: &Path) -> Result<Store> {
     let index = Index::open(folder)?;
     let files = match &index {
         Some(index) => index.files()?,
-        None => files(folder)?,
+        None => weight_files(folder)?,
     };
     let mut store = Store::default();
     for file in files {
-        list(&file, &mut store)?;
+        add(&file, &mut store, |name| {
+            index.as_ref().is_none_or(|index| index.allows(name, &file))
+        })?;
     }
     if let Some(index) = index {
         index.check(&store)?;
@@ -32,28 +39,21 @@ pub(crate) fn list_folder(folder: &Path) -> Result<Store> {
     Ok(store)
 }
 
-/// All safetensors files of the folder, sorted by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let read = |source| Error::Read { path: folder.to_path_buf(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(Error::NotAModel { path: folder.to_path_buf() });
-    }
-    files.sort();
-    Ok(files)
+/// The tensors of one file.
+pub(crate) fn list(path: &Path) -> Result<Store> {
+    let mut store = Store::default();
+    add(path, &mut store, |_| true)?;
+    Ok(store)
 }
 
-/// Adds the tensors of one file, after checking its header against its size.
-pub(crate) fn list(path: &Path, store: &mut Store) -> Result<()> {
+/// Adds the tensors of a file that `keep`, after checking its header against its size.
+fn add(path: &Path, store: &mut Store, keep: impl Fn(&str) -> bool) -> Result<()> {
     let (begin, header) = header(path)?;
     let file: Arc<Path> = path.into();
     for (name, info) in header.tensors() {
+        if !keep(&name) {
+            continue;
+        }
         let rows = info.shape.first().copied().unwrap_or(1).max(1);
         let entry = Entry {
             file: Arc::clone(&file),
@@ -90,6 +90,9 @@ fn header(path: &Path) -> Result<(u64, Metadata)> {
     file.read_exact(&mut length)
         .map_err(|_| broken(format!("{size} bytes, shorter than the length of a header")))?;
     let header_length = u64::from_le_bytes(length);
+    if &length == LFS_POINTER {
+        return Err(broken("a Git LFS pointer; run `git lfs pull` to get the file itself".into()));
+    }
     if header_length > MAX_HEADER || header_length > size - 8 {
         return Err(broken(format!("a header of {header_length} bytes in a file of {size}")));
     }

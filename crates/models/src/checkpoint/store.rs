@@ -17,10 +17,17 @@ use crate::{Error, Result};
 
 /// The tensors of one or more files, by name. Reading is plain file access, without MLX operations: any
 /// thread may do it.
+///
+/// Invariant: a tensor never replaces another one. The second of a name is kept apart as
+/// [doubled](Self::doubled), for the error.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     entries: BTreeMap<String, Entry>,
+    doubled: BTreeMap<String, Doubled>,
 }
+
+/// The files of a tensor that is there twice; one file if two of its names mean the same tensor.
+type Doubled = [Arc<Path>; 2];
 
 /// Position, type and shape of a tensor in a file.
 #[derive(Clone, Debug)]
@@ -82,20 +89,36 @@ impl Entry {
 }
 
 impl Store {
-    /// Adds a tensor, replacing one of the same name.
+    /// Adds a tensor.
     pub fn insert(&mut self, name: String, entry: Entry) {
+        if let Some(first) = self.entries.get(&name) {
+            let files = [Arc::clone(&first.file), entry.file];
+            self.doubled.entry(name).or_insert(files);
+            return;
+        }
         self.entries.insert(name, entry);
+    }
+
+    /// The tensors that are there more than once.
+    pub fn doubled(&self) -> &BTreeMap<String, Doubled> {
+        &self.doubled
     }
 
     /// Removes the tensors for which `keep` is false.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.entries.retain(|name, _| keep(name));
+        self.doubled.retain(|name, _| keep(name));
     }
 
     /// Renames every tensor to what `new` returns for its name, or removes it for `None`.
     pub fn rename(&mut self, new: impl Fn(&str) -> Option<String>) {
-        let entries = std::mem::take(&mut self.entries).into_iter();
-        self.entries = entries.filter_map(|(name, entry)| Some((new(&name)?, entry))).collect();
+        let doubled = std::mem::take(&mut self.doubled).into_iter();
+        self.doubled = doubled.filter_map(|(name, files)| Some((new(&name)?, files))).collect();
+        for (name, entry) in std::mem::take(&mut self.entries) {
+            if let Some(name) = new(&name) {
+                self.insert(name, entry);
+            }
+        }
     }
 
     /// Reshapes a stack `[count, rows, columns]` to one matrix `[count * rows, columns]`.
@@ -195,7 +218,7 @@ impl Store {
         self.entries.get(name).ok_or_else(|| {
             let path = self.entries.values().next().map(|entry| entry.file.to_path_buf());
             let differences = Differences { missing: vec![name.to_owned()], ..Default::default() };
-            Error::Tensors { path: path.unwrap_or_default(), differences }
+            Error::Tensors { path: path.unwrap_or_default(), differences: Box::new(differences) }
         })
     }
 }

@@ -36,7 +36,8 @@ impl<P: Into<String>> FromIterator<(P, Lora)> for LayerAdapter {
 
 /// A LoRA or DoRA adapter: the updates of all layers, and of embedding and output matrix.
 ///
-/// On disk it has mlx-lm's layout, and either program loads the other's files:
+/// [`Adapter::load`] reads PEFT's layout too. On disk it has mlx-lm's layout, and either program loads the
+/// other's files:
 /// `adapters.safetensors` with `model.layers.{i}.{path}.lora_a` and `.lora_b` (and `.m` for DoRA) in
 /// f32, `model.embed_tokens.lora_a` and `lm_head.lora_a` likewise, and `adapter_config.json`. Rows of
 /// `q_proj` and `k_proj` are in the original checkpoint's order, also when the model was opened from

@@ -6,9 +6,9 @@ use super::LinearSpec;
 use crate::{Error, Result};
 
 /// Tensor names below the linear layer's, as in mlx-lm's adapter files.
-const A: &str = "lora_a";
-const B: &str = "lora_b";
-const MAGNITUDE: &str = "m";
+pub(crate) const A: &str = "lora_a";
+pub(crate) const B: &str = "lora_b";
+pub(crate) const MAGNITUDE: &str = "m";
 
 /// A low-rank update of one linear layer: `y = W x + scale * ((x A) B)`, LoRA (arXiv:2106.09685).
 ///
