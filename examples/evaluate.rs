@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use eval::{Budget, Exam, ExamOptions, ExamRun, ModelAnswerer, Outcome, Sampling, Subject, Suite};
 use indicatif::{ProgressBar, ProgressStyle};
-use nightshift_examples::{Exit, finish};
+use nightshift_examples::{Exit, finish, show_warnings};
 
 /// Runs an exam with a model.
 #[derive(Parser)]
@@ -60,6 +60,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Cli::parse()))
 }
 

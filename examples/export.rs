@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use models::{Adapter, Model, WeightResidency, export_gguf, export_peft};
-use nightshift_examples::finish;
+use nightshift_examples::{finish, show_warnings};
 use serde_json::json;
 
 /// Converts an adapter to the format of PEFT or llama.cpp.
@@ -45,6 +45,7 @@ enum Format {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 

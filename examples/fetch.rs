@@ -10,12 +10,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use fetch::{HubModel, Network, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
-use nightshift_examples::finish;
+use nightshift_examples::{finish, show_warnings};
 
 /// Downloads a model from the Hugging Face hub into the cache that the hub's own tools use.
 ///
-/// Reads HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE. An interrupted download is resumed. The
-/// path of the folder (or the file) is printed on stdout, for `--model`.
+/// Reads HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE. An interrupted download is
+/// resumed. If the hub cannot be asked, a complete copy in the cache is used, with a warning. The path of
+/// the folder (or the file) is printed on stdout, for `--model`.
 #[derive(Parser)]
 struct Args {
     /// The model, as OWNER/NAME.
@@ -23,7 +24,7 @@ struct Args {
     /// A branch, a tag or a commit.
     #[arg(long, default_value = "main")]
     revision: String,
-    /// One file instead of the model's folder, a .gguf for instance.
+    /// One file instead of the model's folder, a .gguf for instance; of a split one, the first part.
     #[arg(long)]
     file: Option<String>,
     /// Use the cache only.
@@ -32,6 +33,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 

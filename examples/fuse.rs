@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use chat_format::ChatTokenizer;
 use clap::Parser;
 use models::{Adapter, FusedWeights, LogitError, Model, fuse};
-use nightshift_examples::finish;
+use nightshift_examples::{finish, show_warnings};
 use serde_json::json;
 
 /// Merges an adapter into a model.
@@ -40,6 +40,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use chat_format::{ChatTokenizer, Message, RenderOptions};
 use clap::Parser;
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
-use nightshift_examples::finish;
+use nightshift_examples::{finish, show_warnings};
 use serde_json::json;
 
 /// Answers a prompt with the model's own chat template.
@@ -51,6 +51,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use models::{Adapter, Model};
-use nightshift_examples::finish;
+use nightshift_examples::{finish, show_warnings};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// Writes `logits`, f32 [tokens, vocabulary], to a safetensors file.
@@ -30,6 +30,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 

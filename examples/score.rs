@@ -12,7 +12,7 @@ use chat_format::{ChatTokenizer, Supervision};
 use clap::Parser;
 use lora_train::{Columns, read_rows};
 use models::{Adapter, Model, Score, ScoreRow, score};
-use nightshift_examples::finish;
+use nightshift_examples::{finish, show_warnings};
 use serde_json::json;
 
 /// Token-weighted mean loss of rows with `messages`, `prompt` and `completion`, or `text`.
@@ -36,6 +36,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 

@@ -7,6 +7,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use comfy_table::{ContentArrangement, Table, presets};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// The exit code of an example that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,33 @@ pub fn log_to(path: &Path) {
     let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(Mutex::new(file));
     // Fails if a subscriber is set already, which then stays.
     let _ = log.with_max_level(tracing::Level::INFO).try_init();
+}
+
+/// Prints the warnings of the libraries to stderr.
+pub fn show_warnings() {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
+    // Fails if a subscriber is set already, which then stays.
+    let _ = log.with_writer(std::io::stderr).event_format(Plain).try_init();
+}
+
+/// `warning: MESSAGE`, like the examples' own.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        write!(writer, "warning: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 /// An error and its causes, without causes that an earlier message contains.

@@ -13,6 +13,12 @@ pub enum Error {
     )]
     NoCacheFolder,
 
+    /// No home folder is known, and no variable names the hub's cache.
+    #[error(
+        "expected a cache folder of the hub, found none: set HOME, or HF_HOME to a folder of yours"
+    )]
+    NoHubCache,
+
     /// Python is not installed. Downloads are made by pip.
     #[error(
         "`python3` cannot be run ({source}): install Python 3 with pip, which makes the download"

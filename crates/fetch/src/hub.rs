@@ -1,18 +1,16 @@
 //! Models from the Hugging Face hub, in the cache that the hub's own tools use.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
+use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::error::io_error;
+use crate::hub_cache::{CONFIG, CachedModel, is_word};
+use crate::hub_settings::{HubSettings, is_offline};
 use crate::{Error, Progress, Result};
 
-const CONFIG: &str = "config.json";
-const INDEX: &str = "model.safetensors.index.json";
 /// How often a broken download is resumed.
 const RETRIES: usize = 5;
 
@@ -26,12 +24,10 @@ pub enum Network {
 }
 
 impl Network {
-    /// [`Offline`](Self::Offline) if `HF_HUB_OFFLINE` is set to anything but 0.
+    /// [`Offline`](Self::Offline) if `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, is 1, on, yes or
+    /// true.
     pub fn from_env() -> Self {
-        match env::var("HF_HUB_OFFLINE") {
-            Ok(value) if !matches!(value.as_str(), "" | "0") => Self::Offline,
-            _ => Self::Allowed,
-        }
+        if is_offline() { Self::Offline } else { Self::Allowed }
     }
 }
 
@@ -40,18 +36,19 @@ impl Network {
 pub struct HubModel {
     repo: String,
     revision: String,
-    cache: Cache,
+    settings: HubSettings,
     network: Network,
 }
 
 impl HubModel {
     /// The model `repo`, as `OWNER/NAME`, at a revision: a branch, a tag or a commit.
     ///
-    /// Reads `HF_HOME`, `HF_ENDPOINT` and `HF_TOKEN`, like the hub's own tools.
+    /// Reads the variables of the hub's own tools: `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`,
+    /// `HF_ENDPOINT`, `HF_TOKEN` and `HF_TOKEN_PATH`.
     ///
     /// # Errors
     ///
-    /// [`Error::HubName`] if a name is not valid.
+    /// [`Error::HubName`] if a name is not valid; [`Error::NoHubCache`] without a home folder.
     pub fn new(repo: &str, revision: &str, network: Network) -> Result<Self> {
         let named =
             matches!(repo.split_once('/'), Some((owner, name)) if is_word(owner) && is_word(name));
@@ -59,25 +56,78 @@ impl HubModel {
             return Err(Error::HubName { found: format!("{repo}@{revision}") });
         }
         let (repo, revision) = (repo.to_owned(), revision.to_owned());
-        Ok(Self { repo, revision, cache: Cache::from_env(), network })
+        Ok(Self { repo, revision, settings: HubSettings::from_env()?, network })
     }
 
     /// The folder with all files needed to run the model: weights as safetensors, configuration,
     /// tokenizer, templates. Missing files are downloaded.
     ///
     /// An interrupted download is resumed. Large files are checked by the SHA-256 that the hub
-    /// publishes. The configuration is downloaded last, so a folder that contains it is complete.
+    /// publishes. The configuration is downloaded last, so a folder that contains it is complete. If the
+    /// hub cannot be asked, a complete copy in the cache is used, with a warning.
     ///
     /// # Errors
     ///
     /// [`Error::Hub`] if a download fails; [`Error::NotCached`] if the network is not allowed.
     pub fn folder(&self, progress: &mut dyn FnMut(&str, Progress)) -> Result<PathBuf> {
         if self.network == Network::Offline {
-            return self.cached_folder();
+            return self.cached().complete(&self.revision).map_err(|files| self.missing(files));
         }
         let api = self.api()?;
-        let failed = |error: ApiError| self.failed(None, error.to_string());
-        let listed = api.repo(self.repo()).info().map_err(failed)?;
+        match api.repo(self.repo()).info() {
+            Ok(listed) => self.download_all(&api, listed, progress),
+            Err(error) => {
+                let found = self.cached().complete(&self.revision);
+                let Some(copy) = found.ok().filter(|_| !is_not_found(&error)) else {
+                    return Err(self.failed(None, error.to_string()));
+                };
+                tracing::warn!(
+                    "{}@{}: the hub could not be asked ({error}); using the copy in {}, which may be out of date",
+                    self.repo,
+                    self.revision,
+                    copy.display()
+                );
+                Ok(copy)
+            }
+        }
+    }
+
+    /// One file of the model, such as a `.gguf`, and if it is the first of several (as
+    /// `NAME-00001-of-00003.gguf`) the others too. Files that are not in the cache are downloaded. The
+    /// path of the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Hub`] if the download fails; [`Error::NotCached`] if the network is not allowed.
+    pub fn file(&self, name: &str, progress: &mut dyn FnMut(&str, Progress)) -> Result<PathBuf> {
+        if !is_plain(name) {
+            return Err(self.failed(Some(name), "expected a file name without folders".into()));
+        }
+        let (cached, names) = (self.cached(), parts(name));
+        let missing = names.iter().filter(|name| cached.file(&self.revision, name).is_none());
+        let missing: Vec<String> = missing.cloned().collect();
+        if self.network == Network::Offline && !missing.is_empty() {
+            return Err(self.missing(missing));
+        }
+        if !missing.is_empty() {
+            let api = self.api()?;
+            for name in &missing {
+                self.download(&api, &self.repo(), name, progress)?;
+            }
+        }
+        let lost = || self.failed(Some(name), "the download is not in the cache".into());
+        cached.file(&self.revision, name).ok_or_else(lost)
+    }
+
+    fn download_all(
+        &self,
+        api: &Api,
+        listed: RepoInfo,
+        progress: &mut dyn FnMut(&str, Progress),
+    ) -> Result<PathBuf> {
+        if !is_word(&listed.sha) {
+            return Err(self.failed(None, "the server sent an invalid commit hash".into()));
+        }
         let mut names: Vec<String> =
             listed.siblings.into_iter().map(|file| file.rfilename).collect();
         names.retain(|name| is_wanted(name));
@@ -92,30 +142,14 @@ impl HubModel {
         let at = Repo::with_revision(self.repo.clone(), RepoType::Model, listed.sha.clone());
         let mut path = PathBuf::new();
         for name in &names {
-            path = self.download(&api, &at, name, progress)?;
+            path = self.download(api, &at, name, progress)?;
         }
-        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        let named = self.cache.repo(self.repo()).create_ref(&listed.sha);
-        named.map_err(io_error(&folder, "record the revision"))?;
-        Ok(folder)
+        self.cached().set_commit(&self.revision, &listed.sha)?;
+        Ok(path.parent().map(Path::to_path_buf).unwrap_or_default())
     }
 
-    /// One file of the model, such as a `.gguf`. It is downloaded if it is not in the cache.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Hub`] if the download fails; [`Error::NotCached`] if the network is not allowed.
-    pub fn file(&self, name: &str, progress: &mut dyn FnMut(&str, Progress)) -> Result<PathBuf> {
-        if !is_plain(name) {
-            return Err(self.failed(Some(name), "expected a file name without folders".into()));
-        }
-        if let Some(path) = self.cache.repo(self.repo()).get(name) {
-            return Ok(path);
-        }
-        if self.network == Network::Offline {
-            return Err(self.missing(vec![name.to_owned()]));
-        }
-        self.download(&self.api()?, &self.repo(), name, progress)
+    fn cached(&self) -> CachedModel {
+        CachedModel::new(&self.settings.cache, &self.repo)
     }
 
     fn repo(&self) -> Repo {
@@ -123,11 +157,9 @@ impl HubModel {
     }
 
     fn api(&self) -> Result<Api> {
-        let token = env::var("HF_TOKEN").ok().filter(|token| !token.is_empty());
-        let mut builder = ApiBuilder::from_env().with_progress(false).with_retries(RETRIES);
-        if token.is_some() {
-            builder = builder.with_token(token);
-        }
+        let HubSettings { cache, endpoint, token } = self.settings.clone();
+        let builder = ApiBuilder::from_cache(Cache::new(cache)).with_endpoint(endpoint);
+        let builder = builder.with_token(token).with_progress(false).with_retries(RETRIES);
         builder.build().map_err(|error| self.failed(None, error.to_string()))
     }
 
@@ -138,7 +170,7 @@ impl HubModel {
         name: &str,
         progress: &mut dyn FnMut(&str, Progress),
     ) -> Result<PathBuf> {
-        if let Some(path) = self.cache.repo(at.clone()).get(name) {
+        if let Some(path) = self.cached().file(at.revision(), name) {
             return Ok(path);
         }
         let failed = |error: ApiError| self.failed(Some(name), error.to_string());
@@ -176,23 +208,6 @@ impl HubModel {
         Err(self.failed(Some(name), reason))
     }
 
-    fn cached_folder(&self) -> Result<PathBuf> {
-        let cached = self.cache.repo(self.repo());
-        let Some(config) = cached.get(CONFIG) else {
-            return Err(self.missing(vec![CONFIG.into()]));
-        };
-        let weights = match cached.get(INDEX) {
-            Some(index) => shards(&index),
-            None => vec!["model.safetensors".to_owned()],
-        };
-        let missing: Vec<_> =
-            weights.into_iter().filter(|name| cached.get(name).is_none()).collect();
-        match missing.is_empty() {
-            true => Ok(config.parent().map(Path::to_path_buf).unwrap_or_default()),
-            false => Err(self.missing(missing)),
-        }
-    }
-
     fn failed(&self, file: Option<&str>, reason: String) -> Error {
         let file = file.map(|file| format!(": {file}")).unwrap_or_default();
         Error::Hub { what: format!("{}@{}{file}", self.repo, self.revision), reason }
@@ -202,27 +217,30 @@ impl HubModel {
         Error::NotCached {
             what: format!("{}@{}", self.repo, self.revision),
             files: files.join(", "),
-            folder: self.cache.path().clone(),
+            folder: self.settings.cache.clone(),
         }
     }
 }
 
-/// The files that an index names. None if the index is damaged; opening the model reports that.
-fn shards(index: &Path) -> Vec<String> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let text = std::fs::read(index).unwrap_or_default();
-    let index = serde_json::from_slice::<Index>(&text);
-    let files = index.map(|index| index.weight_map.into_values().collect::<BTreeSet<_>>());
-    files.unwrap_or_default().into_iter().collect()
+/// Whether the hub answered that there is no such model or revision.
+fn is_not_found(error: &ApiError) -> bool {
+    let ApiError::RequestError(error) = error else { return false };
+    matches!(**error, ureq::Error::StatusCode(404))
 }
 
-/// Whether a name is safe as a component of a path.
-fn is_word(name: &str) -> bool {
-    let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    letters && name.chars().any(char::is_alphanumeric)
+/// The names of all parts of a file whose name is that of the first part; otherwise the name alone.
+fn parts(name: &str) -> Vec<String> {
+    let split = || {
+        let (stem, count) = name.strip_suffix(".gguf")?.rsplit_once("-00001-of-")?;
+        let digits = count.len() == 5 && count.bytes().all(|byte| byte.is_ascii_digit());
+        Some((stem, count.parse::<u32>().ok().filter(|count| digits && *count > 0)?))
+    };
+    match split() {
+        Some((stem, count)) => {
+            (1..=count).map(|part| format!("{stem}-{part:05}-of-{count:05}.gguf")).collect()
+        }
+        None => vec![name.to_owned()],
+    }
 }
 
 fn is_wanted(name: &str) -> bool {

@@ -5,6 +5,8 @@ mod artefact;
 mod catalog;
 mod error;
 mod hub;
+mod hub_cache;
+mod hub_settings;
 mod pip;
 mod reach;
 mod store;

@@ -17,6 +17,8 @@ struct Hub {
     breaks_after: Arc<Mutex<Option<usize>>>,
     /// Sends other bytes than it has on record.
     lies: bool,
+    /// Answers every request with this status.
+    status: Option<u16>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -63,7 +65,16 @@ impl Hub {
             header("range").unwrap_or_default(),
             header("authorization").unwrap_or_default()
         ));
-        if path == "/api/models/house/tiny/revision/main" {
+        if let Some(status) = self.status {
+            write!(
+                stream,
+                "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
+            return;
+        }
+        let revision = path.strip_prefix("/api/models/house/tiny/revision/");
+        if revision.is_some_and(|revision| ["main", COMMIT].contains(&revision)) {
             let files: Vec<_> =
                 self.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
             let body = serde_json::json!({ "sha": COMMIT, "siblings": files }).to_string();
@@ -120,29 +131,42 @@ impl Hub {
 /// Another process, since the settings are environment variables. This test binary itself, asked
 /// for one test that does what `FETCH_HUB` says.
 fn fetch(endpoint: &str, home: &Path, what: &str) -> Output {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--include-ignored"])
-        .env("FETCH_HUB", what)
-        .env("HF_ENDPOINT", endpoint)
-        .env("HF_HOME", home)
-        .env("HF_TOKEN", "hf_secret")
-        .env_remove("HF_HUB_OFFLINE")
-        .output()
-        .unwrap()
+    fetch_with(&[("HF_ENDPOINT", endpoint), ("HF_HOME", home.to_str().unwrap())], what)
+}
+
+/// The same with any variables. `what` is the network, and after a space the revision or `file NAME`.
+fn fetch_with(variables: &[(&str, &str)], what: &str) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture", "--include-ignored"]);
+    for name in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+    {
+        command.env_remove(name);
+    }
+    let variables = variables.iter().copied();
+    command.env("FETCH_HUB", what).env("HF_TOKEN", "hf_secret").envs(variables).output().unwrap()
 }
 
 #[test]
 #[ignore = "run by the others, in a process with other settings"]
 fn child() {
     let Ok(what) = std::env::var("FETCH_HUB") else { return };
-    let network = match what.as_str() {
+    let (network, what) = what.split_once(' ').unwrap_or((&what, "main"));
+    let network = match network {
         "offline" => fetch::Network::Offline,
+        "environment" => fetch::Network::from_env(),
         _ => fetch::Network::Allowed,
     };
-    let model = fetch::HubModel::new("house/tiny", "main", network).unwrap();
+    let file = what.strip_prefix("file ");
+    let revision = if file.is_some() { "main" } else { what };
+    let model = fetch::HubModel::new("house/tiny", revision, network).unwrap();
     let mut last = String::new();
-    let folder =
-        model.folder(&mut |name, now| last = format!("{name} {}/{}", now.bytes, now.total));
+    let mut tell = |name: &str, now: fetch::Progress| {
+        last = format!("{name} {}/{}", now.bytes, now.total);
+    };
+    let folder = match file {
+        Some(file) => model.file(file, &mut tell),
+        None => model.folder(&mut tell),
+    };
     match folder {
         Ok(folder) => println!("\nfolder={}\nlast={last}", folder.display()),
         Err(error) => println!("\nerror={error}"),
@@ -214,4 +238,96 @@ fn names_that_could_leave_the_cache_are_refused() {
         let error = fetch::HubModel::new(repo, revision, fetch::Network::Allowed).unwrap_err();
         assert!(error.to_string().starts_with("expected a model as OWNER/NAME"), "{error}");
     }
+}
+
+/// A cache as the hub's own tools leave it: a commit, and a branch that points to it.
+fn cached_by_another_program(cache: &Path) -> String {
+    let model = cache.join("models--house--tiny");
+    let snapshot = model.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    std::fs::write(model.join("refs/main"), COMMIT).unwrap();
+    for (name, bytes) in Hub::new().files.iter().filter(|(name, _)| !name.contains("..")) {
+        std::fs::write(snapshot.join(name), bytes).unwrap();
+    }
+    snapshot.display().to_string()
+}
+
+#[test]
+fn the_cache_of_the_hubs_own_tools_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |path: &str| folder.path().join(path).display().to_string();
+    let expected = cached_by_another_program(&folder.path().join("home/hub"));
+    let (home, cache) = (text("home"), text("home/hub"));
+    for variables in [
+        vec![("HF_HOME", home.as_str())],
+        vec![("HF_HUB_CACHE", &cache)],
+        vec![("HUGGINGFACE_HUB_CACHE", &cache)],
+        vec![("HF_HUB_CACHE", &cache), ("HF_HOME", "/nowhere")],
+    ] {
+        for revision in ["main", COMMIT] {
+            let output = fetch_with(&variables, &format!("offline {revision}"));
+            assert_eq!(
+                said(&output, "folder").as_ref(),
+                Some(&expected),
+                "{variables:?} {revision}"
+            );
+        }
+    }
+    let offline = [("HF_HOME", home.as_str()), ("HF_HUB_OFFLINE", "TRUE")];
+    assert_eq!(said(&fetch_with(&offline, "environment main"), "folder").as_ref(), Some(&expected));
+    let other = fetch_with(&[("HF_HOME", home.as_str())], "offline dev");
+    assert!(said(&other, "error").unwrap().contains("house/tiny@dev is not complete"));
+}
+
+#[test]
+fn a_hub_that_does_not_answer_leaves_the_copy_in_the_cache() {
+    let home = tempfile::tempdir().unwrap();
+    let expected = cached_by_another_program(&home.path().join("hub"));
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut endpoints = vec![(format!("http://{nobody}"), true)];
+    for (status, copy) in [(500, true), (503, true), (401, true), (429, true), (404, false)] {
+        endpoints.push((Hub { status: Some(status), ..Hub::new() }.serve(), copy));
+    }
+    for (endpoint, copy) in endpoints {
+        for revision in ["main", COMMIT] {
+            let output = fetch(&endpoint, home.path(), &format!("online {revision}"));
+            let folder = said(&output, "folder");
+            assert_eq!(folder.as_ref(), copy.then_some(&expected), "{endpoint} {output:?}");
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let output = fetch(&endpoint, empty.path(), "online");
+        assert!(said(&output, "error").unwrap().starts_with("house/tiny@main: "), "{output:?}");
+    }
+}
+
+#[test]
+fn what_another_program_has_fetched_is_not_downloaded_again() {
+    let hub = Hub::new();
+    let (address, home) = (hub.serve(), tempfile::tempdir().unwrap());
+    let expected = cached_by_another_program(&home.path().join("hub"));
+    std::fs::remove_file(Path::new(&expected).join("tokenizer.json")).unwrap();
+    let output = fetch(&address, home.path(), &format!("online {COMMIT}"));
+    assert_eq!(said(&output, "folder"), Some(expected));
+    let requests = hub.requests();
+    let files = requests.iter().filter(|request| request.contains("/resolve/"));
+    assert!(files.clone().all(|file| file.contains("tokenizer.json")), "{requests:?}");
+    assert!(files.count() > 0, "{requests:?}");
+    let again = Hub { status: Some(500), ..Hub::new() }.serve();
+    let whole = fetch(&again, home.path(), "online");
+    assert!(said(&whole, "folder").is_some(), "{whole:?}");
+}
+
+#[test]
+fn all_parts_of_a_split_file_are_fetched() {
+    let home = tempfile::tempdir().unwrap();
+    let expected = cached_by_another_program(&home.path().join("hub"));
+    let name = |part: u32| format!("m-{part:05}-of-00002.gguf");
+    std::fs::write(Path::new(&expected).join(name(1)), "GGUF").unwrap();
+    let what = format!("offline file {}", name(1));
+    let missing = said(&fetch("http://nowhere", home.path(), &what), "error").unwrap();
+    assert!(missing.contains(&format!("{} missing", name(2))), "{missing}");
+    std::fs::write(Path::new(&expected).join(name(2)), "GGUF").unwrap();
+    let first = said(&fetch("http://nowhere", home.path(), &what), "folder");
+    assert_eq!(first, Some(Path::new(&expected).join(name(1)).display().to_string()));
 }
