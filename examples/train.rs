@@ -16,10 +16,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
 use lora_train::{
-    Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, template_date, test_loss,
+    Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, check_test_set,
+    template_date, test_loss,
 };
 use models::{Model, WeightResidency};
-use nightshift_examples::{Exit, finish};
+use nightshift_examples::{Exit, finish, show_warnings};
 use serde_json::json;
 
 /// Trains a LoRA adapter.
@@ -28,7 +29,7 @@ struct Args {
     /// The YAML file of the run.
     #[arg(long)]
     config: PathBuf,
-    /// Continue the run whose checkpoints are in `adapter_path`.
+    /// Continue the run whose checkpoints are in `adapter_path`; without one, begin with a warning.
     #[arg(long)]
     resume: bool,
     /// Print the lines of metrics.jsonl to stdout, then one with the outcome.
@@ -37,6 +38,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    show_warnings();
     finish(run(&Args::parse()))
 }
 
@@ -48,9 +50,13 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     let date = template_date(&config, start)?;
     let tokenizer = ChatTokenizer::open(config.model_path()?)?.with_date(date);
     let data = Data::open(&config, &tokenizer)?;
+    check_test_set(&config, &tokenizer)?;
     print_lints(&config, &model, &data)?;
 
     let trainer = Trainer::new(model.clone(), config.clone(), data, start)?;
+    if args.resume {
+        print_resumption(&config, &trainer);
+    }
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
     let outcome = trainer.run(&mut |progress: Progress<'_>| {
@@ -73,6 +79,17 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     let test = if finished { test_loss(&model, &config, &tokenizer)? } else { None };
     conclude(args, &config, &outcome, test);
     Ok(if finished { Exit::Done } else { Exit::BudgetSpent })
+}
+
+/// Says what `--resume` found. A wrong `adapter_path` would otherwise look like a run that continues.
+fn print_resumption(config: &TrainConfig, trainer: &Trainer) {
+    match trainer.resumed_from() {
+        Some(checkpoint) => eprintln!("resumed from {}", checkpoint.display()),
+        None => eprintln!(
+            "warning: {}: expected a checkpoint to resume from, found none; the run begins with its first update",
+            config.adapter_path.join("checkpoints").display()
+        ),
+    }
 }
 
 fn print_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Result<()> {

@@ -118,7 +118,29 @@ fn a_spent_budget_is_code_3_and_resume_ends_with_the_same_bytes() {
     configure(&tiny, "");
     let output = train(&tiny, &["--resume"]);
     assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("resumed from"), "{}", stderr(&output));
     assert_eq!(fs::read(tiny.path("adapter/adapters.safetensors")).unwrap(), whole);
+}
+
+#[test]
+fn resume_without_a_checkpoint_says_that_the_run_begins() {
+    let tiny = tiny();
+    let output = train(&tiny, &["--resume"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected = "adapter/checkpoints: expected a checkpoint to resume from, found none";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+#[test]
+fn an_empty_data_file_is_named() {
+    for (name, content) in [("train", ""), ("valid", ""), ("valid", "\n\n"), ("test", "")] {
+        let tiny = tiny();
+        tiny.write(&format!("data/{name}.jsonl"), content);
+        let output = train(&tiny, &[]);
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", stderr(&output));
+        let expected = format!("data/{name}.jsonl: expected at least one row, found none");
+        assert!(stderr(&output).contains(&expected), "{name}: {}", stderr(&output));
+    }
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Dataset {
     /// [dropped](Self::dropped). `split` is the name of the split in errors.
     ///
     /// # Errors
-    /// [`Error::NothingToTrain`] if no row is left.
+    /// [`Error::NoRows`] without rows, [`Error::NothingToTrain`] if no row is left.
     ///
     /// ```
     /// use lora_train::{Dataset, Example};
@@ -115,6 +115,9 @@ impl Dataset {
                 Some(row) => data.rows.push(row),
                 None => data.dropped.push(number),
             }
+        }
+        if data.rows.is_empty() && data.dropped.is_empty() {
+            return Err(Error::NoRows { data: format!("{split} data") });
         }
         if data.rows.is_empty() {
             return Err(Error::NothingToTrain {

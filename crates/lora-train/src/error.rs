@@ -88,6 +88,13 @@ pub enum Error {
         source: Box<chat_format::Error>,
     },
 
+    /// A data file or split without rows.
+    #[error("{data}: expected at least one row, found none")]
+    NoRows {
+        /// The file, or the split as `valid data`.
+        data: String,
+    },
+
     /// No row of a split has a trained token: all are prompts, or cut before the first answer.
     #[error(
         "{split} data: none of {rows} rows has a token to train on within {max_length} tokens \

@@ -25,5 +25,5 @@ pub use observer::{Observer, Progress};
 pub use optimizer::{Optimizer, Tensors};
 pub use rows::{Columns, read_rows, template_date};
 pub use schedule::Schedule;
-pub use test_set::test_loss;
+pub use test_set::{check_test_set, test_loss};
 pub use trainer::{Data, Ending, Outcome, Start, Trainer};

@@ -106,7 +106,7 @@ pub fn template_date(config: &TrainConfig, start: Start) -> Result<Date> {
 /// [`ChatTokenizer::training_rows`]).
 ///
 /// # Errors
-/// [`Error::Data`] with the line of a row that has none of the `columns`, or values of another type;
+/// [`Error::NoRows`] for a file without rows; [`Error::Data`] with the line of a row that has none of the `columns`, or values of another type;
 /// [`Error::Render`] with the line of a row that the template refuses.
 pub fn read_rows(
     path: impl AsRef<Path>,
@@ -116,6 +116,9 @@ pub fn read_rows(
 ) -> Result<Vec<TrainingRow>> {
     let path = path.as_ref();
     let rows = Reader::open(path)?.collect::<chat_format::Result<Vec<_>>>()?;
+    if rows.is_empty() {
+        return Err(Error::NoRows { data: path.display().to_string() });
+    }
     let rows = rows
         .into_par_iter()
         .map(|jsonl::Row { line, value, .. }| {

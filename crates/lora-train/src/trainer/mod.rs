@@ -4,7 +4,7 @@ mod initial;
 mod validation;
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use models::{Adapter, Model};
@@ -26,7 +26,8 @@ use initial::{check_factors, data_digest, initial_factors};
 pub enum Start {
     /// Starts at the first update and removes the checkpoints and metrics in `adapter_path`.
     Fresh,
-    /// Continues from the newest checkpoint in `adapter_path`, or starts if there is none.
+    /// Continues from the newest checkpoint in `adapter_path`, or starts if there is none
+    /// ([`Trainer::resumed_from`] says which).
     Resume,
 }
 
@@ -97,6 +98,7 @@ pub struct Trainer {
     optimizer: Optimizer,
     factors: Tensors,
     state: TrainerState,
+    resumed_from: Option<PathBuf>,
 }
 
 impl Trainer {
@@ -128,6 +130,7 @@ impl Trainer {
                 None => plan(&model, &config, &data, &layout)?,
             },
         };
+        let resumed_from = saved.as_ref().map(|(path, _)| path.clone());
         let (factors, state) = match saved {
             Some((path, saved)) => {
                 let differences = saved.state.identity.differences(&identity);
@@ -162,7 +165,14 @@ impl Trainer {
             optimizer,
             factors,
             state,
+            resumed_from,
         })
+    }
+
+    /// The checkpoint that the run continues from. `None` if it begins with its first update, which
+    /// [`Start::Resume`] does where there is no checkpoint.
+    pub fn resumed_from(&self) -> Option<&Path> {
+        self.resumed_from.as_deref()
     }
 
     /// The plan of a run, without starting it. No weights are read: a model opened as
