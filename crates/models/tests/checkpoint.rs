@@ -147,6 +147,65 @@ fn a_split_gguf_model_is_the_same_model() {
     }
 }
 
+/// llama.cpp's meaning of the keys: a factor counts without a type, and 0 or `none` turns it off.
+#[test]
+fn a_gguf_files_rotary_scaling_is_applied_or_refused() {
+    let tiny = Tiny::new(1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let tokens = tokens(2, 9, tiny.vocab);
+    let logits = |path: &Path| {
+        let model = Model::open(path).map_err(|error| error.to_string())?;
+        let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
+        Ok::<_, String>(logits.as_slice::<f32>().to_vec())
+    };
+    let scaled = |kind: Option<&str>, factor: Option<(&str, f32)>| {
+        let mut file = gguf_header(&tiny, "llama");
+        if let Some(kind) = kind {
+            file.insert_metadata("llama.rope.scaling.type", kind).unwrap();
+        }
+        if let Some((key, factor)) = factor {
+            file.insert_metadata(key, Array::from_f32(factor)).unwrap();
+        }
+        for (name, array) in gguf_tensors(&tiny) {
+            file.insert_array(name, &array).unwrap();
+        }
+        file.save(&path).unwrap();
+        logits(&path)
+    };
+    let plain = scaled(None, None).unwrap();
+    tiny.write(folder.path());
+    config(
+        &tiny,
+        folder.path(),
+        "rope_scaling",
+        serde_json::json!({"type": "linear", "factor": 4}),
+    );
+    let linear = logits(folder.path()).unwrap();
+    let distance =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(distance(&plain, &linear) > 0.01);
+    let (new, old) = ("llama.rope.scaling.factor", "llama.rope.scale_linear");
+    for (kind, factor, expected) in [
+        (Some("linear"), Some((new, 4.0)), &linear),
+        (None, Some((new, 4.0)), &linear),
+        (None, Some((old, 4.0)), &linear),
+        (Some("none"), Some((new, 4.0)), &plain),
+        (Some("linear"), None, &plain),
+        (None, Some((new, 0.0)), &plain),
+    ] {
+        let found = scaled(kind, factor).unwrap();
+        assert!(distance(&found, expected) < 1e-5, "{kind:?} {factor:?}");
+    }
+    let error = scaled(Some("yarn"), Some((new, 4.0))).unwrap_err();
+    assert!(
+        error.ends_with("llama.rope.scaling.type: expected none or linear, found yarn"),
+        "{error}"
+    );
+    let error = scaled(Some("linear"), Some((new, -1.0))).unwrap_err();
+    assert!(error.contains("rope.scaling.factor: expected a positive number, found -1"), "{error}");
+}
+
 #[test]
 fn a_gguf_file_cut_anywhere_is_an_error() {
     let folder = tempfile::tempdir().unwrap();

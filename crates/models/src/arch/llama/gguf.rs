@@ -9,7 +9,7 @@ use crate::arch::config::{Config, Sizes};
 use crate::arch::config_file::ConfigFile;
 use crate::arch::gguf_layout::GgufLayout;
 use crate::checkpoint::{Store, list_gguf};
-use crate::nn::Frequencies;
+use crate::nn::{Frequencies, Scaling};
 use crate::{Error, Result};
 
 pub(super) const LAYOUT: GgufLayout = GgufLayout { architecture: "llama", interleaved: true };
@@ -57,14 +57,23 @@ fn config(parts: &Parts) -> Result<Config> {
     file.require(&key("expert_count"), 0, optional("expert_count", 0)?)?;
     let rotated = optional("rope.dimension_count", head_dim)?;
     file.require(&key("rope.dimension_count"), head_dim, rotated)?;
-    let theta = match metadata.has(&key("rope.freq_base")) {
-        true => f64::from(metadata.f32(&key("rope.freq_base"))?),
-        false => 10_000.0,
+    let number = |name: &str| match metadata.has(&key(name)) {
+        true => Ok::<_, Error>(Some(f64::from(metadata.f32(&key(name))?))),
+        false => Ok(None),
     };
-    if metadata.has(&key("rope.scaling.type")) {
-        let scaling = metadata.str(&key("rope.scaling.type"))?;
-        file.require(&key("rope.scaling.type"), "none", scaling)?;
-    }
+    let theta = number("rope.freq_base")?.or(Some(10_000.0));
+    let theta = file.positive(&key("rope.freq_base"), theta)?;
+    // As in llama.cpp: a factor without a type is linear, and 0 is none. The second key is older.
+    let factor = number("rope.scaling.factor")?.or(number("rope.scale_linear")?);
+    let kind = match metadata.has(&key("rope.scaling.type")) {
+        true => metadata.str(&key("rope.scaling.type"))?,
+        false => "linear",
+    };
+    let scaling = match (kind, factor.filter(|&factor| factor != 0.0)) {
+        ("none", _) | ("linear", None) => Scaling::None,
+        ("linear", factor) => Scaling::Linear(file.positive(&key("rope.scaling.factor"), factor)?),
+        (other, _) => return file.refuse(&key("rope.scaling.type"), "none or linear", other),
+    };
     let rows = |name: &str| parts.tensor(name).and_then(|tensor| tensor.dims.get(1).copied());
     let vocab_size = rows("token_embd.weight").unwrap_or_default() as usize;
     let sizes = Sizes {
@@ -80,7 +89,7 @@ fn config(parts: &Parts) -> Result<Config> {
     Ok(Config {
         norm_eps: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
         tied_embeddings: parts.tensor("output.weight").is_none(),
-        rope_frequencies: vec![Frequencies::plain(theta).of_pairs(head_dim)],
+        rope_frequencies: vec![Frequencies { theta, scaling }.of_pairs(head_dim)],
         ..Config::new(&architecture, sizes, Llama)
     })
 }
