@@ -159,6 +159,7 @@ impl HubModel {
     fn api(&self) -> Result<Api> {
         let HubSettings { cache, endpoint, token } = self.settings.clone();
         let builder = ApiBuilder::from_cache(Cache::new(cache)).with_endpoint(endpoint);
+        let token = token.map(|token| token.0);
         let builder = builder.with_token(token).with_progress(false).with_retries(RETRIES);
         builder.build().map_err(|error| self.failed(None, error.to_string()))
     }

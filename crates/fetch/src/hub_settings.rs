@@ -4,6 +4,7 @@
 //! version 2.4), so that both find the same files.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
@@ -12,12 +13,22 @@ use crate::{Error, Result};
 type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where models are cached, and how the hub is asked for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct HubSettings {
     /// The folder with `models--OWNER--NAME`.
     pub cache: PathBuf,
     pub endpoint: String,
-    pub token: Option<String>,
+    pub token: Option<Token>,
+}
+
+/// A secret, which no log may have.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 impl HubSettings {
@@ -48,7 +59,7 @@ impl HubSettings {
         Ok(Self {
             cache: cache.ok_or(Error::NoHubCache)?,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+            token: token.map(|token| token.trim().to_owned()).filter(|t| !t.is_empty()).map(Token),
         })
     }
 }
@@ -145,7 +156,7 @@ mod tests {
         std::fs::write(folder.path().join("other"), "hf_other").unwrap();
         let other = format!("{home}/other");
         let token = |pairs: &[(&str, &str)]| read(pairs).token;
-        let at = |value: &str| Some(value.to_owned());
+        let at = |value: &str| Some(Token(value.to_owned()));
         let hub = ("HF_HOME", home);
         assert_eq!(token(&[hub]), at("hf_file"));
         assert_eq!(token(&[hub, ("HF_HUB_CACHE", "/elsewhere")]), at("hf_file"));
@@ -154,6 +165,8 @@ mod tests {
         let both = [hub, ("HUGGING_FACE_HUB_TOKEN", "hf_old"), ("HF_TOKEN", " hf_new\n")];
         assert_eq!(token(&both), at("hf_new"));
         assert_eq!(token(&[hub, ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        let shown = format!("{:?}", read(&[("HF_TOKEN", "hf_secret")]));
+        assert!(!shown.contains("secret"), "{shown}");
         let slash = read(&[("HF_ENDPOINT", "http://mirror/")]);
         assert_eq!(slash.endpoint, "http://mirror");
     }
