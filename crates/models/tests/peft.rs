@@ -71,8 +71,12 @@ proptest! {
         });
         let mut adapter = Adapter::new(layers.collect());
         if embedding && !dora {
-            let update = lora(1000, ranks[0], [tiny.vocab, tiny.hidden]);
-            adapter = adapter.with_embeddings([("model.embed_tokens", update)].into_iter().collect());
+            // Of an untied model, embedding and output matrix.
+            let updates = model.embedding_linears().into_iter().zip([1000, 2000]);
+            let updates = updates.map(|(spec, seed)| {
+                (spec.path, lora(seed, ranks[0], [spec.in_features, spec.out_features]))
+            });
+            adapter = adapter.with_embeddings(updates.collect());
         }
         prop_assume!(!flat(&adapter).is_empty());
         let out = folder.path().join("peft");
