@@ -177,6 +177,11 @@ pub enum Error {
         found: String,
     },
 
+    /// The files of a model cannot be listed.
+    #[cfg(feature = "model")]
+    #[error(transparent)]
+    Model(#[from] models::Error),
+
     /// A file could not be written.
     #[error(transparent)]
     Durable(#[from] durable::Error),

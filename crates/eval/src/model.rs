@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chat_format::{ChatTokenizer, Message, RenderOptions};
@@ -115,15 +115,18 @@ impl Answerer for ModelAnswerer<'_> {
 impl Subject {
     /// A model file or folder and, if given, an adapter's folder, with their digests.
     ///
-    /// A folder's digest covers the names and sizes of its files and the first MiB of each: every configuration file and
-    /// the headers of the weight files, without reading all weights.
+    /// The digest of a folder or a split model covers the names and sizes of its [files](models::model_files) and the
+    /// first MiB of each: every configuration file and the headers of the weight files, without reading all weights.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn of_files(model: impl AsRef<Path>, adapter: Option<&Path>) -> Result<Subject> {
         let model = model.as_ref();
-        let digest = if model.is_dir() { folder(model)? } else { durable::sha256_file(model)? };
-        let weights = adapter.map(|dir| durable::sha256_file(dir.join("adapters.safetensors")));
+        let digest = match models::model_files(model)?.as_slice() {
+            [file] if model.is_file() => durable::sha256_file(file)?,
+            files => beginnings(files)?,
+        };
+        let weights = adapter.map(|dir| durable::sha256_file(Adapter::weights_file(dir)));
         Ok(Subject {
             model: model.display().to_string(),
             model_digest: Some(digest),
@@ -133,22 +136,17 @@ impl Subject {
     }
 }
 
-fn folder(dir: &Path) -> Result<Digest> {
+fn beginnings(files: &[PathBuf]) -> Result<Digest> {
     const BEGINNING: u64 = 1 << 20;
-    let at_fault = |source| Error::Read { path: dir.to_path_buf(), source };
-    let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let mut files: Vec<_> = entries.map_err(at_fault)?.iter().map(|entry| entry.path()).collect();
-    files.retain(|path| path.is_file());
-    files.sort();
     let mut described = Vec::new();
-    for path in &files {
+    for path in files {
         let mut beginning = Vec::new();
         let read = File::open(path).and_then(|file| {
             let size = file.metadata()?.len();
             file.take(BEGINNING).read_to_end(&mut beginning)?;
             Ok(size)
         });
-        let size = read.map_err(at_fault)?;
+        let size = read.map_err(|source| Error::Read { path: path.clone(), source })?;
         described.push((
             path.file_name().map(|name| name.to_owned()),
             size,

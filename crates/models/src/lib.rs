@@ -17,6 +17,7 @@ pub use adapter::fuse::{FusedWeights, LogitError, fuse};
 pub use arch::config::Config;
 pub use arch::registry::supported_architectures;
 pub use backend::{Kernels, OpenOptions, WeightResidency};
+pub use checkpoint::model_files;
 pub use error::{Differences, Error, Result};
 pub use generate::{Completion, FinishReason, GenerateOptions, Generator};
 pub use model::Model;

@@ -1,6 +1,6 @@
 //! The base model of a night: its path and digest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use durable::Digest;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::files;
 /// The base model of a night, identified by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct BaseModel {
-    /// Digest of the file, or of the `sha256sum` listing of the folder's files.
+    /// Digest of the file, or of the `sha256sum` listing of the files of a folder or a split model.
     pub sha256: Digest,
     /// Its path; not part of its identity.
     #[serde(skip)]
@@ -23,9 +23,9 @@ impl BaseModel {
     /// Finds the model, fetching the demo model if needed, and computes its digest.
     pub fn locate(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let path = path_of(source, on_fetch)?;
-        let sha256 = match path.is_dir() {
-            true => folder_digest(&path)?,
-            false => durable::sha256_file(&path)?,
+        let sha256 = match models::model_files(&path)?.as_slice() {
+            [file] if path.is_file() => durable::sha256_file(file)?,
+            files => files::listing_digest(files)?,
         };
         Ok(Self { sha256, path })
     }
@@ -47,9 +47,4 @@ fn path_of(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<P
         ModelSource::Path(path) => path.clone(),
         ModelSource::Demo => fetch::demo_model(&mut |p| on_fetch(p.bytes, p.total))?,
     })
-}
-
-/// Digest of the `sha256sum` listing of a folder's files, without subfolders.
-fn folder_digest(dir: &Path) -> Result<Digest> {
-    files::listing_digest(files::list(dir)?.into_iter().filter(|path| path.is_file()))
 }

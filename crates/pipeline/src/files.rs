@@ -26,11 +26,11 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The digest of the output of `sha256sum` for these files, run in their folder.
-pub(crate) fn listing_digest(files: impl IntoIterator<Item = PathBuf>) -> Result<Digest> {
+pub(crate) fn listing_digest(files: &[PathBuf]) -> Result<Digest> {
     let mut listing = String::new();
     for path in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        listing += &format!("{}  {name}\n", durable::sha256_file(&path)?);
+        listing += &format!("{}  {name}\n", durable::sha256_file(path)?);
     }
     Ok(durable::digest(listing))
 }

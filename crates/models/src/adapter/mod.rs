@@ -7,7 +7,7 @@ mod peft;
 mod stored;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -82,6 +82,12 @@ impl Adapter {
             return config.refuse(mlx_lm::PARAMETERS, expected, "neither");
         };
         stored.into_adapter(model)
+    }
+
+    /// The file of the tensors of the adapter in `folder`: mlx-lm's, or PEFT's if only that is there.
+    pub fn weights_file(folder: &Path) -> PathBuf {
+        let [own, peft] = [TENSORS, peft::TENSORS].map(|name| folder.join(name));
+        if peft.is_file() && !own.is_file() { peft } else { own }
     }
 
     /// Writes the adapter into `folder`, which must exist. `notes` are further keys for

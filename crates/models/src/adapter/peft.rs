@@ -21,7 +21,7 @@ use crate::{Error, Model, Result};
 /// The key that every configuration of PEFT has.
 pub(super) const TYPE: &str = "peft_type";
 
-const TENSORS: &str = "adapter_model.safetensors";
+pub(super) const TENSORS: &str = "adapter_model.safetensors";
 /// What older versions wrote instead, with pickle.
 const PICKLED: &str = "adapter_model.bin";
 /// Where the names of all tensors start.

@@ -107,5 +107,5 @@ impl AdapterStore {
 /// # Errors
 /// A file of the adapter cannot be read.
 pub fn adapter_digest(dir: &Path) -> Result<Digest> {
-    listing_digest(FILES.map(|name| dir.join(name)))
+    listing_digest(&FILES.map(|name| dir.join(name)))
 }
