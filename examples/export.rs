@@ -1,4 +1,4 @@
-//! Converts an adapter to the format of PEFT or llama.cpp.
+//! Converts an adapter to the format of mlx-lm, PEFT or llama.cpp.
 //!
 //! ```sh
 //! cargo run --release --example export -- --model DIR --adapter DIR --format peft --out DIR
@@ -8,12 +8,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use models::{Adapter, Model, WeightResidency, export_gguf, export_peft};
 use nightshift_examples::{finish, show_warnings};
-use serde_json::json;
+use serde_json::{Map, json};
 
-/// Converts an adapter to the format of PEFT or llama.cpp.
+/// Converts an adapter of mlx-lm or PEFT to the format of mlx-lm, PEFT or llama.cpp.
 #[derive(Parser)]
 struct Args {
     /// The model: a folder, or a `.gguf` file.
@@ -25,7 +26,7 @@ struct Args {
     /// The format.
     #[arg(long, value_enum)]
     format: Format,
-    /// The folder (peft) or file (gguf) to write.
+    /// The folder (mlx, peft) or file (gguf) to write.
     #[arg(long)]
     out: PathBuf,
     /// `base_model_name_or_path` in PEFT's configuration; the path of the model if absent.
@@ -38,6 +39,8 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
+    /// `adapter_config.json` and `adapters.safetensors`, as training writes them.
+    Mlx,
     /// `adapter_config.json` and `adapter_model.safetensors`.
     Peft,
     /// A GGUF file for llama.cpp's `--lora`.
@@ -54,6 +57,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let model = Model::open_with(&args.model, WeightResidency::Streamed)?;
     let adapter = Adapter::load(&args.adapter, &model)?;
     match args.format {
+        Format::Mlx => {
+            let out = &args.out;
+            std::fs::create_dir_all(out)
+                .with_context(|| format!("cannot write {}", out.display()))?;
+            adapter.save(out, &model, &Map::new())?;
+        }
         Format::Peft => {
             let path = args.model.display().to_string();
             export_peft(&adapter, &model, &args.out, args.base.as_ref().unwrap_or(&path))?;

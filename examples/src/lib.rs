@@ -85,7 +85,8 @@ pub fn show_warnings() {
     let _ = log.with_writer(std::io::stderr).event_format(Plain).try_init();
 }
 
-/// `warning: MESSAGE`, like the examples' own.
+/// `warning: MESSAGE` in one line, like the examples' own. Messages have names of files, which may have
+/// any characters.
 struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -99,9 +100,9 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
-        write!(writer, "warning: ")?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        context.format_fields(Writer::new(&mut text), event)?;
+        writeln!(writer, "warning: {}", text.replace(char::is_control, " "))
     }
 }
 
