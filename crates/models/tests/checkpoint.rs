@@ -138,6 +138,7 @@ fn a_split_gguf_model_is_the_same_model() {
         let model = Model::open(&first).unwrap();
         let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
         assert!(worst(&logits, &tiny.logits(&tokens)) < 2e-6);
+        assert_eq!(models::model_files(&first).unwrap().len(), parts.len());
         let last = format!("tiny-{0:05}-of-{0:05}.gguf", parts.len());
         std::fs::remove_file(folder.path().join(&last)).unwrap();
         let error = Model::open(&first).unwrap_err().to_string();

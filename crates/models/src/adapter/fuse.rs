@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::arch::registry;
 use crate::backend::WeightResidency;
 use crate::checkpoint::{
-    Checkpoint, MLX_FORMAT, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, is_stray,
-    json,
+    Checkpoint, MLX_FORMAT, Matrix, Planned, SafetensorsWriter, WeightSource, bytes_of, json,
+    model_files,
 };
 use crate::nn::Lora;
 use crate::{Adapter, Error, Model, Result};
@@ -184,19 +184,13 @@ impl Fusion<'_> {
     }
 }
 
-/// Copies all files except weights, configuration and those of an operating system: tokenizer, chat
-/// template and others.
+/// Copies all files except weights and configuration: tokenizer, chat template and others.
 fn copy_companions(model: &Path, out: &Path) -> Result<()> {
-    let read = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| Error::Read { path, source }
-    };
-    for entry in fs::read_dir(model).map_err(read(model))? {
-        let path = entry.map_err(read(model))?.path();
+    for path in model_files(model)? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        if path.is_file() && !weights && !is_stray(name) && name != "config.json" {
-            durable::write(out.join(name), fs::read(&path).map_err(read(&path))?)?;
+        if !weights && name != "config.json" {
+            durable::write(out.join(name), json::read(&path)?)?;
         }
     }
     Ok(())

@@ -33,7 +33,6 @@ pub use model_files::model_files;
 pub(crate) use safetensors_files::{list as list_safetensors, list_folder};
 pub(crate) use source::WeightSource;
 pub(crate) use store::Store;
-pub(crate) use weight_files::is_stray;
 pub use writer::write_safetensors;
 pub(crate) use writer::{MLX_FORMAT, Planned, SafetensorsWriter, bytes_of};
 

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// Whether a file was put into the folder by an operating system: hidden files, among them `._NAME`
 /// (macOS, on disks of other systems) and `.DS_Store`, and the caches of Windows.
-pub(crate) fn is_stray(name: &str) -> bool {
+pub(super) fn is_stray(name: &str) -> bool {
     const WINDOWS: [&str; 3] = ["thumbs.db", "ehthumbs.db", "desktop.ini"];
     name.starts_with('.') || WINDOWS.contains(&name.to_ascii_lowercase().as_str())
 }
