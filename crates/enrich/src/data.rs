@@ -1,10 +1,12 @@
 //! The data that rows are generated from: the council's agents, attack techniques, requests, identity questions, refusals.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use eval::{Agent, Council};
 use serde::{Deserialize, Serialize};
 
+use crate::reply::Frame;
 use crate::sources::{Label, Prompt};
 use crate::{Error, Result, Template, yaml};
 
@@ -15,18 +17,32 @@ use crate::{Error, Result, Template, yaml};
 pub struct Technique {
     /// Its name in rows and reports.
     pub id: String,
-    /// Frames, each with the slot `request`.
-    pub frames: Vec<Template>,
+    /// Ways of framing a request.
+    pub frames: Vec<Frame>,
 }
 
-/// A harmless request and its answer.
+/// A harmless request and what to do about it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Benign {
     /// The request, a bare verb phrase.
     pub ask: String,
-    /// The answer.
-    pub answer: String,
+    /// What to do, in order: bare verb phrases.
+    pub steps: Vec<String>,
+    /// The same in Spanish.
+    #[serde(default)]
+    pub spanish: Option<Translated>,
+    /// The request in French.
+    #[serde(default)]
+    pub french: Option<String>,
+}
+
+/// A harmless request and its steps in another language.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Translated {
+    pub ask: String,
+    pub steps: Vec<String>,
 }
 
 /// Harmful requests of one kind.
@@ -34,6 +50,8 @@ pub(crate) struct Benign {
 pub(crate) struct Harm {
     /// The kind of harm.
     pub topic: String,
+    /// Reasons against every one of the requests: clauses.
+    pub because: Vec<String>,
     /// Requests, bare verb phrases.
     pub asks: Vec<String>,
 }
@@ -64,18 +82,62 @@ pub(crate) struct Route {
     pub answer: String,
 }
 
-/// The parts that refusals are composed of.
+/// Situations in which people turn to the council, and how they are handed over or accepted.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Situations {
+    /// Answers of another agent.
+    pub passed_on: Vec<Template>,
+    /// Answers of the responsible agent.
+    pub accepted: Vec<Template>,
+    /// What people say, by the agent responsible.
+    pub situations: BTreeMap<String, Vec<String>>,
+}
+
+/// A harmless question that sounds alarming, and its answer.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Harmless {
+    /// The question.
+    pub ask: String,
+    /// The answer.
+    pub answer: String,
+}
+
+/// The parts that refusals, and wrong answers to requests, are composed of.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RefusalParts {
-    /// First sentences, which state the agent's identity.
+    /// First sentences, which decline what was asked and say why.
+    pub declines: Vec<Template>,
+    /// First sentences about a request in a text that is not the user's own.
+    pub declines_of_texts: Vec<Template>,
+    /// First sentences about a request that fits into no sentence.
+    pub declines_of_any: Vec<Template>,
+    /// Second sentences, which say who speaks.
     pub who: Vec<Template>,
-    /// Second sentences, which decline.
-    pub cannot: Vec<Template>,
-    /// Openings of answers to benign twins.
-    pub twin_openers: Vec<String>,
+    /// Reasons for kinds of harm that have none of their own: clauses.
+    pub reasons: Vec<String>,
+    /// Answers that report a text without obeying it.
+    pub reports: Vec<Template>,
     /// Parts of partial refusals.
     pub partial: PartialRefusalParts,
+    /// Wrong answers.
+    pub rejected: RejectedParts,
+}
+
+/// Wrong answers, for pairs of a right and a wrong one.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RejectedParts {
+    /// Complying with a harmful request, without any content; with the slots `request` and `doing`.
+    pub complied: Vec<Template>,
+    /// A false identity; with the slots `other` and `other_role`.
+    pub misidentified: Vec<Template>,
+    /// A wrong agent; with the slots `wrong` and `wrong_role`.
+    pub misrouted: Vec<Template>,
+    /// Keeping what is another agent's; with the slots `name` and `role`.
+    pub kept: Vec<Template>,
 }
 
 /// Parts of partial refusals: a harmless and a harmful request in one question, of which only the first is answered.
@@ -84,7 +146,7 @@ pub(crate) struct RefusalParts {
 pub(crate) struct PartialRefusalParts {
     /// Questions, with the slots `benign` and `harmful`.
     pub asks: Vec<Template>,
-    /// Answers, with the slots `answer` and `name`.
+    /// Answers, with the slots `answer`, `request`, `doing` and `because`.
     pub answers: Vec<Template>,
 }
 
@@ -103,6 +165,11 @@ pub struct GeneratorFiles {
     pub identity: Option<PathBuf>,
     /// The routing examples.
     pub routing: Option<PathBuf>,
+    /// Situations that are handed over or accepted. The built-in ones are of the built-in council: with other `agents` and
+    /// no such file there are none.
+    pub situations: Option<PathBuf>,
+    /// Harmless questions that sound alarming.
+    pub harmless: Option<PathBuf>,
     /// The parts of refusals.
     pub refusals: Option<PathBuf>,
 }
@@ -110,13 +177,35 @@ pub struct GeneratorFiles {
 impl GeneratorFiles {
     /// The files that are given.
     pub(crate) fn given(&self) -> impl Iterator<Item = &PathBuf> {
-        let Self { agents, techniques, requests, identity, routing, refusals } = self;
-        [agents, techniques, requests, identity, routing, refusals].into_iter().flatten()
+        let Self {
+            agents,
+            techniques,
+            requests,
+            identity,
+            routing,
+            situations,
+            harmless,
+            refusals,
+        } = self;
+        [agents, techniques, requests, identity, routing, situations, harmless, refusals]
+            .into_iter()
+            .flatten()
     }
 
     pub(crate) fn given_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let Self { agents, techniques, requests, identity, routing, refusals } = self;
-        [agents, techniques, requests, identity, routing, refusals].into_iter().flatten()
+        let Self {
+            agents,
+            techniques,
+            requests,
+            identity,
+            routing,
+            situations,
+            harmless,
+            refusals,
+        } = self;
+        [agents, techniques, requests, identity, routing, situations, harmless, refusals]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -134,14 +223,32 @@ pub struct GeneratorData {
     pub(crate) benign: Vec<Benign>,
     pub(crate) identity: Vec<IdentityQuestion>,
     pub(crate) routing: Vec<Route>,
+    pub(crate) situations: Situations,
+    pub(crate) harmless: Vec<Harmless>,
     pub(crate) refusals: RefusalParts,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Requests {
-    harmful: std::collections::BTreeMap<String, Vec<String>>,
+    harmful: BTreeMap<String, HarmfulRequests>,
     benign: Vec<Benign>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HarmfulRequests {
+    Bare(Vec<String>),
+    WithReasons { because: Vec<String>, asks: Vec<String> },
+}
+
+impl HarmfulRequests {
+    fn of_topic(self, topic: String) -> Harm {
+        match self {
+            HarmfulRequests::Bare(asks) => Harm { topic, because: Vec::new(), asks },
+            HarmfulRequests::WithReasons { because, asks } => Harm { topic, because, asks },
+        }
+    }
 }
 
 /// Reads one data file: the given one, or the built-in one.
@@ -170,7 +277,11 @@ impl GeneratorData {
             None => Council::built_in().clone(),
         };
         let requests: Requests = data!(files.requests, "requests.yaml")?;
-        let harmful = requests.harmful.into_iter().map(|(topic, asks)| Harm { topic, asks });
+        let harmful = requests.harmful.into_iter().map(|(topic, asks)| asks.of_topic(topic));
+        let situations = match (&files.situations, &files.agents) {
+            (None, Some(_)) => Situations::default(),
+            _ => data!(files.situations, "situations.yaml")?,
+        };
         let data = GeneratorData {
             council,
             techniques: data!(files.techniques, "techniques.yaml")?,
@@ -178,6 +289,8 @@ impl GeneratorData {
             benign: requests.benign,
             identity: data!(files.identity, "identity.yaml")?,
             routing: data!(files.routing, "routing.yaml")?,
+            situations,
+            harmless: data!(files.harmless, "harmless.yaml")?,
             refusals: data!(files.refusals, "refusals.yaml")?,
         };
         data.check(files)?;
@@ -206,14 +319,17 @@ impl GeneratorData {
             let topic = prompt.category.as_deref().unwrap_or("uncategorised");
             match self.harmful.iter_mut().find(|harm| harm.topic == topic) {
                 Some(harm) => harm.asks.push(ask),
-                None => self.harmful.push(Harm { topic: topic.to_owned(), asks: vec![ask] }),
+                None => {
+                    let (topic, because) = (topic.to_owned(), Vec::new());
+                    self.harmful.push(Harm { topic, because, asks: vec![ask] });
+                }
             }
             added += 1;
         }
         added
     }
 
-    /// Refuses data that the generators cannot use: empty lists, ids used twice, unknown agents.
+    /// Refuses data that the generators cannot use: empty lists, ids used twice, unknown agents, forms that no request has.
     fn check(&self, files: &GeneratorFiles) -> Result<()> {
         let agents = named(&files.agents, "council.yaml");
         self.council.check(&agents)?;
@@ -221,17 +337,8 @@ impl GeneratorData {
             filled(&agents, format!("{}.work", agent.id), agent.work.len())?;
             filled(&agents, format!("{}.offers", agent.id), agent.offers.len())?;
         }
-        let techniques = named(&files.techniques, "techniques.yaml");
-        unique(&techniques, self.techniques.iter().map(|technique| technique.id.as_str()))?;
-        for technique in &self.techniques {
-            filled(&techniques, format!("{}.frames", technique.id), technique.frames.len())?;
-        }
-        let requests = named(&files.requests, "requests.yaml");
-        filled(&requests, "harmful".into(), self.harmful.len())?;
-        filled(&requests, "benign".into(), self.benign.len())?;
-        for harm in &self.harmful {
-            filled(&requests, format!("harmful.{}", harm.topic), harm.asks.len())?;
-        }
+        self.check_requests(&named(&files.requests, "requests.yaml"))?;
+        self.check_techniques(&named(&files.techniques, "techniques.yaml"))?;
         let identity = named(&files.identity, "identity.yaml");
         unique(&identity, self.identity.iter().map(|question| question.id.as_str()))?;
         for question in &self.identity {
@@ -243,13 +350,73 @@ impl GeneratorData {
             self.agent(&route.asked, &routing, &format!("[{nth}].asked"))?;
             self.agent(&route.owner, &routing, &format!("[{nth}].owner"))?;
         }
-        let refusals = named(&files.refusals, "refusals.yaml");
-        let parts = &self.refusals;
-        filled(&refusals, "who".into(), parts.who.len())?;
-        filled(&refusals, "cannot".into(), parts.cannot.len())?;
-        filled(&refusals, "twin_openers".into(), parts.twin_openers.len())?;
-        filled(&refusals, "partial.asks".into(), parts.partial.asks.len())?;
-        filled(&refusals, "partial.answers".into(), parts.partial.answers.len())
+        self.check_situations(&named(&files.situations, "situations.yaml"))?;
+        self.refusals.check(&named(&files.refusals, "refusals.yaml"))
+    }
+
+    fn check_requests(&self, path: &Path) -> Result<()> {
+        filled(path, "harmful".into(), self.harmful.len())?;
+        filled(path, "benign".into(), self.benign.len())?;
+        for harm in &self.harmful {
+            filled(path, format!("harmful.{}", harm.topic), harm.asks.len())?;
+        }
+        for (nth, benign) in self.benign.iter().enumerate() {
+            filled(path, format!("benign[{nth}].steps"), benign.steps.len())?;
+        }
+        Ok(())
+    }
+
+    fn check_techniques(&self, path: &Path) -> Result<()> {
+        unique(path, self.techniques.iter().map(|technique| technique.id.as_str()))?;
+        for technique in &self.techniques {
+            let entry = format!("{}.frames", technique.id);
+            filled(path, entry.clone(), technique.frames.len())?;
+            let served = |benign: &Benign| technique.frame_for(0, benign).is_some();
+            if let Some(benign) = self.benign.iter().find(|benign| !served(benign)) {
+                return Err(Error::Entry {
+                    path: path.to_path_buf(),
+                    entry,
+                    expected: "a frame whose form every benign request has".into(),
+                    found: format!("none for {:?}", benign.ask),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_situations(&self, path: &Path) -> Result<()> {
+        let Situations { passed_on, accepted, situations } = &self.situations;
+        if situations.is_empty() {
+            return Ok(());
+        }
+        filled(path, "passed_on".into(), passed_on.len())?;
+        filled(path, "accepted".into(), accepted.len())?;
+        for agent in situations.keys() {
+            self.agent(agent, &path.display().to_string(), "situations")?;
+        }
+        Ok(())
+    }
+}
+
+impl RefusalParts {
+    fn check(&self, path: &Path) -> Result<()> {
+        for (name, len) in [
+            ("declines", self.declines.len()),
+            ("declines_of_texts", self.declines_of_texts.len()),
+            ("declines_of_any", self.declines_of_any.len()),
+            ("who", self.who.len()),
+            ("reasons", self.reasons.len()),
+            ("reports", self.reports.len()),
+            ("partial.asks", self.partial.asks.len()),
+            ("partial.answers", self.partial.answers.len()),
+            ("rejected.complied", self.rejected.complied.len()),
+            ("rejected.misidentified", self.rejected.misidentified.len()),
+            ("rejected.misrouted", self.rejected.misrouted.len()),
+            ("rejected.kept", self.rejected.kept.len()),
+        ] {
+            filled(path, name.into(), len)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chat_format::{Conversation, Message, jsonl};
+use chat_format::{Conversation, jsonl};
 use serde::Serialize;
 
 use crate::duplicates::Duplicate;
@@ -10,6 +10,7 @@ use crate::generate::Generator;
 use crate::leaks::{ExamQuestions, Leak};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::mix::{Mix, Warning};
+use crate::pairs::{self, Pair};
 use crate::row::Row;
 use crate::sources::{LeakedPrompt, leaked_prompts};
 use crate::split::{Partition, Split};
@@ -26,6 +27,8 @@ pub struct Dataset {
     pub rows: Vec<Conversation>,
     /// The split of each row.
     pub splits: Vec<Split>,
+    /// A right and a wrong answer for every generated training row that has one. None under a [control](crate::Control).
+    pub pairs: Vec<Pair>,
     /// How it was built.
     pub report: Report,
 }
@@ -89,13 +92,19 @@ impl Dataset {
             }
         }
         let generated = keep.iter().take(read).filter(|keep| **keep).count();
-        let rows: Vec<_> = rows.into_iter().zip(keep).filter(|(_, keep)| *keep).collect();
+        let rows: Vec<_> = rows.into_iter().zip(&keep).filter(|(_, keep)| **keep).collect();
         let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         if rows.is_empty() {
             return Err(Error::Empty { read, left_out: duplicates.len() + leaks.len() });
         }
         let splits = partition.assign(&rows, generated);
-        let mut mix = Mix::of(&rows, &splits);
+        let kept = made.iter().zip(&keep[read..]).filter(|(_, keep)| **keep);
+        let trained = kept.zip(&splits[generated..]).filter(|(_, split)| **split == Split::Train);
+        let pairs: Vec<Pair> = match config.control {
+            None => trained.filter_map(|((row, _), _)| Pair::of(row)).collect(),
+            Some(_) => Vec::new(),
+        };
+        let mut mix = Mix::of(&rows, &splits).with_pairs(&pairs);
         let share = duplicates.len() as f64 / (read + made.len()) as f64;
         if share > REPETITION {
             mix.warnings.push(Warning::Repetition { share });
@@ -115,7 +124,7 @@ impl Dataset {
         let council = files;
         let report =
             Report { read, made, duplicates, leaks, mix, system_prompts, inputs, council, suites };
-        Ok(Dataset { rows, splits, report })
+        Ok(Dataset { rows, splits, pairs, report })
     }
 
     /// The rows of a split, in order.
@@ -124,8 +133,8 @@ impl Dataset {
         rows.filter(move |(_, of)| **of == split).map(|(row, _)| row)
     }
 
-    /// Writes `train.jsonl`, `valid.jsonl`, `test.jsonl`, `report.json` and, last, `manifest.json` into a folder, which
-    /// is created if missing. Every file is complete or absent, and the manifest has the digests of the splits.
+    /// Writes `train.jsonl`, `valid.jsonl`, `test.jsonl`, `pairs.jsonl`, `report.json` and, last, `manifest.json` into a folder, which
+    /// is created if missing. Every file is complete or absent, and the manifest has the digests of the rows and pairs.
     pub fn write(&self, folder: impl AsRef<Path>, config: &EnrichConfig) -> Result<Manifest> {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder)
@@ -143,6 +152,10 @@ impl Dataset {
             writer.commit()?;
             outputs.push(ManifestFile { file: name.into(), ..ManifestFile::of(path, entries)? });
         }
+        let path = folder.join("pairs.jsonl");
+        pairs::write(&path, &self.pairs)?;
+        let file = ManifestFile::of(path, self.pairs.len())?;
+        outputs.push(ManifestFile { file: "pairs.jsonl".into(), ..file });
         durable::write_json(folder.join("report.json"), &self.report)?;
         let manifest = Manifest {
             version: env!("CARGO_PKG_VERSION"),
@@ -158,22 +171,6 @@ impl Dataset {
     }
 }
 
-impl Row {
-    /// The row as a clean conversation; its metadata becomes extra fields.
-    pub fn conversation(&self) -> Conversation {
-        let mut messages = vec![Message::system(&self.system)];
-        for exchange in &self.exchanges {
-            messages.push(Message::user(&exchange.user));
-            messages.push(Message::assistant(&exchange.assistant));
-        }
-        let mut conversation = Conversation::new(messages);
-        if let Ok(serde_json::Value::Object(meta)) = serde_json::to_value(&self.meta) {
-            conversation.meta = meta;
-        }
-        conversation
-    }
-}
-
 /// The files that replaced parts of the built-in data, for the manifest.
 fn data_files(files: &GeneratorFiles, data: &GeneratorData) -> Result<Vec<ManifestFile>> {
     let files = [
@@ -182,6 +179,8 @@ fn data_files(files: &GeneratorFiles, data: &GeneratorData) -> Result<Vec<Manife
         (&files.requests, data.harmful.len() + data.benign.len()),
         (&files.identity, data.identity.len()),
         (&files.routing, data.routing.len()),
+        (&files.situations, data.situations.situations.values().map(Vec::len).sum()),
+        (&files.harmless, data.harmless.len()),
         (&files.refusals, data.refusals.who.len()),
     ];
     let given = files.into_iter().filter_map(|(file, entries)| Some((file.clone()?, entries)));
@@ -197,6 +196,8 @@ fn recipe(config: &EnrichConfig, generator: &Generator, read: usize) -> Result<V
     if config.recipe == Recipe::Balanced {
         rows.extend(generator.twins(refusals)?);
         rows.extend(generator.partial(refusals / 4)?);
+        rows.extend(generator.harmless()?);
+        rows.extend(generator.situations()?);
     }
     rows.extend(generator.identity()?);
     rows.extend(generator.routing()?);

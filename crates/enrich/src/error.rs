@@ -85,6 +85,14 @@ pub enum Error {
         /// Rows left out as duplicates or leaks.
         left_out: usize,
     },
+    /// A pair could not be written as JSON.
+    #[error("{}: {source}", path.display())]
+    Pair {
+        /// The file.
+        path: PathBuf,
+        /// The serializer's error.
+        source: serde_json::Error,
+    },
     /// A pattern of the scan for personal data could not be compiled.
     #[error("the scan for personal data: {0}")]
     Scan(#[source] regex::Error),

@@ -4,15 +4,19 @@
 //! seed give the same rows, and the first n refusals cover techniques and agents evenly for every n.
 
 use eval::Agent;
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::{Benign, Route, Technique, nth_of};
 use crate::random::rng;
+use crate::reply::{Frame, Reply, plain};
 use crate::row::{Kind, Meta, Row};
 use crate::split::{Partition, Split, benign_topic};
-use crate::{GeneratorData, Result, Template};
+use crate::wording::{Declined, Wording};
+use crate::{GeneratorData, Result};
+
+/// Of the situations of an agent, every fourth is put to the agent itself.
+const ACCEPTED: usize = 4;
 
 /// Generates rows.
 pub(crate) struct Generator<'a> {
@@ -26,8 +30,16 @@ struct Attack<'a> {
     agent: &'a Agent,
     other: &'a Agent,
     technique: &'a Technique,
-    frame: &'a Template,
+    /// The number of the technique's frame.
+    frame: usize,
     split: Split,
+}
+
+/// A harmful request and the reasons against it.
+#[derive(Clone, Copy)]
+struct Harmful<'a> {
+    because: &'a [String],
+    ask: &'a str,
 }
 
 impl<'a> Generator<'a> {
@@ -41,30 +53,50 @@ impl<'a> Generator<'a> {
         self.data.techniques.len() * self.data.council.agents.len()
     }
 
-    /// Refusals in three sentences: the agent's identity, that it declines, and what it offers instead.
+    /// Refusals in three sentences: that the agent declines, what and why; who it is; what it offers instead.
     pub fn refusals(&self, count: usize) -> Result<Vec<Row>> {
         let mut requests = self.harmful();
-        let mut wording = Wording::new(self.data, self.seed);
+        let mut wording = self.wording("refusals");
         let mut rows = Vec::new();
         for attack in self.attacks().take(count) {
-            let (topic, ask) = requests.next(attack.split);
-            let answer = wording.refusal(attack.agent)?;
-            rows.push(attack.row(Kind::Refusal, topic, ask, answer)?);
+            let (topic, harmful) = requests.next(attack.split);
+            let frame = nth_of(&attack.technique.frames, attack.frame);
+            let source = match &frame.twin {
+                Reply::Report(source) => Some(source.as_str()),
+                _ => None,
+            };
+            let declined = harmful.declined(topic, source);
+            let answer = wording.refusal(attack.agent, declined)?;
+            let row = attack.row(Kind::Refusal, topic, frame, harmful.ask, answer)?;
+            rows.push(row.rejecting(wording.complied(declined)?));
         }
         Ok(rows)
     }
 
-    /// Benign twins of the first `count` refusals: the same frames around harmless requests, answered.
+    /// Benign twins of the first `count` refusals: the same frames around harmless requests, answered in the form that the
+    /// frame asks for.
     pub fn twins(&self, count: usize) -> Result<Vec<Row>> {
         let mut requests = self.benign("twins");
-        let mut rng = rng(self.seed, "twins");
-        let openers = &self.data.refusals.twin_openers;
+        let mut wording = self.wording("twins");
+        let reports = &self.data.refusals.reports;
         let mut rows = Vec::new();
-        for attack in self.attacks().take(count) {
+        for (nth, attack) in self.attacks().take(count).enumerate() {
             let (topic, benign) = requests.next(attack.split);
-            let opener = &openers[rng.random_range(0..openers.len())];
-            let answer = format!("{opener}{}", benign.answer);
-            rows.push(attack.row(Kind::Twin, topic, &benign.ask, answer)?);
+            let first = nth_of(&attack.technique.frames, attack.frame);
+            let frame = attack.technique.frame_for(attack.frame, benign).unwrap_or(first);
+            let refusal = Declined { topic, because: &[], ask: &benign.ask, source: None };
+            let (answer, wrong) = match &frame.twin {
+                Reply::Report(source) => {
+                    let slots = [("source", source.as_str()), ("quoted", &benign.ask)];
+                    (nth_of(reports, nth).fill(&slots)?, plain(benign, nth))
+                }
+                form => (
+                    form.answer(benign, &attack.agent.name, nth),
+                    wording.refusal(attack.agent, refusal)?,
+                ),
+            };
+            let row = attack.row(Kind::Twin, topic, frame, &benign.ask, answer)?;
+            rows.push(row.rejecting(wrong));
         }
         Ok(rows)
     }
@@ -72,25 +104,44 @@ impl<'a> Generator<'a> {
     /// Partial refusals: a harmless and a harmful request in one question, of which only the first is answered.
     pub fn partial(&self, count: usize) -> Result<Vec<Row>> {
         let (mut benign, mut harmful) = (self.benign("partial"), self.harmful());
-        let parts = &self.data.refusals.partial;
-        let agents = self.data.council.agents.iter().cycle();
-        let row = |(nth, agent): (usize, &Agent)| {
+        let mut wording = self.wording("partial");
+        let asks = &self.data.refusals.partial.asks;
+        let mut rows = Vec::new();
+        for (nth, agent) in self.data.council.agents.iter().cycle().take(count).enumerate() {
             let (_, benign) = benign.next(Split::Train);
             let (topic, harm) = harmful.next(Split::Train);
-            let ask =
-                nth_of(&parts.asks, nth).fill(&[("benign", &benign.ask), ("harmful", harm)])?;
-            let answer = nth_of(&parts.answers, nth + nth / parts.asks.len())
-                .fill(&[("answer", &benign.answer), ("name", &agent.name)])?;
+            let ask = nth_of(asks, nth).fill(&[("benign", &benign.ask), ("harmful", harm.ask)])?;
+            let (answer, declined) = (plain(benign, 0), harm.declined(topic, None));
+            let wrong = format!("{answer} {}", wording.complied(declined)?);
+            let answer = wording.partial(&answer, declined)?;
             let mut meta = Meta::new(Kind::Partial, &agent.id);
             meta.topic = Some(topic.to_owned());
-            Ok(Row::single(agent.system_prompt(), ask, answer, meta))
-        };
-        agents.take(count).enumerate().map(row).collect()
+            rows.push(Row::single(agent.system_prompt(), ask, answer, meta).rejecting(wrong));
+        }
+        Ok(rows)
+    }
+
+    /// Harmless questions that sound alarming, answered.
+    pub fn harmless(&self) -> Result<Vec<Row>> {
+        let mut wording = self.wording("harmless");
+        let mut rows = Vec::new();
+        for (nth, question) in self.data.harmless.iter().enumerate() {
+            let agent = nth_of(&self.data.council.agents, nth);
+            let refusal =
+                Declined { topic: "harmless", because: &[], ask: &question.ask, source: None };
+            let wrong = wording.refusal(agent, refusal)?;
+            let mut meta = Meta::new(Kind::Harmless, &agent.id);
+            meta.item = Some(format!("harmless-{nth:02}"));
+            let (ask, answer) = (&question.ask, &question.answer);
+            rows.push(Row::single(agent.system_prompt(), ask, answer, meta).rejecting(wrong));
+        }
+        Ok(rows)
     }
 
     /// Every identity question to every agent.
     pub fn identity(&self) -> Result<Vec<Row>> {
         let agents = &self.data.council.agents;
+        let wrong = &self.data.refusals.rejected.misidentified;
         let mut rows = Vec::new();
         for (q, question) in self.data.identity.iter().enumerate() {
             for (a, agent) in agents.iter().enumerate() {
@@ -99,14 +150,15 @@ impl<'a> Generator<'a> {
                     ("name", &*agent.name),
                     ("role", &*agent.role),
                     ("work", &*agent.work),
-                    ("other", other.id.as_str()),
+                    ("other", &*other.name),
                     ("other_role", &*other.role),
                 ];
                 let ask = nth_of(&question.asks, a + q).fill(&slots)?;
                 let answer = nth_of(&question.answers, a / 2 + q).fill(&slots)?;
                 let mut meta = Meta::new(Kind::Identity, &agent.id);
                 meta.item = Some(question.id.clone());
-                rows.push(Row::single(agent.system_prompt(), ask, answer, meta));
+                let row = Row::single(agent.system_prompt(), ask, answer, meta);
+                rows.push(row.rejecting(nth_of(wrong, a + q).fill(&slots)?));
             }
         }
         Ok(rows)
@@ -114,13 +166,60 @@ impl<'a> Generator<'a> {
 
     /// Requests answered by the agent asked, or routed to another.
     pub fn routing(&self) -> Result<Vec<Row>> {
-        let row = |route: &Route| {
+        let row = |(nth, route): (usize, &Route)| {
             let agent = self.data.agent(&route.asked, "routing.yaml", "asked")?;
+            let owner = self.data.agent(&route.owner, "routing.yaml", "owner")?;
             let mut meta = Meta::new(Kind::Routing, &agent.id);
             meta.item = Some(format!("{}-{}", route.asked, route.owner));
-            Ok(Row::single(agent.system_prompt(), &route.ask, &route.answer, meta))
+            let row = Row::single(agent.system_prompt(), &route.ask, &route.answer, meta);
+            Ok(row.rejecting(self.misrouted(nth, agent, owner)?))
         };
-        self.data.routing.iter().map(row).collect()
+        self.data.routing.iter().enumerate().map(row).collect()
+    }
+
+    /// Situations put to an agent, which hands them over by name or accepts them.
+    pub fn situations(&self) -> Result<Vec<Row>> {
+        let words = &self.data.situations;
+        let agents = &self.data.council.agents;
+        let owners = agents
+            .iter()
+            .filter_map(|agent| Some((agent, words.situations.get(agent.id.as_str())?)));
+        let mut rows = Vec::new();
+        for (owner, situations) in owners {
+            let others: Vec<&Agent> = agents.iter().filter(|agent| agent.id != owner.id).collect();
+            for (nth, ask) in situations.iter().enumerate() {
+                let accepts = nth % ACCEPTED == ACCEPTED - 1 || others.is_empty();
+                let asked = if accepts { owner } else { nth_of(&others, rows.len()) };
+                let answers = if accepts { &words.accepted } else { &words.passed_on };
+                let slots = [("agent", &*owner.name), ("role", &*owner.role)];
+                let answer = nth_of(answers, rows.len()).fill(&slots)?;
+                let mut meta = Meta::new(Kind::Routing, &asked.id);
+                meta.item = Some(format!("situation-{}-{nth:02}", owner.id));
+                let row = Row::single(asked.system_prompt(), ask, answer, meta);
+                rows.push(row.rejecting(self.misrouted(rows.len(), asked, owner)?));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A wrong route for a request to `asked` that belongs to `owner`: another agent or, every other time, keeping what is
+    /// not one's own.
+    fn misrouted(&self, nth: usize, asked: &Agent, owner: &Agent) -> Result<String> {
+        let parts = &self.data.refusals.rejected;
+        let agents = self.data.council.agents.iter();
+        let wrong: Vec<_> =
+            agents.filter(|agent| agent.id != owner.id && agent.id != asked.id).collect();
+        if wrong.is_empty() || (nth % 2 == 1 && asked.id != owner.id) {
+            let slots = [("name", &*asked.name), ("role", &*asked.role)];
+            return nth_of(&parts.kept, nth / 2).fill(&slots);
+        }
+        let wrong = nth_of(&wrong, nth);
+        let slots = [("wrong", &*wrong.name), ("wrong_role", &*wrong.role)];
+        nth_of(&parts.misrouted, nth / 2).fill(&slots)
+    }
+
+    fn wording(&self, label: &str) -> Wording<'a> {
+        Wording::new(&self.data.refusals, self.seed, label)
     }
 
     /// Every technique on every agent; consecutive attacks differ in technique and agent.
@@ -137,16 +236,17 @@ impl<'a> Generator<'a> {
                 agent: nth_of(agents, t + round),
                 other: nth_of(agents, t + round + 1),
                 technique,
-                frame: nth_of(&technique.frames, t + round),
+                frame: t + round,
                 split: partition.of_technique(&technique.id),
             }
         })
     }
 
-    fn harmful(&self) -> Requests<&'a str> {
-        let all = self.data.harmful.iter();
-        let all =
-            all.flat_map(|harm| harm.asks.iter().map(|ask| (harm.topic.clone(), ask.as_str())));
+    fn harmful(&self) -> Requests<Harmful<'a>> {
+        let all = self.data.harmful.iter().flat_map(|harm| {
+            let request = |ask: &'a String| Harmful { because: &harm.because, ask };
+            harm.asks.iter().map(move |ask| (harm.topic.clone(), request(ask)))
+        });
         Requests::new(all.collect(), self.partition, rng(self.seed, "harmful"))
     }
 
@@ -157,14 +257,27 @@ impl<'a> Generator<'a> {
     }
 }
 
+impl<'a> Harmful<'a> {
+    fn declined(self, topic: &'a str, source: Option<&'a str>) -> Declined<'a> {
+        Declined { topic, because: self.because, ask: self.ask, source }
+    }
+}
+
 impl Attack<'_> {
-    fn row(&self, kind: Kind, topic: &str, request: &str, answer: String) -> Result<Row> {
+    fn row(
+        &self,
+        kind: Kind,
+        topic: &str,
+        frame: &Frame,
+        request: &str,
+        answer: String,
+    ) -> Result<Row> {
         let slots =
             [("request", request), ("name", &*self.agent.name), ("other", &*self.other.name)];
         let mut meta = Meta::new(kind, &self.agent.id);
         meta.technique = Some(self.technique.id.clone());
         meta.topic = Some(topic.to_owned());
-        Ok(Row::single(self.agent.system_prompt(), self.frame.fill(&slots)?, answer, meta))
+        Ok(Row::single(self.agent.system_prompt(), frame.say.fill(&slots)?, answer, meta))
     }
 }
 
@@ -190,35 +303,5 @@ impl<T> Requests<T> {
         let (topic, request) = nth_of(&self.of[split], self.used[split]);
         self.used[split] += 1;
         (topic, request)
-    }
-}
-
-/// Composes refusals; every combination of an agent's parts is used before any repeats.
-struct Wording<'a> {
-    data: &'a GeneratorData,
-    seed: u64,
-    decks: std::collections::HashMap<&'a str, Vec<(usize, usize, usize)>>,
-}
-
-impl<'a> Wording<'a> {
-    fn new(data: &'a GeneratorData, seed: u64) -> Self {
-        Wording { data, seed, decks: Default::default() }
-    }
-
-    fn refusal(&mut self, agent: &'a Agent) -> Result<String> {
-        let parts = &self.data.refusals;
-        let deck = self.decks.entry(agent.id.as_str()).or_default();
-        if deck.is_empty() {
-            let pairs =
-                (0..parts.who.len()).flat_map(|w| (0..parts.cannot.len()).map(move |c| (w, c)));
-            let offers = agent.offers.len();
-            deck.extend(pairs.flat_map(|(w, c)| (0..offers).map(move |o| (w, c, o))));
-            deck.shuffle(&mut rng(self.seed, &format!("refusals of {}", agent.id)));
-        }
-        let (who, cannot, offer) = deck.pop().unwrap_or_default();
-        let slots = [("name", &*agent.name), ("role", &*agent.role)];
-        let who = nth_of(&parts.who, who).fill(&slots)?;
-        let cannot = nth_of(&parts.cannot, cannot).fill(&slots)?;
-        Ok(format!("{who} {cannot} {}", nth_of(&agent.offers, offer)))
     }
 }

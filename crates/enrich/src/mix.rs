@@ -6,6 +6,7 @@ use std::fmt;
 use chat_format::{Conversation, Role, clean};
 use serde::Serialize;
 
+use crate::Pair;
 use crate::grams::words;
 use crate::split::Split;
 
@@ -23,6 +24,8 @@ pub struct Mix {
     pub by_family: BTreeMap<String, usize>,
     /// By split.
     pub by_split: BTreeMap<Split, usize>,
+    /// Pairs of a right and a wrong answer, by kind.
+    pub pairs: BTreeMap<String, usize>,
     /// What is out of proportion.
     pub warnings: Vec<Warning>,
 }
@@ -123,6 +126,14 @@ impl Mix {
         let left = left.into_iter().map(|(family, rows)| Warning::Markup { family, rows });
         mix.warnings.extend(left);
         mix
+    }
+
+    /// Counts pairs.
+    pub(crate) fn with_pairs(mut self, pairs: &[Pair]) -> Mix {
+        for pair in pairs {
+            *self.pairs.entry(pair.kind.name().to_owned()).or_default() += 1;
+        }
+        self
     }
 
     /// The share of rows of a kind.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::english::Number;
+pub(crate) use crate::english::capitalized;
 use crate::{Error, Result};
 
 /// A sentence with slots: `{of}` is replaced by the slot's value, `{Of}` by the value with a capital.
@@ -31,11 +33,30 @@ impl Template {
     /// # Ok::<(), enrich::Error>(())
     /// ```
     pub fn fill(&self, slots: &[(&str, &str)]) -> Result<String> {
+        self.fill_for(Number::Singular, slots)
+    }
+
+    /// Fills every slot, and takes the first word of `{is|are}` for a singular subject and the second for a plural one.
+    ///
+    /// ```
+    /// use enrich::{Number, Template};
+    ///
+    /// let template = Template::new("How long {is|are} {of} kept?");
+    /// let text = template.fill_for(Number::Plural, &[("of", "receipts")])?;
+    /// assert_eq!(text, "How long are receipts kept?");
+    /// # Ok::<(), enrich::Error>(())
+    /// ```
+    pub fn fill_for(&self, number: Number, slots: &[(&str, &str)]) -> Result<String> {
         let mut filled = String::with_capacity(self.0.len() + 16);
         let mut rest = self.0.as_str();
         while let Some((before, after)) = rest.split_once('{') {
             filled.push_str(before);
             let (name, after) = after.split_once('}').ok_or_else(|| self.unknown(after, slots))?;
+            rest = after;
+            if let Some((one, several)) = name.split_once('|') {
+                filled.push_str(if number == Number::Plural { several } else { one });
+                continue;
+            }
             let wanted = name.to_lowercase();
             let value = slots
                 .iter()
@@ -47,7 +68,6 @@ impl Template {
             } else {
                 filled.push_str(value);
             }
-            rest = after;
         }
         filled.push_str(rest);
         Ok(filled)
@@ -56,14 +76,5 @@ impl Template {
     fn unknown(&self, slot: &str, slots: &[(&str, &str)]) -> Error {
         let known: Vec<_> = slots.iter().map(|(slot, _)| format!("{{{slot}}}")).collect();
         Error::Slot { template: self.0.clone(), slot: slot.to_owned(), known: known.join(" ") }
-    }
-}
-
-/// The text with its first letter in upper case.
-pub(crate) fn capitalized(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
-        None => String::new(),
     }
 }

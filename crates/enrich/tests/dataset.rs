@@ -59,13 +59,13 @@ fn the_seeds_recipe_ends_in_exactly_2008_rows() {
 }
 
 #[test]
-fn the_demos_320_rows_end_in_504_to_train_and_16_to_validate() {
+fn the_demos_320_rows_end_in_652_to_train_and_20_to_validate() {
     let folder = TempDir::new().unwrap();
     let EnrichConfig { inputs, suites, .. } = config(&folder, &household(320), Recipe::Balanced);
     let demo = EnrichConfig::load(fixtures().join("demo/enrich.yaml")).unwrap();
     let set = Dataset::build(&EnrichConfig { inputs, suites, ..demo }).unwrap();
     let splits = Split::ALL.map(|split| set.of(split).count());
-    assert_eq!((splits, set.report.made), ([504, 16, 0], 200));
+    assert_eq!((splits, set.report.made), ([652, 20, 0], 352));
     assert!(set.report.duplicates.is_empty() && set.report.leaks.is_empty());
 }
 
@@ -86,13 +86,15 @@ fn the_same_inputs_give_the_same_bytes_and_another_seed_others() {
     let out = |name: &str, config: &EnrichConfig| {
         let path = folder.path().join(name);
         Dataset::build(config).unwrap().write(&path, config).unwrap();
-        let files = ["train.jsonl", "valid.jsonl", "test.jsonl", "report.json", "manifest.json"];
-        files.map(|file| std::fs::read(path.join(file)).unwrap())
+        let rows = ["train.jsonl", "valid.jsonl", "test.jsonl", "pairs.jsonl"];
+        let files = rows.into_iter().chain(["report.json", "manifest.json"]);
+        files.map(|file| std::fs::read(path.join(file)).unwrap()).collect::<Vec<_>>()
     };
     let first = out("a", &config);
     assert_eq!(first, out("b", &config));
     config.seed = 8;
-    assert_ne!(first[0], out("c", &config)[0]);
+    let other = out("c", &config);
+    assert!(first[0] != other[0] && first[3] != other[3]);
 }
 
 #[test]
@@ -105,9 +107,11 @@ fn what_is_written_is_what_the_manifest_says() {
     for output in &manifest.outputs {
         let path = folder.path().join("out").join(&output.file);
         assert_eq!(durable::sha256_file(&path).unwrap(), output.sha256);
-        let rows = jsonl::Reader::open(&path).unwrap().conversations().count();
-        assert_eq!(rows, output.entries);
-        written += rows;
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert_eq!(lines, output.entries);
+        if output.file != Path::new("pairs.jsonl") {
+            written += jsonl::Reader::open(&path).unwrap().conversations().count();
+        }
     }
     assert_eq!(written, set.rows.len());
     assert_eq!(manifest.inputs[0].entries, 300);
@@ -209,25 +213,6 @@ fn repeated_rows_go_and_are_reported() {
 }
 
 #[test]
-fn a_refusal_says_who_refuses_what_not_and_what_instead() {
-    let council = GeneratorData::embedded().unwrap().council;
-    let set = build(&household(0), Recipe::Seed);
-    let mut answers = HashSet::new();
-    for row in set.rows.iter().filter(|row| row.meta["kind"] == "refusal") {
-        let agent = council.agent(row.meta["agent"].as_str().unwrap()).unwrap();
-        let answer = &row.messages.last().unwrap().content;
-        let offer = agent.offers.iter().find(|offer| answer.ends_with(offer.as_str()));
-        assert!(answer.contains(&agent.name) && answer.contains(&agent.role), "{answer}");
-        assert!(offer.is_some(), "{answer}");
-        let says_no = ["can't", "won't", "cannot", "decline", "not able", "refuse"];
-        assert!(says_no.iter().any(|no| answer.contains(no)), "{answer}");
-        assert!(row.messages.iter().all(|message| !message.content.contains(['{', '}'])));
-        answers.insert(answer.clone());
-    }
-    assert_eq!(answers.len(), 224, "no refusal is worded like another");
-}
-
-#[test]
 fn the_smallest_council_still_gives_rows() {
     let folder = TempDir::new().unwrap();
     let file = |name: &str, text: &str| {
@@ -242,7 +227,7 @@ fn the_smallest_council_still_gives_rows() {
         techniques: file("techniques.yaml", "- {id: ask, frames: [\"{Request}.\"]}"),
         requests: file(
             "requests.yaml",
-            "harmful: {pranks: [ring and run]}\nbenign: [{ask: hum, answer: Hm.}]",
+            "harmful: {pranks: [ring and run]}\nbenign: [{ask: hum, steps: [close your lips]}]",
         ),
         routing: file("routing.yaml", "[]"),
         ..Default::default()

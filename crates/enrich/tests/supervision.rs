@@ -4,7 +4,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use chat_format::{ChatTokenizer, RenderOptions, Role, Supervision, Thinking, TrainingRow};
+use chat_format::{
+    ChatTokenizer, Message, RenderOptions, Role, Supervision, Thinking, TrainingRow, tool_calls,
+};
 use enrich::household::Phrasings;
 use enrich::{Dataset, EnrichConfig, GeneratorData, Household, Recipe};
 use rayon::prelude::*;
@@ -42,6 +44,19 @@ fn untrained(row: &TrainingRow) -> Vec<u32> {
     indexed.filter(|(index, _)| !trained(*index)).map(|(_, id)| *id).collect()
 }
 
+/// Whether the text of a span is the call in Gemma 4's notation and nothing else.
+fn calls(text: &str, answer: &Message) -> bool {
+    let text = text.replace('▁', " ");
+    let inner = text.strip_prefix("<|tool_call>").and_then(|text| text.split_once("<tool_call|>"));
+    let Some((call, end)) = inner else { return false };
+    let found = tool_calls::parse(call).unwrap_or_default();
+    let same = |call: &chat_format::ToolCall| {
+        (&call.name, &call.arguments)
+            == (&answer.tool_calls[0].name, &answer.tool_calls[0].arguments)
+    };
+    found.len() == 1 && found.iter().all(same) && ["<turn|>", "<|tool_response>"].contains(&end)
+}
+
 #[test]
 fn spans_are_the_assistants_words_and_the_end_of_turn() {
     let Some(tokenizer) = gemma4() else { return };
@@ -57,14 +72,23 @@ fn spans_are_the_assistants_words_and_the_end_of_turn() {
                 chat.messages.iter().filter(|message| message.role == Role::Assistant).collect();
             assert_eq!(row.trained.len(), answers.len(), "{chat:?}");
             for (span, answer) in row.trained.iter().zip(answers) {
-                let mut expected = tokenizer.encode(&answer.content).unwrap();
-                expected.push(END_OF_TURN);
-                assert_eq!(row.tokens[span.clone()], expected, "{answer:?}");
+                let tokens = &row.tokens[span.clone()];
+                if answer.tool_calls.is_empty() {
+                    let mut expected = tokenizer.encode(&answer.content).unwrap();
+                    expected.push(END_OF_TURN);
+                    assert_eq!(tokens, expected, "{answer:?}");
+                } else {
+                    let text = tokens.iter().map(|id| tokenizer.token(*id)).collect::<String>();
+                    assert!(calls(&text, answer), "{text} and {answer:?}");
+                }
             }
             // Nothing of an answer is left outside its span: other answers would leave the same.
             let mut other = chat.clone();
             for message in other.messages.iter_mut().filter(|m| m.role == Role::Assistant) {
-                message.content = "x".to_owned();
+                match message.tool_calls.first_mut() {
+                    Some(call) => call.arguments = serde_json::json!({"x": 1}),
+                    None => message.content = "x".to_owned(),
+                }
             }
             let other =
                 tokenizer.training_row(&other, &options, Supervision::AssistantTurns).unwrap();

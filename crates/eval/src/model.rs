@@ -53,7 +53,8 @@ impl<'a> ModelAnswerer<'a> {
             Speaker::Assistant => Message::assistant(turn.content.as_str()),
         });
         let messages: Vec<Message> = system.into_iter().chain(turns).collect();
-        self.tokenizer.prompt_tokens(&messages, &RenderOptions::default())
+        let options = RenderOptions::default().tools(question.tools.to_vec());
+        self.tokenizer.prompt_tokens(&messages, &options)
     }
 
     /// The text of an answer with the names of its control tokens, because many models mark reasoning and tool calls by

@@ -303,7 +303,9 @@ impl Examiner<'_> {
         let rule = Rule::ToolCall { name: tool.name.clone(), arguments: item.arguments.clone() };
         let samples = (tool.call(&item.arguments), tool.call(&Map::new()));
         let put = put(item.tier, item.core, &item.ask);
-        Ok(case("tool_calling", &tool.name, agent, put, vec![rule], vec![], samples))
+        let mut case = case("tool_calling", &tool.name, agent, put, vec![rule], vec![], samples);
+        case.tools = self.house.tools_of(agent.id.as_str());
+        Ok(case)
     }
 
     fn agent(&self, id: &str, list: &str) -> Result<&Agent> {

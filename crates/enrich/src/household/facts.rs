@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::data::{filled, unique};
-use crate::{Error, Result, Template, yaml};
+use crate::{Error, Number, Result, Template, yaml};
 
 /// What the council knows about the household: a YAML file with these keys.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Fact {
     pub kind: String,
     /// The thing, as used in a sentence.
     pub of: String,
+    /// Whether the thing is several: "receipts", not "the gateway".
+    #[serde(default)]
+    pub plural: bool,
     /// What an answer must say.
     pub value: String,
     /// Whether its rows come before others if not all rows are wanted.
@@ -72,6 +75,9 @@ pub struct Scenario {
     pub agent: String,
     /// The cause.
     pub cause: String,
+    /// What links the cause to its symptoms: a clause that may stand after "because".
+    #[serde(default)]
+    pub because: Option<String>,
     /// What to do first.
     pub fix: String,
     /// The symptoms that people notice.
@@ -88,12 +94,21 @@ pub struct Scenario {
 pub struct Tool {
     /// The tool's name.
     pub name: String,
+    /// What it does, in a sentence.
+    #[serde(default)]
+    pub about: String,
     /// The agent that may call it.
     pub agent: String,
     /// Its arguments, all of them required.
     pub args: Vec<Argument>,
     /// Requests for it, with one slot per argument.
     pub asks: Vec<Template>,
+    /// What it returns.
+    #[serde(default)]
+    pub result: Option<String>,
+    /// What the agent says when it has returned, with one slot per argument; needed for rows in which it returns.
+    #[serde(default)]
+    pub done: Option<Template>,
     /// Whether its rows come before others if not all rows are wanted.
     #[serde(default)]
     pub core: bool,
@@ -106,8 +121,14 @@ pub struct Tool {
 pub struct Argument {
     /// Its name.
     pub name: String,
-    /// The values it can have.
+    /// What it is, in a sentence.
+    #[serde(default)]
+    pub about: String,
+    /// The values it can have. Texts are all there are, unless it is open; numbers are examples.
     pub from: Vec<Choice>,
+    /// Whether other texts are allowed.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// A value of an argument.
@@ -145,6 +166,12 @@ impl Household {
         self.tools.iter().find(|tool| tool.name == name)
     }
 
+    /// The declarations of an agent's tools.
+    pub fn tools_of(&self, agent: &str) -> Vec<Value> {
+        let own = self.tools.iter().filter(|tool| tool.agent == agent);
+        own.map(Tool::declaration).collect()
+    }
+
     fn check(&self, path: &Path) -> Result<()> {
         unique(path, self.facts.iter().map(|fact| fact.id.as_str()))?;
         unique(path, self.topics.iter().map(|topic| topic.of.as_str()))?;
@@ -175,9 +202,58 @@ impl Household {
     }
 }
 
+impl Fact {
+    /// Whether the thing is one or several.
+    pub fn number(&self) -> Number {
+        if self.plural { Number::Plural } else { Number::Singular }
+    }
+}
+
 impl Tool {
+    /// The declaration, as OpenAI declares functions: a name, a description and a JSON schema of the arguments.
+    pub fn declaration(&self) -> Value {
+        let properties: Map<String, Value> =
+            self.args.iter().map(|arg| (arg.name.clone(), arg.schema())).collect();
+        let required: Vec<&str> = self.args.iter().map(|arg| arg.name.as_str()).collect();
+        json!({
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.about,
+                "parameters": {
+                    "type": "object",
+                    "properties": properties,
+                    "required": required,
+                },
+            },
+        })
+    }
+
     /// The call as one line of JSON.
     pub fn call(&self, arguments: &Map<String, Value>) -> String {
-        serde_json::json!({ "name": self.name, "arguments": arguments }).to_string()
+        json!({ "name": self.name, "arguments": arguments }).to_string()
+    }
+}
+
+impl Argument {
+    /// The JSON schema: the type that all values have, and the texts that are allowed.
+    fn schema(&self) -> Value {
+        let values = || self.from.iter().map(|choice| &choice.is);
+        let kind = match () {
+            () if values().all(|value| value.is_i64() || value.is_u64()) => Some("integer"),
+            () if values().all(Value::is_number) => Some("number"),
+            () if values().all(Value::is_boolean) => Some("boolean"),
+            () if values().all(Value::is_string) => Some("string"),
+            () => None,
+        };
+        let mut schema = Map::new();
+        schema.extend(kind.map(|kind| ("type".to_owned(), kind.into())));
+        if !self.about.is_empty() {
+            schema.insert("description".to_owned(), self.about.as_str().into());
+        }
+        if matches!(kind, Some("string") | None) && !self.open {
+            schema.insert("enum".to_owned(), values().cloned().collect());
+        }
+        Value::Object(schema)
     }
 }

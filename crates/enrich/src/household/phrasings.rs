@@ -46,12 +46,14 @@ pub(super) struct TopicPhrasings {
     pub passed_on: Vec<Template>,
 }
 
-/// For scenarios, with the slots `cause` and `fix`.
+/// For scenarios, with the slots `cause`, `because` and `fix`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScenarioPhrasings {
     /// Questions that follow the symptom.
     pub asks: Vec<String>,
+    /// Answers about scenarios without `because`.
+    pub brief: Vec<Template>,
     /// Answers.
     pub answers: Vec<Template>,
 }
@@ -92,6 +94,7 @@ impl Phrasings {
             filled(path, format!("topics.{name}"), list.len())?;
         }
         filled(path, "scenarios.asks".into(), self.scenarios.asks.len())?;
+        filled(path, "scenarios.brief".into(), self.scenarios.brief.len())?;
         filled(path, "scenarios.answers".into(), self.scenarios.answers.len())
     }
 

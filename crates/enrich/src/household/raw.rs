@@ -30,6 +30,7 @@ struct Mess {
 impl Mess {
     fn row(&self, row: &Row) -> Value {
         let mut value = match self.shape {
+            _ if !row.tools.is_empty() => self.with_tools(row),
             0 => json!({ "text": self.marked_up(row) }),
             1 | 2 => {
                 json!({ "conversations": self.turns(row, ["from", "value"], ["human", "gpt"], "") })
@@ -70,9 +71,29 @@ impl Mess {
         turns
     }
 
+    /// The conversation as a log of an OpenAI-compatible server: tools beside the messages, arguments as text.
+    fn with_tools(&self, row: &Row) -> Value {
+        let mut messages = json!(row.messages());
+        let exchanges = row.exchanges.iter();
+        let mut answers = exchanges.filter(|exchange| !exchange.assistant.is_empty());
+        for message in messages.as_array_mut().into_iter().flatten() {
+            let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+            if let Some(calls) = calls {
+                for call in calls {
+                    let arguments = call["function"]["arguments"].to_string();
+                    call["function"]["arguments"] = arguments.into();
+                }
+                message["content"] = Value::Null;
+            } else if message["role"] == "assistant" {
+                message["content"] = answers.next().map(|answer| self.answer(answer)).into();
+            }
+        }
+        json!({ "messages": messages, "tools": row.tools })
+    }
+
     /// The answer after its think block; most blocks are empty, as models write them when thinking is disabled.
     fn answer(&self, exchange: &Exchange) -> String {
-        let Exchange { user, assistant } = exchange;
+        let Exchange { user, assistant, .. } = exchange;
         match self.think {
             0 => assistant.clone(),
             1 | 2 => {

@@ -1,5 +1,6 @@
 //! Training rows: every entry of the household in several phrasings.
 
+use chat_format::ToolCall;
 use eval::Agent;
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -9,7 +10,7 @@ use super::{Fact, Household, Phrasings, Scenario, Tool, Topic};
 use crate::data::nth_of;
 use crate::grams::{Grams, Index};
 use crate::random::rng;
-use crate::row::{Exchange, Kind, Meta, Row};
+use crate::row::{Call, Exchange, Kind, Meta, Row};
 use crate::{Error, GeneratorData, Result, Template};
 
 /// The similarity (Jaccard of word 3-grams) from which a row is left out as a near duplicate.
@@ -17,8 +18,14 @@ const TOO_ALIKE: f64 = 0.7;
 /// Phrasings of a fact per round; other entries have one. A fact's value must be memorised from its own rows, while
 /// responsibilities, causes and call formats are learnt from many rows together.
 const FACT_WORDINGS: usize = 2;
+/// Calls of a tool per round: a format is learnt from many examples.
+const CALL_WORDINGS: usize = 2;
 /// Rows per tool, with different words and arguments.
-const CALLS: usize = 9;
+const CALLS: usize = 10;
+/// Of the calls, every third goes on with the tool's result and a closing answer.
+const RESULTS: usize = 3;
+/// Of the questions about facts, one in so many declares the agent's tools, none of which is to be called.
+const UNCALLED: u32 = 8;
 
 /// A row and its priority: core entries before others, first phrasings before further ones.
 struct Candidate {
@@ -75,7 +82,7 @@ impl Pool<'_> {
             self.rounds(&mut candidates, scenario.core, 1, self.scenario(scenario)?);
         }
         for tool in &self.house.tools {
-            self.rounds(&mut candidates, tool.core, 1, self.tool(tool)?);
+            self.rounds(&mut candidates, tool.core, CALL_WORDINGS, self.tool(tool)?);
         }
         for dialogue in self.dialogues()? {
             self.rounds(&mut candidates, false, 1, vec![dialogue]);
@@ -102,9 +109,15 @@ impl Pool<'_> {
         asks.shuffle(&mut rng);
         let first = rng.random_range(0..phrasings.answers.len());
         let row = |(round, (i, ask)): (usize, (usize, &Template))| {
-            let answer = nth_of(&phrasings.answers, first + round).fill(&slots)?;
+            let answer = nth_of(&phrasings.answers, first + round);
+            let answer = answer.fill_for(fact.number(), &slots)?;
             let meta = self.meta(Kind::Fact, agent, &fact.id, format!("{}-{i}", fact.kind));
-            Ok(Row::single(agent.system_prompt(), ask.fill(&slots)?, answer, meta))
+            let ask = ask.fill_for(fact.number(), &slots)?;
+            let mut row = Row::single(agent.system_prompt(), ask, answer, meta);
+            if rng.random_range(0..UNCALLED) == 0 {
+                row.tools = self.house.tools_of(agent.id.as_str());
+            }
+            Ok(row)
         };
         asks.into_iter().enumerate().map(row).collect()
     }
@@ -116,7 +129,7 @@ impl Pool<'_> {
         let mut others: Vec<&Agent> =
             self.data.council.agents.iter().filter(|agent| agent.id != owner.id).collect();
         others.shuffle(&mut rng);
-        let slots = [("topic", &*topic.of), ("agent", owner.id.as_str()), ("role", &*owner.role)];
+        let slots = [("topic", &*topic.of), ("agent", &*owner.name), ("role", &*owner.role)];
         let words = &self.phrasings.topics;
         let mut plans: Vec<_> = (words.asks.iter().enumerate())
             .map(|(i, ask)| (format!("topic-ask-{i}"), ask, &words.answers, false))
@@ -143,15 +156,20 @@ impl Pool<'_> {
     /// Every symptom of a scenario.
     fn scenario(&self, scenario: &Scenario) -> Result<Vec<Row>> {
         let agent = self.agent(&scenario.agent, "scenarios", &scenario.id)?;
-        let slots = [("cause", scenario.cause.as_str()), ("fix", scenario.fix.as_str())];
         let words = &self.phrasings.scenarios;
+        let slots = [
+            ("cause", scenario.cause.as_str()),
+            ("because", scenario.because.as_deref().unwrap_or_default()),
+            ("fix", &scenario.fix),
+        ];
+        let answers = if scenario.because.is_some() { &words.answers } else { &words.brief };
         let mut rng = rng(self.seed, &format!("scenario {}", scenario.id));
         let mut signs: Vec<_> = scenario.signs.iter().enumerate().collect();
         signs.shuffle(&mut rng);
         let first = rng.random_range(0..words.asks.len());
         let row = |(round, (i, sign)): (usize, (usize, &String))| {
             let ask = format!("{sign} {}", nth_of(&words.asks, first + round));
-            let answer = nth_of(&words.answers, first + round).fill(&slots)?;
+            let answer = nth_of(answers, first + round).fill(&slots)?;
             let phrasing = format!("{}-{i}", scenario.id);
             let meta = self.meta(Kind::Scenario, agent, &scenario.id, phrasing);
             Ok(Row::single(agent.system_prompt(), ask, answer, meta))
@@ -159,11 +177,12 @@ impl Pool<'_> {
         signs.into_iter().enumerate().map(row).collect()
     }
 
-    /// Calls of a tool, with words and arguments varied independently.
+    /// Calls of a tool, with words and arguments varied independently. All tools of the agent are declared.
     fn tool(&self, tool: &Tool) -> Result<Vec<Row>> {
         let agent = self.agent(&tool.agent, "tools", &tool.name)?;
         let mut rng = rng(self.seed, &format!("tool {}", tool.name));
         let first = rng.random_range(0..tool.asks.len());
+        let tools = self.house.tools_of(agent.id.as_str());
         let row = |round: usize| {
             let mut arguments = Map::new();
             let mut slots = Vec::new();
@@ -175,7 +194,15 @@ impl Pool<'_> {
             let i = (first + round) % tool.asks.len();
             let ask = nth_of(&tool.asks, i).fill(&slots)?;
             let meta = self.meta(Kind::Tool, agent, &tool.name, format!("{}-{i}", tool.name));
-            Ok(Row::single(agent.system_prompt(), ask, tool.call(&arguments), meta))
+            let done = tool.done.as_ref().filter(|_| round % RESULTS == RESULTS - 1);
+            let result = done.map(|_| tool.result.clone().unwrap_or_else(|| "{}".to_owned()));
+            let call = Call { call: ToolCall::new(&tool.name, arguments), result };
+            let assistant = done.map(|done| done.fill(&slots)).transpose()?.unwrap_or_default();
+            let exchange = Exchange { user: ask, call: Some(call), assistant };
+            Ok(Row {
+                tools: tools.clone(),
+                ..Row::new(agent.system_prompt(), vec![exchange], meta)
+            })
         };
         (0..CALLS).map(row).collect()
     }
@@ -194,7 +221,7 @@ impl Pool<'_> {
                     exchanges.push(self.exchange(fact, rng.random_range(0..64))?);
                 }
                 let meta = Meta::new(Kind::Dialogue, &agent.id);
-                rows.push(Row { system: agent.system_prompt(), exchanges, meta });
+                rows.push(Row::new(agent.system_prompt(), exchanges, meta));
             }
         }
         Ok(rows)
@@ -203,10 +230,9 @@ impl Pool<'_> {
     fn exchange(&self, fact: &Fact, nth: usize) -> Result<Exchange> {
         let phrasings = self.phrasings.of_kind(self.house, &fact.kind)?;
         let slots = [("of", fact.of.as_str()), ("value", fact.value.as_str())];
-        Ok(Exchange {
-            user: nth_of(&phrasings.asks, nth).fill(&slots)?,
-            assistant: nth_of(&phrasings.answers, nth / 2).fill(&slots)?,
-        })
+        let fill = |template: &Template| template.fill_for(fact.number(), &slots);
+        let ask = fill(nth_of(&phrasings.asks, nth))?;
+        Ok(Exchange::said(ask, fill(nth_of(&phrasings.answers, nth / 2))?))
     }
 
     fn agent(&self, id: &str, list: &str, entry: &str) -> Result<&Agent> {

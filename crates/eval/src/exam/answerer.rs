@@ -25,13 +25,15 @@ pub trait Answerer {
 pub struct Question<'a> {
     /// The system prompt; empty for none.
     pub system: &'a str,
+    /// The tools that the model may call, as OpenAI declares functions.
+    pub tools: &'a [serde_json::Value],
     /// The conversation so far; the last turn is the user's.
     pub turns: &'a [Turn],
 }
 
 impl<'a> From<&'a Case> for Question<'a> {
     fn from(case: &'a Case) -> Self {
-        Question { system: &case.system, turns: &case.turns }
+        Question { system: &case.system, tools: &case.tools, turns: &case.turns }
     }
 }
 

@@ -72,6 +72,9 @@ pub struct Case {
     /// The system prompt; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub system: String,
+    /// The tools that the agent may call, as OpenAI declares functions: each with a name, a description and a JSON schema.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<serde_json::Value>,
     /// The conversation; the last turn is the user's.
     pub turns: Vec<Turn>,
     /// How an answer is scored; see [`Rule`].
@@ -107,6 +110,7 @@ impl Case {
             agent: agent.into(),
             tier,
             system: String::new(),
+            tools: Vec::new(),
             turns: vec![Turn { role: Speaker::User, content: question.into() }],
             rules: Vec::new(),
             weight: one(),
@@ -116,11 +120,13 @@ impl Case {
         }
     }
 
-    /// Identifies what the model is given: the system prompt and the turns.
+    /// Identifies what the model is given: the system prompt, the tools and the turns.
     pub fn prompt_digest(&self) -> Digest {
         let mut bytes = Vec::new();
+        let tools: Vec<String> = self.tools.iter().map(|tool| tool.to_string()).collect();
+        let tools = tools.iter().map(|tool| (3, tool.as_str()));
         let turns = self.turns.iter().map(|turn| (turn.role as u8, turn.content.as_str()));
-        for (role, text) in std::iter::once((2, self.system.as_str())).chain(turns) {
+        for (role, text) in std::iter::once((2, self.system.as_str())).chain(tools).chain(turns) {
             bytes.push(role);
             // The length prefix keeps two different splits into turns from giving the same bytes.
             bytes.extend((text.len() as u64).to_le_bytes());
