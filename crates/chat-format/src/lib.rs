@@ -68,4 +68,4 @@ pub use supervise::{Supervision, TrainingRow};
 #[cfg(feature = "templates")]
 pub use template::{ChatTemplate, TemplateInput};
 #[cfg(feature = "tokenizers")]
-pub use tokenizer::{ChatTokenizer, RenderOptions, Thinking};
+pub use tokenizer::{ChatTokenizer, RenderOptions, Thinking, ToolForms};

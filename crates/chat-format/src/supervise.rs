@@ -57,6 +57,7 @@ impl ChatTokenizer {
         options: &RenderOptions,
         supervision: Supervision,
     ) -> Result<TrainingRow> {
+        let conversation = &*self.with_written_tools(conversation, options);
         let last = last_turn(conversation);
         let all = supervision == Supervision::All;
         let row =
@@ -88,6 +89,7 @@ impl ChatTokenizer {
         if supervision != Supervision::AssistantTurns {
             return Ok(vec![self.training_row(conversation, options, supervision)?]);
         }
+        let conversation = &*self.with_written_tools(conversation, options);
         let last = last_turn(conversation);
         let wanted = |_, message: &Message| message.train.unwrap_or(true);
         let supervisor = Supervisor::new(self, conversation, options)?;

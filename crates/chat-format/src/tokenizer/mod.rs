@@ -5,6 +5,7 @@ mod hf;
 mod markup;
 mod probe;
 mod rendering;
+mod tools;
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +13,12 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::template::ChatTemplate;
-use crate::{Error, Message, Result};
+use crate::{Conversation, Error, Message, Result};
 use markup::Markup;
 
 pub(crate) use markup::Piece;
 pub(crate) use rendering::{Ending, common_prefix};
+pub use tools::ToolForms;
 
 /// Whether the model thinks before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -78,6 +80,8 @@ pub struct ChatTokenizer {
     call_stop: Option<u32>,
     /// Whether the template writes the calls of a turn without words only if its content is null.
     null_beside_calls: bool,
+    /// What the template writes of tools.
+    tool_forms: ToolForms,
     /// The date for templates that print one, where [`RenderOptions`] have none.
     date: Option<jiff::civil::Date>,
 }
@@ -141,6 +145,7 @@ impl ChatTokenizer {
             stop_ids: Vec::new(),
             call_stop: None,
             null_beside_calls: false,
+            tool_forms: ToolForms::default(),
             date: None,
         };
         this.stop_ids.extend(this.eos_id());
@@ -155,6 +160,7 @@ impl ChatTokenizer {
             after_call = this.after_call();
             this.null_beside_calls = after_call.is_some();
         }
+        this.tool_forms = this.probe_tool_forms(after_call.is_some());
         // The first token closes the call; the turn ends with a further one, if there is one.
         this.call_stop = after_call.and_then(|controls| controls.get(1..)?.last().copied());
         Ok(this)
@@ -162,8 +168,11 @@ impl ChatTokenizer {
 
     /// The tokens that ask the model for the next assistant turn after `messages`.
     pub fn prompt_tokens(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<u32>> {
+        let chat =
+            Conversation { tools: options.tools.clone(), ..Conversation::new(messages.to_vec()) };
+        let chat = self.with_written_tools(&chat, options);
         let (text, disguise) =
-            self.rendered(messages, &options.tools, options, Ending::GenerationPrompt)?;
+            self.rendered(&chat.messages, &chat.tools, options, Ending::GenerationPrompt)?;
         Ok(self.encode_rendering(&text, &disguise, &[])?.0)
     }
 

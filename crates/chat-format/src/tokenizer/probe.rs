@@ -5,7 +5,7 @@ use super::{ChatTokenizer, RenderOptions};
 use crate::{Message, Result, Role, ToolCall};
 
 /// A word that templates do not write by themselves.
-const WORD: &str = "nightshift";
+pub(super) const WORD: &str = "nightshift";
 
 impl ChatTokenizer {
     /// What the template writes to ask for an assistant turn after a question, or after a tool's result.
