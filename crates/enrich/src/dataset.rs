@@ -1,5 +1,6 @@
 //! Builds a data set from clean rows.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use chat_format::{Conversation, jsonl};
@@ -78,11 +79,14 @@ impl Dataset {
         let read = rows.len();
         let partition = Partition::new(&data, config.split, config.seed);
         let generator = Generator::new(&data, &partition, config.seed);
-        let made = recipe(config, &generator, read)?;
-        rows.extend(made.iter().map(Row::conversation));
+        let mut leaks = questions.leaks(&rows, &config.leaks)?;
+        let made = recipe(config, &generator, &rows, &leaks)?;
+        let made_rows: Vec<_> = made.iter().map(Row::conversation).collect();
+        let made_leaks = questions.leaks(&made_rows, &config.leaks)?.into_iter();
+        leaks.extend(made_leaks.map(|leak| Leak { row: leak.row + read, ..leak }));
+        rows.extend(made_rows);
 
         let duplicates = config.duplicates.find(&rows);
-        let leaks = questions.leaks(&rows, &config.leaks)?;
         let private = private::scan(&rows)?;
         let mut keep = vec![true; rows.len()];
         let out = duplicates.iter().map(|duplicate| duplicate.row);
@@ -187,14 +191,22 @@ fn data_files(files: &GeneratorFiles, data: &GeneratorData) -> Result<Vec<Manife
     given.map(|(file, entries)| ManifestFile::of(file, entries)).collect()
 }
 
-fn recipe(config: &EnrichConfig, generator: &Generator, read: usize) -> Result<Vec<Row>> {
+fn recipe(
+    config: &EnrichConfig,
+    generator: &Generator,
+    read: &[Conversation],
+    leaks: &[Leak],
+) -> Result<Vec<Row>> {
     let refusals = match config.recipe {
         Recipe::Seed => generator.max_refusals(),
-        Recipe::Balanced => config.refusals.count(read, generator.max_refusals()),
+        Recipe::Balanced => config.refusals.count(read.len(), generator.max_refusals()),
     };
     let mut rows = generator.refusals(refusals)?;
     if config.recipe == Recipe::Balanced {
         rows.extend(generator.twins(refusals)?);
+        let leaked: HashSet<usize> = leaks.iter().map(|leak| leak.row).collect();
+        let usable = read.iter().enumerate().filter(|(row, _)| !leaked.contains(row));
+        rows.extend(generator.own_twins(usable.map(|(_, row)| row), refusals / 2)?);
         rows.extend(generator.partial(refusals / 4)?);
         rows.extend(generator.harmless()?);
         rows.extend(generator.situations()?);

@@ -3,6 +3,7 @@
 //! Each generator goes through its data in a fixed order and varies the wording by the seed, so that the same data and
 //! seed give the same rows, and the first n refusals cover techniques and agents evenly for every n.
 
+use chat_format::{Conversation, Role};
 use eval::Agent;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +18,8 @@ use crate::{GeneratorData, Result};
 
 /// Of the situations of an agent, every fourth is put to the agent itself.
 const ACCEPTED: usize = 4;
+/// The longest question, in bytes, of a row read that is put into a frame.
+const LONGEST_QUESTION: usize = 160;
 
 /// Generates rows.
 pub(crate) struct Generator<'a> {
@@ -33,6 +36,35 @@ struct Attack<'a> {
     /// The number of the technique's frame.
     frame: usize,
     split: Split,
+}
+
+/// A short question and its answer in a row that was read.
+struct Asked<'a> {
+    agent: &'a str,
+    system: &'a str,
+    question: &'a str,
+    answer: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    /// The question of a row: one line, which ends with a question mark, and is answered in words.
+    fn of(row: &'a Conversation) -> Option<Self> {
+        let [system, user, answer] = row.messages.as_slice() else { return None };
+        let roles = [&system.role, &user.role, &answer.role];
+        let plain = roles == [&Role::System, &Role::User, &Role::Assistant]
+            && row.tools.is_empty()
+            && answer.tool_calls.is_empty();
+        let question = user.content.as_str();
+        let short = question.len() <= LONGEST_QUESTION && !question.contains(['\n', '"']);
+        let agent = row.meta.get("agent")?.as_str()?;
+        let (system, answer) = (&system.content, &answer.content);
+        (plain && short && question.ends_with('?')).then_some(Asked {
+            agent,
+            system,
+            question,
+            answer,
+        })
+    }
 }
 
 /// A harmful request and the reasons against it.
@@ -97,6 +129,41 @@ impl<'a> Generator<'a> {
             };
             let row = attack.row(Kind::Twin, topic, frame, &benign.ask, answer)?;
             rows.push(row.rejecting(wrong));
+        }
+        Ok(rows)
+    }
+
+    /// Benign twins from the rows read: a question of theirs in the frame of an attack, with the row's own answer.
+    pub fn own_twins<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r Conversation>,
+        count: usize,
+    ) -> Result<Vec<Row>> {
+        let mut asked: Vec<_> = rows.filter_map(Asked::of).collect();
+        asked.shuffle(&mut rng(self.seed, "own twins"));
+        let frames: Vec<_> = self.attacks().filter_map(|attack| attack.plain()).collect();
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut wording = self.wording("own twins");
+        let mut rows = Vec::new();
+        for (nth, asked) in asked.into_iter().take(count).enumerate() {
+            let (technique, frame) = nth_of(&frames, nth);
+            let agents = &self.data.council.agents;
+            let Some(at) = agents.iter().position(|agent| agent.id.as_str() == asked.agent) else {
+                continue;
+            };
+            let (agent, other) = (&agents[at], nth_of(agents, at + 1));
+            let request = format!("answer this: {}", asked.question);
+            let slots = [("request", &*request), ("name", &*agent.name), ("other", &*other.name)];
+            let ask = frame.say.fill(&slots)?;
+            let ask = ask.trim_end_matches('.').to_owned();
+            let mut meta = Meta::new(Kind::Twin, &agent.id);
+            meta.technique = Some(technique.id.clone());
+            meta.item = Some(format!("own-{nth:02}"));
+            let refusal = Declined { topic: "own", because: &[], ask: &request, source: None };
+            let wrong = wording.refusal(agent, refusal)?;
+            rows.push(Row::single(asked.system, ask, asked.answer, meta).rejecting(wrong));
         }
         Ok(rows)
     }
@@ -263,7 +330,15 @@ impl<'a> Harmful<'a> {
     }
 }
 
-impl Attack<'_> {
+impl<'a> Attack<'a> {
+    /// The technique and frame, if the technique is for training and the frame ends with the request and asks for no form.
+    fn plain(&self) -> Option<(&'a Technique, &'a Frame)> {
+        let frame = nth_of(&self.technique.frames, self.frame);
+        let last = frame.say.as_str().to_lowercase().ends_with("{request}.");
+        let plain = self.split == Split::Train && frame.twin == Reply::Plain && last;
+        plain.then_some((self.technique, frame))
+    }
+
     fn row(
         &self,
         kind: Kind,
