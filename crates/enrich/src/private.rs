@@ -13,10 +13,14 @@ const KINDS: [(&str, &str); 4] = [
     ("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 ];
 
-/// The contents of all messages.
+/// The contents of all messages and the arguments of their calls.
 fn text(row: &Conversation) -> String {
-    let said = row.messages.iter().map(|message| message.content.as_str());
-    said.collect::<Vec<_>>().join("\n")
+    let mut said = Vec::new();
+    for message in &row.messages {
+        said.push(message.content.clone());
+        said.extend(message.tool_calls.iter().map(|call| call.arguments.to_string()));
+    }
+    said.join("\n")
 }
 
 /// Warns of rows that seem to contain personal data or secrets.
@@ -45,6 +49,16 @@ mod tests {
             other => panic!("{other}"),
         };
         scan(&[row]).unwrap().into_iter().map(what).collect()
+    }
+
+    #[test]
+    fn looks_into_the_arguments_of_calls() {
+        let arguments = serde_json::json!({"to": "jo.doe@mail.example.org"});
+        let mut message = Message::assistant("");
+        let call = serde_json::json!({"name": "send", "arguments": arguments});
+        message.tool_calls = vec![serde_json::from_value(call).unwrap()];
+        let row = Conversation::new(vec![Message::user("Write to Jo."), message]);
+        assert_eq!(scan(&[row]).unwrap().len(), 1);
     }
 
     #[test]
