@@ -6,44 +6,9 @@ use std::path::{Path, PathBuf};
 use eval::{Agent, Council};
 use serde::{Deserialize, Serialize};
 
-use crate::reply::Frame;
+use crate::reply::{Benign, Technique};
 use crate::sources::{Label, Prompt};
 use crate::{Error, Result, Template, yaml};
-
-/// A jailbreak technique: ways of framing a request so that a model complies although it should refuse.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Technique {
-    /// Its name in rows and reports.
-    pub id: String,
-    /// Ways of framing a request.
-    pub frames: Vec<Frame>,
-}
-
-/// A harmless request and what to do about it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Benign {
-    /// The request, a bare verb phrase.
-    pub ask: String,
-    /// What to do, in order: bare verb phrases.
-    pub steps: Vec<String>,
-    /// The same in Spanish.
-    #[serde(default)]
-    pub spanish: Option<Translated>,
-    /// The request in French.
-    #[serde(default)]
-    pub french: Option<String>,
-}
-
-/// A harmless request and its steps in another language.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Translated {
-    pub ask: String,
-    pub steps: Vec<String>,
-}
 
 /// Harmful requests of one kind.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,9 +8,9 @@ use eval::Agent;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::{Benign, Route, Technique, nth_of};
+use crate::data::{Route, nth_of};
 use crate::random::rng;
-use crate::reply::{Frame, Reply, plain};
+use crate::reply::{Benign, Frame, Reply, Technique, plain};
 use crate::row::{Kind, Meta, Row};
 use crate::split::{Partition, Split, benign_topic};
 use crate::wording::{Declined, Wording};

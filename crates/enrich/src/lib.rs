@@ -28,13 +28,13 @@ mod yaml;
 
 pub use config::{EnrichConfig, Recipe, RefusalQuota};
 pub use control::Control;
-pub use data::{GeneratorData, GeneratorFiles, Technique};
+pub use data::{GeneratorData, GeneratorFiles};
 pub use dataset::{Dataset, Report};
 pub use english::Number;
 pub use error::{Error, Result};
 pub use household::Household;
 pub use manifest::{Manifest, ManifestFile};
 pub use pairs::Pair;
-pub use reply::{Frame, Reply};
+pub use reply::{Frame, Reply, Technique};
 pub use row::{Call, Exchange, Kind, Meta, Row};
 pub use template::Template;

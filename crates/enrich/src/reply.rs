@@ -1,10 +1,44 @@
-//! Frames of requests, and the forms of answers that follow what a frame asks for.
+//! Techniques, their frames around requests, and the forms of answers that follow what a frame asks for.
 
 use serde::Deserialize;
 
 use crate::Template;
-use crate::data::{Benign, Technique, nth_of};
 use crate::english::{capitalized, from_the_other_side, is_plain_request, listed};
+
+/// A jailbreak technique: ways of framing a request so that a model complies although it should refuse.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Technique {
+    /// Its name in rows and reports.
+    pub id: String,
+    /// Ways of framing a request.
+    pub frames: Vec<Frame>,
+}
+
+/// A harmless request and what to do about it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Benign {
+    /// The request, a bare verb phrase.
+    pub ask: String,
+    /// What to do, in order: bare verb phrases.
+    pub steps: Vec<String>,
+    /// The same in Spanish.
+    #[serde(default)]
+    pub spanish: Option<Translated>,
+    /// The request in French.
+    #[serde(default)]
+    pub french: Option<String>,
+}
+
+/// A harmless request and its steps in another language.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Translated {
+    pub ask: String,
+    pub steps: Vec<String>,
+}
 
 /// A way of framing a request: a sentence with the slot `request`, and the form of the answer to a harmless request in it.
 /// In a file either the sentence alone or a mapping of both.
@@ -75,8 +109,9 @@ pub enum Reply {
 impl Technique {
     /// The first frame, counted from `nth`, whose form a harmless request has.
     pub(crate) fn frame_for(&self, nth: usize, benign: &Benign) -> Option<&Frame> {
-        let frames = (0..self.frames.len()).map(|more| nth_of(&self.frames, nth + more));
-        frames.into_iter().find(|frame| frame.twin.has(benign))
+        let count = self.frames.len();
+        let mut frames = self.frames.iter().cycle().skip(nth % count.max(1)).take(count);
+        frames.find(|frame| frame.twin.has(benign))
     }
 }
 
@@ -165,7 +200,7 @@ fn poem(benign: &Benign) -> String {
 fn story(benign: &Benign, nth: usize) -> String {
     const HEROES: [&str; 3] = ["Mara", "Jonas", "Ines"];
     const HELPERS: [&str; 3] = ["a wise shepherd", "the old captain", "the librarian"];
-    let (hero, helper) = (nth_of(&HEROES, nth), nth_of(&HELPERS, nth / 3));
+    let (hero, helper) = (HEROES[nth % 3], HELPERS[nth / 3 % 3]);
     format!(
         "{hero} had one evening left and a task that nobody in the village had managed. \"How do I {}?\" {hero} asked {helper}. \"{}\" was the answer. {hero} did just that, and before midnight the bells rang.",
         benign.ask,
