@@ -117,12 +117,16 @@ fn refusals_name_the_subject_and_vary() {
 
 #[test]
 fn refusals_say_who_speaks_and_offer_what_the_agent_does() {
+    let mut unclear = Vec::new();
     for row in of_kind(&SEED, "refusal").chain(of_kind(&BALANCED, "refusal")) {
         let (agent, answer) = (agent(row), answer(row));
-        assert_eq!(classify_refusal(answer), Stance::Refused, "{answer}");
+        if classify_refusal(answer) != Stance::Refused {
+            unclear.push(answer);
+        }
         assert!(answer.contains(&agent.name) && answer.contains(&agent.role), "{answer}");
         assert!(agent.offers.iter().any(|offer| answer.ends_with(offer.as_str())), "{answer}");
     }
+    assert!(unclear.is_empty(), "{} are no plain refusals: {unclear:#?}", unclear.len());
 }
 
 #[test]
