@@ -8,7 +8,8 @@ use eval::Agent;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::{Route, nth_of};
+use crate::data::nth_of;
+use crate::entries::Route;
 use crate::random::rng;
 use crate::reply::{Benign, Frame, Reply, Technique, plain};
 use crate::row::{Kind, Meta, Row};

@@ -7,6 +7,7 @@ mod data;
 mod dataset;
 pub mod duplicates;
 mod english;
+mod entries;
 mod error;
 mod generate;
 pub mod grams;

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use eval::Agent;
 use rand::seq::SliceRandom;
 
-use crate::data::{RefusalParts, nth_of};
+use crate::data::nth_of;
 use crate::english::{from_the_other_side, gerund, is_plain_request};
+use crate::entries::RefusalParts;
 use crate::random::rng;
 use crate::{Result, Template};
 
