@@ -199,6 +199,22 @@ fn the_smoke_subset_covers_categories_and_spreads_over_agents() {
 }
 
 #[test]
+fn tools_are_part_of_the_question() {
+    let mut case =
+        Suite::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/suites/household.json"))
+            .unwrap()
+            .cases
+            .into_iter()
+            .find(|case| case.category.as_str() == "tool_calling")
+            .unwrap();
+    let digest = case.prompt_digest();
+    assert!(!case.tools.is_empty());
+    assert_eq!(eval::Question::from(&case).tools, case.tools);
+    case.tools.pop();
+    assert_ne!(case.prompt_digest(), digest);
+}
+
+#[test]
 fn the_schema_file_is_the_schema_of_the_types() {
     let written = include_str!("../suite.schema.json");
     let written: Value = serde_json::from_str(written).unwrap();
