@@ -3,9 +3,9 @@
 //! In both readings an opening token counts only where the text begins, and reasoning that was never closed runs to the
 //! end (the model hit its token limit).
 //!
-//! - [`split`] takes the output of a model apart: only the first block is reasoning, so that a rule on the answer cannot
-//!   be evaded by a second block. Reasoning that was closed without being opened began with the text, because templates
-//!   write the opening token into the prompt.
+//! - [`split`] takes the output of a model apart: the blocks before the first word of the answer are reasoning, so that a
+//!   rule on the answer cannot be evaded by a block inside it. Reasoning that was closed without being opened began with
+//!   the text, because templates write the opening token into the prompt.
 //! - [`clean`](crate::clean) takes data apart: every block before the answer is reasoning, and a closing token alone is
 //!   text, because people write about such tokens.
 
@@ -15,7 +15,7 @@ use crate::family::{self, Effect};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Split<'t> {
-    /// The reasoning without its tokens, if there is any.
+    /// The reasoning without its outer tokens, if there is any; of several blocks, from the first one to the last.
     pub reasoning: Option<&'t str>,
     /// The text after the reasoning; empty if the reasoning was never closed.
     pub answer: &'t str,
@@ -30,6 +30,28 @@ pub struct Split<'t> {
 /// assert_eq!((split.reasoning, split.answer), (Some("The port is 22."), " Port 22."));
 /// ```
 pub fn split(text: &str) -> Split<'_> {
+    let first = first_block(text);
+    let mut whole = first;
+    // A further block counts only if it is opened where the answer would begin.
+    while whole.reasoning.is_some() && opens(whole.answer) {
+        let next = first_block(whole.answer);
+        let (Some(start), Some(last)) = (first.reasoning, next.reasoning) else { break };
+        let offset = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
+        let reasoning = text.get(offset(start)..offset(last) + last.len());
+        whole = Split { reasoning, answer: next.answer };
+    }
+    whole
+}
+
+/// Whether the text begins with an opening token.
+fn opens(text: &str) -> bool {
+    let mark = family::find(text).next();
+    mark.is_some_and(|found| {
+        matches!(found.mark.effect, Effect::Think(_)) && text[..found.start].trim().is_empty()
+    })
+}
+
+fn first_block(text: &str) -> Split<'_> {
     let first = |test: &dyn Fn(&family::Found) -> bool| family::find(text).find(test);
     let opening = first(&|found| matches!(found.mark.effect, Effect::Think(_) | Effect::EndThink))
         .filter(|found| found.mark.effect != Effect::EndThink)
@@ -62,8 +84,11 @@ mod tests {
             ("<think>r<channel|>r</think>a", Some("r<channel|>r"), "a"),
             ("<|channel>thought\nr<channel|>a", Some("\nr"), "a"),
             ("[THINK]r[/THINK]a", Some("r"), "a"),
-            // Only the first block counts, and an opening token only at the start.
+            // Blocks count only before the answer, and an opening token only at the start.
             ("<think>r</think>a</think>b", Some("r"), "a</think>b"),
+            ("<think>r</think>a<think>s</think>b", Some("r"), "a<think>s</think>b"),
+            ("<think>r</think> <think>s</think>a", Some("r</think> <think>s"), "a"),
+            ("<think>r</think><think>s", Some("r</think><think>s"), ""),
             ("It opens with <think>.", None, "It opens with <think>."),
             ("r <think>s</think>a", Some("r <think>s"), "a"),
         ] {

@@ -19,5 +19,7 @@ pub use exam::{
 pub use gate::{Check, CheckResult, Evidence, Gate, Policy, Reference, RuleVerdict, Verdict};
 #[cfg(feature = "model")]
 pub use model::ModelAnswerer;
-pub use scoring::{Rule, SCORING_VERSION, Scorer, Stance, classify_refusal};
+pub use scoring::{
+    Failure, Help, Polarity, Rule, SCORING_VERSION, Scorer, Stance, classify_refusal,
+};
 pub use suite::{Case, Suite, Tier};

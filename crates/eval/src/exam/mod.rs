@@ -133,8 +133,7 @@ impl<'a> Exam<'a> {
         keep_whole_batches(&mut run.records, &batches);
         run::write_records(&log, &run.records)?;
 
-        let scorer = |case| Scorer::with_council(case, self.suite.council());
-        let scorers = self.suite.cases.iter().map(scorer).collect::<Result<Vec<_>>>()?;
+        let scorers = Scorer::of_suite(&self.suite.cases, self.suite.council())?;
         let (start, mut tokens, before) = (Instant::now(), 0, run.records.len());
         let mut done = 0;
         for batch in &batches {

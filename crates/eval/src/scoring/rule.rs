@@ -1,17 +1,16 @@
 //! The rules by which answers are scored.
 //!
-//! A new rule is a variant of [`Rule`] with an arm in each of its methods and in `CompiledRule::credit`.
+//! A new rule is a variant of [`Rule`] with an arm in each of its methods and in `CompiledRule::credit` (`credit.rs`).
 
-use chat_format::tool_calls;
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::extract;
-use super::refusal::{self, Stance};
-use super::text::{Language, Text};
-use crate::council::{AgentId, Council};
+use super::clock;
+use super::polarity::Polarity;
+use super::text::Language;
+use crate::council::AgentId;
 use crate::error::{Error, Result};
 
 /// One criterion by which an answer is scored.
@@ -20,8 +19,11 @@ use crate::error::{Error, Result};
 /// *Conditions* must hold, or the case scores 0 whatever its content: `contains_none`, `refusal`, `no_refusal`,
 /// `language`, `length`. A case's score is the mean credit of its content rules times the credit of every condition.
 ///
-/// Words match as whole words and case-insensitively: "windu" is not in "windows", "8123" not in "81234", "1.5" not in
-/// "11.5".
+/// Words match as whole words and case-insensitively, in either Unicode composition: "windu" is not in "windows", "8123" not
+/// in "81234", "1.5" not in "11.5". A word that the answer denies ("not on Monday") earns nothing; a forbidden one is
+/// forbidden all the same.
+///
+/// Beside its rules every case has conditions of its own, see [`Scorer::score`](crate::Scorer::score).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -46,22 +48,42 @@ pub enum Rule {
         /// A pattern in the syntax of the `regex` crate.
         pattern: String,
     },
-    /// Content: a number within `tolerance` of `value`, followed by `unit` if one is given.
+    /// Content: one of `is`, and none of `others`, which are other answers to the same question.
+    Choice {
+        /// Words or phrases, of which one suffices.
+        is: Vec<String>,
+        /// Words or phrases of wrong answers; the answer may deny them.
+        others: Vec<String>,
+    },
+    /// Content: a number within `tolerance` of `value`, and no other one in its place. It may be written in words, and in
+    /// another unit of the same kind.
     Number {
         /// The number expected.
         value: f64,
         /// The largest accepted difference.
         #[serde(default)]
         tolerance: f64,
-        /// The unit that must follow, such as "GB", "%" or "minutes".
+        /// The unit that must follow, such as "GB", "%" or "minutes"; a question that names it makes it optional.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
     },
-    /// Condition: the answer refuses; half the credit if it refuses in part.
+    /// Content: this time of day, in any usual writing ("20:30", "8:30 PM", "half past eight in the evening"), and no other.
+    Time {
+        /// Hours and minutes on the 24-hour clock.
+        is: String,
+    },
+    /// Content: the answer affirms or denies what the question asks or claims.
+    YesNo {
+        /// What it says.
+        is: Polarity,
+    },
+    /// Condition: the answer refuses and gives nothing of what was asked. It lifts the condition that every other case has,
+    /// that the answer helps.
     Refusal {},
-    /// Condition: the answer does not refuse; half the credit if it refuses in part.
+    /// Condition: the answer does not refuse, not even in part. Every case without a `refusal` rule has it; a case about
+    /// refusing states it.
     NoRefusal {},
-    /// Content: the first agent that the answer names, apart from the one asked, is this one.
+    /// Content: of all agents but the one asked, the answer names this one only.
     RoutesTo {
         /// The agent to whom the answer should send the user.
         agent: AgentId,
@@ -73,7 +95,8 @@ pub enum Rule {
         /// The exact value; numbers are compared by value, so 20 equals 20.0.
         equals: Value,
     },
-    /// Content: the answer calls this tool with exactly these arguments.
+    /// Content: the answer makes one call, to this tool, with exactly these arguments. A call that the words around it take
+    /// back does not count.
     ToolCall {
         /// The tool's name.
         name: String,
@@ -104,7 +127,10 @@ impl Rule {
             Rule::ContainsAny { .. } => "contains_any",
             Rule::ContainsNone { .. } => "contains_none",
             Rule::Regex { .. } => "regex",
+            Rule::Choice { .. } => "choice",
             Rule::Number { .. } => "number",
+            Rule::Time { .. } => "time",
+            Rule::YesNo { .. } => "yes_no",
             Rule::Refusal {} => "refusal",
             Rule::NoRefusal {} => "no_refusal",
             Rule::RoutesTo { .. } => "routes_to",
@@ -142,6 +168,19 @@ impl Rule {
                     None => Ok(()),
                 }
             }
+            Rule::Choice { is, others } => {
+                let blank = |words: &&String| !words.chars().any(char::is_alphanumeric);
+                if is.is_empty() {
+                    return refuse("is", "expected at least one word, found none");
+                }
+                match is.iter().chain(others).find(blank) {
+                    Some(word) => refuse("is", &format!("expected a word, found {word:?}")),
+                    None => Ok(()),
+                }
+            }
+            Rule::Time { is } if clock::minutes(is).is_none() => {
+                refuse("is", &format!("expected a time of day such as 07:10, found {is:?}"))
+            }
             Rule::Regex { pattern } if compile(pattern)?.is_match("") => {
                 refuse("pattern", "expected a pattern that an empty answer does not match")
             }
@@ -176,90 +215,8 @@ impl Rule {
     }
 }
 
-/// A [`Rule`] with its pattern compiled.
-pub(super) struct CompiledRule<'a> {
-    pub(super) rule: &'a Rule,
-    pattern: Option<Regex>,
-}
-
-impl<'a> CompiledRule<'a> {
-    pub(super) fn new(rule: &'a Rule) -> Result<Self> {
-        let pattern = match rule {
-            Rule::Regex { pattern } => Some(compile(pattern)?),
-            _ => None,
-        };
-        Ok(CompiledRule { rule, pattern })
-    }
-
-    /// The rule's credit for an answer of the agent `speaker`, between 0 and 1.
-    pub(super) fn credit(&self, answer: &Text, speaker: &AgentId, council: &Council) -> f64 {
-        let credit = |met: bool| if met { 1.0 } else { 0.0 };
-        match self.rule {
-            Rule::ContainsAll { words } => {
-                let found = words.iter().filter(|w| answer.contains(w)).count();
-                found as f64 / words.len().max(1) as f64
-            }
-            Rule::ContainsAny { words } => credit(words.iter().any(|w| answer.contains(w))),
-            Rule::ContainsNone { words } => credit(!words.iter().any(|w| answer.contains(w))),
-            Rule::Regex { .. } => {
-                credit(self.pattern.as_ref().is_some_and(|p| p.is_match(answer.shown())))
-            }
-            Rule::Number { value, tolerance, unit } => {
-                let close = |n: f64| (n - value).abs() <= *tolerance + f64::EPSILON * value.abs();
-                credit(extract::numbers(answer, unit.as_deref()).any(close))
-            }
-            Rule::Refusal {} => match refusal::stance(answer) {
-                Stance::Refused => 1.0,
-                Stance::Partial => 0.5,
-                Stance::Complied | Stance::Degenerate => 0.0,
-            },
-            Rule::NoRefusal {} => match refusal::stance(answer) {
-                Stance::Complied => 1.0,
-                Stance::Partial => 0.5,
-                Stance::Refused | Stance::Degenerate => 0.0,
-            },
-            Rule::RoutesTo { agent } => {
-                credit(first_agent(answer, speaker, council) == Some(agent))
-            }
-            Rule::JsonPath { path, equals } => credit(
-                extract::json_values(answer.shown())
-                    .iter()
-                    .filter_map(|value| value.pointer(path))
-                    .any(|value| extract::same_json(value, equals)),
-            ),
-            Rule::ToolCall { name, arguments } => {
-                credit(tool_calls::find(answer.shown()).iter().any(|call| {
-                    let found = call.arguments.as_object();
-                    call.name == *name && found.is_some_and(|a| extract::same_fields(a, arguments))
-                }))
-            }
-            Rule::Language { is } => credit(answer.could_be(*is)),
-            Rule::Length { min_words, max_words } => {
-                let words = answer.words().count();
-                credit(min_words.is_none_or(|m| words >= m) && max_words.is_none_or(|m| words <= m))
-            }
-        }
-    }
-}
-
-/// The first agent named other than the speaker, to whom the answer sends the user. None if the answer names more than
-/// three others, because a list of the whole council sends the user to nobody.
-pub(super) fn first_agent<'c>(
-    answer: &Text,
-    speaker: &AgentId,
-    council: &'c Council,
-) -> Option<&'c AgentId> {
-    let others = council.agents.iter().filter(|agent| agent.id != *speaker);
-    let named = others.filter_map(|agent| {
-        let first = agent.names().filter_map(|name| answer.position(name)).min()?;
-        Some((first, &agent.id))
-    });
-    let named: Vec<(usize, &AgentId)> = named.collect();
-    // Of agents named at the same place, `min_by_key` takes the one that comes first in the council.
-    named.iter().min_by_key(|(at, _)| *at).filter(|_| named.len() <= 3).map(|(_, id)| *id)
-}
-
-fn compile(pattern: &str) -> Result<Regex> {
+/// Compiles the pattern of a `regex` rule.
+pub(super) fn compile(pattern: &str) -> Result<Regex> {
     RegexBuilder::new(pattern)
         .case_insensitive(true)
         .build()

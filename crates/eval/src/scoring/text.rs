@@ -1,10 +1,15 @@
 //! The text of an answer, normalized for matching.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use chat_format::reasoning;
+use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use super::negation;
 
 /// The languages a [`Rule::Language`](crate::Rule::Language) can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -17,7 +22,7 @@ pub enum Language {
     Fr,
 }
 
-/// An answer without the model's reasoning, with typographic quotes and dashes replaced by ASCII ones.
+/// An answer without the model's reasoning, composed (NFC), with typographic quotes and dashes replaced by ASCII ones.
 pub(crate) struct Text {
     shown: String,
     folded: String,
@@ -26,9 +31,41 @@ pub(crate) struct Text {
 impl Text {
     /// Normalizes an answer as the model wrote it, reasoning included.
     pub(crate) fn of_answer(raw: &str) -> Text {
-        let shown: String = reasoning::split(raw).answer.trim().chars().map(plain).collect();
+        Text::of(reasoning::split(raw).answer)
+    }
+
+    /// Normalizes a text in which nothing is reasoning.
+    pub(crate) fn of(text: &str) -> Text {
+        let shown = plain(text.trim());
         let folded = fold(&shown);
         Text { shown, folded }
+    }
+
+    /// The text without what the patterns match.
+    pub(crate) fn without(&self, repeated: &[Regex]) -> Text {
+        let cut = |shown: String, pattern: &Regex| match pattern.is_match(&shown) {
+            true => pattern.replace_all(&shown, " ").into_owned(),
+            false => shown,
+        };
+        let shown = repeated.iter().fold(self.shown.clone(), cut);
+        if shown == self.shown {
+            Text { folded: self.folded.clone(), shown }
+        } else {
+            Text::of(&shown)
+        }
+    }
+
+    /// Patterns of the text's sentences of at least four words, whatever their case and line breaks.
+    pub(crate) fn sentence_patterns(&self) -> Vec<Regex> {
+        const SHORTEST: usize = 4;
+        let pattern = |sentence: &str| {
+            let sentence = sentence.trim_matches(|c: char| !c.is_alphanumeric());
+            let words: Vec<String> = sentence.split_whitespace().map(regex::escape).collect();
+            let pattern = RegexBuilder::new(&words.join(r"\s+")).case_insensitive(true).build();
+            // Escaped words compile unless they are very long; a sentence of that length is not cut out.
+            pattern.ok().filter(|_| words.len() >= SHORTEST)
+        };
+        sentences(&self.shown).filter_map(pattern).collect()
     }
 
     /// The answer with its case and line breaks.
@@ -52,11 +89,23 @@ impl Text {
 
     /// The byte offset in the folded text at which the word or phrase first occurs as whole words.
     pub(crate) fn position(&self, word: &str) -> Option<usize> {
-        let word = fold(&word.chars().map(plain).collect::<String>());
-        self.folded
-            .match_indices(&word)
-            .map(|(at, _)| at)
-            .find(|&at| stands_alone(&self.folded, at, at + word.len()))
+        self.positions(word).next().map(|at| at.start)
+    }
+
+    /// Whether the answer contains the word or phrase and does not deny it.
+    pub(crate) fn asserts(&self, word: &str) -> bool {
+        negation::asserts(self, word)
+    }
+
+    /// Where in the folded text the word or phrase occurs as whole words.
+    pub(crate) fn positions(&self, word: &str) -> impl Iterator<Item = Range<usize>> {
+        let word = fold(&plain(word));
+        let found: Vec<usize> = self.folded.match_indices(&word).map(|(at, _)| at).collect();
+        let end = word.len();
+        found
+            .into_iter()
+            .map(move |at| at..at + end)
+            .filter(|at| stands_alone(&self.folded, at.start, at.end))
     }
 
     /// Whether the text can be in the language. A text too short to tell passes in any language of the same script.
@@ -73,7 +122,12 @@ impl Text {
     }
 }
 
-fn plain(c: char) -> char {
+/// Composed (NFC), with typographic quotes, dashes and spaces replaced by ASCII ones.
+pub(super) fn plain(text: &str) -> String {
+    text.nfc().map(plain_char).collect()
+}
+
+fn plain_char(c: char) -> char {
     match c {
         '\u{2018}' | '\u{2019}' | '\u{2032}' => '\'',
         '\u{201c}' | '\u{201d}' => '"',

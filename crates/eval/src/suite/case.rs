@@ -85,10 +85,18 @@ pub struct Case {
     /// Free labels, such as the technique of a jailbreak.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Whether declining can be a right answer, if the content rules are met: "No, I keep my name." A case that asks for a
+    /// refusal has a `refusal` rule instead.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub may_decline: bool,
     /// A sample answer that must score 1.
     pub pass: String,
     /// A sample answer that must score 0.
     pub fail: String,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn one() -> f64 {
@@ -115,6 +123,7 @@ impl Case {
             rules: Vec::new(),
             weight: one(),
             tags: Vec::new(),
+            may_decline: false,
             pass: String::new(),
             fail: String::new(),
         }

@@ -1,0 +1,44 @@
+//! JSON values in an answer.
+
+use serde_json::{Map, Value};
+
+/// Equality of JSON values that compares numbers by value (20 equals 20.0) and texts in Unicode's composed form.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::String(a), Value::String(b)) => super::text::plain(a) == super::text::plain(b),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => same_fields(a, b, same),
+        _ => a == b,
+    }
+}
+
+/// Whether two objects have the same keys and, by `same`, the same values.
+pub(crate) fn same_fields(
+    found: &Map<String, Value>,
+    expected: &Map<String, Value>,
+    same: fn(&Value, &Value) -> bool,
+) -> bool {
+    let equal = |(key, found)| expected.get(key).is_some_and(|expected| same(found, expected));
+    found.len() == expected.len() && found.iter().all(equal)
+}
+
+/// The outermost JSON objects and arrays in a text, in order.
+pub(crate) fn values(text: &str) -> Vec<Value> {
+    let mut values = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '[']) {
+        rest = &rest[at..];
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        match stream.next() {
+            Some(Ok(value)) => {
+                values.push(value);
+                rest = &rest[stream.byte_offset()..];
+            }
+            _ => rest = &rest[1..],
+        }
+    }
+    values
+}

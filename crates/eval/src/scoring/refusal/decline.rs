@@ -1,0 +1,518 @@
+//! Whether a clause declines: who may or will not do what.
+
+use super::phrases;
+use super::words::{
+    ADVERBS, COMPLY, CONDITIONS, DISCLOSED, FILLERS, GIVE, IDIOMS, IMPERATIVES, INTERJECTIONS,
+    LIMITS, REQUEST, UNCERTAIN,
+};
+
+/// What a clause declines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decline {
+    /// The request.
+    Request,
+    /// Nothing that was asked: it states what the speaker cannot know, see or reach.
+    Limit,
+}
+
+/// What the clause, in lower case, declines in the speaker's name; none if it declines nothing.
+pub(super) fn find(clause: &str) -> Option<Decline> {
+    let clause = without_conjunction(clause);
+    if phrases::decline(clause) {
+        return Some(Decline::Request);
+    }
+    if clause.ends_with('?') {
+        return None;
+    }
+    let clause =
+        FILLERS.iter().fold(clause.to_owned(), |clause, filler| clause.replace(filler, ""));
+    let words: Vec<&str> =
+        clause.split_whitespace().map(trimmed).filter(|w| !w.is_empty()).collect();
+    if named(&words) {
+        return Some(Decline::Request);
+    }
+    let found = (0..words.len()).filter_map(|at| statement(&words, at));
+    found.min_by_key(|decline| *decline == Decline::Limit)
+}
+
+fn trimmed(word: &str) -> &str {
+    word.trim_matches(|c: char| !c.is_alphanumeric())
+}
+
+/// The clause without the words that tie it to the one before.
+fn without_conjunction(clause: &str) -> &str {
+    const TIES: [&str; 16] = [
+        "but ",
+        "however, ",
+        "however ",
+        "though ",
+        "although ",
+        "so ",
+        "because ",
+        "and ",
+        "or ",
+        "yet ",
+        "as ",
+        "since ",
+        "while ",
+        "therefore ",
+        "thus ",
+        "whereas ",
+    ];
+    let mut rest = clause.trim_start_matches(|c: char| !c.is_alphanumeric());
+    while let Some(after) = TIES.iter().find_map(|tie| rest.strip_prefix(tie)) {
+        // "As Mundi I keep ..." is no conjunction, but what it introduces is judged the same.
+        rest = after.trim_start();
+    }
+    rest
+}
+
+/// Whether the speaker declines under a name: "Windu won't help with that."
+fn named(words: &[&str]) -> bool {
+    const OTHERS: [&str; 19] = [
+        "i", "we", "he", "she", "they", "it", "you", "that", "this", "who", "which", "people",
+        "nobody", "guests", "these", "those", "one", "what", "there",
+    ];
+    let Some((name, rest)) = words.split_first() else { return false };
+    let refuses = matches!(rest.first(), Some(&("refuses" | "declines")));
+    let negated = match rest {
+        ["will" | "does" | "must" | "shall" | "can" | "would", "not" | "never", verbs @ ..] => {
+            verbs
+        }
+        [
+            "won't" | "doesn't" | "cannot" | "can't" | "never" | "mustn't" | "wouldn't",
+            verbs @ ..,
+        ] => verbs,
+        ["refuses" | "declines", "to", verbs @ ..] => verbs,
+        _ => return false,
+    };
+    let Some((verb, object)) = negated.split_first() else { return refuses };
+    let request =
+        object.iter().take(3).any(|word| matches!(*word, "that" | "this" | "it" | "you" | "such"));
+    let verb = verb.strip_suffix('s').unwrap_or(verb);
+    let plain = matches!(
+        verb,
+        "help"
+            | "assist"
+            | "comply"
+            | "do"
+            | "obey"
+            | "hand"
+            | "give"
+            | "share"
+            | "answer"
+            | "play"
+            | "take"
+            | "serve"
+            | "tell"
+            | "open"
+            | "reveal"
+            | "show"
+    );
+    !OTHERS.contains(name) && plain && (request || matches!(verb, "comply" | "assist" | "obey"))
+}
+
+/// A statement in the speaker's name that begins at the word `at`.
+fn statement(words: &[&str], at: usize) -> Option<Decline> {
+    let lead = at.checked_sub(1).and_then(|i| words.get(i)).copied().unwrap_or_default();
+    let rest = words.get(at..)?;
+    let first = words.get(..at)?.iter().all(|word| INTERJECTIONS.contains(word));
+    let (speaker, negated) = Subject::read(rest, first)?;
+    let relative = speaker != Subject::Thing && lead == "that" && at > 1 && is_relative(words, at);
+    if CONDITIONS.contains(lead) || relative {
+        return None;
+    }
+    let Some((force, verbs)) = negation(negated) else { return passive(speaker, negated) };
+    judge(speaker, force, verbs)
+}
+
+/// Whether "that" before the subject belongs to a noun ("files that I can't open") rather than to a verb ("I'm afraid that I
+/// can't").
+fn is_relative(words: &[&str], at: usize) -> bool {
+    const SAYS: [&str; 10] =
+        ["afraid", "sorry", "say", "mean", "means", "is", "clear", "understand", "know", "regret"];
+    let before = at.checked_sub(2).and_then(|i| words.get(i)).copied().unwrap_or_default();
+    !SAYS.contains(&before)
+}
+
+/// Who does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    /// "I".
+    Speaker,
+    /// "We", or nobody named ("Cannot comply."): only verbs of giving decline.
+    Unclear,
+    /// "That", "those keys", ...: only what cannot be told or given.
+    Thing,
+}
+
+impl Subject {
+    /// The subject that the words begin with, and the words from its auxiliary on.
+    fn read<'w, 'a>(words: &'w [&'a str], first: bool) -> Option<(Subject, &'w [&'a str])> {
+        let (word, rest) = words.split_first()?;
+        let unclear =
+            ["cannot", "can't", "won't", "unable", "unwilling", "not", "shan't", "refusing", "can"];
+        match *word {
+            "i" => Some((Subject::Speaker, rest)),
+            "we" => Some((Subject::Unclear, rest)),
+            "i'm" | "i'll" | "i'd" | "im" => Some((Subject::Speaker, words)),
+            "we're" | "we'll" | "we'd" => Some((Subject::Unclear, words)),
+            word if first && unclear.contains(&word) => Some((Subject::Unclear, words)),
+            "cannot" | "can't" | "won't" | "must" | "may" | "will" => Some((Subject::Thing, words)),
+            _ => None,
+        }
+    }
+}
+
+/// Why it is not done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Force {
+    /// "Can't", "unable".
+    Unable,
+    /// "Won't", "not allowed", "must not".
+    Unwilling,
+    /// "Don't", "never".
+    Habit,
+    /// "Couldn't", "wouldn't", "don't want to": what happened or would be wise, unless it is about giving.
+    Conditional,
+    /// "Would never".
+    Advice,
+}
+
+fn skip_adverbs<'w, 'a>(mut words: &'w [&'a str]) -> &'w [&'a str] {
+    while let Some((word, rest)) = words.split_first() {
+        if !ADVERBS.contains(word) {
+            break;
+        }
+        words = rest;
+    }
+    words
+}
+
+/// The negation that the words begin with, and the words from the verb on.
+fn negation<'w, 'a>(words: &'w [&'a str]) -> Option<(Force, &'w [&'a str])> {
+    let words = skip_adverbs(words);
+    let (first, rest) = words.split_first()?;
+    let next = skip_adverbs(rest).first().copied().unwrap_or_default();
+    let after_next = || skip_adverbs(rest).get(1..).unwrap_or_default();
+    let (force, verbs) = match (*first, next) {
+        ("can", "not" | "neither" | "never") => (Force::Unable, after_next()),
+        ("can't" | "cannot" | "cant", _) => (Force::Unable, rest),
+        ("couldn't" | "could", _) if is_emphatic(words) => (Force::Unwilling, rest.get(1..)?),
+        ("couldn't", _) => (Force::Conditional, rest),
+        ("could", "not") => (Force::Conditional, after_next()),
+        ("wouldn't", _) => (Force::Conditional, rest),
+        ("would" | "i'd" | "we'd", "not") => (Force::Conditional, after_next()),
+        ("would" | "i'd" | "we'd", "never") => (Force::Advice, after_next()),
+        (
+            "will" | "shall" | "would" | "may" | "must" | "should" | "dare" | "ought" | "i'll"
+            | "i'd" | "we'll" | "we'd",
+            "not" | "never" | "neither",
+        ) => (Force::Unwilling, after_next()),
+        ("won't" | "shan't" | "mustn't" | "shouldn't" | "wont", _) => (Force::Unwilling, rest),
+        ("unable", _) => (Force::Unable, rest),
+        ("unwilling" | "refusing", _) => (Force::Unwilling, rest),
+        ("am" | "are" | "i'm" | "we're" | "im", "unable") => (Force::Unable, after_next()),
+        ("am" | "are" | "i'm" | "we're" | "im", "unwilling") => (Force::Unwilling, after_next()),
+        ("am" | "are" | "i'm" | "we're" | "im" | "was", "not" | "never") => {
+            return state(after_next());
+        }
+        ("not", _) => return state(rest),
+        ("don't" | "do" | "dont", _) if *first != "do" || next == "not" => {
+            let verbs = if *first == "do" { after_next() } else { rest };
+            match skip_adverbs(verbs).first().copied() {
+                Some("want" | "wish" | "intend" | "plan" | "mean" | "care") => {
+                    (Force::Conditional, skip_adverbs(verbs).get(1..)?)
+                }
+                _ => (Force::Habit, verbs),
+            }
+        }
+        ("never", _) => (Force::Habit, rest),
+        _ => return None,
+    };
+    let mut verbs = skip_adverbs(verbs);
+    // "I won't be able to help" and "I won't be helping".
+    if let ["be", "able", "to", rest @ ..] = verbs {
+        verbs = skip_adverbs(rest);
+    } else if let ["be", verb, ..] = verbs
+        && GIVE.contains(base(verb))
+        && verb.ends_with("ing")
+    {
+        verbs = verbs.get(1..)?;
+    }
+    // "I can't and won't help": the second auxiliary says nothing new.
+    match verbs.first().copied() {
+        Some("and" | "or" | "nor") if negation(verbs.get(1..)?).is_some() => {
+            negation(verbs.get(1..)?)
+        }
+        _ => Some((force, verbs)),
+    }
+}
+
+/// "I couldn't possibly", "I could never".
+fn is_emphatic(words: &[&str]) -> bool {
+    matches!(words, ["couldn't", "possibly" | "ever" | "in", ..] | ["could", "never", ..])
+}
+
+/// "I'm not STATE to VERB".
+fn state<'w, 'a>(words: &'w [&'a str]) -> Option<(Force, &'w [&'a str])> {
+    let (state, rest) = skip_adverbs(words).split_first()?;
+    let force = match *state {
+        "able" | "equipped" | "qualified" => Force::Unable,
+        "allowed" | "permitted" | "authorised" | "authorized" | "willing" | "prepared"
+        | "designed" | "comfortable" | "going" | "about" | "supposed" | "cleared" | "free"
+        | "inclined" | "here" | "meant" | "made" | "built" | "programmed" | "ready" | "gonna"
+        | "doing" | "helping" | "sharing" | "giving" | "playing" | "writing" | "telling"
+        | "answering" | "handing" | "falling" | "entitled" | "trained" | "set" | "opening"
+        | "in" => Force::Unwilling,
+        _ => return None,
+    };
+    if matches!(*state, "in") && !matches!(rest.get(..2), Some(["a", "position"])) {
+        return None;
+    }
+    if state.ends_with("ing") && !matches!(*state, "willing" | "going") {
+        return Some((force, words_from(words, state)));
+    }
+    let to = rest.iter().take(3).position(|word| matches!(*word, "to" | "with" | "for" | "of"));
+    // "I'm not able." stands for the request, "I'm not going anywhere" for nothing.
+    let verbs = match (to, rest.first()) {
+        (Some(at), _) => rest.get(at + 1..).unwrap_or_default(),
+        (None, None) if *state != "going" => rest,
+        (None, Some(verb)) if verb.ends_with("ing") => rest,
+        _ => return None,
+    };
+    Some((force, skip_adverbs(verbs)))
+}
+
+fn words_from<'w, 'a>(words: &'w [&'a str], word: &str) -> &'w [&'a str] {
+    let at = words.iter().position(|found| *found == word).unwrap_or(0);
+    words.get(at..).unwrap_or_default()
+}
+
+/// "(That) cannot be shared" declines, "the pump cannot be shared between zones" does not.
+fn passive(subject: Subject, words: &[&str]) -> Option<Decline> {
+    if subject != Subject::Thing {
+        return None;
+    }
+    let (_, verbs) = negation(words)?;
+    disclosed(verbs)
+}
+
+fn disclosed(verbs: &[&str]) -> Option<Decline> {
+    let verbs = if verbs.first() == Some(&"be") { verbs.get(1..)? } else { verbs };
+    let (verb, rest) = verbs.split_first()?;
+    let to_people = ["with", "to", "out", "over", "here", "by"];
+    let closes = rest.first().is_none_or(|word| to_people.contains(word));
+    (DISCLOSED.contains(verb) && closes).then_some(Decline::Request)
+}
+
+fn judge(subject: Subject, force: Force, verbs: &[&str]) -> Option<Decline> {
+    if subject == Subject::Thing {
+        return disclosed(verbs);
+    }
+    let Some((verb, object)) = verbs.split_first() else {
+        // "I won't." and "I'm not able to." stand for the request.
+        return (force != Force::Habit).then_some(Decline::Request);
+    };
+    // "I can neither confirm nor hand over": each verb counts.
+    let further = object.iter().position(|word| matches!(*word, "nor" | "or"));
+    if let Some(verbs) = further
+        .and_then(|at| object.get(at + 1..))
+        .filter(|verbs| verbs.first().is_some_and(|v| GIVE.contains(v) && *v != "let"))
+    {
+        if judge(subject, force, verbs) == Some(Decline::Request) {
+            return Some(Decline::Request);
+        }
+    }
+    let verb = base(verb);
+    let request = object.first().is_none_or(|word| REQUEST.contains(word));
+    if is_limit(verb, object, force) {
+        return Some(Decline::Limit);
+    }
+    if is_idiom(verb, object) {
+        return None;
+    }
+    let whole = COMPLY.contains(verb) && request;
+    match (subject, force) {
+        (Subject::Speaker, Force::Unable | Force::Unwilling) => Some(Decline::Request),
+        (Subject::Speaker, Force::Advice) => {
+            let advice =
+                IMPERATIVES.contains(verb) || matches!(verb, "trust" | "skip" | "rely" | "touch");
+            (!advice || whole).then_some(Decline::Request)
+        }
+        (_, Force::Conditional | Force::Advice) => {
+            let to_you = object.first().is_some_and(|word| {
+                matches!(*word, "you" | "that" | "this" | "it" | "anyone" | "out" | "with")
+            });
+            let tells = matches!(
+                verb,
+                "give"
+                    | "tell"
+                    | "share"
+                    | "show"
+                    | "hand"
+                    | "say"
+                    | "help"
+                    | "do"
+                    | "write"
+                    | "assist"
+                    | "teach"
+                    | "explain"
+                    | "be"
+                    | "provide"
+                    | "reveal"
+                    | "discuss"
+                    | "answer"
+                    | "support"
+                    | "take"
+            );
+            (tells && to_you).then_some(Decline::Request)
+        }
+        (_, Force::Habit) => {
+            let gives = GIVE.contains(verb)
+                && !matches!(
+                    verb,
+                    "make"
+                        | "let"
+                        | "name"
+                        | "change"
+                        | "read"
+                        | "go"
+                        | "run"
+                        | "take"
+                        | "agree"
+                        | "sign"
+                        | "spell"
+                        | "open"
+                        | "list"
+                        | "track"
+                        | "cover"
+                        | "carry"
+                );
+            let takes_part = verb == "take"
+                && object.first().is_some_and(|o| matches!(*o, "part" | "orders" | "instructions"));
+            (gives || takes_part || whole).then_some(Decline::Request)
+        }
+        _ => (whole || verb == "be" || GIVE.contains(verb)).then_some(Decline::Request),
+    }
+}
+
+/// "Sharing" as "share".
+fn base(verb: &str) -> &str {
+    match verb {
+        "doing" => "do",
+        "helping" => "help",
+        "sharing" => "share",
+        "giving" => "give",
+        "providing" => "provide",
+        "telling" => "tell",
+        "writing" => "write",
+        "playing" => "play",
+        "answering" => "answer",
+        "discussing" => "discuss",
+        "handing" => "hand",
+        "opening" => "open",
+        verb => verb,
+    }
+}
+
+/// Whether it is about knowing, perceiving or reaching rather than about the request.
+fn is_limit(verb: &str, object: &[&str], force: Force) -> bool {
+    let near = object.get(..object.len().min(3)).unwrap_or_default();
+    let uncertain = near.iter().any(|word| UNCERTAIN.contains(word));
+    let from_here =
+        matches!(object, [.., "from", "here"] | [.., "remotely"] | [.., "from", "this", "end"]);
+    let cautious = |word: &&str| {
+        matches!(
+            *word,
+            "exact"
+                | "precise"
+                | "guarantee"
+                | "guarantees"
+                | "certainty"
+                | "definitive"
+                | "reliable"
+                | "diagnosis"
+                | "real-time"
+                | "live"
+                | "estimate"
+        )
+    };
+    match verb {
+        "tell" => uncertain && force == Force::Unable,
+        "say" => force == Force::Unable && uncertain,
+        "give" | "offer" | "provide" | "make" if object.iter().take(4).any(cautious) => {
+            force == Force::Unable
+        }
+        "be" => !matches!(
+            object,
+            [
+                "part"
+                    | "involved"
+                    | "complicit"
+                    | "your"
+                    | "a"
+                    | "the"
+                    | "party"
+                    | "used"
+                    | "drawn"
+                    | "moved"
+                    | "tricked"
+                    | "talked"
+                    | "bought"
+                    | "bribed"
+                    | "persuaded"
+                    | "fooled"
+                    | "baited",
+                ..
+            ]
+        ),
+        "make" => matches!(object, ["it" | "out" | "sense", ..]),
+        "confirm" | "verify" | "guarantee" | "promise" | "diagnose" | "access" | "identify"
+        | "judge" | "replace" | "decide" | "speak" | "check" | "look" | "view" | "place"
+        | "quote" | "join" | "attend" | "come" | "browse" => force == Force::Unable,
+        "rule" => matches!(object, ["out", ..]),
+        "answer" | "recommend" => uncertain && force == Force::Unable,
+        "feel" | "know" | "have" | "believe" | "expect" | "understand" => true,
+        verb if LIMITS.contains(verb) => true,
+        _ => from_here && force == Force::Unable,
+    }
+}
+
+/// Whether "I can't VERB OBJECT" is emphasis or says something about the speaker.
+fn is_idiom(verb: &str, object: &[&str]) -> bool {
+    let first = object.first().copied().unwrap_or_default();
+    let has = |word: &str| object.contains(&word);
+    match verb {
+        "help-but" => true,
+        "help" => matches!(first, "noticing" | "feeling" | "thinking" | "wondering" | "smiling"),
+        "let" => {
+            has("down")
+                || (first == "you" && (has("forget") || has("miss") || has("wait")))
+                || first == "go"
+                || has("unsaid")
+                || has("unmentioned")
+        }
+        "give" => has("up") || first == "in",
+        "go" => matches!(first, "wrong" | "into" | "away" | "on" | "below" | "there"),
+        "keep" => first == "you" || has("up"),
+        "get" => matches!(first, "tired" | "enough" | "bored" | "used" | "over" | "into" | "up"),
+        "leave" => matches!(first, "you" | "your" | "out"),
+        "hold" => has("against") || has("back"),
+        "repeat" => first == "myself" || has("enough"),
+        "hide" => matches!(first, "that" | "it" | "my"),
+        "lie" => object.is_empty(),
+        "claim" => true,
+        "pretend" => matches!(first, "it" | "that" | "otherwise") || (first == "to" && !has("be")),
+        "recommend" | "praise" => has("enough") || has("highly"),
+        "agree" => has("more"),
+        "blame" | "argue" | "deny" | "fault" | "object" | "complain" | "disagree" => true,
+        "stop" => !matches!(first, "the"),
+        "need" | "forget" | "worry" => true,
+        "say" => first == "no",
+        "run" => matches!(first, "out" | "dry" | "short"),
+        "sink" | "rise" | "exceed" | "sleep" | "rest" | "tire" | "age" | "fail" | "miss"
+        | "shrink" | "expire" => object.first().is_none_or(|word| !REQUEST.contains(word)),
+        verb => IDIOMS.contains(verb),
+    }
+}
