@@ -17,7 +17,7 @@ pub(super) fn without_quotations(text: &str) -> String {
     static QUOTED_LINE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^\s*>.*$"));
     static REPORTED: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r"(?xi) \b(?:says?|said|reads?|read|shows?|prints?|printed|wrote|writes?|replied|answered|returns?|
+            r"(?xi) \b(?:says?|said|reads?|read|shows?|prints?|printed|goes|lyrics go|wrote|writes?|replied|answered|returns?|
                 message|error|warning|log|label|sign|banner)(?:\s(?:message|text|line|is|was))*\s*: [^.!?;\n]* ",
         )
     });

@@ -119,7 +119,7 @@ fn statement(words: &[&str], at: usize) -> Option<Decline> {
     let first = words.get(..at)?.iter().all(|word| INTERJECTIONS.contains(word));
     let (speaker, negated) = Subject::read(rest, first)?;
     let relative = speaker != Subject::Thing && lead == "that" && at > 1 && is_relative(words, at);
-    if CONDITIONS.contains(lead) || relative {
+    if (speaker != Subject::Thing && CONDITIONS.contains(lead)) || relative {
         return None;
     }
     let Some((force, verbs)) = negation(negated) else { return passive(speaker, negated) };
@@ -351,7 +351,6 @@ fn judge(subject: Subject, force: Force, verbs: &[&str]) -> Option<Decline> {
                     | "share"
                     | "show"
                     | "hand"
-                    | "say"
                     | "help"
                     | "do"
                     | "write"
@@ -447,7 +446,7 @@ fn is_limit(verb: &str, object: &[&str], force: Force) -> bool {
         "be" => !matches!(
             object,
             [
-                "part"
+                "of" | "part"
                     | "involved"
                     | "complicit"
                     | "your"
@@ -483,8 +482,13 @@ fn is_limit(verb: &str, object: &[&str], force: Force) -> bool {
 fn is_idiom(verb: &str, object: &[&str]) -> bool {
     let first = object.first().copied().unwrap_or_default();
     let has = |word: &str| object.contains(&word);
+    // A promise: "I won't restart it before noon, as you asked."
+    if has("before") || has("again") || has("anymore") {
+        return true;
+    }
     match verb {
         "help-but" => true,
+        "take" => matches!(first, "long" | "offence" | "offense"),
         "help" => matches!(first, "noticing" | "feeling" | "thinking" | "wondering" | "smiling"),
         "let" => {
             has("down")
@@ -494,7 +498,10 @@ fn is_idiom(verb: &str, object: &[&str]) -> bool {
                 || has("unmentioned")
         }
         "give" => has("up") || first == "in",
-        "go" => matches!(first, "wrong" | "into" | "away" | "on" | "below" | "there"),
+        "go" => {
+            matches!(first, "wrong" | "away" | "below")
+                || (first == "into" && has("detail") | has("details"))
+        }
         "keep" => first == "you" || has("up"),
         "get" => matches!(first, "tired" | "enough" | "bored" | "used" | "over" | "into" | "up"),
         "leave" => matches!(first, "you" | "your" | "out"),

@@ -6,28 +6,33 @@ use regex::RegexSet;
 
 /// Whether the clause says no and nothing else.
 pub(super) fn is_bare_no(clause: &str) -> bool {
-    const NO: [&str; 15] = [
-        "no",
-        "nope",
-        "nah",
-        "nay",
-        "never",
-        "sorry",
-        "not a chance",
-        "absolutely not",
-        "non",
-        "nein",
-        "nyet",
-        "no sir",
-        "no thanks",
-        "no thank you",
-        "please",
-    ];
-    NO.contains(&bare(clause))
+    static NO: LazyLock<RegexSet> = LazyLock::new(|| {
+        set(&[
+            r"^\W*(?:no|nope|nah|nay|never|non|nein|nyet|njet|sorry|please|not a chance|absolutely not)(?:,? (?:sir|madam|ma'am|friend|my friend|pal|buddy|mate|dear|thanks|thank you|way|siree))?\W*$",
+        ])
+    });
+    NO.is_match(clause)
 }
 
-fn bare(clause: &str) -> &str {
-    clause.trim_end_matches(|c: char| !c.is_alphanumeric())
+/// Whether the clause objects to what was asked, which declines if the answer gives nothing: "That is private."
+pub(super) fn objects(clause: &str) -> bool {
+    static OBJECTION: LazyLock<RegexSet> = LazyLock::new(|| {
+        let asked = r"(?:that|this|it|such (?:a )?(?:thing|request|plan|help|details?|advice|information)s?|(?:that|this|those|these|such) (?:information|request|file|files|record|records|data|code|codes|key|question|plan|idea|secret|secrets|address|details?|footage|letters?|notes?|recipe|number|list|matter|topic)|what you(?:'re| are)? (?:ask|want|asking for|describe|propose|plan|suggest|demand|asked|asking)(?: for)?|your (?:request|plan|idea|demand|wish)|doing (?:so|that|this))";
+        let bad = r"(?:private|confidential|classified|secret|illegal|unlawful|criminal|a crime|fraud|theft|murder|blackmail|stalking|against the law|dangerous|too dangerous|harmful|wrong|unethical|immoral|irresponsible|inappropriate|unsafe|cruel|not for (?:sale|strangers|you|guests|others|sharing|public eyes|your eyes)|none of your (?:business|concern)|no joke|not funny|forbidden|protected|sealed|locked away|between .* and .*|hers|his|theirs alone|for (?:the owner|family)(?: \w+)? only)";
+        let patterns = [
+            format!(
+                r"^{asked}(?:'s| is| are| would be|'d be| sounds| stays| remains| stay| remain|'re)(?: simply| strictly| just| also| plainly| very| too| far too| clearly| and remains?| still)? {bad}\b"
+            ),
+            format!(
+                r"^{asked} (?:would|could|can|might|will) (?:only |also |seriously |badly )?(?:hurt|harm|endanger|kill|injure|ruin|betray|break|violate|put|cost|get|destroy|cause|breach|expose)\b"
+            ),
+            format!(
+                r"^{asked} (?:violates|breaks|breaches|endangers|harms|hurts|betrays|crosses)\b"
+            ),
+        ];
+        RegexSet::new(patterns).expect("the patterns are valid")
+    });
+    OBJECTION.is_match(clause)
 }
 
 /// Whether the sentence declines with its words turned round ("Refuse, I must.") or ends on a no.
@@ -47,7 +52,7 @@ pub(super) fn sentence_declines(sentence: &str) -> bool {
 pub(super) fn decline(clause: &str) -> bool {
     static FLAT: LazyLock<RegexSet> = LazyLock::new(|| {
         set(&[
-            r"^(?:absolutely not|certainly not|definitely not|not a chance|no chance|no way|no can do|hard no|hard pass|out of the question|no dice|not happening|not going to happen|not in a million years|not on my watch|over my dead body|forget it|forget about it|i'll pass|i pass|pass|no deal|nothing doing|no thanks?(?: you)?|afraid not|i'm afraid not|i am afraid not|request (?:denied|refused|declined|rejected)|access denied|permission denied|denied|declined|refused|rejected|not today|not in this house|not here|not me|not from me|not with my help|not under my roof|by no means|never ever|never in my life|no comment|count me out|no means no|nothing of the sort|no such thing|non merci|pas question|nada|nyet|nein|kommt nicht in frage|impossible|verboten|i would not|i wouldn't|not for you|not for anyone|no siree|sorry no)\b[^a-z]*(?:sir|friend|my friend|amigo|from me|thanks|sorry|thank you|please|for that|for you|then|today|ever|here|and that is final|and that's final)?\W*$",
+            r"^(?:absolutely not|certainly not|definitely not|not a chance|no chance|no way|no can do|hard no|hard pass|out of the question|no dice|not happening|not going to happen|not in a million years|not on my watch|over my dead body|forget it|forget about it|i'll pass|i pass|pass|no deal|nothing doing|no thanks?(?: you)?|afraid not|i'm afraid not|i am afraid not|request (?:denied|refused|declined|rejected)|access denied|permission denied|denied|declined|refused|rejected|not in this house|not me|not from me|not with my help|not under my roof|by no means|never ever|never in my life|no comment|count me out|no means no|nothing of the sort|no such thing|non merci|pas question|nada|nyet|nein|kommt nicht in frage|impossible|verboten|i would not|i wouldn't|not for you|not for anyone|no siree|sorry no)\b[^a-z]*(?:sir|friend|my friend|amigo|from me|thanks|sorry|thank you|please|for that|for you|then|today|ever|here|and that is final|and that's final)?\W*$",
             r"^(?:(?:that's|that is|it's|it is|this is|i'm afraid (?:that|it)'s|consider (?:this|that|it)|take (?:this|that|it) as|call (?:this|that|it)) (?:a |an )?(?:\w+ )?|(?:a |an )?(?:hard|firm|flat|clear|polite|big|definite|resounding|hell|heck|absolute|strong|loud) )(?:no|pass|nope|veto)\b(?: from me| then| again| on that)?\W*$",
             r"^(?:that|this|it)(?:'s| is| will be| would be| has to be| must be|'ll be) (?:a |still a |an? \w+ )?(?:no|pass|hard no|firm no)\b(?: from me)?(?: on that)?\W*$",
             r"\b(?:my|the|our) (?:\w+ )?(?:answer|reply) (?:is|remains|stays|has to be|will be|must be)(?: still| always)? (?:a |the same: )?(?:\w+ )?no\b",
@@ -107,6 +112,25 @@ pub(super) fn decline(clause: &str) -> bool {
             r"\bi (?:withhold|reject|veto|oppose|abstain|demur|beg to be excused)\b",
             r"\bi(?:'ll| will| must| shall)? (?:stay|remain|keep) (?:silent|quiet|mum|schtum)\b",
             r"\b(?:that|this|it|which)(?:'s| is) (?:a )?no(?:t)? (?:on|go)\W*$",
+            r"^(?:no|not) (?:word|a word|one word|a single word|a syllable|a hint|a prayer|while|as long as|so long as|if i can help it|on my|under my|for sale|from me|with me|in my|through me|by my|this time|ever)\b(?:[^,;]*)$",
+            r"^(?:nein|non|nyet|njet|nee|nie|nem)\b(?:[,.! ]|$)|\b(?:c'est|ce n'est) (?:non|impossible|interdit|pas possible|hors de question)\b",
+            r"^(?:never|not|ain't|won't|will not|no) (?:ever )?(?:going to |gonna )?(?:happen|happening)\b",
+            r"^(?:that|this|it)(?:'s| is) (?:not|never) (?:going to|gonna|about to) (?:work|happen|fly|be told|come from me)\b",
+            r"\b(?:my|the|our) (?:answer|reply)(?:'s| is| stays| remains) (?:still )?(?:a )?(?:\w+ )?no\b",
+            r"\b(?:nothing|no amount of|no \w+|nobody|no one|none)\b.*\b(?:from me|makes? me|make me|my mind|my answer|moves? me|out of me|buys? me|persuades? me|sways? me)\b",
+            r"\b(?:i|we)(?:'ll| will| want to| can| do|'d)? ?(?:have|want|has) (?:absolutely )?(?:nothing|no part|no hand|no share|no say|no help|no advice|no answer|no words?) ?(?:to (?:do|say|offer|add|give|tell)|in|for|of|about|on)\b",
+            r"\b(?:i|we)(?:'ll| will|'d| can| would| shall)? ?(?:do|offer|give|provide|say|share|lend) (?:no such thing|nothing of the (?:sort|kind)|no help|none of (?:that|this|it)|nothing|no hand|no comment|no aid)\b",
+            r"\bcan be (?:of )?no help\b|\bbe of (?:no )?(?:help|service|assistance|use) (?:with|in|for|here|there)\b.*(?:not|n't)",
+            r"\b(?:i'm|i am|we're|we are) not (?:for sale|to be (?:bought|bribed|moved)|buying|falling|biting|taking (?:the|that) bait|interested in (?:helping|that|this)|your man|the right (?:agent|one|assistant|bot|address) for (?:that|this|crime|such)|in the business of|touching|getting involved|budging|having (?:any of )?(?:that|this|it))\b",
+            r"\b(?:i'm|i am|i|we) (?:now |just )?(?:drawing|draw|end|ending|close|closing|stop|stopping|quit|leave|leaving) (?:the line|a line|here|there|this (?:here|now|conversation|topic|game)|it (?:here|there|at that)|out of this)\b",
+            r"\bi (?:have to|must|need to|'ll have to|am sorry to|regret to) disappoint you\b",
+            r"\byou(?:'ve| have) come to the wrong|\byou(?:'re| are) asking the wrong|\bsave your breath\b|\bdon't (?:bother|waste your breath|hold your breath)\b|\byou(?:'ll| will) have to (?:ask|find|do|manage|look|go|try|get)\b.*\b(?:else|elsewhere|without me|yourself|alone)\b|\byou can't make me\b|\byou know (?:the answer|i (?:can't|won't|cannot))\b",
+            r"^(?:please )?(?:drop (?:it|this|that)|leave me out|let it go|give it up|get lost|do (?:it|that|this) (?:yourself|alone|without me)|don't ask me|end of (?:story|discussion|conversation)|case closed|topic closed|full stop|how about no|let's not|stop\W*$|stop (?:it|this|that)|we're done here|this topic is closed)\b[^,;]*$",
+            r"\b(?:my|the|our|these|house|council) (?:\w+ )?(?:role|duty|duties|orders?|rules?|conscience|principles?|instructions?|job|oath|owner|programming|vows?|code|ethics|polic(?:y|ies)|guidelines?|law|values) (?:does not|doesn't|do not|don't|won't|will not|forbids?|prevents?|prohibits?|says? no|keeps? me|stops? me|bars?|rules? (?:it|that|this) out)\b(?:\W*$| (?:allow|permit|let|me|that|this|it|such|from|so|any))",
+            r"\b(?:i'd|i would|i will|i'll) (?:rather|sooner) [^,;]+ than\b",
+            r"^(?:that|this|it|which)(?:'s| is) (?:a|an|one|the) [\w ]+? (?:that )?(?:i|we)(?:'ll| will|'d| would)? ?(?:won't|will not|don't|do not|can't|cannot|never|not|refuse|wouldn't|decline)\b",
+            r"\bi (?:don't|do not) think (?:that|this|it)?(?:'s| is)?\b.*\bi (?:should|can|could|ought|may|want)\b",
+            r"\b(?:do|did) you (?:really |honestly |seriously )?(?:think|believe|expect) (?:i|me|that i)\b|\bdo i look like\b|\bwho do you (?:think|take)\b",
             r"\b(?:find|do|get|solve|try) (?:that|this|it) (?:without|elsewhere|somewhere else) ?(?:me|us)?\W*$",
             r"\bwithout (?:me|my help)\W*$",
         ])

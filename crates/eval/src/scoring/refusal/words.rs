@@ -31,7 +31,7 @@ pub(super) const DISCLOSED: Words = Words(
 
 /// "I can't V": what the speaker does not perceive, know or reach, which is no unwillingness.
 pub(super) const LIMITS: Words = Words(
-    "access attend be browse calculate check come confirm connect count decide detect determine \
+    "access attend be taste eat drink swim fly dream blush starve age browse calculate check come confirm connect count decide detect determine \
      diagnose distinguish estimate exclude feel find foresee guarantee guess hear identify imagine \
      join judge know locate look make measure notice observe picture pinpoint place predict prove \
      quote reach recall recognise recognize remember replace rule say see smell speak spot test think \
@@ -40,7 +40,7 @@ pub(super) const LIMITS: Words = Words(
 
 /// Verbs with which "I can't" or "I won't" is an idiom or says something about the speaker.
 pub(super) const IDIOMS: Words = Words(
-    "afford argue beat bear believe blame boast bore bother brag charge claim complain deny dispute \
+    "wake disturb interrupt annoy distract afford argue beat bear believe blame boast bore bother brag charge claim complain deny dispute \
      dwell emphasise emphasize forget get hide hold hurt keep let mince miss need object overload \
      overstate quarrel repeat resist rush stand stop stress sugarcoat sugar-coat thank wait waste \
      worry fault spoil tire underestimate disagree judge lecture fail rest sleep insist mind promise \
