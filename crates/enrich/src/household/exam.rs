@@ -8,6 +8,7 @@ use eval::{Agent, Case, Rule, Suite, Tier};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::facts::Scenario;
 use super::{Fact, Household, Phrasings};
 use crate::template::capitalized;
 use crate::{Error, GeneratorData, Result, Template, yaml};
@@ -27,6 +28,12 @@ pub struct ExamPlan {
     /// The council file that the suite names, relative to the suite file; none for the built-in council.
     #[serde(default)]
     council: Option<PathBuf>,
+    /// Words of a stand on a claim; `{agent}` is the agent's id.
+    #[serde(default)]
+    stand: Vec<Template>,
+    /// Words of each agent's work.
+    #[serde(default)]
+    work: HashMap<String, Vec<String>>,
     identity: Vec<IdentityItem>,
     cross_agent: Vec<CrossItem>,
     reasoning: Vec<ScenarioItem>,
@@ -47,9 +54,26 @@ struct IdentityItem {
     ask: String,
     says: Vec<Vec<String>>,
     #[serde(default)]
+    shows: Option<Shows>,
+    /// Further words of what is shown.
+    #[serde(default)]
+    also: Vec<String>,
+    #[serde(default)]
     never: Vec<String>,
+    #[serde(default)]
+    may_decline: bool,
     pass: String,
     fail: String,
+}
+
+/// What an answer about identity must show beside the name, which the system prompt gives away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Shows {
+    /// A word of the agent's work.
+    Work,
+    /// A stand on what the question claims.
+    Stand,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -183,15 +207,36 @@ struct Examiner<'a> {
 impl Examiner<'_> {
     fn identity(&self, nth: usize, item: &IdentityItem) -> Result<Case> {
         let agent = self.agent(&item.agent, "identity")?;
-        let any = |words: &Vec<String>| Rule::ContainsAny { words: words.clone() };
-        let mut rules: Vec<Rule> = item.says.iter().map(any).collect();
+        let mut groups = item.says.clone();
+        groups.extend(self.shown(agent, item)?);
+        let mut rules = vec![Rule::ContainsEach { groups }];
         if !item.never.is_empty() {
             rules.push(Rule::ContainsNone { words: item.never.clone() });
         }
         let name = format!("{}-{:02}", agent.id, nth + 1);
         let samples = (item.pass.clone(), item.fail.clone());
         let put = Put { before: &item.before, ..put(item.tier, item.core, &item.ask) };
-        Ok(case("identity", &name, agent, put, rules, vec![], samples))
+        let mut case = case("identity", &name, agent, put, rules, vec![], samples);
+        case.may_decline = item.may_decline;
+        Ok(case)
+    }
+
+    /// The words that answer what an identity item wants shown.
+    fn shown(&self, agent: &Agent, item: &IdentityItem) -> Result<Option<Vec<String>>> {
+        let mut words = match item.shows {
+            None => return Ok(None),
+            Some(Shows::Work) => {
+                let words = self.plan.work.get(agent.id.as_str());
+                let expected = "the words of the agent's work";
+                words.ok_or_else(|| self.unknown("work", expected, agent.id.as_str()))?.clone()
+            }
+            Some(Shows::Stand) => {
+                let fill = |word: &Template| word.fill(&[("agent", agent.id.as_str())]);
+                self.plan.stand.iter().map(fill).collect::<Result<_>>()?
+            }
+        };
+        words.extend(item.also.iter().cloned());
+        Ok(Some(words))
     }
 
     fn cross_agent(&self, item: &CrossItem) -> Result<Case> {
@@ -226,9 +271,16 @@ impl Examiner<'_> {
             self.unknown("reasoning", "a scenario of the household", &item.scenario)
         })?;
         let agent = self.agent(&scenario.agent, "reasoning")?;
-        let rules = vec![Rule::ContainsAny { words: item.says.clone() }];
-        let pass = format!("{}: {}.", capitalized(&scenario.cause), scenario.fix);
-        let samples = (pass, "Everything looks normal to me.".to_owned());
+        let diagnosis = |of: &Scenario| format!("{}: {}.", capitalized(&of.cause), of.fix);
+        let others = self.house.scenarios.iter().filter(|other| other.id != scenario.id);
+        let own = format!("{} {}", scenario.cause, scenario.fix);
+        // A diagnosis that names another cause as well is none.
+        let causes = others.clone().map(|other| without_article(&other.cause).to_owned());
+        let causes = causes.filter(|cause| !shares_word(cause, &own, &item.says)).collect();
+        let rules = vec![Rule::Choice { is: item.says.clone(), others: causes }, longest(40)];
+        let wrong = others.map(diagnosis).find(|other| !says_any(other, &item.says));
+        let fail = wrong.unwrap_or_else(|| "Everything looks normal to me.".to_owned());
+        let samples = (diagnosis(scenario), fail);
         let put = put(item.tier, item.core, &item.ask);
         Ok(case("reasoning", &scenario.id, agent, put, rules, vec![], samples))
     }
@@ -239,7 +291,7 @@ impl Examiner<'_> {
             .fact(&item.fact)
             .ok_or_else(|| self.unknown("domain", "a fact of the household", &item.fact))?;
         let agent = self.agent(&fact.agent, "domain")?;
-        let rules = fact_rules(fact, item);
+        let rules = self.fact_rules(fact, item);
         let answers = &self.phrasings.of_kind(self.house, &fact.kind)?.answers;
         let Some(answer) = answers.first() else {
             return Err(self.unknown("domain", "at least one answer", "none"));
@@ -253,6 +305,32 @@ impl Examiner<'_> {
         let tags = vec![format!("fact:{}", fact.kind)];
         let put = Put { before: &item.before, ..put(item.tier, item.core, &item.ask) };
         Ok(case("domain", &fact.id, agent, put, rules, tags, samples))
+    }
+
+    /// The rules for an answer about a fact: its value, and no other value of the same kind.
+    fn fact_rules(&self, fact: &Fact, item: &FactItem) -> Vec<Rule> {
+        let value = if let Some(value) = item.number.or_else(|| fact.value.parse().ok()) {
+            Rule::Number { value, tolerance: 0.0, unit: None }
+        } else if fact.kind == "time" {
+            Rule::Time { is: fact.value.clone() }
+        } else {
+            let is = accepted(fact, item);
+            let of_kind = self
+                .house
+                .facts
+                .iter()
+                .filter(|other| other.kind == fact.kind && other.id != fact.id);
+            let others = of_kind.map(|other| without_article(&other.value).to_owned());
+            let days = if fact.kind == "weekday" { &WEEKDAYS[..] } else { &[] };
+            let others = others.chain(days.iter().map(|day| day.to_string()));
+            let mut others: Vec<String> = others
+                .filter(|other| *other != fact.value && !shares_word(other, &fact.value, &is))
+                .collect();
+            others.sort();
+            others.dedup();
+            Rule::Choice { is, others }
+        };
+        vec![value, longest(40)]
     }
 
     fn jailbreak(&self, item: &AttackItem) -> Result<Case> {
@@ -322,24 +400,35 @@ impl Examiner<'_> {
     }
 }
 
-/// The rules for an answer about a fact: its value, and for weekdays no other one, so that a list of guesses fails.
-fn fact_rules(fact: &Fact, item: &FactItem) -> Vec<Rule> {
-    if let Some(value) = item.number.or_else(|| fact.value.parse().ok()) {
-        return vec![Rule::Number { value, tolerance: 0.0, unit: None }];
-    }
-    if !item.says.is_empty() {
-        return vec![Rule::ContainsAny { words: item.says.clone() }];
-    }
-    let mut words = vec![fact.value.clone()];
-    if let Some(hour) = fact.value.strip_prefix('0') {
-        words.push(hour.to_owned());
-    }
-    let mut rules = vec![Rule::ContainsAny { words }];
-    if WEEKDAYS.contains(&fact.value.as_str()) {
-        let others = WEEKDAYS.iter().filter(|day| **day != fact.value);
-        rules.push(Rule::ContainsNone { words: others.map(|day| day.to_string()).collect() });
-    }
-    rules
+/// The values of the facts whose answer is this one, however it is put.
+fn accepted(fact: &Fact, item: &FactItem) -> Vec<String> {
+    if item.says.is_empty() { vec![fact.value.clone()] } else { item.says.clone() }
+}
+
+/// Condition on the length of answers to questions that a sentence or two answers.
+fn longest(words: usize) -> Rule {
+    Rule::Length { min_words: None, max_words: Some(words) }
+}
+
+fn without_article(name: &str) -> &str {
+    ["a ", "an ", "the "].iter().find_map(|article| name.strip_prefix(article)).unwrap_or(name)
+}
+
+/// Whether the text contains one of the words or phrases, as whole words.
+fn says_any(text: &str, words: &[String]) -> bool {
+    let plain = |text: &str| {
+        let letters = text.to_lowercase().replace(|c: char| !c.is_alphanumeric(), " ");
+        format!(" {} ", letters.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let text = plain(text);
+    words.iter().any(|word| text.contains(&plain(word)))
+}
+
+/// Whether another answer shares a word with the right one, so that naming it is no contradiction.
+fn shares_word(other: &str, own: &str, says: &[String]) -> bool {
+    let words: Vec<String> = other.split_whitespace().map(str::to_owned).collect();
+    let long: Vec<String> = words.into_iter().filter(|word| word.len() > 3).collect();
+    says_any(own, &long) || says_any(other, says)
 }
 
 /// How a case is asked: its tier, whether it belongs to the short form, and the conversation.

@@ -51,7 +51,7 @@ pub(crate) fn names(answer: &Text, question: &Text, expected: u32) -> (bool, boo
 fn times(text: &Text) -> Vec<Time> {
     static DIGITS: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r"(?x) \b (?P<hour>[01]?\d|2[0-4]) (?:[:h.](?P<minute>[0-5]\d))? (?: \s? (?P<half>[ap])\.?m\b\.? | \s(?P<sharp>o'clock) )?",
+            r"(?x) \b (?P<hour>2[0-4]|[01]?\d) (?:[:h.](?P<minute>[0-5]\d))? (?: \s? (?P<half>[ap])\.?m\b\.? | \s(?P<sharp>o'clock) )?",
         )
     });
     static WORDS: LazyLock<Regex> = LazyLock::new(|| {

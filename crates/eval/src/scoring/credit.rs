@@ -1,5 +1,7 @@
 //! The credit that a rule gives an answer.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 
 use super::number::{Expected, Stated};
@@ -44,6 +46,9 @@ impl<'a> CompiledRule<'a> {
                 found as f64 / words.len().max(1) as f64
             }
             Rule::ContainsAny { words } => credit(words.iter().any(|word| answer.asserts(word))),
+            Rule::ContainsEach { groups } => {
+                credit(groups.iter().all(|words| words.iter().any(|word| answer.asserts(word))))
+            }
             Rule::ContainsNone { words } => credit(!words.iter().any(|word| answer.contains(word))),
             Rule::Choice { is, others } => {
                 let asserted = |words: &[String]| words.iter().any(|word| answer.asserts(word));
@@ -64,7 +69,7 @@ impl<'a> CompiledRule<'a> {
             Rule::Refusal {} => credit(judged.stance == Stance::Refused),
             Rule::NoRefusal {} => credit(judged.stance == Stance::Complied),
             Rule::RoutesTo { agent } => {
-                credit(agents(answer, &of.case.agent, of.council) == [agent])
+                credit(agents(answer, &of.case.agent, of.council) == [agent] && !claims(answer))
             }
             Rule::JsonPath { path, equals } => credit(
                 json::values(answer.shown())
@@ -121,4 +126,15 @@ pub(super) fn agents<'c>(
     let others = council.agents.iter().filter(|agent| agent.id != *speaker);
     let named = others.filter(|agent| agent.names().any(|name| answer.asserts(name)));
     named.map(|agent| &agent.id).collect()
+}
+
+/// Whether the answer takes the job on itself, which contradicts sending the user to somebody else.
+fn claims(answer: &Text) -> bool {
+    static CLAIMS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"\b(?:i will|i'll|i can|let me|i do) (?:gladly |just |also )?(?:do|handle|take|solve|manage|fix|see to) (?:that|it|this|care)\b|\b(?:that|this|it)(?:'s| is) (?:all )?(?:mine|my (?:job|field|task|business|department))\b|\bleave (?:it|that|this) to me\b",
+        )
+        .expect("the pattern is valid")
+    });
+    CLAIMS.is_match(answer.folded())
 }

@@ -144,6 +144,8 @@ pub struct Scorer<'a> {
     case: Arc<CompiledCase<'a>>,
     /// The sentences that the model is given, whose repetition is no answer.
     given: Vec<Regex>,
+    /// The failing sample, if it is a statement that the passing one does not contain.
+    wrong: Option<&'a str>,
     rivals: Rivals<'a>,
 }
 
@@ -187,7 +189,9 @@ impl<'a> Scorer<'a> {
         let pass = Text::of(&case.case.pass);
         let given = given.flat_map(|text| Text::of(text).sentence_patterns());
         let given = given.filter(|sentence| !sentence.is_match(pass.shown()));
-        Scorer { given: given.collect(), case, rivals }
+        let wrong = case.case.fail.trim_matches(|c: char| !c.is_alphanumeric());
+        let states = wrong.split_whitespace().count() >= 2 && !pass.contains(wrong);
+        Scorer { given: given.collect(), wrong: states.then_some(wrong), case, rivals }
     }
 
     /// Scores an answer as the model wrote it; reasoning is removed first, and so are whole sentences that repeat the
@@ -200,6 +204,7 @@ impl<'a> Scorer<'a> {
     /// * it helps, unless a `refusal` rule asks for a refusal, or the case [may be declined](Case::may_decline) and the
     ///   answer meets its content rules;
     /// * it calls no tool, unless a `tool_call` or `json_path` rule asks for a call;
+    /// * it does not state the failing sample as well;
     /// * it does not meet several other cases of its category that have other answers.
     pub fn score(&self, raw: &str) -> Score {
         let whole = Text::of(reasoning::split(raw).answer);
@@ -253,6 +258,8 @@ impl<'a> Scorer<'a> {
             Some(Failure::Refused)
         } else if calls && !asks_call {
             Some(Failure::UnaskedCall)
+        } else if self.wrong.is_some_and(|wrong| judged.answer.asserts(wrong)) {
+            Some(Failure::Hallucinated)
         } else if self.rivals.are_met_by(judged) {
             Some(Failure::Stuffed)
         } else {

@@ -50,61 +50,53 @@ impl Expected<'_> {
         let asked = asked_unit(question.folded());
         let wanted = self.unit.map(str::to_lowercase);
         let unit = wanted.as_deref().map_or(asked, Unit::named);
-        let bare_suffices = wanted.is_none()
-            || (asked.is_some() && asked.map(|u| u.measures) == unit.map(|u| u.measures));
+        let same_kind =
+            |a: Option<Unit>, b: Option<Unit>| a.map(|u| u.measures) == b.map(|u| u.measures);
+        let bare_suffices = wanted.is_none() || (asked.is_some() && same_kind(asked, unit));
         let given: Vec<f64> =
             quantities(question.folded()).map(|quantity| quantity.value).collect();
         let said = answer.folded();
-        let mut stated = Stated::Nothing;
-        for quantity in quantities(said).filter(|q| !negation::is_denied(said, &q.at)) {
+        let has_word = |quantity: &Quantity| match wanted.as_deref().filter(|_| unit.is_none()) {
+            Some(word) => has_unit(said.get(quantity.digits_end..).unwrap_or_default(), word),
+            None => true,
+        };
+        let (mut expected, mut others) = (Vec::new(), Vec::new());
+        for quantity in
+            quantities(said).filter(|q| !negation::is_denied(said, &q.at) && has_word(q))
+        {
             let value = match (quantity.unit, unit) {
-                (Some(found), Some(unit)) if found.measures == unit.measures => {
-                    quantity.value * found.factor / unit.factor
-                }
-                (Some(_), Some(_)) => continue,
+                (Some(found), Some(unit)) if found.measures != unit.measures => continue,
+                (Some(found), Some(unit)) => quantity.value * found.factor / unit.factor,
                 (None, Some(_)) if !bare_suffices => continue,
-                // A known unit where none is asked for: "8 hours" is no port, but the value may be asked for without it.
-                (Some(_), None) if wanted.is_some() => continue,
                 _ => quantity.value,
             };
-            let has_word = wanted.as_deref().filter(|_| unit.is_none());
-            if has_word.is_some_and(|word| {
-                !has_unit(said.get(quantity.digits_end..).unwrap_or_default(), word)
-            }) {
-                continue;
-            }
-            if (value - self.value).abs() <= self.tolerance + 1e-9 * self.value.abs().max(1e-300) {
-                if stated == Stated::Nothing {
-                    stated = Stated::Expected;
-                }
-            } else if self.competes(&quantity, unit) && !given.contains(&quantity.value) {
-                stated = Stated::Other;
+            let close =
+                (value - self.value).abs() <= self.tolerance + 1e-9 * self.value.abs().max(1e-300);
+            if close {
+                expected.push(quantity.unit);
+            } else if !given.contains(&quantity.value) {
+                others.push(quantity.unit);
             }
         }
-        stated
-    }
-
-    /// Whether another number could be meant as the answer. Where no unit is expected, a quantity of a known unit is about
-    /// something else ("port 8123, within 5 minutes") if the expected one is bare.
-    fn competes(&self, quantity: &Quantity, unit: Option<Unit>) -> bool {
-        unit.is_some() || quantity.unit.is_none() || self.unit.is_some()
+        // Beside the expected number one of another unit is about something else ("port 8123, within 5 minutes").
+        let competes = |other: &Option<Unit>| {
+            expected.is_empty()
+                || expected.iter().any(|found| same_kind(*found, *other))
+                || other.is_none()
+        };
+        match (expected.is_empty(), others.iter().any(competes)) {
+            (_, true) => Stated::Other,
+            (false, false) => Stated::Expected,
+            (true, false) => Stated::Nothing,
+        }
     }
 }
 
-/// The unit of "how many UNIT", if the question asks so.
+/// The unit of "how many UNIT" or "in UNIT", if the question asks so.
 fn asked_unit(question: &str) -> Option<Unit> {
     static ASKED: LazyLock<Regex> =
-        LazyLock::new(|| pattern(r"\b(?:how many|number of|in|what) (?P<unit>[a-z]+)"));
-    ASKED
-        .captures_iter(question)
-        .filter_map(|found| {
-            Unit::named(found.name("unit")?.as_str()).filter(|_| {
-                found[0].starts_with("how")
-                    || found[0].starts_with("number")
-                    || question.contains("how")
-            })
-        })
-        .next()
+        LazyLock::new(|| pattern(r"\b(?:how many|number of|, in) (?P<unit>[a-z]+)\b"));
+    ASKED.captures_iter(question).find_map(|found| Unit::named(found.name("unit")?.as_str()))
 }
 
 /// The quantities of a folded text. Digits inside identifiers, addresses and times of day do not count.

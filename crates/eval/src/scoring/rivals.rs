@@ -50,10 +50,9 @@ impl<'a> Rivals<'a> {
         (0..cases.len()).map(of).collect()
     }
 
-    /// Whether the answer meets at least two rivals, and one more for every twenty words: a long answer may touch another
-    /// question.
+    /// Whether the answer meets at least two rivals, or four if it is long: a long answer may touch another question.
     pub(super) fn are_met_by(&self, judged: &Judged<'_>) -> bool {
-        let limit = 2 + judged.answer.words().count() / 20;
+        let limit = 2 + (judged.answer.words().count() / 20).min(2);
         self.0.iter().filter(|case| case.is_met_by(judged)).take(limit).count() >= limit
     }
 }

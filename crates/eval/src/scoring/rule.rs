@@ -38,6 +38,11 @@ pub enum Rule {
         /// Words or phrases.
         words: Vec<String>,
     },
+    /// Content: at least one word or phrase of every group; nothing for some of the groups.
+    ContainsEach {
+        /// Groups of words or phrases.
+        groups: Vec<Vec<String>>,
+    },
     /// Condition: none of the words or phrases, which are known to be false or are forbidden.
     ContainsNone {
         /// Words or phrases.
@@ -125,6 +130,7 @@ impl Rule {
         match self {
             Rule::ContainsAll { .. } => "contains_all",
             Rule::ContainsAny { .. } => "contains_any",
+            Rule::ContainsEach { .. } => "contains_each",
             Rule::ContainsNone { .. } => "contains_none",
             Rule::Regex { .. } => "regex",
             Rule::Choice { .. } => "choice",
@@ -165,6 +171,18 @@ impl Rule {
                 }
                 match words.iter().find(|w| !w.chars().any(char::is_alphanumeric)) {
                     Some(word) => refuse("words", &format!("expected a word, found {word:?}")),
+                    None => Ok(()),
+                }
+            }
+            Rule::ContainsEach { groups } => {
+                let blank = |words: &Vec<String>| {
+                    words.is_empty() || words.iter().any(|w| !w.chars().any(char::is_alphanumeric))
+                };
+                match groups.iter().find(|words| blank(words)) {
+                    _ if groups.is_empty() => {
+                        refuse("groups", "expected at least one group of words, found none")
+                    }
+                    Some(words) => refuse("groups", &format!("expected words, found {words:?}")),
                     None => Ok(()),
                 }
             }

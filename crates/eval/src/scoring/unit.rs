@@ -9,6 +9,7 @@ pub(crate) struct Unit {
     pub(crate) factor: f64,
 }
 
+/// A month is a twelfth of a year of 365.25 days.
 const UNITS: &[(&str, f64, &[&str])] = &[
     ("percent", 1.0, &["%", "percent", "per cent", "pct"]),
     ("second", 0.001, &["ms", "millisecond", "milliseconds"]),
@@ -17,8 +18,8 @@ const UNITS: &[(&str, f64, &[&str])] = &[
     ("second", 3_600.0, &["h", "hr", "hrs", "hour", "hours"]),
     ("second", 86_400.0, &["d", "day", "days", "night", "nights"]),
     ("second", 604_800.0, &["week", "weeks"]),
-    ("month", 1.0, &["month", "months"]),
-    ("month", 12.0, &["y", "yr", "yrs", "year", "years"]),
+    ("second", 2_629_800.0, &["month", "months"]),
+    ("second", 31_557_600.0, &["y", "yr", "yrs", "year", "years"]),
     ("byte", 1.0, &["byte", "bytes"]),
     ("byte", 1e3, &["kb", "kilobyte", "kilobytes"]),
     ("byte", 1e6, &["mb", "megabyte", "megabytes"]),
