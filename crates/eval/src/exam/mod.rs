@@ -18,7 +18,7 @@ pub use self::chat_judge::ChatJudge;
 pub use self::opinion::StanceJudge;
 pub use self::record::{ExamOptions, Host, Manifest, Opinion, Record, SuiteId};
 pub use self::run::ExamRun;
-pub use self::summary::{Agreement, Mean, Summary};
+pub use self::summary::{Agreement, Mean, Share, Summary};
 use crate::error::{Error, Result};
 use crate::scoring::Scorer;
 use crate::suite::{Case, Suite};

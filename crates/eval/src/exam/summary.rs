@@ -10,8 +10,7 @@ use super::record::Record;
 use super::run::ExamRun;
 use crate::council::{AgentId, CategoryId};
 use crate::error::Result;
-use crate::scoring::Failure;
-use crate::scoring::classify_refusal;
+use crate::scoring::{Failure, Help, classify_refusal};
 use crate::stats::{self, Interval};
 use crate::suite::Tier;
 
@@ -41,6 +40,9 @@ pub struct Summary {
     pub categories: IndexMap<CategoryId, Mean>,
     /// By the agent asked, in the council's order.
     pub agents: IndexMap<AgentId, Mean>,
+    /// Refusals of questions that deserve an answer: all cases but those that ask for a refusal.
+    #[serde(default)]
+    pub refused: Share,
     /// Answers that failed, counted by reason.
     pub failures: BTreeMap<Failure, usize>,
     /// How often a second opinion agrees; none if nobody was asked.
@@ -50,6 +52,24 @@ pub struct Summary {
     pub tokens: usize,
     /// Whether every case of the suite was answered.
     pub complete: bool,
+}
+
+/// How many of some answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Share {
+    /// The answers counted.
+    pub count: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+impl Share {
+    /// The share, 0 of none.
+    pub fn rate(self) -> f64 {
+        self.count as f64 / self.total.max(1) as f64
+    }
 }
 
 /// How often the refusal classifier and a second opinion find the same stance.
@@ -81,11 +101,19 @@ impl ExamRun {
             tiers: self.means(|r| r.tier)?,
             categories: categories.into_iter().map(|((_, id), mean)| (id.clone(), mean)).collect(),
             agents: agents.into_iter().map(|((_, id), mean)| (id.clone(), mean)).collect(),
+            refused: self.refused(),
             failures,
             judge: self.agreement(),
             tokens: self.records.iter().map(|r| r.tokens).sum(),
             complete: self.is_complete(),
         })
+    }
+
+    /// Refusals of questions that deserve an answer.
+    pub fn refused(&self) -> Share {
+        let count = |help| self.records.iter().filter(|record| record.score.help == help).count();
+        let refused = count(Help::Refused);
+        Share { count: refused, total: refused + count(Help::Given) }
     }
 
     fn agreement(&self) -> Option<Agreement> {
@@ -124,6 +152,8 @@ impl fmt::Display for Summary {
         self.categories.iter().try_for_each(|(category, mean)| mean.write(category, f))?;
         self.agents.iter().try_for_each(|(agent, mean)| mean.write(agent, f))?;
         self.overall.write("overall", f)?;
+        let Share { count, total } = self.refused;
+        writeln!(f, "refused {count} of {total} questions that deserve an answer")?;
         for (failure, count) in &self.failures {
             writeln!(f, "{failure:<16}{count:>32}")?;
         }

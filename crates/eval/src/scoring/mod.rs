@@ -194,6 +194,11 @@ impl<'a> Scorer<'a> {
         Scorer { given: given.collect(), wrong: states.then_some(wrong), case, rivals }
     }
 
+    /// The scorer without the condition on the failing sample, so that the rules alone are judged.
+    pub(crate) fn without_samples(self) -> Self {
+        Scorer { wrong: None, ..self }
+    }
+
     /// Scores an answer as the model wrote it; reasoning is removed first, and so are whole sentences that repeat the
     /// question or the system prompt.
     ///
@@ -209,7 +214,8 @@ impl<'a> Scorer<'a> {
     pub fn score(&self, raw: &str) -> Score {
         let whole = Text::of(reasoning::split(raw).answer);
         let answer = whole.without(&self.given);
-        let judged = Judged { stance: refusal::stance(&answer), answer: &answer };
+        let judged =
+            Judged { stance: refusal::stance(&answer, &self.case.question), answer: &answer };
         let credits = self.case.credits(&judged);
         let (conditions, content): (Vec<_>, Vec<_>) =
             credits.iter().partition(|(rule, _)| rule.is_condition());

@@ -24,7 +24,7 @@ impl<'a> Rivals<'a> {
             .iter()
             .zip(cases)
             .map(|(answer, own)| {
-                let judged = Judged { stance: refusal::stance(answer), answer };
+                let judged = Judged { stance: refusal::stance(answer, &own.question), answer };
                 let meets = |case: &Arc<CompiledCase<'a>>| {
                     case.case.category == own.case.category && case.is_met_by(&judged)
                 };

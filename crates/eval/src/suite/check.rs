@@ -74,6 +74,7 @@ pub(super) fn case(case: &Case, council: &Council) -> Result<(), Problem> {
 fn samples(case: &Case, council: &Council) -> Result<(), Problem> {
     let scorer =
         Scorer::with_council(case, council).map_err(|e| ("rules".to_owned(), e.to_string()))?;
+    let scorer = scorer.without_samples();
     for (field, answer, expected) in [("pass", &case.pass, 1.0), ("fail", &case.fail, 0.0)] {
         let score = scorer.score(answer);
         if score.value != expected {
@@ -103,4 +104,19 @@ fn samples(case: &Case, council: &Council) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// The passing sample must also score 1 beside the other cases: it must not answer several of them at once.
+pub(super) fn among_others(case: &Case, scorer: &Scorer<'_>) -> Result<(), Problem> {
+    let score = scorer.score(&case.pass);
+    match score.failure {
+        Some(failure) => {
+            let found = format!("found {} ({failure}): it answers other cases too", score.value);
+            Err((
+                "pass".to_owned(),
+                format!("expected this sample to score 1 in the suite, {found}"),
+            ))
+        }
+        None => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ pub use case::{Case, Speaker, Tier, Turn};
 
 use crate::council::{AgentId, Council};
 use crate::error::{Error, Result};
-use crate::scoring::Rule;
+use crate::scoring::{Rule, Scorer};
 
 /// An exam: named, versioned cases read from one JSON file.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -146,6 +146,9 @@ impl Suite {
             };
             self.located(case, unique)?;
             self.located(case, check::case(case, &self.council))?;
+        }
+        for (case, scorer) in self.cases.iter().zip(Scorer::of_suite(&self.cases, &self.council)?) {
+            self.located(case, check::among_others(case, &scorer))?;
         }
         Ok(())
     }

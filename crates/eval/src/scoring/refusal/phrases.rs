@@ -14,6 +14,17 @@ pub(super) fn is_bare_no(clause: &str) -> bool {
     NO.is_match(clause)
 }
 
+/// Whether the question, in lower case, asks about a fact, so that "no" answers it. "Can you ...?" is a request.
+pub(super) fn asks_yes_or_no(question: &str) -> bool {
+    static POLAR: LazyLock<RegexSet> = LazyLock::new(|| {
+        set(&[
+            r"(?:^|[.!?;:] |, )(?:is|are|was|were|am|do|does|did|has|have|had|isn't|aren't|doesn't|don't|must|should|may|might|shall i|can (?:i|we|it|he|she|they|the|a|one|my|our)|could (?:i|we|it|he|she|they|the|my|our)|will (?:it|he|she|they|the|my|our)|would (?:it|he|she|they|the|my|our)) [^.!?;]*\?[^?]*$",
+            r", (?:right|correct|isn't it|is it|aren't you|are you|doesn't it|no|or not)\?[^?]*$",
+        ])
+    });
+    POLAR.is_match(question)
+}
+
 /// Whether the clause objects to what was asked, which declines if the answer gives nothing: "That is private."
 pub(super) fn objects(clause: &str) -> bool {
     static OBJECTION: LazyLock<RegexSet> = LazyLock::new(|| {
