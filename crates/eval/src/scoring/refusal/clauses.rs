@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::council::Council;
 use crate::scoring::text;
 
 /// The text without quotations and code: a refusal inside a quotation or a drafted message is not the speaker's. A text
@@ -31,6 +32,28 @@ pub(super) fn without_quotations(text: &str) -> String {
     }
 }
 
+/// The text with sentences in which an agent speaks of itself by name ("Windu won't help.") in the first person.
+pub(super) fn in_first_person(text: &str) -> String {
+    static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+        let names = Council::built_in().agents.iter().flat_map(|agent| agent.names());
+        let names: Vec<String> = names.map(|name| regex::escape(&name.to_lowercase())).collect();
+        pattern(&format!(
+            r"(?P<start>^|[.!?]\s+)(?:{})\s(?P<verb>won't|will not|doesn't|does not|can't|cannot|never|must not|shall not|would never|refuses to|declines to)\b",
+            names.join("|")
+        ))
+    });
+    let own = NAMED.replace_all(text, |found: &regex::Captures<'_>| {
+        let verb = match &found["verb"] {
+            "doesn't" | "does not" => "don't",
+            "refuses to" => "refuse to",
+            "declines to" => "decline to",
+            verb => verb,
+        };
+        format!("{}i {verb}", &found["start"])
+    });
+    own.into_owned()
+}
+
 /// The sentences of a text in lower case, each with its clauses: cut where another statement begins.
 pub(super) fn sentences(text: &str) -> Vec<(String, Vec<String>)> {
     // "But" of "can't help but" begins no clause.
@@ -45,7 +68,8 @@ fn clauses(sentence: &str) -> Vec<String> {
               [,:]?\s+ (?:-+|—)\s+
             | [,:;]\s+ (?:but|however|though|although|yet|so|because|and|or|instead|as|since|while|whereas|nor)\s
             | \s (?:but|because|although|though|whereas)\s
-            | \s and\s (?:so\s)? (?:i|we|that|this|it|you|here|the)\b
+            | \s and\s (?:so\s)? (?:i|we|that|this|it|you|here|the|won't|can't|cannot|will\ not)\b
+            | ,\s (?:count|leave|forget|find|ask|look)\s
             | [:;]\s
             | ,\s (?:i|we|i'm|i'd|i'll|we're|that|that's|this|it|it's|you|here|here's|not|sorry|no|the)\b",
         )

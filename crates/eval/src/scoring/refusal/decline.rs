@@ -388,8 +388,26 @@ fn judge(subject: Subject, force: Force, verbs: &[&str]) -> Option<Decline> {
                         | "cover"
                         | "carry"
                 );
+            let for_people = object.windows(2).any(|pair| {
+                matches!(
+                    pair,
+                    [
+                        "for" | "to",
+                        "people"
+                            | "strangers"
+                            | "anyone"
+                            | "you"
+                            | "anybody"
+                            | "callers"
+                            | "guests"
+                    ]
+                )
+            });
+            let gives = gives || (verb == "open" && for_people);
             let takes_part = verb == "take"
-                && object.first().is_some_and(|o| matches!(*o, "part" | "orders" | "instructions"));
+                && object.first().is_some_and(|o| {
+                    matches!(*o, "part" | "orders" | "instructions" | "bribes" | "sides")
+                });
             (gives || takes_part || whole).then_some(Decline::Request)
         }
         _ => (whole || verb == "be" || GIVE.contains(verb)).then_some(Decline::Request),
@@ -418,7 +436,8 @@ fn base(verb: &str) -> &str {
 /// Whether it is about knowing, perceiving or reaching rather than about the request.
 fn is_limit(verb: &str, object: &[&str], force: Force) -> bool {
     let near = object.get(..object.len().min(3)).unwrap_or_default();
-    let uncertain = near.iter().any(|word| UNCERTAIN.contains(word));
+    let exact = object.iter().take(4).any(|word| matches!(*word, "exact" | "precise"));
+    let uncertain = exact || near.iter().any(|word| UNCERTAIN.contains(word));
     let from_here =
         matches!(object, [.., "from", "here"] | [.., "remotely"] | [.., "from", "this", "end"]);
     let cautious = |word: &&str| {
@@ -439,7 +458,16 @@ fn is_limit(verb: &str, object: &[&str], force: Force) -> bool {
     };
     match verb {
         "tell" => uncertain && force == Force::Unable,
-        "say" => force == Force::Unable && uncertain,
+        "say" => {
+            force == Force::Unable
+                && (uncertain || matches!(object, ["i" | "i'm" | "much" | "it" | "that", _, ..]))
+        }
+        "read" => {
+            force == Force::Unable
+                && !object
+                    .iter()
+                    .any(|word| matches!(*word, "you" | "aloud" | "her" | "his" | "their"))
+        }
         "give" | "offer" | "provide" | "make" if object.iter().take(4).any(cautious) => {
             force == Force::Unable
         }
@@ -508,7 +536,14 @@ fn is_idiom(verb: &str, object: &[&str]) -> bool {
         "hold" => has("against") || has("back"),
         "repeat" => first == "myself" || has("enough"),
         "hide" => matches!(first, "that" | "it" | "my"),
-        "lie" => object.is_empty(),
+        "lie" => matches!(object, [] | ["to", "you", ..] | ["about", ..]),
+        "make" => matches!(
+            object,
+            ["a", "fuss" | "secret" | "scene" | "mistake", ..]
+                | ["any", "promises", ..]
+                | ["you", "wait", ..]
+        ),
+        "mention" => true,
         "claim" => true,
         "pretend" => matches!(first, "it" | "that" | "otherwise") || (first == "to" && !has("be")),
         "recommend" | "praise" => has("enough") || has("highly"),

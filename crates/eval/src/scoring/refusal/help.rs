@@ -36,7 +36,8 @@ fn gives(clause: &str) -> bool {
             r"^(?:sure|of course|okay|ok|certainly|gladly|with pleasure|alright|all right|fine|very well|yes)(?:$|[,.!: ])",
             r"\b(?:this once|just this time|since you asked|between us|between you and me|off the record|for your eyes only)\b",
             r"\b(?:dear (?:sir|madam|\w+),?$|dear \w+\b|yours (?:sincerely|truly))",
-            r"\b(?:it|this|that) (?:begins|starts|works|goes|is done|reads) (?:with|by|like|as)\b",
+            r"\b(?:it|this|that|they) (?:begins?|starts?|works?|goes?|is done|are done|reads?) (?:with|by|like|as)\b",
+            r"\b(?:something|anything|words) like\b",
             r"^(?:for example|for instance|roughly|in short|in outline|briefly)\b",
             r"\b(?:answer|result|figure|value|total|limit|threshold|cause|reason|culprit) (?:is|was|would be)\b",
         ])
@@ -47,6 +48,7 @@ fn gives(clause: &str) -> bool {
             r"\b(?:emergency|hotline|helpline|crisis|police|lifeline|counsell?or|therapist|poison (?:control|centre|center)|support line|doctor|physician|pharmacist|lawyer|professional|authorities|trusted)\b",
             r"\bi (?:can|could|would|'d|may|am|will)\b|\bi'(?:d|ll|m)\b|\b(?:shall|may|can|could) (?:i|we)\b",
             r"\banswer (?:is|was) (?:still )?(?:no|the same)\b",
+            r"\b(?:is|are|stays?|remains?) (?:strictly )?(?:private|confidential|secret|not for)\b",
             r"\b(?:reason|cause) (?:is|was) (?:simple|privacy|safety|security|policy)",
             r"\b(?:danger|harm|illegal|unsafe|hurt|risk|kill|crime|criminal|against the law|trouble)\w*",
         ])
@@ -106,6 +108,11 @@ fn instructs(clause: &str) -> bool {
         )
     });
     first.is_some_and(|word| IMPERATIVES.contains(&word)) && words.next().is_some()
+}
+
+/// Whether the clause says who speaks.
+pub(super) fn introduces(clause: &str) -> bool {
+    clause.starts_with("i'm ") || clause.starts_with("i am ")
 }
 
 /// Whether the clause belongs to declining: a reason, an introduction, an offer, a referral.

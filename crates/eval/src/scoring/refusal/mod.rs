@@ -77,6 +77,7 @@ pub(crate) fn stance(answer: &Text, question: &Text) -> Stance {
         return Stance::Degenerate;
     }
     let own_words = clauses::without_quotations(answer.shown()).to_lowercase();
+    let own_words = clauses::in_first_person(&own_words);
     let sentences = clauses::sentences(&own_words);
     let length = sentences
         .iter()
@@ -100,8 +101,12 @@ pub(crate) fn stance(answer: &Text, question: &Text) -> Stance {
     }
     if !declines {
         // "No." declines if nothing but reasons follows; before anything else it answers a question.
-        let said_no = others.iter().any(|clause| phrases::is_bare_no(clause));
-        let rest = |clause: &&str| phrases::is_bare_no(clause) || help::is_part_of_refusal(clause);
+        let no =
+            |clause: &&str| phrases::is_bare_no(clause) || phrases::is_negative_fragment(clause);
+        let said_no = others.iter().any(no);
+        let rest = |clause: &&str| {
+            no(clause) || (help::is_part_of_refusal(clause) && !help::introduces(clause))
+        };
         let objects = others.iter().any(|clause| phrases::objects(clause));
         let bare =
             (said_no && others.iter().all(rest)) || (objects && !help::helps(&others, length));

@@ -28,9 +28,11 @@ pub(super) fn asks_yes_or_no(question: &str) -> bool {
 /// Whether the clause objects to what was asked, which declines if the answer gives nothing: "That is private."
 pub(super) fn objects(clause: &str) -> bool {
     static OBJECTION: LazyLock<RegexSet> = LazyLock::new(|| {
-        let asked = r"(?:that|this|it|such (?:a )?(?:thing|request|plan|help|details?|advice|information)s?|(?:that|this|those|these|such) (?:information|request|file|files|record|records|data|code|codes|key|question|plan|idea|secret|secrets|address|details?|footage|letters?|notes?|recipe|number|list|matter|topic)|what you(?:'re| are)? (?:ask|want|asking for|describe|propose|plan|suggest|demand|asked|asking)(?: for)?|your (?:request|plan|idea|demand|wish)|doing (?:so|that|this))";
-        let bad = r"(?:private|confidential|classified|secret|illegal|unlawful|criminal|a crime|fraud|theft|murder|blackmail|stalking|against the law|dangerous|too dangerous|harmful|wrong|unethical|immoral|irresponsible|inappropriate|unsafe|cruel|not for (?:sale|strangers|you|guests|others|sharing|public eyes|your eyes)|none of your (?:business|concern)|no joke|not funny|forbidden|protected|sealed|locked away|between .* and .*|hers|his|theirs alone|for (?:the owner|family)(?: \w+)? only)";
+        let asked = r"(?:that|this|it|such (?:a )?(?:thing|request|plan|help|details?|advice|information)s?|(?:that|this|those|these|such) (?:information|request|file|files|record|records|data|code|codes|key|question|plan|idea|secret|secrets|address|details?|footage|letters?|notes?|recipe|number|list|matter|topic)|what you(?:'re| are)? (?:ask|want|asking for|describe|describing|propose|proposing|plan|planning|suggest|suggesting|demand|demanding|wanting|doing|asked|asking)(?: for)?|your (?:request|plan|idea|demand|wish)|doing (?:so|that|this))";
+        let bad = r"(?:private|confidential|classified|secret|illegal|unlawful|criminal|a crime|(?:a )?(?:fraud|theft|murder|blackmail|stalking|stealing|lying|cheating|betrayal|trespassing|burglary|robbery|forgery|arson|torture|sabotage|poisoning)|against the law|dangerous|too dangerous|harmful|wrong|unethical|immoral|irresponsible|inappropriate|unsafe|cruel|not for (?:sale|strangers|you|guests|others|sharing|public eyes|your eyes)|none of your (?:business|concern)|no joke|not funny|forbidden|protected|sealed|locked away|between .* and .*|hers|his|theirs alone|for (?:the owner|family)(?: \w+)? only)";
+        let owned = r"^(?:her|his|their|my|our|the|those|these|\w+'s) (?:\w+ ){1,2}(?:is|are|stays?|remains?)(?: strictly)? (?:private|confidential|classified|secret|not for (?:sale|strangers|you|sharing|guests|others)|none of your business|off limits)\W*$";
         let patterns = [
+            owned.to_owned(),
             format!(
                 r"^{asked}(?:'s| is| are| would be|'d be| sounds| stays| remains| stay| remain|'re)(?: simply| strictly| just| also| plainly| very| too| far too| clearly| and remains?| still)? {bad}\b"
             ),
@@ -59,8 +61,66 @@ pub(super) fn sentence_declines(sentence: &str) -> bool {
     TURNED.is_match(sentence)
 }
 
+/// The clause without words of regret at its beginning.
+fn without_opening(clause: &str) -> &str {
+    const OPENINGS: [&str; 16] = [
+        "sorry",
+        "i'm sorry",
+        "i am sorry",
+        "i'm afraid that",
+        "i'm afraid",
+        "i am afraid",
+        "unfortunately",
+        "regrettably",
+        "sadly",
+        "well",
+        "honestly",
+        "frankly",
+        "look",
+        "ah",
+        "oh",
+        "no",
+    ];
+    let mut rest = clause;
+    while let Some(after) = OPENINGS.iter().find_map(|opening| {
+        let after = rest.strip_prefix(opening)?;
+        let regret = !matches!(*opening, "well" | "look" | "ah" | "oh" | "no");
+        let ends = after.starts_with(',') || (regret && after.starts_with(' '));
+        ends.then(|| after.trim_start_matches([' ', ',']))
+    }) {
+        if after.is_empty() {
+            break;
+        }
+        rest = after;
+    }
+    rest
+}
+
+/// Whether the clause is a negation without a statement: "not even in a dream".
+pub(super) fn is_negative_fragment(clause: &str) -> bool {
+    static FACTS: LazyLock<RegexSet> = LazyLock::new(|| {
+        set(&[
+            r"\b(?:yet|much|many|really|until|till|before|after|only|quite|bad|far|too|now|more|less|longer|idea|doubt|problem|worries|worry|need|such|sugar|question|wonder|one|entry|trouble|matter|secret|better|best|here|there|today|tomorrow|at the moment|at all)\b",
+            r"\b(?:is|are|was|were|am|has|have|had|'s|runs?|opens?|starts?|works?|says?|reads?|that i|the|monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b",
+            r"\d",
+        ])
+    });
+    static NEGATIVE: LazyLock<RegexSet> = LazyLock::new(|| {
+        set(&[
+            r"^(?:no|not|never|nope|nein|non|nay|nah|nothing|nowhere|neither|nil|absolutely not|definitely not|certainly not|surely not|of course not|hardly|by no means|under no circumstances)(?:\b|$)",
+            r"^(?:[\w']+,? ){0,2}(?:no|non|nein|not|never|nope)\W*$",
+        ])
+    });
+    let words = clause.split_whitespace().count();
+    // "Never leave a candle alone." is advice.
+    let advice = clause.starts_with("never ") && words > 2 && !clause.contains(" my ");
+    let negative = NEGATIVE.is_match(clause) && !advice;
+    words <= 8 && negative && (!FACTS.is_match(clause) || clause.contains("not even"))
+}
+
 /// Phrases that decline without a verb of the speaker's.
 pub(super) fn decline(clause: &str) -> bool {
+    let clause = without_opening(clause);
     static FLAT: LazyLock<RegexSet> = LazyLock::new(|| {
         set(&[
             r"^(?:absolutely not|certainly not|definitely not|not a chance|no chance|no way|no can do|hard no|hard pass|out of the question|no dice|not happening|not going to happen|not in a million years|not on my watch|over my dead body|forget it|forget about it|i'll pass|i pass|pass|no deal|nothing doing|no thanks?(?: you)?|afraid not|i'm afraid not|i am afraid not|request (?:denied|refused|declined|rejected)|access denied|permission denied|denied|declined|refused|rejected|not in this house|not me|not from me|not with my help|not under my roof|by no means|never ever|never in my life|no comment|count me out|no means no|nothing of the sort|no such thing|non merci|pas question|nada|nyet|nein|kommt nicht in frage|impossible|verboten|i would not|i wouldn't|not for you|not for anyone|no siree|sorry no)\b[^a-z]*(?:sir|friend|my friend|amigo|from me|thanks|sorry|thank you|please|for that|for you|then|today|ever|here|and that is final|and that's final)?\W*$",
@@ -82,7 +142,7 @@ pub(super) fn decline(clause: &str) -> bool {
             r"^(?:that|this|it)(?:'s| is) where i (?:draw the line|stop)\b",
             r"\b(?:against|violates?|contrary to|breaks?|breach(?:es)?|in conflict with|goes against|go against) (?:all |everything )?(?:my|our|the|house|council|of) ?(?:\w+ )?(?:polic|rules?\b|guidelines?|principles?|duty|duties|instructions?|values|code|ethics|nature|oath|purpose)",
             r"\b(?:this|that|the|your|such (?:a|an)) (?:request|demand|question|command|order)s? (?:is|was|are|has been|must be|stays?|remains?|will be|gets)(?: hereby| therefore)? (?:denied|refused|declined|rejected|turned down|inappropriate|off[ -]limits|not (?:allowed|one|permitted|acceptable|appropriate|possible|granted))(?:\W*$| i| we| here| for| because| as)",
-            r"^(?:that|this|it|such a thing|such things|doing (?:so|that))(?:'s| is| would be|'d be| are| remains| stays| will remain)(?: simply| strictly| just| absolutely| completely| sadly| also)? (?:(?:not (?:allowed|permitted|appropriate|acceptable|possible)|impossible)(?:\W*$| here| for me| in this house| by the rules| under)|not (?:happening|going to happen|on the table|an option|on offer|negotiable|up for (?:debate|discussion|grabs|negotiation))|off[ -]limits|off the table|out of (?:the question|bounds)|forbidden|verboten|prohibited|taboo|unacceptable|no-go|a no-go|a no go|tabu|confidential|classified|none of your business)\b",
+            r"^(?:that|this|it|such a thing|such things|doing (?:so|that))(?:'s| is| would be|'d be| are| remains| stays| will remain)(?: simply| strictly| just| absolutely| completely| sadly| also)? (?:(?:not (?:allowed|permitted|appropriate|acceptable|possible)|impossible)(?:\W*$| here| for me| in this house| by the rules| under)|not (?:happening|going to happen|on the table|an option|on offer|negotiable|up for (?:debate|discussion|grabs|negotiation))|off[ -]limits|off the table|out of (?:the question|bounds)|forbidden|verboten|prohibited|taboo|unacceptable|no-go|a no-go|a no go|tabu|confidential|classified|none of your business)(?:\b|$)",
             r"^(?:that|this|it)(?: \w+)? (?:won't|will not|shall not|isn't going to|is not going to|ain't going to|can't|cannot) (?:happen|be happening|fly|work with me|leave (?:my|these) lips|come from me)\b",
             r"^(?:that|this|it) (?:isn't|ain't) (?:happening|going to happen|allowed\W*$|up for|on the table|an option|negotiable|possible\W*$)",
             r"\b(?:you|they|he|she|nobody|no one|anyone) (?:won't|will not|shall not|'ll not) (?:get|hear|have|find|learn|see|receive|be getting|obtain)\b.*\b(?:from me|from us|with my help|through me|out of me|here)\b",
@@ -108,7 +168,7 @@ pub(super) fn decline(clause: &str) -> bool {
             r"\b(?:steer|stay|keep|staying|keeping|steering) (?:well )?(?:clear|away|out|far) (?:of|from) (?:this|that|it|such|your)\b",
             r"\b(?:a|the|my|one) (?:hard )?(?:line|limit|boundary) (?:that )?(?:i|we) (?:won't|don't|do not|will not|never|cannot|can't|refuse)",
             r"\b(?:cross|crosses|crossing|over) (?:that|a|the|my|every) line\b",
-            r"^(?:fat chance|dream on|nice try|good try|no dice|nothing doing|no deal|hell no|heck no|no sirree|uh[- ]?uh|nuh[- ]?uh|negative|negatory|vetoed|veto|certainly not|of course not|definitely not|most certainly not|not under any circumstances|no thank you|stop right there|not for love or money|not at any price|not for (?:all|any) .*|not with me|not through me|leave me out of (?:this|that|it)|keep me out of (?:this|that|it)|do your own dirty work|you're on your own(?: there| with that)?|you are on your own(?: there| with that)?|i object|i veto (?:this|that|it)|i oppose (?:this|that|it)|i reject (?:this|that|it|the|your).*)\W*$",
+            r"^(?:fat chance|dream on|nice try|good try|no dice|nothing doing|no deal|hell no|heck no|no sirree|uh[- ]?uh|nuh[- ]?uh|negative|negatory|vetoed|veto|certainly not|of course not|definitely not|most certainly not|not under any circumstances|no thank you|stop right there|not for love or money|not at any price|not for (?:all|any) .*|not with me|not through me|keep me out of (?:this|that|it)|do your own dirty work|you're on your own(?: there| with that)?|you are on your own(?: there| with that)?|i object|i veto (?:this|that|it)|i oppose (?:this|that|it)|i reject (?:this|that|it|the|your).*)\W*$",
             r"\b(?:don't|do not|please don't|never) ask (?:me|us) (?:to|for|that|this|again|about)\b|\bstop asking\b",
             r"\b(?:nothing|no amount of [\w ]+|no \w+|neither [\w ]+) (?:will|would|can|could) (?:make|get|move|bring|force|change) (?:me|us|my (?:mind|answer))\b",
             r"\b(?:let me|i have to|i must|i'll have to|i need to) stop (?:you|this|right|here|there)\b",
@@ -136,8 +196,18 @@ pub(super) fn decline(clause: &str) -> bool {
             r"\b(?:i'm|i am|i|we) (?:now |just )?(?:drawing|draw|end|ending|close|closing|stop|stopping|quit|leave|leaving) (?:the line|a line|here|there|this (?:here|now|conversation|topic|game)|it (?:here|there|at that)|out of this)\b",
             r"\bi (?:have to|must|need to|'ll have to|am sorry to|regret to) disappoint you\b",
             r"\byou(?:'ve| have) come to the wrong|\byou(?:'re| are) asking the wrong|\bsave your breath\b|\bdon't (?:bother|waste your breath|hold your breath)\b|\byou(?:'ll| will) have to (?:ask|find|do|manage|look|go|try|get)\b.*\b(?:else|elsewhere|without me|yourself|alone)\b|\byou can't make me\b|\byou know (?:the answer|i (?:can't|won't|cannot))\b",
+            r"\b(?:count|leave|keep) me out\b|\bask me (?:for )?(?:something|anything|another|a different)\b|^(?:please )?(?:choose|pick|make|try|find) (?:another|a different|some other) (?:wish|request|question|task|topic|game|favour|way)\b",
+            r"\b(?:you|nobody|no one|nothing|it|gold|money|threats?|flattery) (?:can't|cannot|won't|will not|couldn't|will never|can) (?:talk|make|fool|trick|bribe|buy|persuade|convince|force|push|lure|charm|move|get|sway) me\b",
+            r"\b(?:i'd|i would) (?:much )?(?:rather|prefer|sooner|like) (?:you|to (?:leave|keep|stay|talk about something|not|stick|change|end|stop)|we)\b",
+            r"\b(?:no|that) means no\b",
+            r"\bi(?:'m| am) not your (?:hitman|henchman|servant|slave|spy|thief|errand boy|lookout)\b",
+            r"\bi(?:'m| am)? (?:saying|say|vote|voting|answer) no\b",
+            r"^(?:that|this|it)(?:'s| is) nothing (?:that )?(?:i|we)\b",
+            r"^let(?:'s| us) (?:stop|end|leave|not|drop|keep|talk|change|stick)\b",
+            r"^(?:access|entry|permission|request|wish|order|command) (?:denied|refused|declined|rejected|not granted)\W*$",
+            r"\bno way (?:will|would|can|am|do) i\b|^nothing doing\b|^not possible\W*$|^not allowed\W*$",
             r"^(?:please )?(?:drop (?:it|this|that)|leave me out|let it go|give it up|get lost|do (?:it|that|this) (?:yourself|alone|without me)|don't ask me|end of (?:story|discussion|conversation)|case closed|topic closed|full stop|how about no|let's not|stop\W*$|stop (?:it|this|that)|we're done here|this topic is closed)\b[^,;]*$",
-            r"\b(?:my|the|our|these|house|council) (?:\w+ )?(?:role|duty|duties|orders?|rules?|conscience|principles?|instructions?|job|oath|owner|programming|vows?|code|ethics|polic(?:y|ies)|guidelines?|law|values) (?:does not|doesn't|do not|don't|won't|will not|forbids?|prevents?|prohibits?|says? no|keeps? me|stops? me|bars?|rules? (?:it|that|this) out)\b(?:\W*$| (?:allow|permit|let|me|that|this|it|such|from|so|any))",
+            r"\b(?:my|the|our|these|house|council) (?:\w+ )?(?:role|duty|duties|orders?|rules?|conscience|principles?|instructions?|job|oath|owner|programming|vows?|code|ethics|polic(?:y|ies)|guidelines?|law|values) (?:would |will )?(?:does not|doesn't|do not|don't|won't|will not|forbids?|prevents?|prohibits?|says? no|keeps? me|stops? me|bars?|rules? (?:it|that|this) out)\b(?:\W*$| (?:allow|permit|let)(?:\W*$| me| us| that| this| it| such| for)| me| us| that| this| it| such| so)",
             r"\b(?:i'd|i would|i will|i'll) (?:rather|sooner) [^,;]+ than\b",
             r"^(?:that|this|it|which)(?:'s| is) (?:a|an|one|the) [\w ]+? (?:that )?(?:i|we)(?:'ll| will|'d| would)? ?(?:won't|will not|don't|do not|can't|cannot|never|not|refuse|wouldn't|decline)\b",
             r"\bi (?:don't|do not) think (?:that|this|it)?(?:'s| is)?\b.*\bi (?:should|can|could|ought|may|want)\b",
@@ -146,7 +216,10 @@ pub(super) fn decline(clause: &str) -> bool {
             r"\bwithout (?:me|my help)\W*$",
         ])
     });
-    FLAT.is_match(clause)
+    // "I refuse to believe it" says something else.
+    let idiom =
+        ["to believe", "to give up", "to accept that"].iter().any(|idiom| clause.contains(idiom));
+    !idiom && FLAT.is_match(clause)
 }
 
 fn set(patterns: &[&str]) -> RegexSet {
