@@ -3,7 +3,10 @@
 mod answerer;
 #[cfg(feature = "judge")]
 mod chat_judge;
+#[cfg(feature = "judge")]
+mod endpoint;
 mod opinion;
+mod pairwise;
 mod record;
 mod run;
 mod summary;
@@ -16,6 +19,7 @@ pub use self::answerer::{Answer, Answerer, Finish, Question, Sampling, Subject};
 #[cfg(feature = "judge")]
 pub use self::chat_judge::ChatJudge;
 pub use self::opinion::StanceJudge;
+pub use self::pairwise::{Comparison, PairJudge, PairOpinion, Preference, compare};
 pub use self::record::{ExamOptions, Host, Manifest, Opinion, Record, SuiteId};
 pub use self::run::ExamRun;
 pub use self::summary::{Agreement, Mean, Share, Summary};
