@@ -2,12 +2,15 @@
 //!
 //! ```sh
 //! cargo run --release --example convert -- raw.jsonl clean.jsonl
+//! cargo run --release --example convert -- logs exports/chats.json.gz clean.jsonl --refused refused.jsonl
 //! ```
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chat_format::clean::{Converter, Options, Origin, Reasoning, Report, Scrub, Strictness};
+use chat_format::clean::{
+    Converter, Inputs, Options, Origin, Reasoning, Report, Scrub, Strictness,
+};
 use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use nightshift_examples::finish;
@@ -15,14 +18,15 @@ use nightshift_examples::finish;
 /// Converts chat rows of any supported shape and markup to clean messages (JSON Lines).
 #[derive(Parser)]
 struct Args {
-    /// The raw rows.
-    input: PathBuf,
+    /// The raw rows: files and folders, converted in this order; the files of a folder by name.
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
     /// The file for the clean rows. It appears once it is complete.
     output: PathBuf,
     /// Refuse the whole file if one row cannot be cleaned.
     #[arg(long)]
     strict: bool,
-    /// Write the rows that are left out to this file, with line, field, reason and their original text.
+    /// Write the rows that are left out to this file, with file, line, field, reason and their original text.
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
     /// What happens to the assistant's reasoning.
@@ -67,16 +71,39 @@ fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = args.refused {
         converter = converter.refused(path);
     }
-    let report = converter.convert(&args.input, &args.output)?;
+    let report = converter.convert_all(Inputs::find(&args.inputs)?, &args.output)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     }
     eprintln!("{}", table(&report));
-    for refusal in &report.refusals {
-        eprintln!("left out: {}:{}: {}", args.input.display(), refusal.line, refusal.reason);
-    }
-    anyhow::ensure!(report.written > 0, "{}: no row could be read", args.input.display());
+    list(&report);
+    anyhow::ensure!(report.written > 0, "{}: no row could be read", names(&args.inputs));
     Ok(())
+}
+
+/// Lists the files, if there are several, and what was left out.
+fn list(report: &Report) {
+    if report.files.len() > 1 {
+        for file in &report.files {
+            let rows = format!("{} of {} rows written", file.written, file.rows);
+            eprintln!("{}: {rows}", file.file.display());
+        }
+    }
+    for skipped in &report.skipped {
+        eprintln!("skipped: {} ({})", skipped.path.display(), skipped.reason);
+    }
+    for refusal in &report.refusals {
+        eprintln!("left out: {refusal}");
+    }
+    let unlisted = report.refused.saturating_sub(report.refusals.len() as u64);
+    if unlisted > 0 {
+        eprintln!("left out: {unlisted} more rows; --refused FILE lists all");
+    }
+}
+
+fn names(inputs: &[PathBuf]) -> String {
+    let names: Vec<String> = inputs.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
 }
 
 fn table(report: &Report) -> Table {

@@ -26,6 +26,16 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// A folder holds no file of rows.
+    #[error("{}: expected files of rows ({expected}), found {found}", path.display())]
+    NoRows {
+        /// The folder.
+        path: PathBuf,
+        /// The endings of such files.
+        expected: &'static str,
+        /// What the folder holds.
+        found: String,
+    },
     /// A file cannot be written. The previous version is unchanged.
     #[error(transparent)]
     Write(#[from] durable::Error),

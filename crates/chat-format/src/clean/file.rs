@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::refused::SetAside;
 use super::report::{Counts, Tally};
-use super::{Clean, Options, Report, fast_path, shape};
+use super::{Clean, Inputs, Options, Report, fast_path, shape};
 use crate::jsonl::{Block, Reader, Writer};
 use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
@@ -65,20 +65,57 @@ impl Converter {
         Converter { refused: Some(path.into()), ..self }
     }
 
-    /// Cleans a file. For the formats of `input` see [`jsonl::Reader`](crate::jsonl::Reader); `output` is JSON Lines.
+    /// Cleans a file, or the files of a folder, as [`Converter::convert_all`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Inputs::find`] and of [`Converter::convert_all`].
+    pub fn convert(&self, input: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Report> {
+        self.convert_all(Inputs::find([input])?, output)
+    }
+
+    /// Cleans files one after the other and writes the rows of all to one output of JSON Lines. For the formats of the
+    /// inputs see [`Format`](super::Format). A file of a folder that is the output or the file of refused rows is skipped.
+    ///
+    /// ```no_run
+    /// use chat_format::clean::{Converter, Inputs, Options};
+    ///
+    /// let inputs = Inputs::find(["logs", "exports/chats.json"])?;
+    /// let report = Converter::new(Options::default()).convert_all(inputs, "clean.jsonl")?;
+    /// for skipped in &report.skipped {
+    ///     println!("{}: {}", skipped.path.display(), skipped.reason);
+    /// }
+    /// # Ok::<(), chat_format::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// A file that cannot be read or written, an array that is not JSON, and a row longer than 64 MiB. With
     /// [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output`
     /// nor the file of refused rows is changed.
-    pub fn convert(&self, input: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<Report> {
-        let input = input.as_ref();
+    pub fn convert_all(&self, inputs: Inputs, output: impl AsRef<Path>) -> Result<Report> {
+        let output = output.as_ref();
+        let outputs = [Some(output), self.refused.as_deref()];
+        let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
+        let inputs = inputs.without(&outputs);
+        let mut sink = Sink {
+            writer: Writer::create(output)?,
+            aside: self.refused.as_deref().map(SetAside::create).transpose()?,
+            report: Report { skipped: inputs.skipped, ..Report::default() },
+        };
+        for input in &inputs.files {
+            self.file(&input.path, &mut sink)?;
+        }
+        if let Some(aside) = sink.aside {
+            aside.commit()?;
+        }
+        sink.writer.commit()?;
+        Ok(sink.report)
+    }
+
+    fn file(&self, input: &Path, sink: &mut Sink) -> Result<()> {
         let mut reader = Reader::open(input)?;
-        let mut writer = Writer::create(&output)?;
-        let mut aside =
-            self.refused.as_ref().map(|path| SetAside::create(path, input)).transpose()?;
-        let mut report = Report::default();
+        sink.report.open(input);
         let (mut block, mut next) = (Block::default(), Block::default());
         reader.next_block(BLOCK, &mut block)?;
         // The two lists alternate, so that their memory is reused.
@@ -86,13 +123,13 @@ impl Converter {
         while !block.bytes.is_empty() {
             // One thread writes the previous block and reads the next while the others clean this one.
             let (moved, ()) = rayon::join(
-                || write(&mut writer, &done).and_then(|()| read(&mut reader, &mut next)),
+                || write(&mut sink.writer, &done).and_then(|()| read(&mut reader, &mut next)),
                 || clean(&block, &mut batches, self.options, self.strictness),
             );
             moved?;
             for batch in &mut batches {
                 match batch.stopped.take() {
-                    None => {}
+                    None => sink.count(batch, input, &block)?,
                     Some((line, Stop::NotJson(error, reason))) => {
                         return Err(reader.not_json(line, &error, reason));
                     }
@@ -100,26 +137,35 @@ impl Converter {
                         return Err(Error::Row { path: input.to_owned(), line, problem });
                     }
                 }
-                report.rows += batch.rows;
-                report.written += batch.rows - batch.refused.len() as u64;
-                for refused in &batch.refused {
-                    report.refuse(refused.line, &refused.problem);
-                    if let Some(aside) = &mut aside {
-                        let row = block.bytes.get(refused.row.clone()).unwrap_or_default();
-                        aside.add(refused.line, &refused.problem, row)?;
-                    }
-                }
-                report.notes.add(std::mem::take(&mut batch.counts).into());
             }
             std::mem::swap(&mut batches, &mut done);
             std::mem::swap(&mut block, &mut next);
         }
-        write(&mut writer, &done)?;
-        if let Some(aside) = aside {
-            aside.commit()?;
+        write(&mut sink.writer, &done)
+    }
+}
+
+/// Where the rows go.
+struct Sink {
+    writer: Writer,
+    /// The rows that are left out.
+    aside: Option<SetAside>,
+    report: Report,
+}
+
+impl Sink {
+    /// Reports the rows of a batch, and sets aside those that are left out.
+    fn count(&mut self, batch: &mut Batch, input: &Path, block: &Block) -> Result<()> {
+        self.report.count(batch.rows, batch.refused.len() as u64);
+        for Refused { line, row, problem } in &batch.refused {
+            self.report.list(input, *line, problem);
+            if let Some(aside) = &mut self.aside {
+                let row = block.bytes.get(row.clone()).unwrap_or_default();
+                aside.add(input, *line, problem, row)?;
+            }
         }
-        writer.commit()?;
-        Ok(report)
+        self.report.notes.add(std::mem::take(&mut batch.counts).into());
+        Ok(())
     }
 }
 

@@ -32,6 +32,7 @@ mod answer;
 mod fast_path;
 mod file;
 mod harmony;
+mod inputs;
 mod quoted;
 mod refused;
 mod report;
@@ -48,8 +49,9 @@ use crate::raw::{Fields, Raw};
 use crate::{Conversation, Message, Problem, Role, ToolCall, family};
 
 pub use file::{Converter, Strictness, convert};
+pub use inputs::{Format, InputFile, Inputs, SkipReason, Skipped};
 use report::{Counts, Tally};
-pub use report::{Notes, Refusal, Report, Shape};
+pub use report::{FileReport, Notes, Refusal, Report, Shape};
 pub use scrub::{Personal, Scrub};
 
 /// What happens to an assistant's reasoning.

@@ -7,11 +7,7 @@ use crate::{Problem, Result};
 
 /// Writes the rows that are left out, with what is wrong with them.
 #[derive(Debug)]
-pub(super) struct SetAside {
-    writer: Writer,
-    /// The file that the rows are from.
-    file: String,
-}
+pub(super) struct SetAside(Writer);
 
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -26,15 +22,21 @@ struct Entry<'a> {
 }
 
 impl SetAside {
-    pub(super) fn create(path: &Path, input: &Path) -> Result<Self> {
-        Ok(SetAside { writer: Writer::create(path)?, file: input.display().to_string() })
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        Ok(SetAside(Writer::create(path)?))
     }
 
-    pub(super) fn add(&mut self, line: u64, problem: &Problem, row: &[u8]) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        file: &Path,
+        line: u64,
+        problem: &Problem,
+        row: &[u8],
+    ) -> Result<()> {
         let text = std::str::from_utf8(row).ok();
         let Problem { field, expected, found } = problem;
-        self.writer.write(&Entry {
-            file: &self.file,
+        self.0.write(&Entry {
+            file: &file.to_string_lossy(),
             line,
             field,
             reason: format!("expected {expected}, found {found}"),
@@ -44,7 +46,7 @@ impl SetAside {
     }
 
     pub(super) fn commit(self) -> Result<()> {
-        self.writer.commit()
+        self.0.commit()
     }
 }
 

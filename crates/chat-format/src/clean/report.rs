@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::inputs::{Skipped, shown};
 use crate::{Problem, family};
 
 /// The shape in which a row stores its conversation.
@@ -193,7 +195,11 @@ fn add_counts<K: Ord>(sum: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 
 /// A row that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Refusal {
+    /// The file that it is in.
+    #[serde(serialize_with = "shown")]
+    pub file: PathBuf,
     /// Its line, from 1.
     pub line: u64,
     /// The field that it is refused for; empty for the row itself.
@@ -202,7 +208,29 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// The result of cleaning a file.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { file, line, reason, .. } = self;
+        write!(f, "{}:{line}: {reason}", file.display())
+    }
+}
+
+/// A file that was read, and the numbers of its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FileReport {
+    /// The file.
+    #[serde(serialize_with = "shown")]
+    pub file: PathBuf,
+    /// Rows read.
+    pub rows: u64,
+    /// Rows written.
+    pub written: u64,
+    /// Rows left out.
+    pub refused: u64,
+}
+
+/// The result of cleaning files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -214,18 +242,40 @@ pub struct Report {
     pub refused: u64,
     /// The first hundred of the rows left out.
     pub refusals: Vec<Refusal>,
+    /// The files, in the order in which they were read.
+    pub files: Vec<FileReport>,
+    /// Files and folders among the inputs that were not read.
+    pub skipped: Vec<Skipped>,
     /// What was changed in the rows written.
     #[serde(flatten)]
     pub notes: Notes,
 }
 
 impl Report {
-    pub(super) fn refuse(&mut self, line: u64, problem: &Problem) {
+    /// Starts the next file.
+    pub(super) fn open(&mut self, file: &Path) {
+        self.files.push(FileReport { file: file.to_owned(), rows: 0, written: 0, refused: 0 });
+    }
+
+    /// Counts rows of the file last opened.
+    pub(super) fn count(&mut self, rows: u64, refused: u64) {
+        let written = rows - refused;
+        self.rows += rows;
+        self.written += written;
+        self.refused += refused;
+        if let Some(file) = self.files.last_mut() {
+            file.rows += rows;
+            file.written += written;
+            file.refused += refused;
+        }
+    }
+
+    /// Lists a row that is left out.
+    pub(super) fn list(&mut self, file: &Path, line: u64, problem: &Problem) {
         const LISTED: usize = 100;
-        self.refused += 1;
         if self.refusals.len() < LISTED {
             let (field, reason) = (problem.field.clone(), problem.to_string());
-            self.refusals.push(Refusal { line, field, reason });
+            self.refusals.push(Refusal { file: file.to_owned(), line, field, reason });
         }
     }
 
