@@ -29,6 +29,10 @@ struct Args {
     /// Write the rows that are left out to this file, with file, line, field, reason and their original text.
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
+    /// Merge a row into a longer one that begins with the same messages, as in logs written with every turn. Rows must
+    /// have the same values under these keys (say, `agent`). Takes memory: 16 bytes a message and 32 bytes a row.
+    #[arg(long, value_name = "KEYS", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
+    merge_grown: Option<Vec<String>>,
     /// What happens to the assistant's reasoning.
     #[arg(long, value_enum, default_value = "drop")]
     reasoning: ReasoningArg,
@@ -71,6 +75,9 @@ fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = args.refused {
         converter = converter.refused(path);
     }
+    if let Some(same) = args.merge_grown {
+        converter = converter.merge_grown(same.into_iter().filter(|key| !key.is_empty()));
+    }
     let report = converter.convert_all(Inputs::find(&args.inputs)?, &args.output)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -91,6 +98,13 @@ fn list(report: &Report) {
     }
     for skipped in &report.skipped {
         eprintln!("skipped: {} ({})", skipped.path.display(), skipped.reason);
+    }
+    for merge in &report.merges {
+        eprintln!("merged: {merge}");
+    }
+    let unlisted = report.merged.saturating_sub(report.merges.len() as u64);
+    if unlisted > 0 {
+        eprintln!("merged: {unlisted} more rows");
     }
     for refusal in &report.refusals {
         eprintln!("left out: {refusal}");
@@ -114,6 +128,9 @@ fn table(report: &Report) -> Table {
     };
     add("rows read", report.rows);
     add("rows written", report.written);
+    if report.merged > 0 {
+        add("rows merged into longer ones", report.merged);
+    }
     let share = 100.0 * report.refused_share();
     add(&format!("rows left out ({share:.1} %)"), report.refused);
     let notes = &report.notes;

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::grown::{Digests, Held};
 use super::refused::SetAside;
 use super::report::{Counts, Tally};
 use super::{Clean, Inputs, Options, Report, fast_path, shape};
@@ -46,6 +47,8 @@ pub struct Converter {
     options: Options,
     strictness: Strictness,
     refused: Option<PathBuf>,
+    /// Keys that rows of one conversation have the same values under, if grown rows are merged.
+    merge: Option<Vec<String>>,
 }
 
 impl Converter {
@@ -63,6 +66,16 @@ impl Converter {
     /// original bytes as `text`, or as `base64` if they are not UTF-8. The file is written whether there are any or not.
     pub fn refused(self, path: impl Into<PathBuf>) -> Self {
         Converter { refused: Some(path.into()), ..self }
+    }
+
+    /// Merges a row into a longer one that begins with the same messages, as logs hold that are written with every turn:
+    /// only the longest is written. Rows are compared once they are clean, to the letter, with their tools and their values
+    /// under the keys `same` (those that tell conversations apart, like the agent's name). Rows of equal length stay.
+    ///
+    /// The [report](Report) counts and lists the merged rows. The longer row may come last, so all rows are first written
+    /// to a temporary file beside the output, and memory is no longer constant: 16 bytes a message and 32 bytes a row.
+    pub fn merge_grown<K: Into<String>>(self, same: impl IntoIterator<Item = K>) -> Self {
+        Converter { merge: Some(same.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Cleans a file, or the files of a folder, as [`Converter::convert_all`] does.
@@ -99,21 +112,19 @@ impl Converter {
         let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
         let inputs = inputs.without(&outputs);
         let mut sink = Sink {
+            output,
             writer: Writer::create(output)?,
+            held: self.merge.as_ref().map(|_| Held::new(output)).transpose()?,
             aside: self.refused.as_deref().map(SetAside::create).transpose()?,
             report: Report { skipped: inputs.skipped, ..Report::default() },
         };
         for input in &inputs.files {
             self.file(&input.path, &mut sink)?;
         }
-        if let Some(aside) = sink.aside {
-            aside.commit()?;
-        }
-        sink.writer.commit()?;
-        Ok(sink.report)
+        sink.commit()
     }
 
-    fn file(&self, input: &Path, sink: &mut Sink) -> Result<()> {
+    fn file(&self, input: &Path, sink: &mut Sink<'_>) -> Result<()> {
         let mut reader = Reader::open(input)?;
         sink.report.open(input);
         let (mut block, mut next) = (Block::default(), Block::default());
@@ -123,8 +134,8 @@ impl Converter {
         while !block.bytes.is_empty() {
             // One thread writes the previous block and reads the next while the others clean this one.
             let (moved, ()) = rayon::join(
-                || write(&mut sink.writer, &done).and_then(|()| read(&mut reader, &mut next)),
-                || clean(&block, &mut batches, self.options, self.strictness),
+                || sink.write(&done).and_then(|()| read(&mut reader, &mut next)),
+                || self.clean(&block, &mut batches),
             );
             moved?;
             for batch in &mut batches {
@@ -141,19 +152,52 @@ impl Converter {
             std::mem::swap(&mut batches, &mut done);
             std::mem::swap(&mut block, &mut next);
         }
-        write(&mut sink.writer, &done)
+        sink.write(&done)
+    }
+
+    /// Cleans the rows of a block, on all cores.
+    fn clean(&self, block: &Block, batches: &mut Vec<Batch>) {
+        batches.resize_with(block.rows.len().div_ceil(BATCH), Batch::default);
+        let rows = block.rows.par_chunks(BATCH);
+        batches.par_iter_mut().zip(rows).for_each(|(batch, rows)| {
+            batch.clear();
+            for (line, range) in rows {
+                let row = block.bytes.get(range.clone()).unwrap_or_default();
+                match (batch.add(*line, row, self), self.strictness) {
+                    (Ok(()), _) => {}
+                    (Err(stop), Strictness::LeaveOut) => {
+                        let (line, row, problem) = (*line, range.clone(), stop.into());
+                        batch.refused.push(Refused { line, row, problem });
+                    }
+                    (Err(stop), Strictness::Refuse) => {
+                        batch.stopped = Some((*line, stop));
+                        break;
+                    }
+                }
+            }
+        });
     }
 }
 
 /// Where the rows go.
-struct Sink {
+struct Sink<'o> {
+    output: &'o Path,
     writer: Writer,
+    /// The rows until all are read, if grown ones are merged.
+    held: Option<Held>,
     /// The rows that are left out.
     aside: Option<SetAside>,
     report: Report,
 }
 
-impl Sink {
+impl Sink<'_> {
+    fn write(&mut self, batches: &[Batch]) -> Result<()> {
+        batches.iter().try_for_each(|batch| match &mut self.held {
+            Some(held) => held.write(&batch.lines, self.output),
+            None => self.writer.write_lines(&batch.lines),
+        })
+    }
+
     /// Reports the rows of a batch, and sets aside those that are left out.
     fn count(&mut self, batch: &mut Batch, input: &Path, block: &Block) -> Result<()> {
         self.report.count(batch.rows, batch.refused.len() as u64);
@@ -164,8 +208,22 @@ impl Sink {
                 aside.add(input, *line, problem, row)?;
             }
         }
+        if let Some(held) = &mut self.held {
+            held.note(&batch.digests, self.report.files.len().saturating_sub(1));
+        }
         self.report.notes.add(std::mem::take(&mut batch.counts).into());
         Ok(())
+    }
+
+    fn commit(mut self) -> Result<Report> {
+        if let Some(held) = self.held {
+            held.finish(&mut self.writer, &mut self.report, self.output)?;
+        }
+        if let Some(aside) = self.aside {
+            aside.commit()?;
+        }
+        self.writer.commit()?;
+        Ok(self.report)
     }
 }
 
@@ -173,32 +231,6 @@ fn read(reader: &mut Reader, block: &mut Block) -> Result<()> {
     block.bytes.clear();
     block.rows.clear();
     reader.next_block(BLOCK, block)
-}
-
-fn write(writer: &mut Writer, batches: &[Batch]) -> Result<()> {
-    batches.iter().try_for_each(|batch| writer.write_lines(&batch.lines))
-}
-
-fn clean(block: &Block, batches: &mut Vec<Batch>, options: Options, strictness: Strictness) {
-    batches.resize_with(block.rows.len().div_ceil(BATCH), Batch::default);
-    let rows = block.rows.par_chunks(BATCH);
-    batches.par_iter_mut().zip(rows).for_each(|(batch, rows)| {
-        batch.clear();
-        for (line, range) in rows {
-            let row = block.bytes.get(range.clone()).unwrap_or_default();
-            match (batch.add(row, options), strictness) {
-                (Ok(()), _) => {}
-                (Err(stop), Strictness::LeaveOut) => {
-                    let (line, row, problem) = (*line, range.clone(), stop.into());
-                    batch.refused.push(Refused { line, row, problem });
-                }
-                (Err(stop), Strictness::Refuse) => {
-                    batch.stopped = Some((*line, stop));
-                    break;
-                }
-            }
-        }
-    });
 }
 
 /// Rows cleaned by one thread.
@@ -209,6 +241,8 @@ struct Batch {
     refused: Vec<Refused>,
     counts: Counts,
     tally: Tally,
+    /// Digests of the rows, if grown ones are merged.
+    digests: Digests,
     /// The row because of which the whole file is refused.
     stopped: Option<(u64, Stop)>,
 }
@@ -242,10 +276,12 @@ impl Batch {
     fn clear(&mut self) {
         self.lines.clear();
         self.refused.clear();
+        self.digests.clear();
         self.rows = 0;
     }
 
-    fn add(&mut self, row: &[u8], options: Options) -> Result<(), Stop> {
+    fn add(&mut self, line: u64, row: &[u8], converter: &Converter) -> Result<(), Stop> {
+        let (options, start) = (converter.options, self.lines.len());
         self.tally.clear();
         self.rows += 1;
         if fast_path::clean(row, options, &mut self.lines, &mut self.tally).is_none() {
@@ -254,6 +290,12 @@ impl Batch {
                 Stop::NotJson(error, reason)
             })?;
             self.clean(raw, options)?;
+        }
+        if let (Some(same), Some(row)) = (&converter.merge, self.lines.get(start..))
+            && let Err(error) = self.digests.add(line, row, same)
+        {
+            self.lines.truncate(start);
+            return Err(Stop::NotJson(error, "a row that cannot be compared".to_owned()));
         }
         self.counts.add(&self.tally);
         Ok(())

@@ -31,6 +31,7 @@
 mod answer;
 mod fast_path;
 mod file;
+mod grown;
 mod harmony;
 mod inputs;
 mod quoted;
@@ -51,7 +52,7 @@ use crate::{Conversation, Message, Problem, Role, ToolCall, family};
 pub use file::{Converter, Strictness, convert};
 pub use inputs::{Format, InputFile, Inputs, SkipReason, Skipped};
 use report::{Counts, Tally};
-pub use report::{FileReport, Notes, Refusal, Report, Shape};
+pub use report::{FileReport, Merge, Notes, Refusal, Report, Shape};
 pub use scrub::{Personal, Scrub};
 
 /// What happens to an assistant's reasoning.

@@ -228,7 +228,35 @@ pub struct FileReport {
     pub written: u64,
     /// Rows left out.
     pub refused: u64,
+    /// Rows merged into longer ones.
+    pub merged: u64,
 }
+
+/// A row that is the beginning of a longer one, and was merged into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Merge {
+    /// The file of the row.
+    #[serde(serialize_with = "shown")]
+    pub file: PathBuf,
+    /// Its line, from 1.
+    pub line: u64,
+    /// The file of the longer row.
+    #[serde(serialize_with = "shown")]
+    pub into_file: PathBuf,
+    /// The line of the longer row, from 1.
+    pub into_line: u64,
+}
+
+impl fmt::Display for Merge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Merge { file, line, into_file, into_line } = self;
+        write!(f, "{}:{line} into {}:{into_line}", file.display(), into_file.display())
+    }
+}
+
+/// Entries of a list in a report; more are only counted.
+const LISTED: usize = 100;
 
 /// The result of cleaning files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -242,6 +270,10 @@ pub struct Report {
     pub refused: u64,
     /// The first hundred of the rows left out.
     pub refusals: Vec<Refusal>,
+    /// Rows merged into longer ones that they are the beginning of.
+    pub merged: u64,
+    /// The first hundred of the rows merged.
+    pub merges: Vec<Merge>,
     /// The files, in the order in which they were read.
     pub files: Vec<FileReport>,
     /// Files and folders among the inputs that were not read.
@@ -254,7 +286,13 @@ pub struct Report {
 impl Report {
     /// Starts the next file.
     pub(super) fn open(&mut self, file: &Path) {
-        self.files.push(FileReport { file: file.to_owned(), rows: 0, written: 0, refused: 0 });
+        self.files.push(FileReport {
+            file: file.to_owned(),
+            rows: 0,
+            written: 0,
+            refused: 0,
+            merged: 0,
+        });
     }
 
     /// Counts rows of the file last opened.
@@ -272,10 +310,25 @@ impl Report {
 
     /// Lists a row that is left out.
     pub(super) fn list(&mut self, file: &Path, line: u64, problem: &Problem) {
-        const LISTED: usize = 100;
         if self.refusals.len() < LISTED {
             let (field, reason) = (problem.field.clone(), problem.to_string());
             self.refusals.push(Refusal { file: file.to_owned(), line, field, reason });
+        }
+    }
+
+    /// Counts a row that was merged into another, by their files (as indices) and lines.
+    pub(super) fn merge(&mut self, row: (usize, u64), into: (usize, u64)) {
+        self.merged += 1;
+        self.written -= 1;
+        if let Some(file) = self.files.get_mut(row.0) {
+            file.merged += 1;
+            file.written -= 1;
+        }
+        let path = |index: usize| self.files.get(index).map(|file| file.file.clone());
+        if self.merges.len() < LISTED
+            && let (Some(file), Some(into_file)) = (path(row.0), path(into.0))
+        {
+            self.merges.push(Merge { file, line: row.1, into_file, into_line: into.1 });
         }
     }
 

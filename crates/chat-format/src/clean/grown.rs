@@ -1,0 +1,165 @@
+//! Logs grow: the same conversation is logged again with every turn. A row that is the beginning of a longer one is merged
+//! into it.
+//!
+//! Each beginning of a row has a digest of 128 bits, chained from message to message. A row is the beginning of a longer
+//! one if the digest of the whole of it is that of a beginning of the other. Since the longer row may come later, all rows
+//! are held in a temporary file until the last one is read; in memory are 16 bytes a message and 32 bytes a row.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::path::Path;
+
+use super::report::Report;
+use crate::jsonl::Writer;
+use crate::raw::{Fields, Raw};
+use crate::{Error, Result, json};
+
+/// The rows of a conversion until all are read.
+pub(super) struct Held {
+    rows: BufWriter<File>,
+    /// The digests of the beginnings of all rows, the shorter ones of a row first. The last is that of the whole row.
+    digests: Vec<u128>,
+    places: Vec<Place>,
+}
+
+/// Where a row is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The file: its index in the report.
+    pub(super) file: usize,
+    pub(super) line: u64,
+    /// Where its digests end.
+    end: usize,
+}
+
+/// Digests of the rows of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Digests {
+    digests: Vec<u128>,
+    /// The line of each row, and where its digests end.
+    rows: Vec<(u64, usize)>,
+}
+
+impl Digests {
+    pub(super) fn clear(&mut self) {
+        self.digests.clear();
+        self.rows.clear();
+    }
+
+    /// Adds a clean row. Rows are of one conversation only if they have the same tools, and the same values under `same`.
+    pub(super) fn add(&mut self, line: u64, row: &[u8], same: &[String]) -> serde_json::Result<()> {
+        let Raw::Object(mut fields) = serde_json::from_slice(row)? else { return Ok(()) };
+        let mut bytes = Vec::new();
+        for key in same.iter().map(String::as_str).chain(["tools"]) {
+            json::write(&mut bytes, &fields.take(key).unwrap_or_default())?;
+        }
+        if let Some(Raw::Array(messages)) = fields.take("messages") {
+            for message in messages {
+                json::write(&mut bytes, &message)?;
+                let digest = digest(&bytes);
+                self.digests.push(digest);
+                bytes.clear();
+                bytes.extend(digest.to_le_bytes());
+            }
+        }
+        self.rows.push((line, self.digests.len()));
+        Ok(())
+    }
+}
+
+/// The first half of SHA-256.
+fn digest(bytes: &[u8]) -> u128 {
+    let bytes = *durable::digest(bytes).as_bytes();
+    bytes.iter().take(16).fold(0, |number, &byte| number << 8 | u128::from(byte))
+}
+
+impl Held {
+    /// Holds rows in the folder of the output.
+    pub(super) fn new(output: &Path) -> Result<Self> {
+        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let file = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
+        let rows = BufWriter::new(file.map_err(failed(output))?);
+        Ok(Held { rows, digests: Vec::new(), places: Vec::new() })
+    }
+
+    pub(super) fn write(&mut self, lines: &[u8], output: &Path) -> Result<()> {
+        self.rows.write_all(lines).map_err(failed(output))
+    }
+
+    /// Notes the digests of rows of a file, in the order in which the rows are written.
+    pub(super) fn note(&mut self, digests: &Digests, file: usize) {
+        let before = self.digests.len();
+        self.digests.extend(&digests.digests);
+        let place = |&(line, end)| Place { file, line, end: before + end };
+        self.places.extend(digests.rows.iter().map(place));
+    }
+
+    /// Writes the rows that are the beginning of no other.
+    pub(super) fn finish(
+        self,
+        writer: &mut Writer,
+        report: &mut Report,
+        output: &Path,
+    ) -> Result<()> {
+        let merged = self.merged();
+        let mut file = self.rows.into_inner().map_err(|e| failed(output)(e.into_error()))?;
+        file.rewind().map_err(failed(output))?;
+        let (mut rows, mut row) = (BufReader::new(file), Vec::new());
+        for (index, place) in self.places.iter().enumerate() {
+            row.clear();
+            rows.read_until(b'\n', &mut row).map_err(failed(output))?;
+            match merged.get(&index).and_then(|&longer| self.places.get(longer)) {
+                None => writer.write_lines(&row)?,
+                Some(longer) => {
+                    report.merge((place.file, place.line), (longer.file, longer.line));
+                    note_keys(&row, report);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that are the beginning of another, each with the longest such row.
+    fn merged(&self) -> HashMap<usize, usize> {
+        let whole = |row: usize| self.of_row(row).last();
+        let mut sorted: Vec<usize> = (0..self.places.len()).collect();
+        sorted.sort_unstable_by_key(|&row| whole(row));
+        let mut merged: HashMap<usize, usize> = HashMap::new();
+        for longer in 0..self.places.len() {
+            let [beginnings @ .., _] = self.of_row(longer) else { continue };
+            for beginning in beginnings {
+                let first = sorted.partition_point(|&row| whole(row) < Some(beginning));
+                let same = sorted.iter().skip(first);
+                for &row in same.take_while(|&&row| whole(row) == Some(beginning)) {
+                    let into = merged.entry(row).or_insert(longer);
+                    if self.of_row(*into).len() < self.of_row(longer).len() {
+                        *into = longer;
+                    }
+                }
+            }
+        }
+        merged
+    }
+
+    fn of_row(&self, row: usize) -> &[u128] {
+        let end = |row: usize| self.places.get(row).map_or(0, |place| place.end);
+        let start = row.checked_sub(1).map_or(0, end);
+        self.digests.get(start..end(row)).unwrap_or_default()
+    }
+}
+
+/// Names the keys that a merged row had beside its messages: they are not in the longer row.
+fn note_keys(row: &[u8], report: &mut Report) {
+    let fields: Fields<'_> = match serde_json::from_slice(row) {
+        Ok(Raw::Object(fields)) => fields,
+        _ => return,
+    };
+    for key in fields.keys().filter(|key| !matches!(*key, "messages" | "tools")) {
+        *report.notes.ignored.entry(format!("{key} of merged rows")).or_default() += 1;
+    }
+}
+
+fn failed(output: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io { path: output.to_owned(), source }
+}
