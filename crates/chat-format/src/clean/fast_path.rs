@@ -7,7 +7,7 @@
 mod cursor;
 
 use super::report::{Event, Tally};
-use super::{Options, Origin, Reasoning, Scrub, Shape, quoted, settle, shape, walk};
+use super::{MARKUP, Options, Origin, Reasoning, Scrub, Shape, quoted, settle, shape, walk};
 use crate::family::{self, Effect, FAMILIES, Found, Mark};
 use crate::{Role, json};
 use cursor::Cursor;
@@ -22,13 +22,11 @@ pub(super) fn clean(
     out: &mut Vec<u8>,
     tally: &mut Tally,
 ) -> Option<()> {
-    let supported =
-        Options { reasoning: Reasoning::Drop, origin: Origin::Forget, scrub: Scrub::NONE };
-    if options != supported {
+    if options.reasoning != Reasoning::Drop || options.scrub != Scrub::NONE {
         return None;
     }
     let start = out.len();
-    let done = Row::new(row, out, tally).and_then(Row::clean);
+    let done = Row::new(row, out, tally).and_then(|row| row.clean(options.origin));
     if done.is_none() {
         out.truncate(start);
         tally.clear();
@@ -51,7 +49,7 @@ impl<'r, 'o> Row<'r, 'o> {
         Some(Row { cursor: Cursor::new(rest), out, tally })
     }
 
-    fn clean(mut self) -> Option<()> {
+    fn clean(mut self, origin: Origin) -> Option<()> {
         self.cursor.eat(b'{')?;
         (self.cursor.key()? == "messages").then_some(())?;
         self.tally.note(Event::Shape(Shape::Messages));
@@ -72,6 +70,10 @@ impl<'r, 'o> Row<'r, 'o> {
             self.write(&[", \"", key, "\": ", value]);
         }
         self.cursor.end()?;
+        let family = self.tally.family().filter(|_| origin == Origin::Keep);
+        if let Some(family) = family.filter(|_| !keys.contains(&MARKUP)) {
+            self.write(&[", \"", MARKUP, "\": \"", family, "\""]);
+        }
         self.out.extend_from_slice(b"}\n");
         Some(())
     }

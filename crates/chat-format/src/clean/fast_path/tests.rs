@@ -8,9 +8,9 @@ use crate::clean::report::Counts;
 use crate::clean::{Clean, Notes, shape};
 
 /// The clean line and the notes; `None` if the fast path gave up.
-fn fast(row: &[u8]) -> Option<(String, Notes)> {
+fn fast(row: &[u8], options: Options) -> Option<(String, Notes)> {
     let (mut out, mut tally) = (b"before".to_vec(), Tally::default());
-    let done = clean(row, Options::default(), &mut out, &mut tally);
+    let done = clean(row, options, &mut out, &mut tally);
     let added = String::from_utf8(out).unwrap().split_off(6);
     if done.is_none() {
         assert_eq!(added, "");
@@ -18,11 +18,11 @@ fn fast(row: &[u8]) -> Option<(String, Notes)> {
     done.map(|()| (added, notes(&tally)))
 }
 
-fn full(row: &[u8]) -> Result<(String, Notes), String> {
+fn full(row: &[u8], options: Options) -> Result<(String, Notes), String> {
     let raw = serde_json::from_slice(row).map_err(|error| error.to_string())?;
     let mut tally = Tally::default();
     let chat = shape::read(raw, &mut tally).map_err(|problem| problem.to_string())?;
-    let clean = Clean::new(&chat, Options::default(), &mut tally);
+    let clean = Clean::new(&chat, options, &mut tally);
     let clean = clean.map_err(|problem| problem.to_string())?;
     let mut out = Vec::new();
     json::write(&mut out, &clean).unwrap();
@@ -36,9 +36,14 @@ fn notes(tally: &Tally) -> Notes {
 }
 
 fn same(row: &[u8]) -> bool {
-    let Some(found) = fast(row) else { return false };
-    assert_eq!(Ok(found), full(row), "{}", String::from_utf8_lossy(row));
-    true
+    let both = [Origin::Forget, Origin::Keep].map(|origin| {
+        let options = Options::default().origin(origin);
+        let found = fast(row, options)?;
+        assert_eq!(Ok(found), full(row, options), "{}", String::from_utf8_lossy(row));
+        Some(())
+    });
+    assert_eq!(both[0], both[1]);
+    both[0].is_some()
 }
 
 #[test]
@@ -59,7 +64,11 @@ fn ordinary_rows_go_the_short_way() {
     ];
     for chat in chats {
         let content = chat.replace('W', words);
-        for meta in [json!({}), json!({"kind": "a\\\n", "n": -12, "ok": true, "no": null})] {
+        for meta in [
+            json!({}),
+            json!({"markup": "x"}),
+            json!({"kind": "a\\\n", "n": -12, "ok": true, "no": null}),
+        ] {
             let mut row = json!({"messages": [{"role": "assistant", "content": content}]});
             row.as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
             assert!(same(row.to_string().as_bytes()), "{row}");
@@ -91,7 +100,7 @@ fn whatever_is_out_of_the_ordinary_goes_the_long_way() {
         r#"{"messages":[{"role":"user","content":"q","name":"n"}]}"#,
         r#"{"messages":[]}"#,
     ]
-    .map(|row| fast(row.as_bytes()).map(|_| row.to_owned()));
+    .map(|row| fast(row.as_bytes(), Options::default()).map(|_| row.to_owned()));
     assert_eq!(odd, [const { None }; 18]);
 }
 
