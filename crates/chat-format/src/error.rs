@@ -55,6 +55,16 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// A table (CSV or Parquet) cannot be read on.
+    #[error("{}:{line}: expected a table of rows: {reason}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// The line, or the row of a Parquet file, from 1.
+        line: u64,
+        /// The reason.
+        reason: String,
+    },
     /// A row is valid JSON but not a conversation.
     #[error("{}:{line}: {problem}", path.display())]
     Row {

@@ -27,6 +27,11 @@ pub(crate) fn open(path: &Path) -> io::Result<Input> {
     Ok(Box::new(file))
 }
 
+/// Whether a file begins with a byte order mark of UTF-16.
+pub(crate) fn is_utf16(start: &[u8]) -> bool {
+    matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..])
+}
+
 fn buffered(format: &'static str, plain: impl Read + Send + 'static) -> Input {
     Box::new(BufReader::with_capacity(BUFFER, Unpacked { format, plain, bytes: 0 }))
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::input::{self, Input};
-use crate::{Conversation, Error, Result, json};
+use crate::{Conversation, Error, Problem, Result, json};
 
 /// The maximum length of a row in bytes. A row is held in memory as a whole, and no conversation is this long.
-const LONGEST: usize = 64 << 20;
+pub(crate) const LONGEST: usize = 64 << 20;
 
 /// One row of a file.
 #[derive(Debug, Clone)]
@@ -55,8 +55,18 @@ enum Layout {
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
-    /// The line of each row, and its range in `bytes`.
-    pub(crate) rows: Vec<(u64, Range<usize>)>,
+    pub(crate) rows: Vec<BlockRow>,
+}
+
+/// A row of a block.
+#[derive(Debug)]
+pub(crate) struct BlockRow {
+    /// Its line, from 1.
+    pub(crate) line: u64,
+    /// Where it is in the block.
+    pub(crate) range: Range<usize>,
+    /// Why it cannot be read.
+    pub(crate) problem: Option<Box<Problem>>,
 }
 
 impl Reader {
@@ -75,7 +85,7 @@ impl Reader {
         let mut reader = Reader { path, input, layout, line: 1, bytes: Vec::new() };
         match reader.buffer()? {
             [0xef, 0xbb, 0xbf, ..] => reader.input.consume(3),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            start if input::is_utf16(start) => {
                 return Err(reader.broken("found UTF-16; convert the file to UTF-8"));
             }
             _ => {}
@@ -144,7 +154,8 @@ impl Reader {
         if self.layout != Layout::Lines {
             while block.bytes.len() < wanted {
                 let Some((line, row)) = self.next_bytes()? else { break };
-                block.rows.push((line, block.bytes.len()..block.bytes.len() + row.len()));
+                let range = block.bytes.len()..block.bytes.len() + row.len();
+                block.rows.push(BlockRow { line, range, problem: None });
                 block.bytes.extend_from_slice(row);
             }
             return Ok(());
@@ -162,7 +173,7 @@ impl Reader {
         for end in memchr::memchr_iter(b'\n', &block.bytes).chain([block.bytes.len()]) {
             self.check_length(end - start)?;
             if !json::trim(&block.bytes[start..end]).is_empty() {
-                block.rows.push((self.line, start..end));
+                block.rows.push(BlockRow { line: self.line, range: start..end, problem: None });
             }
             if end < block.bytes.len() {
                 self.line += 1;
@@ -273,12 +284,12 @@ impl Reader {
         let (path, reason) = (self.path.clone(), reason.to_owned());
         Error::Json { path, line: self.line, column: 1, reason }
     }
+}
 
-    /// A JSON error in the row that begins at `line`; the parser counts lines from there.
-    pub(crate) fn not_json(&self, line: u64, error: &serde_json::Error, reason: String) -> Error {
-        let line = line + (error.line() as u64).saturating_sub(1);
-        Error::Json { path: self.path.clone(), line, column: error.column() as u64, reason }
-    }
+/// The error of a row that is not JSON and begins at `line`; the parser counts lines from there.
+pub(crate) fn not_json(path: &Path, line: u64, error: &serde_json::Error, reason: String) -> Error {
+    let line = line + (error.line() as u64).saturating_sub(1);
+    Error::Json { path: path.to_owned(), line, column: error.column() as u64, reason }
 }
 
 /// Whether a file that begins with `[` is an array of rows, or its lines are arrays of messages.
@@ -342,7 +353,7 @@ impl Iterator for Reader {
             }
         };
         let row = parsed.map(|value| Row { line, value });
-        Some(row.map_err(|(reason, error)| self.not_json(line, &error, reason)))
+        Some(row.map_err(|(reason, error)| not_json(&self.path, line, &error, reason)))
     }
 }
 

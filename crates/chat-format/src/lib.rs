@@ -11,10 +11,12 @@
 //!
 //! # Features
 //!
-//! Both are on by default. With `default-features = false`, cleaning and reading rows remain.
+//! With `default-features = false`, cleaning and reading rows remain.
 //!
-//! - `templates`: `ChatTemplate`; needs minijinja and jiff.
+//! - `parquet`: Parquet files among the inputs of [`clean`]; needs the parquet crate. Off by default.
+//! - `templates`: `ChatTemplate`; needs minijinja and jiff. On by default.
 //! - `tokenizers`: `ChatTokenizer`, training rows and `inspect`; needs the tokenizers crate, and implies `templates`.
+//!   On by default.
 //!
 #![cfg_attr(feature = "tokenizers", doc = "```no_run")]
 #![cfg_attr(not(feature = "tokenizers"), doc = "```ignore")]
@@ -33,6 +35,7 @@
 //! # Ok::<(), chat_format::Error>(())
 //! ```
 
+mod base64;
 pub mod clean;
 #[cfg(feature = "tokenizers")]
 mod disguise;
@@ -52,6 +55,7 @@ pub mod reasoning;
 mod round_trip;
 #[cfg(feature = "tokenizers")]
 mod supervise;
+mod table;
 #[cfg(feature = "templates")]
 mod template;
 #[cfg(feature = "tokenizers")]

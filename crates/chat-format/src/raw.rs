@@ -45,6 +45,40 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Renames the fields that `name` has another name for, unless that is taken.
+    pub(crate) fn rename(&mut self, name: impl Fn(&str) -> Option<String>) {
+        for at in 0..self.0.len() {
+            let name = self.0.get(at).and_then(|(key, _)| name(key));
+            if let Some(name) = name.filter(|name| !self.has(name))
+                && let Some((key, _)) = self.0.get_mut(at)
+            {
+                *key = name.into();
+            }
+        }
+    }
+
+    /// An object of lists as a list of objects, if the lists are of one length.
+    pub(crate) fn transposed(self) -> Result<Vec<Raw<'a>>, Self> {
+        let length = |value: &Raw<'_>| match value {
+            Raw::Array(items) => Some(items.len()),
+            _ => None,
+        };
+        let first = self.0.first().and_then(|(_, value)| length(value));
+        let Some(rows) =
+            first.filter(|first| self.0.iter().all(|(_, v)| length(v) == Some(*first)))
+        else {
+            return Err(self);
+        };
+        let mut objects: Vec<Fields<'a>> = (0..rows).map(|_| Fields::default()).collect();
+        for (key, value) in self.0 {
+            let Raw::Array(items) = value else { continue };
+            for (object, item) in objects.iter_mut().zip(items) {
+                object.0.push((key.clone(), item));
+            }
+        }
+        Ok(objects.into_iter().map(Raw::Object).collect())
+    }
+
     /// Keeps the fields that `test` holds for.
     pub(crate) fn retain(&mut self, test: impl Fn(&str, &Raw<'a>) -> bool) {
         self.0.retain(|(key, value)| test(key, value));
@@ -56,6 +90,23 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Raw<'a>)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value))
+    }
+}
+
+/// The keys must differ.
+impl<'a> FromIterator<(Cow<'a, str>, Raw<'a>)> for Fields<'a> {
+    fn from_iter<I: IntoIterator<Item = (Cow<'a, str>, Raw<'a>)>>(fields: I) -> Self {
+        Fields(fields.into_iter().collect())
+    }
+}
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.iter() {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 
@@ -105,13 +156,7 @@ impl Serialize for Raw<'_> {
             Raw::Number(value) => value.serialize(serializer),
             Raw::Text(text) => serializer.serialize_str(text),
             Raw::Array(items) => serializer.collect_seq(items),
-            Raw::Object(fields) => {
-                let mut map = serializer.serialize_map(Some(fields.0.len()))?;
-                for (key, value) in fields.iter() {
-                    map.serialize_entry(key, value)?;
-                }
-                map.end()
-            }
+            Raw::Object(fields) => fields.serialize(serializer),
         }
     }
 }

@@ -502,7 +502,7 @@ fn rows_that_cannot_be_cleaned_say_why() {
         (json!([1]), "expected a JSON object, found an array of 1"),
         (
             json!({"agent": "x"}),
-            "expected `messages`, `conversations`, `instruction`, `prompt` or `text`, found `agent`",
+            "expected `messages`, `conversations`, `instruction`, `prompt`, `question` or `text`, found `agent`",
         ),
         (json!({"messages": "hi"}), "`messages`: expected an array of messages, found \"hi\""),
         (

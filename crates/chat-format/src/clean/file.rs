@@ -6,8 +6,9 @@ use rayon::prelude::*;
 use super::grown::{Digests, Held};
 use super::refused::SetAside;
 use super::report::{Counts, Tally};
-use super::{Clean, Inputs, Options, Report, fast_path, shape};
-use crate::jsonl::{Block, Reader, Writer};
+use super::source::Source;
+use super::{Clean, InputFile, Inputs, Options, Report, fast_path, shape};
+use crate::jsonl::{Block, BlockRow, Writer, not_json};
 use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
 
@@ -119,22 +120,23 @@ impl Converter {
             report: Report { skipped: inputs.skipped, ..Report::default() },
         };
         for input in &inputs.files {
-            self.file(&input.path, &mut sink)?;
+            self.file(input, &mut sink)?;
         }
         sink.commit()
     }
 
-    fn file(&self, input: &Path, sink: &mut Sink<'_>) -> Result<()> {
-        let mut reader = Reader::open(input)?;
+    fn file(&self, input: &InputFile, sink: &mut Sink<'_>) -> Result<()> {
+        let mut source = Source::open(input)?;
+        let input = &input.path;
         sink.report.open(input);
         let (mut block, mut next) = (Block::default(), Block::default());
-        reader.next_block(BLOCK, &mut block)?;
+        source.next_block(BLOCK, &mut block)?;
         // The two lists alternate, so that their memory is reused.
         let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
         while !block.bytes.is_empty() {
             // One thread writes the previous block and reads the next while the others clean this one.
             let (moved, ()) = rayon::join(
-                || sink.write(&done).and_then(|()| read(&mut reader, &mut next)),
+                || sink.write(&done).and_then(|()| read(&mut source, &mut next)),
                 || self.clean(&block, &mut batches),
             );
             moved?;
@@ -142,7 +144,7 @@ impl Converter {
                 match batch.stopped.take() {
                     None => sink.count(batch, input, &block)?,
                     Some((line, Stop::NotJson(error, reason))) => {
-                        return Err(reader.not_json(line, &error, reason));
+                        return Err(not_json(input, line, &error, reason));
                     }
                     Some((line, Stop::Refused(problem))) => {
                         return Err(Error::Row { path: input.to_owned(), line, problem });
@@ -161,9 +163,13 @@ impl Converter {
         let rows = block.rows.par_chunks(BATCH);
         batches.par_iter_mut().zip(rows).for_each(|(batch, rows)| {
             batch.clear();
-            for (line, range) in rows {
+            for BlockRow { line, range, problem } in rows {
                 let row = block.bytes.get(range.clone()).unwrap_or_default();
-                match (batch.add(*line, row, self), self.strictness) {
+                let added = match problem {
+                    None => batch.add(*line, row, self),
+                    Some(problem) => batch.refuse(problem),
+                };
+                match (added, self.strictness) {
                     (Ok(()), _) => {}
                     (Err(stop), Strictness::LeaveOut) => {
                         let (line, row, problem) = (*line, range.clone(), stop.into());
@@ -227,10 +233,10 @@ impl Sink<'_> {
     }
 }
 
-fn read(reader: &mut Reader, block: &mut Block) -> Result<()> {
+fn read(source: &mut Source, block: &mut Block) -> Result<()> {
     block.bytes.clear();
     block.rows.clear();
-    reader.next_block(BLOCK, block)
+    source.next_block(BLOCK, block)
 }
 
 /// Rows cleaned by one thread.
@@ -278,6 +284,11 @@ impl Batch {
         self.refused.clear();
         self.digests.clear();
         self.rows = 0;
+    }
+
+    fn refuse(&mut self, problem: &Problem) -> Result<(), Stop> {
+        self.rows += 1;
+        Err(Stop::Refused(problem.clone()))
     }
 
     fn add(&mut self, line: u64, row: &[u8], converter: &Converter) -> Result<(), Stop> {

@@ -37,13 +37,17 @@ pub struct InputFile {
     in_folder: bool,
 }
 
-/// How a file stores its rows. Each may be compressed with gzip or zstd, but for Parquet, which compresses by itself.
+/// How a file stores its rows. JSON and CSV may be compressed with gzip or zstd; Parquet compresses its columns itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Format {
     /// JSON: one row a line, objects of several lines, or an array (`.jsonl`, `.ndjson`, `.json`).
     Json,
+    /// A table with a header, separated by commas, semicolons or tabs (`.csv`, `.tsv`). Its values are texts.
+    Csv,
+    /// A table of Apache Parquet (`.parquet`). It is read with the feature `parquet`.
+    Parquet,
 }
 
 impl Format {
@@ -53,11 +57,13 @@ impl Format {
         let plain = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending));
         match plain.unwrap_or(&name).rsplit_once('.')?.1 {
             "json" | "jsonl" | "ndjson" => Some(Format::Json),
+            "csv" | "tsv" => Some(Format::Csv),
+            "parquet" if plain.is_none() => Some(Format::Parquet),
             _ => None,
         }
     }
 
-    const ENDINGS: &str = ".jsonl, .ndjson or .json, also with .gz or .zst";
+    const ENDINGS: &str = ".jsonl, .ndjson, .json, .csv or .tsv, also with .gz or .zst; .parquet";
 }
 
 /// A file or folder that is not converted.

@@ -40,6 +40,7 @@ mod report;
 mod scrub;
 mod settle;
 mod shape;
+mod source;
 mod walk;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};

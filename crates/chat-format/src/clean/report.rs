@@ -20,6 +20,8 @@ pub enum Shape {
     Alpaca,
     /// `prompt` and `completion`.
     PromptCompletion,
+    /// `question` and `answer`, and other names of the two.
+    QuestionAnswer,
     /// `text`: one marked-up conversation.
     Text,
     /// `request` and `response`, as servers log them.
@@ -33,6 +35,7 @@ impl fmt::Display for Shape {
             Shape::Conversations => "conversations",
             Shape::Alpaca => "instruction and output",
             Shape::PromptCompletion => "prompt and completion",
+            Shape::QuestionAnswer => "question and answer",
             Shape::Text => "text",
             Shape::Log => "request and response",
         })
