@@ -38,6 +38,14 @@ impl<'a> Fields<'a> {
         Some(self.0.remove(at).1)
     }
 
+    pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {
+        self.0.iter().find_map(|(name, value)| (name == key).then_some(value))
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Raw<'a>> {
+        self.0.iter_mut().find_map(|(name, value)| (name == key).then_some(value))
+    }
+
     pub(crate) fn insert(&mut self, key: &'static str, value: Raw<'a>) {
         match self.0.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) => *old = value,

@@ -26,6 +26,14 @@ pub enum Shape {
     Text,
     /// `request` and `response`, as servers log them.
     Log,
+    /// An export of Open WebUI.
+    OpenWebUi,
+    /// A conversation of LM Studio.
+    LmStudio,
+    /// An export of ChatGPT.
+    ChatGpt,
+    /// An export of Claude.
+    Claude,
 }
 
 impl fmt::Display for Shape {
@@ -38,6 +46,10 @@ impl fmt::Display for Shape {
             Shape::QuestionAnswer => "question and answer",
             Shape::Text => "text",
             Shape::Log => "request and response",
+            Shape::OpenWebUi => "an export of Open WebUI",
+            Shape::LmStudio => "a conversation of LM Studio",
+            Shape::ChatGpt => "an export of ChatGPT",
+            Shape::Claude => "an export of Claude",
         })
     }
 }

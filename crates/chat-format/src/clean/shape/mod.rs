@@ -1,5 +1,6 @@
 //! Reads the shapes in which data sets store a conversation.
 
+mod export;
 mod log;
 mod question;
 
@@ -74,7 +75,9 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn shape(&mut self) -> Result<(Shape, Vec<Draft<'a>>), Problem> {
         let fields = &self.fields;
-        Ok(if fields.has("messages") {
+        Ok(if let Some(program) = export::program(fields) {
+            (program, self.export(program)?)
+        } else if fields.has("messages") {
             (Shape::Messages, self.list("messages", "an array of messages")?)
         } else if fields.has("conversations") {
             (Shape::Conversations, self.list("conversations", "a list of turns")?)

@@ -1,0 +1,85 @@
+//! Claude: `chat_messages`, each with a `sender`, content blocks, and the text of files that were attached.
+
+use super::turns::Turns;
+use super::{Reader, text};
+use crate::Problem;
+use crate::draft::Draft;
+use crate::raw::{Fields, Raw};
+
+const MESSAGES: &str = "chat_messages";
+
+impl<'a> Reader<'a> {
+    pub(super) fn claude(&mut self) -> Result<Vec<Draft<'a>>, Problem> {
+        let Some(Raw::Array(messages)) = self.fields.take(MESSAGES) else { return Ok(Vec::new()) };
+        let mut turns = Turns::default();
+        for (index, message) in messages.into_iter().enumerate() {
+            let at = format!("{MESSAGES}[{index}]");
+            let Raw::Object(mut message) = message else {
+                return Err(Problem::value(at, "a message", &message.into()));
+            };
+            let whole = text(&mut message, "text");
+            let mut parts = match message.take("content") {
+                Some(Raw::Array(parts)) if !parts.is_empty() => parts,
+                _ => whole.map(Raw::Text).into_iter().collect(),
+            };
+            let sender = message.take("sender").unwrap_or_default();
+            if let Some(files) = attached(&mut message) {
+                parts.splice(0..0, files);
+            }
+            parts.retain(|part| {
+                let budget = kind(part) == Some("token_budget");
+                self.ignored.extend(budget.then(|| format!("{MESSAGES}[].content[] token_budget")));
+                !budget
+            });
+            add(sender, parts, &mut turns);
+            message.take("uuid");
+            self.note_rest(&message, &format!("{MESSAGES}[]"));
+        }
+        self.turns(MESSAGES, turns.finish())
+    }
+}
+
+/// The type of a part.
+fn kind<'p>(part: &'p Raw<'_>) -> Option<&'p str> {
+    match part {
+        Raw::Object(part) => match part.get("type") {
+            Some(Raw::Text(kind)) => Some(kind),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Adds the turns of a message. The results of tools, which stand among the blocks of the answer, are turns of their own.
+fn add<'a>(sender: Raw<'a>, parts: Vec<Raw<'a>>, turns: &mut Turns<'a>) {
+    let turn = |role: Raw<'a>, parts: Vec<Raw<'a>>| {
+        let mut turn = Fields::default();
+        turn.insert("role", role);
+        turn.insert("content", Raw::Array(parts));
+        turn
+    };
+    let mut pending = Vec::new();
+    for part in parts {
+        if kind(&part) == Some("tool_result") {
+            if !pending.is_empty() {
+                turns.message(turn(sender.clone(), std::mem::take(&mut pending)));
+            }
+            turns.message(turn(Raw::Text("tool".into()), vec![part]));
+        } else {
+            pending.push(part);
+        }
+    }
+    if !pending.is_empty() {
+        turns.message(turn(sender, pending));
+    }
+}
+
+/// The texts of attached files, which the model read before the message.
+fn attached<'a>(message: &mut Fields<'a>) -> Option<Vec<Raw<'a>>> {
+    let Some(Raw::Array(files)) = message.get_mut("attachments") else { return None };
+    let read = |file: &mut Raw<'a>| match file {
+        Raw::Object(file) => text(file, "extracted_content").filter(|text| !text.is_empty()),
+        _ => None,
+    };
+    Some(files.iter_mut().filter_map(read).map(Raw::Text).collect())
+}

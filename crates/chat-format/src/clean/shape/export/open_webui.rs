@@ -1,0 +1,96 @@
+//! Open WebUI: `chat.history.messages` is a tree of messages by id, `chat.history.currentId` the end of the current branch.
+
+use super::turns::Turns;
+use super::{Reader, details, text};
+use crate::Problem;
+use crate::draft::Draft;
+use crate::raw::{Fields, Raw};
+
+const MESSAGES: &str = "chat.history.messages";
+
+impl<'a> Reader<'a> {
+    /// Reads an exported chat. What is not part of the conversation stays under `chat`.
+    pub(super) fn open_webui(&mut self) -> Result<Vec<Draft<'a>>, Problem> {
+        let mut chat = match self.fields.take("chat") {
+            Some(Raw::Object(chat)) => chat,
+            // A chat by itself.
+            _ => std::mem::take(&mut self.fields),
+        };
+        let messages = self.current(&mut chat)?;
+        if let Some(Raw::Object(params)) = chat.get_mut("params")
+            && let Some(system) = params.take("system")
+            && !self.fields.has("system")
+        {
+            self.fields.insert("system", system);
+        }
+        chat.retain(|_, value| !super::is_nothing(value));
+        if chat.keys().next().is_some() {
+            self.fields.insert("chat", Raw::Object(chat));
+        }
+        let mut turns = Turns::default();
+        for mut message in messages {
+            for structure in ["id", "parentId", "childrenIds"] {
+                message.take(structure);
+            }
+            check(&message)?;
+            let answer = text(&mut message, "content");
+            let role = message.take("role");
+            let assistant = matches!(&role, Some(Raw::Text(role)) if role == "assistant");
+            let split =
+                assistant && answer.as_deref().is_some_and(|text| details::add(text, &mut turns));
+            if !split {
+                let mut turn = Fields::default();
+                turn.insert("role", role.unwrap_or_default());
+                let content = message.take("content");
+                turn.insert("content", answer.map_or(content.unwrap_or_default(), Raw::Text));
+                turns.message(turn);
+            }
+            self.note_rest(&message, &format!("{MESSAGES}[]"));
+        }
+        self.turns(MESSAGES, turns.finish())
+    }
+
+    /// The messages of the current branch, or of the flat list that a chat without a tree has.
+    fn current(&mut self, chat: &mut Fields<'a>) -> Result<Vec<Fields<'a>>, Problem> {
+        let flat = chat.take("messages");
+        let tree = match chat.take("history") {
+            Some(Raw::Object(mut history)) => (history.take("messages"), history.take("currentId")),
+            _ => (None, None),
+        };
+        match (tree, flat) {
+            ((Some(Raw::Object(nodes)), Some(Raw::Text(current))), _) => {
+                self.branch(nodes, &current, "parentId", MESSAGES)
+            }
+            (_, Some(Raw::Array(items))) => Ok(items
+                .into_iter()
+                .filter_map(|item| match item {
+                    Raw::Object(message) => Some(message),
+                    _ => None,
+                })
+                .collect()),
+            _ => Err(Problem::missing("chat.history.currentId", "the id of the last message")),
+        }
+    }
+}
+
+/// Refuses a message whose answer failed, or that holds an image.
+fn check(message: &Fields<'_>) -> Result<(), Problem> {
+    let failed = message.get("error").is_some_and(|error| !super::is_nothing(error));
+    if failed {
+        return Err(Problem::new(
+            format!("{MESSAGES}[].error"),
+            "an answer without an error",
+            "one",
+        ));
+    }
+    let image = |file: &Raw<'_>| match file {
+        Raw::Object(file) => matches!(file.get("type"), Some(Raw::Text(kind)) if kind == "image"),
+        _ => false,
+    };
+    match message.get("files") {
+        Some(Raw::Array(files)) if files.iter().any(image) => {
+            Err(Problem::new(format!("{MESSAGES}[].files"), "text", "an image"))
+        }
+        _ => Ok(()),
+    }
+}
