@@ -137,6 +137,30 @@ pub(crate) const FAMILIES: &[Family] = &[
             ("<|finetune_right_pad_id|>", Other),
         ],
     },
+    // `<|begin_of_text|>` and `<|end_of_text|>` are the same as Llama 3's, `<|image|>` is Gemma 4's.
+    Family {
+        name: "Llama 4",
+        marks: &[
+            ("<|header_start|>", Header(&["<|header_end|>"])),
+            ("<|header_end|>", Other),
+            ("<|eot|>", End),
+            ("<|eom|>", End),
+            ("<|step|>", End),
+            ("<|python_start|>", Call),
+            ("<|python_end|>", EndCall),
+            ("<|image_start|>", Other),
+            ("<|image_end|>", Other),
+            ("<|tile_x_separator|>", Other),
+            ("<|tile_y_separator|>", Other),
+            ("<|patch|>", Other),
+            ("<|finetune_right_pad|>", Other),
+        ],
+    },
+    // Tags that models are told to think between, and tuned on; no vocabulary has them.
+    Family {
+        name: "Thinking tags",
+        marks: &[("<thinking>", Think("")), ("</thinking>", EndThink)],
+    },
     // Both write `[INST]`; Llama 2 writes its system prompt inside the first user turn.
     Family {
         name: "Llama 2 and Mistral",

@@ -38,6 +38,16 @@ impl<'a> Fields<'a> {
         Some(self.0.remove(at).1)
     }
 
+    /// Removes a field if it is a text.
+    pub(crate) fn take_text(&mut self, key: &str) -> Option<Cow<'a, str>> {
+        let text =
+            |(name, value): &(Cow<'_, str>, Raw<'_>)| name == key && matches!(value, Raw::Text(_));
+        match self.0.remove(self.0.iter().position(text)?) {
+            (_, Raw::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {
         self.0.iter().find_map(|(name, value)| (name == key).then_some(value))
     }

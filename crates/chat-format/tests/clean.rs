@@ -190,6 +190,44 @@ fn nothing_of_a_conversation_is_lost() {
             plain.clone(),
         ),
         (
+            "a log with the response beside the messages",
+            json!({"messages": [system, question], "response": {"choices": [{"message": answer}]}}),
+            json!([system, question, answer]),
+        ),
+        (
+            "a log of OpenAI's Responses",
+            json!({"request": {"instructions": "s", "input": "q"}, "response": {"output": [
+                {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "hm"}]},
+                {"type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "b", "annotations": []}]},
+                {"type": "function_call", "id": "f", "call_id": "t1", "name": "scan", "arguments": "{\"port\": 22}"},
+                {"type": "function_call_output", "call_id": "t1", "output": "ok"},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]}}),
+            json!([system, question,
+                {"role": "assistant", "content": "b", "reasoning_content": "hm", "tool_calls": [with_id]},
+                {"role": "tool", "content": "ok", "tool_call_id": "t1"}, answer]),
+        ),
+        (
+            "Llama 4",
+            json!({"text": "<|begin_of_text|><|header_start|>system<|header_end|>\n\ns<|eot|><|header_start|>user<|header_end|>\n\nq<|eot|><|header_start|>assistant<|header_end|>\n\na<|eot|>"}),
+            json!([system, question, answer]),
+        ),
+        (
+            "Llama 4's call",
+            json!({"text": "<|begin_of_text|><|header_start|>user<|header_end|>\n\nq<|eot|><|header_start|>assistant<|header_end|>\n\n<|python_start|>{\"name\": \"scan\", \"parameters\": {\"port\": 22}}<|python_end|><|eom|><|header_start|>ipython<|header_end|>\n\nok<|eot|><|header_start|>assistant<|header_end|>\n\na<|eot|>"}),
+            json!([question, called, {"role": "tool", "content": "ok"}, answer]),
+        ),
+        (
+            "Llama 3's built-in tools",
+            json!({"messages": [question, {"role": "assistant", "content": "<|python_tag|>scan.call(port=\"22\")"}, {"role": "ipython", "content": "ok"}, answer]}),
+            json!([question, {"role": "assistant", "content": "", "tool_calls": [
+                {"type": "function", "function": {"name": "scan", "arguments": {"port": "22"}}}]}, {"role": "tool", "content": "ok"}, answer]),
+        ),
+        (
+            "thinking tags",
+            json!({"messages": [question, {"role": "assistant", "content": "<thinking>\nhm\n</thinking>\n\na"}]}),
+            thinking.clone(),
+        ),
+        (
             "harmony",
             json!({"text": "<|start|>system<|message|>s<|end|><|start|>user<|message|>q<|end|><|start|>assistant<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=functions.scan <|constrain|>json<|message|>{\"port\": 22}<|call|><|start|>functions.scan to=assistant<|channel|>commentary<|message|>ok<|end|><|start|>assistant<|channel|>final<|message|>a<|return|>"}),
             json!([system, question, {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [call]}, {"role": "tool", "content": "ok", "name": "scan"}, answer]),
@@ -369,6 +407,7 @@ fn words_about_markup_stay() {
         "Call it with <tool_call>{\"name\": \"scan\", \"arguments\": {}}</tool_call> and wait.",
         "`<tool_call>{\"name\": \"scan\", \"arguments\": {}}</tool_call>`",
         "  spaces stay <s> too \n",
+        "Models write <thinking>hm</thinking> before they answer.",
     ] {
         let expected = [(Role::User, text), (Role::Assistant, text)];
         assert_eq!(turns(&clean(chat(text, text))), expected);

@@ -72,6 +72,12 @@ fn markup(family: &str, messages: &[Message]) -> String {
                     )
                 })
         }
+        "llama4" => {
+            "<|begin_of_text|>".to_owned()
+                + &each(&|m| {
+                    format!("<|header_start|>{}<|header_end|>\n\n{}<|eot|>", m.role, m.content)
+                })
+        }
         "mistral" => {
             "<s>".to_owned()
                 + &each(&|m| match m.role {
@@ -241,7 +247,7 @@ proptest! {
     #[test]
     fn markup_comes_apart_into_the_messages_it_was_made_of(
         messages in conversation(),
-        family in prop::sample::select(vec!["chatml", "gemma", "gemma4", "llama3", "mistral", "phi", "deepseek"]),
+        family in prop::sample::select(vec!["chatml", "gemma", "gemma4", "llama3", "llama4", "mistral", "phi", "deepseek"]),
     ) {
         let raw = json!({"messages": [{"role": "user", "content": markup(family, &messages)}]});
         let (chat, notes) = clean::row(raw, Options::default()).unwrap();

@@ -64,6 +64,11 @@ fn open_webui_follows_the_current_branch() {
         ["chat.history.messages of other branches", "chat.history.messages[].timestamp"]
     );
     assert_eq!(notes.shapes, [(Shape::OpenWebUi, 1)].into());
+    // Newer versions keep the pieces of an answer beside its text.
+    let mut pieces = open_webui("");
+    pieces["chat"]["history"]["messages"]["c"]["output"] = json!([
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]);
+    assert_eq!(read(pieces).0["messages"], chat["messages"]);
     // A chat by itself, and one of an older version without a tree.
     let alone = open_webui("a")["chat"].clone();
     assert_eq!(read(alone).0["messages"], chat["messages"]);

@@ -9,12 +9,14 @@
 //!   and `ChatTokenizer` never encodes it as a control token. [`Notes::spelled`] counts such tokens.
 //! - Markup is removed only where it is structure: the markers between the turns of a marked-up conversation, outside code
 //!   spans and quotations; an end token that *every* message of a chat ends with; the reasoning that an assistant turn
-//!   begins with (`<think>...</think>` and its equivalents); the tool calls that it ends with; the tokens around a tool's
+//!   begins with (`<think>...</think>`, `<thinking>...</thinking>` and the like); the tool calls that it ends with; the tokens around a tool's
 //!   result. [`Reasoning`] says what happens to reasoning.
 //! - A turn that begins before the previous one was closed closes it, but for a system turn, which is text there. The last
 //!   one may stay open (truncated data).
 //! - A row with text between turns, or with an unknown role, is refused. So is a row with an empty turn of the user or the
 //!   assistant; an empty system turn is left out and counted.
+//! - Of an export, the current branch is the conversation: messages of other branches, and versions that are not selected,
+//!   are counted in [`Notes::ignored`].
 //! - Other keys of a row are kept. Keys of messages that have no place in a clean row are counted in [`Notes::ignored`].
 //!
 //! ```

@@ -8,6 +8,7 @@
 //! | Gemma 4 | `call:scan{port:22}`, text between `<\|"\|>` |
 //! | Mistral since Small 3.2 | `scan[CALL_ID]id[ARGS]{"port": 22}` |
 //! | DeepSeek | `scan<｜tool▁sep｜>{"port": 22}` |
+//! | Llama 3's built-in tools | `scan.call(port="22")` |
 //!
 //! [`parse`] reads a text that is a call and nothing else, in the exact notation: what stands between a model's call
 //! tokens. [`find`] searches an answer for calls and accepts the deviations that models make.
@@ -35,7 +36,9 @@ pub fn parse(text: &str) -> Option<Vec<ToolCall>> {
             let (call, rest) = notation::read(text, Syntax::Exact)?;
             rest.is_empty().then(|| vec![call])
         })
-        .or_else(|| mistral(text).or_else(|| deepseek(text)).map(|call| vec![call]))
+        .or_else(|| {
+            mistral(text).or_else(|| deepseek(text)).or_else(|| llama(text)).map(|call| vec![call])
+        })
 }
 
 /// Every call in an answer, wherever it stands, in the order of the text.
@@ -158,6 +161,31 @@ fn deepseek(text: &str) -> Option<ToolCall> {
     Some(ToolCall::new(name.trim(), serde_json::from_str(arguments.trim()).ok()?))
 }
 
+/// `NAME.call(key="value", ...)` (Llama 3's built-in tools). All values are texts, and nothing in them is escaped.
+fn llama(text: &str) -> Option<ToolCall> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let (name, rest) = text.split_once(".call(")?;
+    let mut rest = rest.strip_suffix(')')?;
+    let mut arguments = Map::new();
+    while !rest.is_empty() {
+        let (key, value) = rest.split_once("=\"")?;
+        // A value ends at a quotation mark before the next key, or before the end.
+        let ends = value.match_indices("\", ").map(|(at, _)| at);
+        let next = ends
+            .into_iter()
+            .find(|at| value[at + 3..].split_once("=\"").is_some_and(|(key, _)| is_name(key)));
+        let (value, after) = match next {
+            Some(at) => (&value[..at], &value[at + 3..]),
+            None => (value.strip_suffix('"')?, ""),
+        };
+        is_name(key).then(|| arguments.insert(key.to_owned(), value.into()))?;
+        rest = after;
+    }
+    is_name(name).then(|| ToolCall::new(name, arguments))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +211,9 @@ mod tests {
             assert_eq!((call.name.as_str(), &call.arguments), ("scan", &arguments), "{text}");
             assert_eq!(call.id.as_deref(), text.contains("a1").then_some("a1"), "{text}");
         }
+        let call = &parse(r#"brave_search.call(query="the "NAS", up?", page="2")"#).unwrap()[0];
+        assert_eq!(call.name, "brave_search");
+        assert_eq!(call.arguments, json!({"query": "the \"NAS\", up?", "page": "2"}));
         let two = r#"[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]"#;
         assert_eq!(parse(two).map(|calls| calls.len()), Some(2));
     }
@@ -199,6 +230,9 @@ mod tests {
             "[1]",
             "[]",
             "x[ARGS]1",
+            "x.call(a)",
+            "x.call(a=\"b)",
+            "print(\"x.call()\")",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -3,6 +3,7 @@
 mod export;
 mod log;
 mod question;
+mod turns;
 
 use std::borrow::Cow;
 
@@ -77,12 +78,12 @@ impl<'a> Reader<'a> {
         let fields = &self.fields;
         Ok(if let Some(program) = export::program(fields) {
             (program, self.export(program)?)
+        } else if log::is_log(fields) {
+            (Shape::Log, self.log()?)
         } else if fields.has("messages") {
             (Shape::Messages, self.list("messages", "an array of messages")?)
         } else if fields.has("conversations") {
             (Shape::Conversations, self.list("conversations", "a list of turns")?)
-        } else if fields.has("request") && fields.has("response") {
-            (Shape::Log, self.log()?)
         } else if let Some(names) = question::Names::of(fields) {
             (names.shape(), self.question(names)?)
         } else if fields.has("text") {
@@ -130,6 +131,12 @@ impl<'a> Reader<'a> {
         Ok(messages)
     }
 
+    /// Names the keys that are left, but for those that hold nothing.
+    fn note_rest(&mut self, fields: &Fields<'_>, path: &str) {
+        let full = fields.iter().filter(|(_, value)| !is_nothing(value));
+        self.ignored.extend(full.map(|(key, _)| format!("{path}.{key}")));
+    }
+
     fn whole_text(&mut self) -> Result<Vec<Draft<'a>>, Problem> {
         let text = required(&mut self.fields, "text")?;
         if !walk::is_conversation(&text) {
@@ -158,6 +165,17 @@ impl<'a> Reader<'a> {
             Raw::Object(tool)
         };
         Ok(functions.into_iter().map(frame).collect())
+    }
+}
+
+/// Whether a value says nothing: null, false, or empty.
+fn is_nothing(value: &Raw<'_>) -> bool {
+    match value {
+        Raw::Null | Raw::Bool(false) => true,
+        Raw::Text(text) => text.is_empty(),
+        Raw::Array(items) => items.is_empty(),
+        Raw::Object(fields) => fields.keys().next().is_none(),
+        _ => false,
     }
 }
 

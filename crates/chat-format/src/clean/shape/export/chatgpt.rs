@@ -1,8 +1,8 @@
 //! ChatGPT: `mapping` is a tree of nodes by id, each with a message or none; `current_node` is the end of the current branch.
 
-use super::turns::{Turns, message};
-use super::{Reader, text};
+use super::{Reader, is_nothing};
 use crate::Problem;
+use crate::clean::shape::turns::{Turns, message};
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -12,7 +12,7 @@ const MESSAGE: &str = "mapping[].message";
 impl<'a> Reader<'a> {
     pub(super) fn chatgpt(&mut self) -> Result<Vec<Draft<'a>>, Problem> {
         let Some(Raw::Object(nodes)) = self.fields.take(NODES) else { return Ok(Vec::new()) };
-        let Some(current) = text(&mut self.fields, "current_node") else {
+        let Some(current) = self.fields.take_text("current_node") else {
             return Err(Problem::missing("current_node", "the id of the last message"));
         };
         let mut turns = Turns::default();
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
         turns: &mut Turns<'a>,
     ) -> Result<(), Problem> {
         let author = match fields.take("author") {
-            Some(Raw::Object(mut author)) => (text(&mut author, "role"), author.take("name")),
+            Some(Raw::Object(mut author)) => (author.take_text("role"), author.take("name")),
             _ => (None, None),
         };
         let (role, name) = (author.0.unwrap_or_default(), author.1);
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
                 return Err(Problem::value(format!("{MESSAGE}.content"), "an object", &found));
             }
         };
-        let kind = text(&mut content, "content_type").unwrap_or_default();
+        let kind = content.take_text("content_type").unwrap_or_default();
         let hidden = match fields.get("metadata") {
             Some(Raw::Object(metadata)) => matches!(
                 metadata.get("is_visually_hidden_from_conversation"),
@@ -52,15 +52,15 @@ impl<'a> Reader<'a> {
         // Instructions of the program and of the account, which the chat does not show.
         if hidden || matches!(&*kind, "user_editable_context" | "model_editable_context") {
             let empty = content.iter().all(|(_, value)| match value {
-                Raw::Array(parts) => parts.iter().all(super::is_nothing),
-                value => super::is_nothing(value),
+                Raw::Array(parts) => parts.iter().all(is_nothing),
+                value => is_nothing(value),
             });
             if !empty {
                 self.ignored.push(format!("{MESSAGE} hidden in the chat ({role}, {kind})"));
             }
             return Ok(());
         }
-        let recipient = text(&mut fields, "recipient").filter(|to| to != "all");
+        let recipient = fields.take_text("recipient").filter(|to| to != "all");
         match (&*role, &*kind) {
             ("assistant", "thoughts") => self.thoughts(&mut content, turns),
             ("assistant", "reasoning_recap") => {
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
                 let mut turn = Fields::default();
                 turn.insert("role", Raw::Text(role));
                 turn.insert("content", parts);
-                if let Some(name) = name.filter(|name| !super::is_nothing(name)) {
+                if let Some(name) = name.filter(|name| !is_nothing(name)) {
                     turn.insert("name", name);
                 }
                 turns.message(turn);
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let Some(Raw::Array(thoughts)) = content.take("thoughts") else { return };
         for thought in thoughts {
             let Raw::Object(mut thought) = thought else { continue };
-            if let Some(words) = text(&mut thought, "content").filter(|text| !text.is_empty()) {
+            if let Some(words) = thought.take_text("content").filter(|text| !text.is_empty()) {
                 turns.reasoning(words);
             }
             self.note_rest(&thought, &format!("{MESSAGE}.content.thoughts[]"));
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
 
 /// The text of a content, or its parts if they are not all texts.
 fn words<'a>(content: &mut Fields<'a>) -> Result<Raw<'a>, Problem> {
-    if let Some(text) = text(content, "text") {
+    if let Some(text) = content.take_text("text") {
         return Ok(Raw::Text(text));
     }
     match content.take("parts") {

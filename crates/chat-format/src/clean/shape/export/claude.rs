@@ -1,8 +1,8 @@
 //! Claude: `chat_messages`, each with a `sender`, content blocks, and the text of files that were attached.
 
-use super::turns::Turns;
-use super::{Reader, text};
+use super::Reader;
 use crate::Problem;
+use crate::clean::shape::turns::Turns;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -17,7 +17,7 @@ impl<'a> Reader<'a> {
             let Raw::Object(mut message) = message else {
                 return Err(Problem::value(at, "a message", &message.into()));
             };
-            let whole = text(&mut message, "text");
+            let whole = message.take_text("text");
             let mut parts = match message.take("content") {
                 Some(Raw::Array(parts)) if !parts.is_empty() => parts,
                 _ => whole.map(Raw::Text).into_iter().collect(),
@@ -78,7 +78,7 @@ fn add<'a>(sender: Raw<'a>, parts: Vec<Raw<'a>>, turns: &mut Turns<'a>) {
 fn attached<'a>(message: &mut Fields<'a>) -> Option<Vec<Raw<'a>>> {
     let Some(Raw::Array(files)) = message.get_mut("attachments") else { return None };
     let read = |file: &mut Raw<'a>| match file {
-        Raw::Object(file) => text(file, "extracted_content").filter(|text| !text.is_empty()),
+        Raw::Object(file) => file.take_text("extracted_content").filter(|text| !text.is_empty()),
         _ => None,
     };
     Some(files.iter_mut().filter_map(read).map(Raw::Text).collect())

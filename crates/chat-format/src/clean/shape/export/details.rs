@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::turns::Turns;
+use crate::clean::shape::turns::Turns;
 use crate::raw::Raw;
 
 /// Adds the turns of an answer. `false` if it has no such block; nothing is added then.

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::turns::Turns;
-use super::{Reader, text};
+use super::Reader;
 use crate::Problem;
+use crate::clean::shape::turns::Turns;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         let Raw::Object(mut step) = step else {
             return Err(Problem::value(format!("{at}.steps"), "an object", &step.into()));
         };
-        let kind = text(&mut step, "type").unwrap_or_default();
+        let kind = step.take_text("type").unwrap_or_default();
         if kind != "contentBlock" {
             self.ignored.push(format!("{STEP} of type {kind:?}"));
             return Ok(());
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         at: &str,
         turns: &mut Turns<'a>,
     ) -> Result<(), Problem> {
-        let kind = text(part, "type").unwrap_or_default();
+        let kind = part.take_text("type").unwrap_or_default();
         let mut id = || {
             let mut keys = ["toolCallRequestId", "toolCallId", "callId"].into_iter();
             keys.find_map(|key| match part.take(key)? {
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         };
         match &*kind {
             "text" => {
-                let words = text(part, "text").unwrap_or_default();
+                let words = part.take_text("text").unwrap_or_default();
                 match (words.trim().is_empty(), thinks) {
                     (true, _) => {}
                     (false, true) => turns.reasoning(words),
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
 
     /// The system prompt is beside the messages, or among the settings of the chat.
     fn lm_studio_system(&mut self) {
-        let beside = text(&mut self.fields, "systemPrompt").filter(|text| !text.is_empty());
+        let beside = self.fields.take_text("systemPrompt").filter(|text| !text.is_empty());
         let setting = |setting: &Raw<'a>| match setting {
             Raw::Object(fields) => match (fields.get("key"), fields.get("value")) {
                 (Some(Raw::Text(key)), Some(Raw::Text(value)))

@@ -6,11 +6,8 @@ mod claude;
 mod details;
 mod lm_studio;
 mod open_webui;
-mod turns;
 
-use std::borrow::Cow;
-
-use super::Reader;
+use super::{Reader, is_nothing};
 use crate::clean::report::Shape;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
@@ -53,12 +50,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Names the keys that are left, but for those that hold nothing.
-    fn note_rest(&mut self, fields: &Fields<'_>, path: &str) {
-        let full = fields.iter().filter(|(_, value)| !is_nothing(value));
-        self.ignored.extend(full.map(|(key, _)| format!("{path}.{key}")));
-    }
-
     /// The messages of a tree from its root to `current`. Messages of other branches are named.
     fn branch(
         &mut self,
@@ -88,27 +79,5 @@ impl<'a> Reader<'a> {
         branch.reverse();
         self.ignored.extend(nodes.keys().map(|_| format!("{path} of other branches")));
         Ok(branch)
-    }
-}
-
-/// Whether a value says nothing: null, false, or empty.
-fn is_nothing(value: &Raw<'_>) -> bool {
-    match value {
-        Raw::Null | Raw::Bool(false) => true,
-        Raw::Text(text) => text.is_empty(),
-        Raw::Array(items) => items.is_empty(),
-        Raw::Object(fields) => fields.keys().next().is_none(),
-        _ => false,
-    }
-}
-
-/// The text under a key, taken out. Any other value stays.
-fn text<'a>(fields: &mut Fields<'a>, key: &str) -> Option<Cow<'a, str>> {
-    match fields.get(key) {
-        Some(Raw::Text(_)) => match fields.take(key) {
-            Some(Raw::Text(text)) => Some(text),
-            _ => None,
-        },
-        _ => None,
     }
 }

@@ -1,8 +1,8 @@
 //! Open WebUI: `chat.history.messages` is a tree of messages by id, `chat.history.currentId` the end of the current branch.
 
-use super::turns::Turns;
-use super::{Reader, details, text};
+use super::{Reader, details, is_nothing};
 use crate::Problem;
+use crate::clean::shape::turns::Turns;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
         {
             self.fields.insert("system", system);
         }
-        chat.retain(|_, value| !super::is_nothing(value));
+        chat.retain(|_, value| !is_nothing(value));
         if chat.keys().next().is_some() {
             self.fields.insert("chat", Raw::Object(chat));
         }
@@ -33,9 +33,21 @@ impl<'a> Reader<'a> {
                 message.take(structure);
             }
             check(&message)?;
-            let answer = text(&mut message, "content");
+            let answer = message.take_text("content");
             let role = message.take("role");
             let assistant = matches!(&role, Some(Raw::Text(role)) if role == "assistant");
+            let blank = answer.as_deref().is_none_or(|text| text.trim().is_empty());
+            // Newer versions keep the pieces of an answer beside its text.
+            if let Some(Raw::Array(items)) = message.get_mut("output")
+                && assistant
+                && blank
+                && !items.is_empty()
+            {
+                let items = std::mem::take(items);
+                self.items(items, &format!("{MESSAGES}[].output[]"), &mut turns)?;
+                self.note_rest(&message, &format!("{MESSAGES}[]"));
+                continue;
+            }
             let split =
                 assistant && answer.as_deref().is_some_and(|text| details::add(text, &mut turns));
             if !split {
@@ -75,7 +87,7 @@ impl<'a> Reader<'a> {
 
 /// Refuses a message whose answer failed, or that holds an image.
 fn check(message: &Fields<'_>) -> Result<(), Problem> {
-    let failed = message.get("error").is_some_and(|error| !super::is_nothing(error));
+    let failed = message.get("error").is_some_and(|error| !is_nothing(error));
     if failed {
         return Err(Problem::new(
             format!("{MESSAGES}[].error"),

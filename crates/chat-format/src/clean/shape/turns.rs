@@ -20,6 +20,12 @@ impl<'a> Turns<'a> {
         self.turns.push(Raw::Object(message));
     }
 
+    /// Adds a message that may not be an object.
+    pub(super) fn raw(&mut self, message: Raw<'a>) {
+        self.flush();
+        self.turns.push(message);
+    }
+
     pub(super) fn reasoning(&mut self, text: Cow<'a, str>) {
         if !self.words.is_empty() || !self.calls.is_empty() {
             self.flush();
