@@ -1,5 +1,7 @@
 //! Reads files of JSON rows one row at a time, and writes them atomically.
 
+mod layout;
+
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
@@ -10,6 +12,7 @@ use serde_json::Value;
 
 use crate::input::{self, Input};
 use crate::{Conversation, Error, Problem, Result, json};
+use layout::Layout;
 
 /// The maximum length of a row in bytes. A row is held in memory as a whole, and no conversation is this long.
 pub(crate) const LONGEST: usize = 64 << 20;
@@ -34,21 +37,6 @@ pub struct Reader {
     /// The line being read, from 1.
     line: u64,
     bytes: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    Lines,
-    /// Objects of several lines, one after the other.
-    Objects,
-    /// One value over several lines.
-    Whole,
-    /// Inside an array, before its first element.
-    ArrayStart,
-    /// Inside an array, after an element.
-    Array,
-    /// After the array.
-    ArrayEnd,
 }
 
 /// Many rows of a file.
@@ -91,8 +79,8 @@ impl Reader {
             _ => {}
         }
         reader.layout = match reader.skip_space()? {
-            Some(b'[') => array_layout(reader.buffer()?),
-            Some(b'{') => object_layout(reader.buffer()?),
+            Some(b'[') => Layout::of_array(reader.buffer()?),
+            Some(b'{') => Layout::of_object(reader.buffer()?),
             _ => Layout::Lines,
         };
         if reader.layout == Layout::ArrayStart {
@@ -290,41 +278,6 @@ impl Reader {
 pub(crate) fn not_json(path: &Path, line: u64, error: &serde_json::Error, reason: String) -> Error {
     let line = line + (error.line() as u64).saturating_sub(1);
     Error::Json { path: path.to_owned(), line, column: error.column() as u64, reason }
-}
-
-/// Whether a file that begins with `[` is an array of rows, or its lines are arrays of messages.
-fn array_layout(start: &[u8]) -> Layout {
-    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    if let Ok(Value::Array(items)) = serde_json::from_slice(line) {
-        let messages = items.first().is_some_and(is_message);
-        return if messages { Layout::Lines } else { Layout::ArrayStart };
-    }
-    // The first element, if the buffer holds all of it.
-    let inside = json::trim(start.get(1..).unwrap_or_default());
-    let first = serde_json::Deserializer::from_slice(inside).into_iter::<Value>().next();
-    match first {
-        Some(Ok(first)) if is_message(&first) => Layout::Whole,
-        _ => Layout::ArrayStart,
-    }
-}
-
-/// Whether a value is one message and not a row.
-fn is_message(value: &Value) -> bool {
-    let has = |key: &str| value.get(key).is_some();
-    (has("role") || has("from")) && !has("messages") && !has("conversations")
-}
-
-/// Whether a file that begins with `{` has a row a line, or objects over several lines. A first line that was cut off is
-/// followed by one that begins with a brace.
-fn object_layout(start: &[u8]) -> Layout {
-    let Some(end) = memchr::memchr(b'\n', start) else { return Layout::Lines };
-    let next = json::trim(&start[end..]).first();
-    let open = serde_json::from_slice::<serde::de::IgnoredAny>(&start[..end])
-        .is_err_and(|error| error.is_eof());
-    match next {
-        Some(next) if open && *next != b'{' => Layout::Objects,
-        _ => Layout::Lines,
-    }
 }
 
 impl fmt::Debug for Reader {

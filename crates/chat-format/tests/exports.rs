@@ -61,7 +61,11 @@ fn open_webui_follows_the_current_branch() {
     assert_eq!(chat["user_id"], "u");
     assert_eq!(
         ignored(&notes),
-        ["chat.history.messages of other branches", "chat.history.messages[].timestamp"]
+        [
+            "chat.history.messages of other branches",
+            "chat.history.messages[].timestamp",
+            "chat.messages"
+        ]
     );
     assert_eq!(notes.shapes, [(Shape::OpenWebUi, 1)].into());
     // Newer versions keep the pieces of an answer beside its text.
@@ -168,6 +172,8 @@ fn lm_studio_reads_the_selected_versions() {
         "messages[].versions[].steps[].content[].callId",
         "messages[].versions[].steps[].content[].tokensCount",
         "messages[].versions[].steps[].genInfo",
+        "messages[].versions[].steps[].style.ended",
+        "messages[].versions[].steps[].style.title",
     ];
     assert_eq!(ignored(&notes), expected);
     assert_eq!(notes.shapes, [(Shape::LmStudio, 1)].into());

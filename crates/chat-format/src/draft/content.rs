@@ -68,7 +68,7 @@ pub(crate) fn messages<'a>(
             None => message.content = words,
         }
     }
-    note_rest(&fields, at.name(), "", ignored);
+    note_rest(&fields, at.name(), "[]", ignored);
     // Reasoning in a message of its own belongs to the answer after it.
     if let Some(last) = messages.last()
         && [last.role, role] == [Role::Assistant; 2]
@@ -86,7 +86,7 @@ pub(crate) fn messages<'a>(
 /// Names the keys that are left, but for those that are null.
 fn note_rest(fields: &Fields<'_>, list: &str, part: &str, ignored: &mut Vec<String>) {
     let present = fields.iter().filter(|(_, value)| !matches!(value, Raw::Null));
-    ignored.extend(present.map(|(key, _)| format!("{list}[]{part}.{key}")));
+    ignored.extend(present.map(|(key, _)| format!("{list}{part}.{key}")));
 }
 
 /// The channel of a harmony message, and the function that it calls. Both keys stay if there is no channel.
@@ -171,7 +171,10 @@ impl<'a> Parts<'_, 'a> {
                 result.tool_call_id = self::text(&mut fields, "tool_use_id", self.at)?;
                 result.content = match fields.take("content") {
                     None | Some(Raw::Null) => Cow::default(),
-                    Some(content) => plain(content, &format!("{}.content", at()))?,
+                    Some(content) => {
+                        let path = format!("{}[].content[].content", self.at.name());
+                        plain(content, &format!("{}.content", at()), &path, self.ignored)?
+                    }
                 };
                 // Words before the result stay before it.
                 if !self.pieces.is_empty() {
@@ -183,7 +186,7 @@ impl<'a> Parts<'_, 'a> {
             }
             _ => return Err(Problem::new(at(), "a text part", format!("a part of type {kind:?}"))),
         }
-        note_rest(&fields, self.at.name(), ".content[]", self.ignored);
+        note_rest(&fields, self.at.name(), "[].content[]", self.ignored);
         Ok(())
     }
 
@@ -209,7 +212,13 @@ fn join(mut pieces: Vec<Cow<'_, str>>) -> Cow<'_, str> {
 }
 
 /// A text, or a list of text parts.
-pub(crate) fn plain<'a>(raw: Raw<'a>, at: &str) -> Result<Cow<'a, str>, Problem> {
+/// `path` names its keys in the report.
+pub(crate) fn plain<'a>(
+    raw: Raw<'a>,
+    at: &str,
+    path: &str,
+    ignored: &mut Vec<String>,
+) -> Result<Cow<'a, str>, Problem> {
     let parts = match raw {
         Raw::Text(text) => return Ok(text),
         Raw::Array(parts) => parts,
@@ -222,6 +231,8 @@ pub(crate) fn plain<'a>(raw: Raw<'a>, at: &str) -> Result<Cow<'a, str>, Problem>
             Raw::Text(text) => pieces.push(text),
             Raw::Object(mut fields) if fields.has("text") => {
                 pieces.push(required(&mut fields, "text", &at)?);
+                fields.take("type");
+                note_rest(&fields, path, "[]", ignored);
             }
             other => return Err(Problem::value(at, "a text part", &other.into())),
         }
@@ -288,7 +299,7 @@ fn calls(
         Some(Raw::Array(calls)) => calls
             .into_iter()
             .enumerate()
-            .inspect(|(_, call)| note_call(call, at.name(), ignored))
+            .inspect(|(_, call)| note_call(call, at.name(), "tool_calls[]", ignored))
             .map(|(index, call)| from_json(call.into(), &format!("{at}.tool_calls[{index}]")))
             .collect::<Result<_, _>>()?,
         Some(other) => {
@@ -301,20 +312,31 @@ fn calls(
     }
     match fields.take("function_call") {
         None | Some(Raw::Null) => Ok(calls),
-        Some(call) => Ok(vec![from_json(call.into(), &format!("{at}.function_call"))?]),
+        Some(call) => {
+            note_call(&call, at.name(), "function_call", ignored);
+            Ok(vec![from_json(call.into(), &format!("{at}.function_call"))?])
+        }
     }
 }
 
 /// Names the keys of a call that have no place in a clean one.
-fn note_call(call: &Raw<'_>, list: &str, ignored: &mut Vec<String>) {
-    const KNOWN: [&str; 6] = ["id", "type", "function", "name", "arguments", "parameters"];
-    let Raw::Object(fields) = call else { return };
-    for (key, value) in fields.iter() {
-        match value {
-            Raw::Object(_) if key == "function" => note_call(value, list, ignored),
-            Raw::Null => {}
-            _ if KNOWN.contains(&key) => {}
-            _ => ignored.push(format!("{list}[].tool_calls[].{key}")),
-        }
-    }
+fn note_call(call: &Raw<'_>, list: &str, key: &str, ignored: &mut Vec<String>) {
+    let Raw::Object(outer) = call else { return };
+    let inner = match outer.get("function") {
+        Some(Raw::Object(function)) => Some(function),
+        _ => None,
+    };
+    let arguments =
+        if inner.unwrap_or(outer).has("arguments") { "arguments" } else { "parameters" };
+    let function = |name: &str| name == "name" || name == arguments;
+    let used = |name: &str, value: &Raw<'_>| match (name, value) {
+        (_, Raw::Null) | ("id", Raw::Text(_)) => true,
+        ("type", Raw::Text(kind)) => kind == "function",
+        ("function", _) => inner.is_some(),
+        _ => inner.is_none() && function(name),
+    };
+    let outer = outer.iter().filter(|(name, value)| !used(name, value));
+    let inner = inner.into_iter().flat_map(Fields::iter);
+    let inner = inner.filter(|(name, value)| !function(name) && !matches!(value, Raw::Null));
+    ignored.extend(outer.chain(inner).map(|(name, _)| format!("{list}[].{key}.{name}")));
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::turns::{Turns, message};
-use super::{Reader, decoded};
+use super::{Reader, decoded, is_nothing};
 use crate::Problem;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
@@ -88,8 +88,8 @@ impl<'a> Reader<'a> {
                     return Err(Problem::value(format!("{path}input"), "a text or items", &found));
                 }
             }
-            if let Some(instructions) =
-                request.take("instructions").filter(|_| !request.has("system"))
+            if !request.has("system")
+                && let Some(instructions) = request.take("instructions")
             {
                 request.insert("system", instructions);
             }
@@ -127,8 +127,10 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 "reasoning" => {
-                    let thoughts = ["content", "summary"].map(|key| texts(item.take(key)));
-                    thoughts.into_iter().flatten().for_each(|thought| turns.reasoning(thought));
+                    for key in ["content", "summary"] {
+                        let thoughts = self.texts(item.take(key), &format!("{path}.{key}"));
+                        thoughts.into_iter().for_each(|thought| turns.reasoning(thought));
+                    }
                 }
                 "function_call" => {
                     let (id, name) = (item.take("call_id"), item.take("name").unwrap_or_default());
@@ -137,7 +139,7 @@ impl<'a> Reader<'a> {
                 "function_call_output" => {
                     let output = match item.take("output") {
                         Some(Raw::Text(text)) => text,
-                        other => texts(other).join("\n").into(),
+                        other => self.texts(other, &format!("{path}.output")).join("\n").into(),
                     };
                     turns.result(item.take("call_id"), output);
                 }
@@ -173,6 +175,27 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl<'a> Reader<'a> {
+    /// The texts of a list of parts. What else it holds is named.
+    fn texts(&mut self, parts: Option<Raw<'a>>, path: &str) -> Vec<Cow<'a, str>> {
+        let (parts, other) = match parts {
+            Some(Raw::Array(parts)) => (parts, None),
+            other => (Vec::new(), other.filter(|other| !is_nothing(other))),
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        let mut rest = |value: Raw<'a>| match value {
+            Raw::Object(mut part) => {
+                part.take("type");
+                texts.extend(part.take_text("text"));
+                part.iter().map(|(key, _)| format!("{path}[].{key}")).collect()
+            }
+            _ => vec![path.to_owned()],
+        };
+        self.ignored.extend(parts.into_iter().chain(other).flat_map(&mut rest));
+        texts
+    }
+}
+
 fn is_output_text(part: &Raw<'_>) -> bool {
     match part {
         Raw::Object(part) => {
@@ -181,16 +204,6 @@ fn is_output_text(part: &Raw<'_>) -> bool {
         }
         _ => false,
     }
-}
-
-/// The texts of a list of parts.
-fn texts(parts: Option<Raw<'_>>) -> Vec<Cow<'_, str>> {
-    let Some(Raw::Array(parts)) = parts else { return Vec::new() };
-    let text = |part| match part {
-        Raw::Object(mut part) => Fields::take_text(&mut part, "text"),
-        _ => None,
-    };
-    parts.into_iter().filter_map(text).collect()
 }
 
 /// The assistant's message in a response. Of several choices the first is used; the others stay.

@@ -148,7 +148,8 @@ impl<'a> Reader<'a> {
     /// The system prompt beside the messages: a text, or a list of text parts.
     fn system(&mut self) -> Result<Option<Cow<'a, str>>, Problem> {
         let Some(system) = self.fields.take("system") else { return Ok(None) };
-        Ok(Some(content::plain(system, "system")?).filter(|text| !text.is_empty()))
+        let text = content::plain(system, "system", "system", &mut self.ignored)?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
     /// The declarations of tools: a list, or the same as JSON text; under `functions` without their frame.

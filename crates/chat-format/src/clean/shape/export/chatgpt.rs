@@ -17,7 +17,12 @@ impl<'a> Reader<'a> {
         };
         let mut turns = Turns::default();
         for mut node in self.branch(nodes, &current, "parent", NODES)? {
-            if let Some(Raw::Object(message)) = node.take("message") {
+            let message = node.take("message");
+            for structure in ["id", "children"] {
+                node.take(structure);
+            }
+            self.note_rest(&node, "mapping[]");
+            if let Some(Raw::Object(message)) = message {
                 self.chatgpt_message(message, &mut turns)?;
             }
         }
@@ -29,11 +34,15 @@ impl<'a> Reader<'a> {
         mut fields: Fields<'a>,
         turns: &mut Turns<'a>,
     ) -> Result<(), Problem> {
-        let author = match fields.take("author") {
-            Some(Raw::Object(mut author)) => (author.take_text("role"), author.take("name")),
+        let (role, name) = match fields.take("author") {
+            Some(Raw::Object(mut author)) => {
+                let used = (author.take_text("role"), author.take("name"));
+                self.note_rest(&author, &format!("{MESSAGE}.author"));
+                used
+            }
             _ => (None, None),
         };
-        let (role, name) = (author.0.unwrap_or_default(), author.1);
+        let role = role.unwrap_or_default();
         let mut content = match fields.take("content") {
             Some(Raw::Object(content)) => content,
             other => {

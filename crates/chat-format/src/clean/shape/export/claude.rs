@@ -19,9 +19,20 @@ impl<'a> Reader<'a> {
             };
             let whole = message.take_text("text");
             let mut parts = match message.take("content") {
-                Some(Raw::Array(parts)) if !parts.is_empty() => parts,
-                _ => whole.map(Raw::Text).into_iter().collect(),
+                Some(Raw::Array(parts)) => parts,
+                Some(text @ Raw::Text(_)) => vec![text],
+                None | Some(Raw::Null) => Vec::new(),
+                Some(other) => {
+                    return Err(Problem::value(format!("{at}.content"), "a list", &other.into()));
+                }
             };
+            match whole {
+                Some(whole) if parts.is_empty() => parts.push(Raw::Text(whole)),
+                Some(whole) if !is_all(&whole, &parts) => {
+                    self.ignored.push(format!("{MESSAGES}[].text"));
+                }
+                _ => {}
+            }
             let sender = message.take("sender").unwrap_or_default();
             if let Some(files) = attached(&mut message) {
                 parts.splice(0..0, files);
@@ -37,6 +48,23 @@ impl<'a> Reader<'a> {
         }
         self.turns(MESSAGES, turns.finish())
     }
+}
+
+/// Whether a text is that of the parts once more.
+fn is_all(whole: &str, parts: &[Raw<'_>]) -> bool {
+    fn text<'p>(part: &'p Raw<'_>) -> Option<&'p str> {
+        match part {
+            Raw::Text(text) => Some(text.trim()),
+            Raw::Object(part) => match part.get("text") {
+                Some(Raw::Text(text)) => Some(text.trim()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    let texts: Vec<&str> = parts.iter().filter_map(text).collect();
+    whole.trim().is_empty()
+        || ["", " ", "\n", "\n\n"].iter().any(|space| texts.join(space) == whole.trim())
 }
 
 /// The type of a part.

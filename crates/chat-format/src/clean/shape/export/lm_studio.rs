@@ -88,8 +88,10 @@ impl<'a> Reader<'a> {
             step.take(structure);
         }
         let thinks = match step.take("style") {
-            Some(Raw::Object(style)) => {
-                matches!(style.get("type"), Some(Raw::Text(kind)) if kind == "thinking")
+            Some(Raw::Object(mut style)) => {
+                let kind = style.take_text("type");
+                self.note_rest(&style, &format!("{STEP}.style"));
+                kind.is_some_and(|kind| kind == "thinking")
             }
             _ => false,
         };

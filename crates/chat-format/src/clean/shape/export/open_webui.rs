@@ -18,8 +18,8 @@ impl<'a> Reader<'a> {
         };
         let messages = self.current(&mut chat)?;
         if let Some(Raw::Object(params)) = chat.get_mut("params")
-            && let Some(system) = params.take("system")
             && !self.fields.has("system")
+            && let Some(system) = params.take("system")
         {
             self.fields.insert("system", system);
         }
@@ -65,24 +65,41 @@ impl<'a> Reader<'a> {
     /// The messages of the current branch, or of the flat list that a chat without a tree has.
     fn current(&mut self, chat: &mut Fields<'a>) -> Result<Vec<Fields<'a>>, Problem> {
         let flat = chat.take("messages");
-        let tree = match chat.take("history") {
-            Some(Raw::Object(mut history)) => (history.take("messages"), history.take("currentId")),
-            _ => (None, None),
+        let (nodes, current) = match chat.take("history") {
+            Some(Raw::Object(mut history)) => {
+                let tree = (history.take("messages"), history.take("currentId"));
+                self.note_rest(&history, "chat.history");
+                tree
+            }
+            None | Some(Raw::Null) => (None, None),
+            Some(other) => {
+                return Err(Problem::value("chat.history", "an object", &other.into()));
+            }
         };
-        match (tree, flat) {
-            ((Some(Raw::Object(nodes)), Some(Raw::Text(current))), _) => {
+        match (nodes.filter(|nodes| !is_nothing(nodes)), current) {
+            (Some(Raw::Object(nodes)), Some(Raw::Text(current))) => {
+                // The same branch once more, in older versions.
+                let copy = flat.filter(|flat| !is_nothing(flat));
+                self.ignored.extend(copy.map(|_| "chat.messages".to_owned()));
                 self.branch(nodes, &current, "parentId", MESSAGES)
             }
-            (_, Some(Raw::Array(items))) => Ok(items
-                .into_iter()
-                .filter_map(|item| match item {
-                    Raw::Object(message) => Some(message),
-                    _ => None,
-                })
-                .collect()),
+            (None, _) => messages(flat.unwrap_or_default()),
             _ => Err(Problem::missing("chat.history.currentId", "the id of the last message")),
         }
     }
+}
+
+/// The messages of a flat list.
+fn messages(list: Raw<'_>) -> Result<Vec<Fields<'_>>, Problem> {
+    let items = match list {
+        Raw::Array(items) => items,
+        other => return Err(Problem::value("chat.messages", "a list of messages", &other.into())),
+    };
+    let message = |item| match item {
+        Raw::Object(message) => Ok(message),
+        other => Err(Problem::value("chat.messages[]", "a message", &Raw::into(other))),
+    };
+    items.into_iter().map(message).collect()
 }
 
 /// Refuses a message whose answer failed, or that holds an image.
