@@ -159,7 +159,10 @@ impl Reader {
         read.map_err(|source| self.damaged(&block.bytes, source))?;
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &block.bytes).chain([block.bytes.len()]) {
-            self.check_length(end - start)?;
+            if end - start > LONGEST {
+                // Only the last one of a block can be this long.
+                return self.skip_long_line(start, end, block);
+            }
             if !json::trim(&block.bytes[start..end]).is_empty() {
                 block.rows.push(BlockRow { line: self.line, range: start..end, problem: None });
             }
@@ -168,6 +171,28 @@ impl Reader {
             }
             start = end + 1;
         }
+        Ok(())
+    }
+
+    /// Reads a line that is too long to its end, and keeps only its beginning. It is at `start..end` of the block so far.
+    fn skip_long_line(&mut self, start: usize, end: usize, block: &mut Block) -> Result<()> {
+        const KEPT: usize = 1000;
+        let (line, mut length) = (self.line, end - start);
+        let mut ended = end < block.bytes.len();
+        block.bytes.truncate(start + KEPT);
+        while !ended {
+            let buffer = self.buffer()?;
+            let part = memchr::memchr(b'\n', buffer).unwrap_or(buffer.len());
+            ended = part < buffer.len() || buffer.is_empty();
+            let used = (part + 1).min(buffer.len());
+            length += part;
+            self.input.consume(used);
+        }
+        self.line += 1;
+        let expected = format!("a row of at most {LONGEST} bytes");
+        let found = format!("one of {length}, of which the first {KEPT} are kept here");
+        let problem = Some(Box::new(Problem::new("", expected, found)));
+        block.rows.push(BlockRow { line, range: start..start + KEPT, problem });
         Ok(())
     }
 

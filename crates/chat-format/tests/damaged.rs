@@ -245,3 +245,30 @@ fn rows_come_out_whole_whatever_their_length() {
     let found: Vec<usize> = read.map(|chat| chat.unwrap().messages[0].content.len()).collect();
     assert_eq!(found, lengths);
 }
+
+/// A line of 100 MB is set aside with its beginning, in bounded memory, and the lines after it are read.
+#[test]
+fn endless_lines_are_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (long, ends) in [(100 << 20, true), ((64 << 20) + 1, true), (100 << 20, false)] {
+        let mut file = std::io::BufWriter::new(fs::File::create(path("raw")).unwrap());
+        writeln!(file, "{GOOD}").unwrap();
+        file.write_all(&vec![b'x'; long]).unwrap();
+        if ends {
+            write!(file, "\n{{}}\n{GOOD}").unwrap();
+        }
+        drop(file);
+        let converter = clean::Converter::new(Options::default()).refused(path("aside"));
+        let report = converter.convert(path("raw"), path("clean")).unwrap();
+        assert_eq!((report.written, report.refused), if ends { (2, 2) } else { (1, 1) });
+        assert_eq!(report.refusals.last().unwrap().line, if ends { 3 } else { 2 });
+        let reason = &report.refusals[0].reason;
+        assert!(
+            reason.contains(&format!("found one of {long}, of which the first 1000")),
+            "{reason}"
+        );
+        let aside = jsonl::Reader::open(path("aside")).unwrap().next().unwrap().unwrap().value;
+        assert_eq!(aside["text"], "x".repeat(1000));
+    }
+}

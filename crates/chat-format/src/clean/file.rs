@@ -104,8 +104,8 @@ impl Converter {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or written, an array that is not JSON, and a row longer than 64 MiB. With
-    /// [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output`
+    /// A file that cannot be read or written, an array that is not JSON, and a row longer than 64 MiB that is not on a line
+    /// of its own. With [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output`
     /// nor the file of refused rows is changed.
     pub fn convert_all(&self, inputs: Inputs, output: impl AsRef<Path>) -> Result<Report> {
         let output = output.as_ref();
