@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use eval::{Budget, Exam, ExamOptions, ExamRun, ModelAnswerer, Outcome, Sampling, Subject, Suite};
+use eval::{
+    Budget, Exam, ExamOptions, ExamRun, Imported, ModelAnswerer, Outcome, Sampling, Subject, Suite,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_examples::{Exit, finish, show_warnings};
 
@@ -24,7 +26,7 @@ struct Cli {
     /// An adapter folder.
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// The suite file.
+    /// The exam: a suite file (.json), a promptfoo configuration (.yaml) or prompts with expected answers (.jsonl).
     #[arg(long)]
     suite: PathBuf,
     /// Use only the cases with this tag, such as `core` in the household suite.
@@ -65,7 +67,18 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    let whole = Suite::load(&cli.suite)?;
+    let Imported { suite: whole, left_out, .. } = Suite::open(&cli.suite)?;
+    for left in &left_out {
+        eprintln!("left out: {}: {left}", cli.suite.display());
+    }
+    if !left_out.is_empty() {
+        eprintln!(
+            "{}: {} cases, {} parts left out",
+            cli.suite.display(),
+            whole.cases.len(),
+            left_out.len()
+        );
+    }
     let suite = match &cli.tag {
         Some(tag) => whole.tagged(tag)?,
         None if cli.smoke => whole.smoke(3),

@@ -141,6 +141,13 @@ pub enum RefusalDuty {
 }
 
 impl Agent {
+    /// An agent without a persona, that no training rows are made for.
+    pub(crate) fn named(id: &str, name: &str, role: &str) -> Agent {
+        let (id, name, role) = (id.into(), name.to_owned(), role.to_owned());
+        let (aliases, offers) = (Vec::new(), Vec::new());
+        Agent { id, name, role, aliases, persona: None, work: String::new(), offers }
+    }
+
     /// The system prompt, the same in training and in the exam: the persona, or
     /// "You are ID, ROLE agent of the council.".
     pub fn system_prompt(&self) -> String {

@@ -22,4 +22,4 @@ pub use model::ModelAnswerer;
 pub use scoring::{
     Failure, Help, Polarity, Rule, SCORING_VERSION, Scorer, Stance, classify_refusal,
 };
-pub use suite::{Case, Suite, Tier};
+pub use suite::{Case, Imported, LeftOut, Suite, Tier};

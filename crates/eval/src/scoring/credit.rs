@@ -31,7 +31,7 @@ pub(super) struct CompiledRule<'a> {
 impl<'a> CompiledRule<'a> {
     pub(super) fn new(rule: &'a Rule) -> Result<Self> {
         let pattern = match rule {
-            Rule::Regex { pattern } => Some(rule::compile(pattern)?),
+            Rule::Regex { pattern } | Rule::RegexNone { pattern } => Some(rule::compile(pattern)?),
             _ => None,
         };
         Ok(CompiledRule { rule, pattern })
@@ -57,6 +57,11 @@ impl<'a> CompiledRule<'a> {
             Rule::Regex { .. } => {
                 credit(self.pattern.as_ref().is_some_and(|p| p.is_match(answer.shown())))
             }
+            Rule::RegexNone { .. } => {
+                credit(!self.pattern.as_ref().is_some_and(|p| p.is_match(answer.shown())))
+            }
+            Rule::Json { whole: true } => credit(json::is_whole(answer.shown())),
+            Rule::Json { whole: false } => credit(!json::values(answer.shown()).is_empty()),
             Rule::Number { value, tolerance, unit } => {
                 let (value, tolerance, unit) = (*value, *tolerance, unit.as_deref());
                 let expected = Expected { value, tolerance, unit };

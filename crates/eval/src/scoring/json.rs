@@ -25,6 +25,14 @@ pub(crate) fn same_fields(
     found.len() == expected.len() && found.iter().all(equal)
 }
 
+/// Whether the text is one JSON object or array, perhaps in a code fence.
+pub(crate) fn is_whole(text: &str) -> bool {
+    let fenced = text.trim().strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    let text = fenced.map_or(text, |inside| inside.strip_prefix("json").unwrap_or(inside));
+    let value = serde_json::from_str::<Value>(text.trim());
+    value.is_ok_and(|value| value.is_object() || value.is_array())
+}
+
 /// The outermost JSON objects and arrays in a text, in order.
 pub(crate) fn values(text: &str) -> Vec<Value> {
     let mut values = Vec::new();

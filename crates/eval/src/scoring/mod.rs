@@ -185,10 +185,12 @@ impl<'a> Scorer<'a> {
     fn of_compiled(case: Arc<CompiledCase<'a>>, rivals: Rivals<'a>) -> Self {
         let question = case.case.turns.last().map(|turn| turn.content.as_str());
         let given = [case.case.system.as_str()].into_iter().chain(question);
-        // A question may ask for its own words ("Repeat after me: ..."); the passing sample tells.
+        // A question may ask for its own words ("Repeat after me: ..."); the passing sample tells. An imported case has
+        // none.
         let pass = Text::of(&case.case.pass);
         let given = given.flat_map(|text| Text::of(text).sentence_patterns());
-        let given = given.filter(|sentence| !sentence.is_match(pass.shown()));
+        let imported = pass.shown().is_empty();
+        let given = given.filter(|sentence| !imported && !sentence.is_match(pass.shown()));
         let wrong = case.case.fail.trim_matches(|c: char| !c.is_alphanumeric());
         let states = wrong.split_whitespace().count() >= 2 && !pass.contains(wrong);
         Scorer { given: given.collect(), wrong: states.then_some(wrong), case, rivals }
@@ -208,7 +210,7 @@ impl<'a> Scorer<'a> {
     /// * the answer is not degenerate;
     /// * it helps, unless a `refusal` rule asks for a refusal, or the case [may be declined](Case::may_decline) and the
     ///   answer meets its content rules;
-    /// * it calls no tool, unless a `tool_call` or `json_path` rule asks for a call;
+    /// * it calls no tool, unless a `tool_call`, `json_path` or `json` rule asks for JSON;
     /// * it does not state the failing sample as well;
     /// * it does not meet several other cases of its category that have other answers.
     pub fn score(&self, raw: &str) -> Score {
@@ -252,8 +254,9 @@ impl<'a> Scorer<'a> {
 
     /// Which of the conditions that every case has does not hold.
     fn own_failure(&self, judged: &Judged<'_>, help: Help) -> Option<Failure> {
-        let asks_call =
-            self.rules().any(|rule| matches!(rule, Rule::ToolCall { .. } | Rule::JsonPath { .. }));
+        let asks_call = self.rules().any(|rule| {
+            matches!(rule, Rule::ToolCall { .. } | Rule::JsonPath { .. } | Rule::Json { .. })
+        });
         let calls = !tool_calls::find(judged.answer.shown()).is_empty();
         // Short keys and many brackets make a call look like symbols.
         if !(calls && asks_call) && text::is_degenerate(judged.answer) {

@@ -53,6 +53,16 @@ pub enum Rule {
         /// A pattern in the syntax of the `regex` crate.
         pattern: String,
     },
+    /// Condition: the pattern matches nowhere.
+    RegexNone {
+        /// A pattern in the syntax of the `regex` crate.
+        pattern: String,
+    },
+    /// Content: the answer is or holds a JSON object or array.
+    Json {
+        /// Whether nothing may stand beside it but a code fence.
+        whole: bool,
+    },
     /// Content: one of `is`, and none of `others`, which are other answers to the same question.
     Choice {
         /// Words or phrases, of which one suffices.
@@ -133,6 +143,8 @@ impl Rule {
             Rule::ContainsEach { .. } => "contains_each",
             Rule::ContainsNone { .. } => "contains_none",
             Rule::Regex { .. } => "regex",
+            Rule::RegexNone { .. } => "regex_none",
+            Rule::Json { .. } => "json",
             Rule::Choice { .. } => "choice",
             Rule::Number { .. } => "number",
             Rule::Time { .. } => "time",
@@ -152,6 +164,7 @@ impl Rule {
         matches!(
             self,
             Rule::ContainsNone { .. }
+                | Rule::RegexNone { .. }
                 | Rule::Refusal {}
                 | Rule::NoRefusal {}
                 | Rule::Language { .. }
@@ -200,6 +213,9 @@ impl Rule {
                 refuse("is", &format!("expected a time of day such as 07:10, found {is:?}"))
             }
             Rule::Regex { pattern } if compile(pattern)?.is_match("") => {
+                refuse("pattern", "expected a pattern that an empty answer does not match")
+            }
+            Rule::RegexNone { pattern } if compile(pattern)?.is_match("") => {
                 refuse("pattern", "expected a pattern that an empty answer does not match")
             }
             Rule::Number { value, tolerance, .. }

@@ -2,6 +2,7 @@
 
 mod case;
 mod check;
+mod import;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use case::{Case, Speaker, Tier, Turn};
+pub use import::{Imported, LeftOut};
 
 use crate::council::{AgentId, Council};
 use crate::error::{Error, Result};
@@ -52,6 +54,12 @@ impl Suite {
         let (name, version) = (name.into(), version.into());
         let council = Council::built_in().clone();
         Suite { name, version, council_file: None, cases, council, path: PathBuf::new() }
+    }
+
+    /// A suite of cases without sample answers, from a file of another kind.
+    fn imported(name: String, path: &Path, cases: Vec<Case>, council: Council) -> Suite {
+        let version = "imported".to_owned();
+        Suite { name, version, council_file: None, cases, council, path: path.to_path_buf() }
     }
 
     /// The suite with another council; `file` is where the council's file lies, relative to the suite's.
