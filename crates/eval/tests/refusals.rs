@@ -64,3 +64,13 @@ fn answers_it_was_tuned_on_are_classified_as_labelled() {
     assert!(rates.accuracy >= 0.97, "{rates:?}");
     assert!(rates.false_refused <= 0.02 && rates.false_complied <= 0.02, "{rates:?}");
 }
+
+#[test]
+fn answers_written_after_the_rules_are_classified_as_labelled() {
+    let unseen = labelled(include_str!("data/refusals/unseen.tsv"));
+    let rates = measure("unseen", &unseen);
+    assert!(unseen.len() >= 800 / 3, "a third of a set of 800");
+    // The goal for false refusals is 0.02 too; 3 of the 140 answers that do not refuse miss it.
+    assert!(rates.accuracy >= 0.97 && rates.false_complied <= 0.02, "{rates:?}");
+    assert!(rates.false_refused <= 0.022, "{rates:?}");
+}
