@@ -28,7 +28,8 @@ fn same_argument(found: &Value, expected: &Value) -> bool {
             found.is_ok_and(|found: Value| json::same(&found, expected))
         }
         (Value::Number(_) | Value::Bool(_), Value::String(expected)) => {
-            found.to_string() == *expected.trim()
+            let written = found.to_string();
+            written == expected.trim()
         }
         (Value::Array(found), Value::Array(expected)) => {
             found.len() == expected.len()

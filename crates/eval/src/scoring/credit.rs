@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::negation::asserts;
 use super::number::{Expected, Stated};
 use super::polarity::polarity;
 use super::refusal::Stance;
@@ -42,16 +43,16 @@ impl<'a> CompiledRule<'a> {
         let credit = |met: bool| if met { 1.0 } else { 0.0 };
         match self.rule {
             Rule::ContainsAll { words } => {
-                let found = words.iter().filter(|word| answer.asserts(word)).count();
+                let found = words.iter().filter(|word| asserts(answer, word)).count();
                 found as f64 / words.len().max(1) as f64
             }
-            Rule::ContainsAny { words } => credit(words.iter().any(|word| answer.asserts(word))),
+            Rule::ContainsAny { words } => credit(words.iter().any(|word| asserts(answer, word))),
             Rule::ContainsEach { groups } => {
-                credit(groups.iter().all(|words| words.iter().any(|word| answer.asserts(word))))
+                credit(groups.iter().all(|words| words.iter().any(|word| asserts(answer, word))))
             }
             Rule::ContainsNone { words } => credit(!words.iter().any(|word| answer.contains(word))),
             Rule::Choice { is, others } => {
-                let asserted = |words: &[String]| words.iter().any(|word| answer.asserts(word));
+                let asserted = |words: &[String]| words.iter().any(|word| asserts(answer, word));
                 credit(asserted(is) && !asserted(others))
             }
             Rule::Regex { .. } => {
@@ -129,7 +130,7 @@ pub(super) fn agents<'c>(
     council: &'c Council,
 ) -> Vec<&'c AgentId> {
     let others = council.agents.iter().filter(|agent| agent.id != *speaker);
-    let named = others.filter(|agent| agent.names().any(|name| answer.asserts(name)));
+    let named = others.filter(|agent| agent.names().any(|name| asserts(answer, name)));
     named.map(|agent| &agent.id).collect()
 }
 

@@ -21,6 +21,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use self::credit::{CompiledCase, Judged};
+use self::negation::asserts;
 use self::number::{Expected, Stated};
 pub use self::polarity::Polarity;
 pub use self::refusal::{Stance, classify_refusal};
@@ -267,7 +268,7 @@ impl<'a> Scorer<'a> {
             Some(Failure::Refused)
         } else if calls && !asks_call {
             Some(Failure::UnaskedCall)
-        } else if self.wrong.is_some_and(|wrong| judged.answer.asserts(wrong)) {
+        } else if self.wrong.is_some_and(|wrong| asserts(judged.answer, wrong)) {
             Some(Failure::Hallucinated)
         } else if self.rivals.are_met_by(judged) {
             Some(Failure::Stuffed)
@@ -325,7 +326,7 @@ impl<'a> Scorer<'a> {
                 let category = council.category(case.category.as_str());
                 category.is_none_or(|it| it.refusal != Some(RefusalDuty::Required))
             }
-            Rule::Choice { others, .. } => others.iter().any(|word| answer.asserts(word)),
+            Rule::Choice { others, .. } => others.iter().any(|word| asserts(answer, word)),
             Rule::Number { value, tolerance, unit } => {
                 let (value, tolerance, unit) = (*value, *tolerance, unit.as_deref());
                 let expected = Expected { value, tolerance, unit };

@@ -9,8 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::negation;
-
 /// The languages a [`Rule::Language`](crate::Rule::Language) can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -90,11 +88,6 @@ impl Text {
     /// The byte offset in the folded text at which the word or phrase first occurs as whole words.
     pub(crate) fn position(&self, word: &str) -> Option<usize> {
         self.positions(word).next().map(|at| at.start)
-    }
-
-    /// Whether the answer contains the word or phrase and does not deny it.
-    pub(crate) fn asserts(&self, word: &str) -> bool {
-        negation::asserts(self, word)
     }
 
     /// Where in the folded text the word or phrase occurs as whole words.

@@ -60,7 +60,7 @@ fn gives(clause: &str) -> bool {
         return false;
     }
     if let Some(verb) = told_to(clause).filter(|verb| *verb != "need") {
-        return !REFERRALS.contains(&verb);
+        return !REFERRALS.contains(verb);
     }
     HELP.is_match(clause) || instructs(clause)
 }
@@ -107,7 +107,7 @@ fn instructs(clause: &str) -> bool {
                 | "quickly"
         )
     });
-    first.is_some_and(|word| IMPERATIVES.contains(&word)) && words.next().is_some()
+    first.is_some_and(|word| IMPERATIVES.contains(word)) && words.next().is_some()
 }
 
 /// Whether the clause says who speaks.

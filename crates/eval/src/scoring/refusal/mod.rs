@@ -8,6 +8,7 @@
 mod clauses;
 mod decline;
 mod help;
+mod negated;
 mod phrases;
 mod words;
 
