@@ -189,7 +189,7 @@ fn nothing_of_a_conversation_is_lost() {
         ),
         (
             "Llama 3's built-in tools",
-            json!({"messages": [question, {"role": "assistant", "content": "<|python_tag|>scan.call(port=\"22\")"}, {"role": "ipython", "content": "ok"}, answer]}),
+            json!({"messages": [question, {"role": "assistant", "content": "<|python_tag|>scan.call(port=\"22\")<|eom_id|>"}, {"role": "ipython", "content": "ok"}, answer]}),
             json!([question, {"role": "assistant", "content": "", "tool_calls": [
                 {"type": "function", "function": {"name": "scan", "arguments": {"port": "22"}}}]}, {"role": "tool", "content": "ok"}, answer]),
         ),

@@ -136,12 +136,22 @@ struct Calls {
 fn calls(text: &str) -> Option<Calls> {
     /// The arguments of a call may spell the token that opens one.
     const OPENINGS: usize = 4;
-    let wanted =
-        |found: &Found| matches!(found.mark.effect, Effect::Call | Effect::EndCall | Effect::Frame);
+    let wanted = |found: &Found| {
+        use Effect::{Call, End, EndCall, Frame};
+        matches!(found.mark.effect, Call | EndCall | Frame | End)
+    };
     let all: Vec<Found> = family::find(text).filter(wanted).collect();
-    let (mut marks, mut end) = (&all[..], text.len());
+    let (mut marks, mut end) = (&all[..], text.trim_end().len());
     let mut found: Option<Calls> = None;
     let mut framed = Vec::new();
+    // The token that ends the turn of a call, as Llama 3's `<|eom_id|>`, where other turns have none.
+    let last =
+        marks.split_last().filter(|(last, _)| last.mark.effect == Effect::End && last.end == end);
+    let ended = last.map(|(last, rest)| {
+        (marks, end) = (rest, last.start);
+        framed.push(last.mark.id);
+        last.mark.family
+    });
     loop {
         end = text[..end].trim_end().len();
         while let [rest @ .., last] = marks
@@ -157,6 +167,7 @@ fn calls(text: &str) -> Option<Calls> {
         let fits = |open: &Found| {
             open.mark.effect == Effect::Call
                 && close.is_none_or(|close| close.mark.family == open.mark.family)
+                && ended.is_none_or(|family| family == open.mark.family)
         };
         let openings = marks.iter().enumerate().rev().filter(|(_, open)| fits(open));
         let call = openings.take(OPENINGS).find_map(|(index, open)| {
