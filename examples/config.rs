@@ -56,7 +56,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
                 println!("{}", json!({ "config": args.config, "settings": settings }));
             } else {
                 for setting in settings {
-                    println!("{:<17} {:<20} {}", setting.key, setting.origin, setting.value);
+                    println!("{:<20} {:<20} {}", setting.key, setting.origin, setting.value);
                 }
             }
         }

@@ -11,6 +11,9 @@ use clap::Parser;
 use enrich::{Dataset, EnrichConfig};
 use nightshift_examples::finish;
 
+/// The number of rows left out that are printed.
+const LISTED: usize = 20;
+
 /// Adds refusals, identity and routing examples and benign twins, removes duplicates and leaks, splits.
 #[derive(Parser)]
 struct Args {
@@ -46,18 +49,14 @@ fn run(args: Args) -> anyhow::Result<()> {
         let counts = counts.collect::<Vec<_>>().join(", ");
         eprintln!("{} {}: {} words, {counts}", prompt.vendor, prompt.model, prompt.words);
     }
-    for leak in &report.leaks {
-        eprintln!(
-            "left out: row {} is near case {} of {} in {} ({:.2})",
-            leak.row + 1,
-            leak.case,
-            leak.suite,
-            leak.by,
-            leak.likeness
-        );
+    for left_out in report.left_out.iter().take(LISTED) {
+        eprintln!("left out: {left_out}");
     }
-    if !report.duplicates.is_empty() {
-        eprintln!("left out: {} rows repeat others", report.duplicates.len());
+    if report.left_out.len() > LISTED {
+        eprintln!("left out: {} rows in all, see left-out.jsonl", report.left_out.len());
+    }
+    for persona in &report.personas {
+        eprintln!("persona of {persona}");
     }
     for warning in &report.mix.warnings {
         eprintln!("warning: {warning}");

@@ -133,6 +133,27 @@ fn a_spent_budget_is_code_3() {
     nothing_is_incomplete(&tiny.path("home"), "spent budget");
 }
 
+/// `~` is the user's home, or refused: never a folder of that name.
+#[test]
+fn a_tilde_is_the_users_home() {
+    let tiny = Tiny::new();
+    fs::create_dir(tiny.path("user")).unwrap();
+    tiny.edit("night.yaml", "home: home", "home: ~/nights of mine");
+    let mut command = command(&tiny);
+    let output = command.env("HOME", tiny.path("user")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(tiny.path("user/nights of mine/index.html").is_file());
+    assert!(!tiny.path("~").exists());
+
+    let tiny = Tiny::new();
+    let mut command = Command::new(nightly());
+    command.arg("--config").arg(tiny.path("night.yaml")).args(["--home", "~/nights"]);
+    let output = command.current_dir(tiny.path(".")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("~/nights: home: expected a folder"), "{}", stderr(&output));
+    assert!(!tiny.path("~").exists());
+}
+
 #[test]
 fn a_second_instance_names_the_holder_of_the_lock() {
     let tiny = Tiny::new();

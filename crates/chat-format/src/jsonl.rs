@@ -112,7 +112,7 @@ impl Reader {
                 _ => Ok(None),
             };
         };
-        let line = self.line;
+        let mut line = self.line;
         self.bytes.clear();
         match self.layout {
             Layout::Lines => self.read_line()?,
@@ -131,7 +131,7 @@ impl Reader {
                     self.layout = Layout::ArrayEnd;
                     return self.next_bytes();
                 }
-                self.read_element(next)?;
+                line = self.read_element(next)?;
             }
         }
         Ok(Some((line, json::trim(&self.bytes))))
@@ -205,8 +205,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the bytes of one element of an array. Only strings and nesting are tracked; the JSON parser validates the rest.
-    fn read_element(&mut self, mut next: u8) -> Result<()> {
+    /// Reads the bytes of one element of an array, and returns its line. Only strings and nesting are tracked; the JSON parser
+    /// validates the rest.
+    fn read_element(&mut self, mut next: u8) -> Result<u64> {
         if self.layout == Layout::Array {
             if next != b',' {
                 return Err(self.broken("expected `,` or `]`"));
@@ -218,7 +219,10 @@ impl Reader {
             return Err(self.broken("expected an object"));
         }
         self.layout = Layout::Array;
-        self.read_nested()
+        // The comma may be on the line of the element before.
+        let line = self.line;
+        self.read_nested()?;
+        Ok(line)
     }
 
     /// Reads the bytes of one object or array.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::duplicates::Duplicates;
+use crate::household::Phrasings;
 use crate::leaks::Leaks;
 use crate::sources::PromptSource;
 use crate::split::Shares;
-use crate::{Control, Error, GeneratorFiles, Result, yaml};
+use crate::{Control, Error, GeneratorData, GeneratorFiles, Household, Result, yaml};
 
 /// How a data set is built; a YAML file has these fields, each with a default.
 ///
@@ -32,9 +33,13 @@ pub struct EnrichConfig {
     /// The random seed. Default 7.
     #[serde(default = "seven")]
     pub seed: u64,
-    /// Files that replace parts of the built-in data.
-    #[serde(default)]
+    /// Files that replace parts of the built-in data: the household's own council, personas, phrasings and so on.
+    #[serde(default, rename = "household", alias = "council")]
     pub council: GeneratorFiles,
+    /// How many rows about the household's facts are generated, if `household.facts` names some. Default: two for every
+    /// entry. If fewer distinct rows can be phrased, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fact_rows: Option<usize>,
     /// Files of harmful prompts, whose requests are added to the built-in ones.
     #[serde(default)]
     pub sources: Vec<PromptSource>,
@@ -71,6 +76,8 @@ pub enum Recipe {
     /// A few percent of refusals, as many benign twins, some partial refusals, identity, routing.
     #[default]
     Balanced,
+    /// None.
+    None,
 }
 
 /// The number of refusals in the balanced recipe: a share of the rows read, with a minimum.
@@ -97,6 +104,13 @@ impl RefusalQuota {
 }
 
 impl EnrichConfig {
+    /// The recipe of the seed, as it was: its refusals, identity and routing rows are added to all rows that are read, so that
+    /// 1,710 rows become 2,008. Rows that repeat others are kept, unlike rows too similar to an exam question.
+    pub fn seed(inputs: Vec<PathBuf>) -> Self {
+        let duplicates = Duplicates { likeness: Duplicates::NEVER };
+        EnrichConfig { recipe: Recipe::Seed, duplicates, ..EnrichConfig::new(inputs) }
+    }
+
     /// The defaults for these inputs.
     pub fn new(inputs: Vec<PathBuf>) -> Self {
         EnrichConfig {
@@ -105,6 +119,7 @@ impl EnrichConfig {
             refusals: RefusalQuota::default(),
             seed: seven(),
             council: GeneratorFiles::default(),
+            fact_rows: None,
             sources: Vec::new(),
             system_prompts: None,
             suites: Vec::new(),
@@ -115,18 +130,45 @@ impl EnrichConfig {
         }
     }
 
-    /// Makes the paths of data files and prompt sources relative to `folder`; those of inputs and suites stay.
-    pub fn relative_to(mut self, folder: &Path) -> Self {
+    /// Passes the paths of data files and prompt sources through `resolve`; those of inputs and suites stay.
+    ///
+    /// # Errors
+    /// The first error of `resolve`.
+    pub fn resolved<E>(mut self, resolve: impl Fn(&Path) -> Result<PathBuf, E>) -> Result<Self, E> {
         let sources = self.sources.iter_mut().map(|source| &mut source.path);
-        for path in self.council.given_mut().chain(sources).chain(&mut self.system_prompts) {
-            *path = folder.join(&path);
+        let allowlist = &mut self.leaks.allowlist;
+        let others = sources.chain(&mut self.system_prompts).chain(allowlist);
+        for path in self.council.given_mut().chain(others) {
+            *path = resolve(path)?;
         }
-        self
+        Ok(self)
     }
 
-    /// The data files and prompt sources, which the generated rows depend on.
+    /// The data files, prompt sources and list of exceptions, which the data set depends on.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
-        self.council.given().cloned().chain(self.sources.iter().map(PromptSource::file))
+        let sources = self.sources.iter().map(PromptSource::file);
+        self.council.given().cloned().chain(sources).chain(self.leaks.allowlist.clone())
+    }
+
+    /// Checks the files of the household: that those that are named can be read and are of the expected form, and that
+    /// none of them is without effect.
+    ///
+    /// # Errors
+    /// The first file that is invalid or has no effect.
+    pub fn check_household(&self) -> Result<()> {
+        let refuse = |entry: &str, expected: &str, found: String| {
+            let (entry, expected) = (entry.to_owned(), expected.to_owned());
+            Err(Error::Entry { path: "configuration".into(), entry, expected, found })
+        };
+        let data = GeneratorData::load(&self.council)?;
+        let phrasings = Phrasings::of(&self.council)?;
+        match (&self.council.facts, self.fact_rows, &self.council.phrasings) {
+            (Some(facts), ..) => Household::load(facts)?.check_against(&data, &phrasings, facts),
+            (None, Some(rows), _) => {
+                refuse("fact_rows", "`household.facts`, which they are about", rows.to_string())
+            }
+            (None, None, _) => Ok(()),
+        }
     }
 
     /// Reads a YAML file. Paths in it are relative to the working directory.

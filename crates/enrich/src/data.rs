@@ -4,71 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use eval::{Agent, Council};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::entries::{Harm, Harmless, IdentityQuestion, RefusalParts, Route, Situations};
 use crate::reply::{Benign, Technique};
 use crate::sources::{Label, Prompt};
-use crate::{Error, Result, yaml};
-
-/// Files that replace parts of the built-in data, each independently of the others. A [`Dataset`](crate::Dataset)'s
-/// configuration names them under `council`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GeneratorFiles {
-    /// The [council file](eval::Council); each of its agents needs `work` and `offers`.
-    pub agents: Option<PathBuf>,
-    /// The techniques.
-    pub techniques: Option<PathBuf>,
-    /// Harmful and benign requests.
-    pub requests: Option<PathBuf>,
-    /// The questions about an agent's identity.
-    pub identity: Option<PathBuf>,
-    /// The routing examples.
-    pub routing: Option<PathBuf>,
-    /// Situations that are handed over or accepted. The built-in ones are of the built-in council: with other `agents` and
-    /// no such file there are none.
-    pub situations: Option<PathBuf>,
-    /// Harmless questions that sound alarming.
-    pub harmless: Option<PathBuf>,
-    /// The parts of refusals.
-    pub refusals: Option<PathBuf>,
-}
-
-impl GeneratorFiles {
-    /// The files that are given.
-    pub(crate) fn given(&self) -> impl Iterator<Item = &PathBuf> {
-        let Self {
-            agents,
-            techniques,
-            requests,
-            identity,
-            routing,
-            situations,
-            harmless,
-            refusals,
-        } = self;
-        [agents, techniques, requests, identity, routing, situations, harmless, refusals]
-            .into_iter()
-            .flatten()
-    }
-
-    pub(crate) fn given_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let Self {
-            agents,
-            techniques,
-            requests,
-            identity,
-            routing,
-            situations,
-            harmless,
-            refusals,
-        } = self;
-        [agents, techniques, requests, identity, routing, situations, harmless, refusals]
-            .into_iter()
-            .flatten()
-    }
-}
+use crate::{Error, GeneratorFiles, Result, personas, yaml};
 
 /// The data that the generators of rows use.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +17,10 @@ impl GeneratorFiles {
 pub struct GeneratorData {
     /// The agents.
     pub council: Council,
+    /// The agents whose personas the file of personas sets.
+    pub(crate) personas: Vec<String>,
+    /// Built-in routing examples that were left out, because the council does not have their agents.
+    pub(crate) foreign_routes: usize,
     /// The jailbreak techniques of training rows.
     pub techniques: Vec<Technique>,
     /// Requests that must be refused, by kind of harm.
@@ -133,9 +78,14 @@ impl GeneratorData {
     /// # Errors
     /// If a file cannot be read, is not of the expected form, or has an empty list, an id twice or an unknown agent.
     pub fn load(files: &GeneratorFiles) -> Result<GeneratorData> {
-        let council = match &files.agents {
+        let mut council = match &files.agents {
             Some(path) => yaml::load(path)?,
             None => Council::built_in().clone(),
+        };
+        council.check(&named(&files.agents, "council.yaml"))?;
+        let personas = match &files.personas {
+            Some(path) => personas::load(path, &mut council)?,
+            None => Vec::new(),
         };
         let requests: Requests = data!(files.requests, "requests.yaml")?;
         let harmful = requests.harmful.into_iter().map(|(topic, asks)| asks.of_topic(topic));
@@ -143,7 +93,9 @@ impl GeneratorData {
             (None, Some(_)) => Situations::default(),
             _ => data!(files.situations, "situations.yaml")?,
         };
-        let data = GeneratorData {
+        let mut data = GeneratorData {
+            personas,
+            foreign_routes: 0,
             council,
             techniques: data!(files.techniques, "techniques.yaml")?,
             harmful: harmful.collect(),
@@ -154,8 +106,20 @@ impl GeneratorData {
             harmless: data!(files.harmless, "harmless.yaml")?,
             refusals: data!(files.refusals, "refusals.yaml")?,
         };
+        if files.routing.is_none() && files.agents.is_some() {
+            data.leave_out_foreign_routes();
+        }
         data.check(files)?;
         Ok(data)
+    }
+
+    /// Leaves out the built-in routing examples about agents that a council of one's own does not have.
+    fn leave_out_foreign_routes(&mut self) {
+        let known = |id: &str| self.council.agent(id).is_some();
+        let before = self.routing.len();
+        let routes = std::mem::take(&mut self.routing).into_iter();
+        self.routing = routes.filter(|route| known(&route.asked) && known(&route.owner)).collect();
+        self.foreign_routes = before - self.routing.len();
     }
 
     /// The agent of that id; `path` and `entry` say in an error where the id stands.
@@ -300,6 +264,11 @@ pub(crate) fn nth_of<T>(list: &[T], nth: usize) -> &T {
 
 /// Refuses an empty list of ids and ids used twice.
 pub(crate) fn unique<'a>(path: &Path, ids: impl Iterator<Item = &'a str>) -> Result<()> {
+    filled(path, "the list".into(), no_twice(path, ids)?)
+}
+
+/// Refuses ids used twice; returns the number of ids.
+pub(crate) fn no_twice<'a>(path: &Path, ids: impl Iterator<Item = &'a str>) -> Result<usize> {
     let mut seen = std::collections::HashSet::new();
     for id in ids {
         if !seen.insert(id) {
@@ -311,5 +280,5 @@ pub(crate) fn unique<'a>(path: &Path, ids: impl Iterator<Item = &'a str>) -> Res
             });
         }
     }
-    filled(path, "the list".into(), seen.len())
+    Ok(seen.len())
 }

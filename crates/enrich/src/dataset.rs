@@ -2,20 +2,26 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chat_format::{Conversation, jsonl};
 use serde::Serialize;
 
 use crate::duplicates::Duplicate;
 use crate::generate::Generator;
+use crate::household::Phrasings;
 use crate::leaks::{ExamQuestions, Leak};
-use crate::manifest::{Manifest, ManifestFile};
+use crate::left_out::{self, LeftOut, Place};
+use crate::manifest::{Manifest, ManifestFile, Origin};
 use crate::mix::{Mix, Warning};
 use crate::pairs::{self, Pair};
+use crate::personas::{self, Persona};
 use crate::row::Row;
 use crate::sources::{LeakedPrompt, leaked_prompts};
 use crate::split::{Partition, Split};
-use crate::{EnrichConfig, Error, GeneratorData, GeneratorFiles, Recipe, Result, private};
+use crate::{
+    EnrichConfig, Error, GeneratorData, GeneratorFiles, Household, Recipe, Result, private,
+};
 
 /// The share of duplicate rows above which the report warns.
 const REPETITION: f64 = 0.02;
@@ -46,6 +52,13 @@ pub struct Report {
     pub duplicates: Vec<Duplicate>,
     /// Rows left out as too similar to an exam question.
     pub leaks: Vec<Leak>,
+    /// The rows left out, each once, with its reason; `left-out.jsonl` lists them.
+    #[serde(serialize_with = "count")]
+    pub left_out: Vec<LeftOut>,
+    /// Whether the splits were drawn from the rows read, or given.
+    pub splits: Origin,
+    /// The personas of the generated rows, by agent.
+    pub personas: Vec<Persona>,
     /// The composition of the remaining rows.
     pub mix: Mix,
     /// Counts of refusal patterns in vendors' system prompts.
@@ -70,17 +83,19 @@ impl Dataset {
         let mut data = GeneratorData::load(&config.council)?;
         let files = data_files(&config.council, &data)?;
         let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
-        let (mut rows, mut inputs) = read(&config.inputs)?;
+        let Read { mut rows, places, files: mut inputs } = Read::all(&config.inputs)?;
         for source in &config.sources {
             let entries = data.add_harmful(&source.read()?);
             inputs.push(ManifestFile::of(source.file(), entries)?);
         }
+        let personas = personas::choose(&rows, &mut data.council, &data.personas);
         let (questions, suites) = exams(&config.suites)?;
         let read = rows.len();
         let partition = Partition::new(&data, config.split, config.seed);
         let generator = Generator::new(&data, &partition, config.seed);
         let mut leaks = questions.leaks(&rows, &config.leaks)?;
-        let made = recipe(config, &generator, &rows, &leaks)?;
+        let mut made = recipe(config, &generator, &rows, &leaks)?;
+        made.extend(facts(config, &data)?);
         let made_rows: Vec<_> = made.iter().map(Row::conversation).collect();
         let made_leaks = questions.leaks(&made_rows, &config.leaks)?.into_iter();
         leaks.extend(made_leaks.map(|leak| Leak { row: leak.row + read, ..leak }));
@@ -89,17 +104,16 @@ impl Dataset {
         let duplicates = config.duplicates.find(&rows);
         let private = private::scan(&rows)?;
         let mut keep = vec![true; rows.len()];
-        let out = duplicates.iter().map(|duplicate| duplicate.row);
-        for row in out.chain(leaks.iter().map(|leak| leak.row)) {
-            if let Some(keep) = keep.get_mut(row) {
-                *keep = false;
-            }
+        let left_out = left_out::list(&rows, &places, &duplicates, &leaks);
+        for (row, _) in &left_out {
+            keep[*row] = false;
         }
+        let left_out: Vec<_> = left_out.into_iter().map(|(_, left_out)| left_out).collect();
         let generated = keep.iter().take(read).filter(|keep| **keep).count();
         let rows: Vec<_> = rows.into_iter().zip(&keep).filter(|(_, keep)| **keep).collect();
         let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         if rows.is_empty() {
-            return Err(Error::Empty { read, left_out: duplicates.len() + leaks.len() });
+            return Err(Error::Empty { read, left_out: left_out.len() });
         }
         let splits = partition.assign(&rows, generated);
         let kept = made.iter().zip(&keep[read..]).filter(|(_, keep)| **keep);
@@ -120,15 +134,69 @@ impl Dataset {
             }
         }
         mix.warnings.extend(private);
+        if config.recipe != Recipe::None {
+            mix.warnings.extend(household_warnings(&data, &personas));
+        }
         if let Some(control) = config.control {
             control.apply(&mut rows, &splits, config.seed);
         }
         let made = made.len();
         let system_prompts = system_prompts.unwrap_or_default();
         let council = files;
-        let report =
-            Report { read, made, duplicates, leaks, mix, system_prompts, inputs, council, suites };
+        let report = Report {
+            read,
+            made,
+            duplicates,
+            leaks,
+            left_out,
+            splits: Origin::Drawn,
+            personas,
+            mix,
+            system_prompts,
+            inputs,
+            council,
+            suites,
+        };
         Ok(Dataset { rows, splits, pairs, report })
+    }
+
+    /// A data set of splits as they are: no row is added, left out or moved. The report warns of rows that are too similar to
+    /// exam questions; `config` says which suites and from which similarity.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is invalid, or there is no row to train.
+    pub fn as_given(config: &EnrichConfig, parts: &[(Split, PathBuf)]) -> Result<Dataset> {
+        let paths: Vec<_> = parts.iter().map(|(_, path)| path.clone()).collect();
+        let Read { rows, files, .. } = Read::all(&paths)?;
+        let entries = files.iter().map(|file| file.entries);
+        let splits = parts.iter().zip(entries);
+        let splits: Vec<Split> =
+            splits.flat_map(|((split, _), rows)| std::iter::repeat_n(*split, rows)).collect();
+        if !splits.contains(&Split::Train) {
+            return Err(Error::Empty { read: rows.len(), left_out: 0 });
+        }
+        let (questions, suites) = exams(&config.suites)?;
+        let leaks = questions.leaks(&rows, &config.leaks)?;
+        let mut mix = Mix::of(&rows, &splits);
+        if !leaks.is_empty() {
+            mix.warnings.push(Warning::KeptLeaks { rows: leaks.len() });
+        }
+        mix.warnings.extend(private::scan(&rows)?);
+        let report = Report {
+            read: rows.len(),
+            made: 0,
+            duplicates: Vec::new(),
+            leaks: Vec::new(),
+            left_out: Vec::new(),
+            splits: Origin::Given,
+            personas: Vec::new(),
+            mix,
+            system_prompts: Vec::new(),
+            inputs: files,
+            council: Vec::new(),
+            suites,
+        };
+        Ok(Dataset { rows, splits, pairs: Vec::new(), report })
     }
 
     /// The rows of a split, in order.
@@ -137,8 +205,9 @@ impl Dataset {
         rows.filter(move |(_, of)| **of == split).map(|(row, _)| row)
     }
 
-    /// Writes `train.jsonl`, `valid.jsonl`, `test.jsonl`, `pairs.jsonl`, `report.json` and, last, `manifest.json` into a folder, which
-    /// is created if missing. Every file is complete or absent, and the manifest has the digests of the rows and pairs.
+    /// Writes `train.jsonl`, `valid.jsonl`, `test.jsonl`, `pairs.jsonl`, `left-out.jsonl`, `report.json` and, last,
+    /// `manifest.json` into a folder, which is created if missing. Every file is complete or absent, and the manifest has the
+    /// digests of the rows and pairs.
     pub fn write(&self, folder: impl AsRef<Path>, config: &EnrichConfig) -> Result<Manifest> {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder)
@@ -160,10 +229,14 @@ impl Dataset {
         pairs::write(&path, &self.pairs)?;
         let file = ManifestFile::of(path, self.pairs.len())?;
         outputs.push(ManifestFile { file: "pairs.jsonl".into(), ..file });
+        let mut writer = jsonl::Writer::create(folder.join("left-out.jsonl"))?;
+        self.report.left_out.iter().try_for_each(|row| writer.write(row))?;
+        writer.commit()?;
         durable::write_json(folder.join("report.json"), &self.report)?;
         let manifest = Manifest {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             recipe: config.recipe,
+            splits: self.report.splits,
             seed: config.seed,
             inputs: self.report.inputs.clone(),
             council: self.report.council.clone(),
@@ -179,6 +252,7 @@ impl Dataset {
 fn data_files(files: &GeneratorFiles, data: &GeneratorData) -> Result<Vec<ManifestFile>> {
     let files = [
         (&files.agents, data.council.agents.len()),
+        (&files.personas, data.personas.len()),
         (&files.techniques, data.techniques.len()),
         (&files.requests, data.harmful.len() + data.benign.len()),
         (&files.identity, data.identity.len()),
@@ -200,6 +274,7 @@ fn recipe(
     let refusals = match config.recipe {
         Recipe::Seed => generator.max_refusals(),
         Recipe::Balanced => config.refusals.count(read.len(), generator.max_refusals()),
+        Recipe::None => return Ok(Vec::new()),
     };
     let mut rows = generator.refusals(refusals)?;
     if config.recipe == Recipe::Balanced {
@@ -216,16 +291,60 @@ fn recipe(
     Ok(rows)
 }
 
-fn read(paths: &[PathBuf]) -> Result<(Vec<Conversation>, Vec<ManifestFile>)> {
-    let (mut rows, mut sources) = (Vec::new(), Vec::new());
-    for path in paths {
-        let before = rows.len();
-        for row in jsonl::Reader::open(path)?.conversations() {
-            rows.push(row?);
-        }
-        sources.push(ManifestFile::of(path.clone(), rows.len() - before)?);
+/// The rows about the household's facts.
+fn facts(config: &EnrichConfig, data: &GeneratorData) -> Result<Vec<Row>> {
+    let Some(path) = &config.council.facts else { return Ok(Vec::new()) };
+    let house = Household::load(path)?;
+    let phrasings = Phrasings::of(&config.council)?;
+    house.check_against(data, &phrasings, path)?;
+    let entries =
+        house.facts.len() + house.topics.len() + house.scenarios.len() + house.tools.len();
+    let rows = |count| house.rows(data, &phrasings, count, config.seed);
+    match rows(config.fact_rows.unwrap_or(2 * entries)) {
+        Err(Error::TooManyRows { available, .. }) => rows(available),
+        rows => rows,
     }
-    Ok((rows, sources))
+}
+
+/// What is out of the ordinary in the household's own files and in the personas of the rows.
+fn household_warnings(data: &GeneratorData, personas: &[Persona]) -> Vec<Warning> {
+    let foreign = Some(data.foreign_routes).filter(|routes| *routes > 0);
+    let foreign = foreign.map(|routes| Warning::ForeignRoutes { routes });
+    let unclear = personas.iter().filter(|persona| persona.is_unclear());
+    let unclear = unclear.map(|persona| Warning::UnclearPersona { persona: persona.to_string() });
+    foreign.into_iter().chain(unclear).collect()
+}
+
+/// Rows that were read, and where.
+struct Read {
+    rows: Vec<Conversation>,
+    places: Vec<Place>,
+    files: Vec<ManifestFile>,
+}
+
+impl Read {
+    fn all(paths: &[PathBuf]) -> Result<Read> {
+        let mut read = Read { rows: Vec::new(), places: Vec::new(), files: Vec::new() };
+        for path in paths {
+            let before = read.rows.len();
+            let file: Arc<str> = path.file_name().unwrap_or_default().to_string_lossy().into();
+            for row in jsonl::Reader::open(path)? {
+                let jsonl::Row { line, value, .. } = row?;
+                let row = Conversation::try_from(value).map_err(|problem| {
+                    chat_format::Error::Row { path: path.clone(), line, problem }
+                })?;
+                read.rows.push(row);
+                read.places.push(Place { file: Arc::clone(&file), line });
+            }
+            read.files.push(ManifestFile::of(path.clone(), read.rows.len() - before)?);
+        }
+        Ok(read)
+    }
+}
+
+/// Writes a list as its length.
+fn count<S: serde::Serializer>(list: &[LeftOut], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(list.len() as u64)
 }
 
 fn exams(paths: &[PathBuf]) -> Result<(ExamQuestions, Vec<ManifestFile>)> {

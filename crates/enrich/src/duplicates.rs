@@ -15,8 +15,13 @@ use crate::minhash::RowGrams;
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {
     /// The similarity (Jaccard of word 3-grams) from which the later of two rows is left out, over all turns but the system's.
-    /// Default 0.85; 1 leaves out rows with equal turns only.
+    /// Default 0.85; 1 leaves out rows with equal turns only, more than 1 none.
     pub likeness: f64,
+}
+
+impl Duplicates {
+    /// A similarity that no two rows reach: nothing is left out.
+    pub const NEVER: f64 = 2.0;
 }
 
 impl Default for Duplicates {
@@ -43,6 +48,9 @@ impl Duplicates {
     ///
     /// A pair at the threshold is missed with a probability of 1e-6.
     pub fn find(&self, rows: &[Conversation]) -> Vec<Duplicate> {
+        if self.likeness > 1.0 {
+            return Vec::new();
+        }
         let grams = RowGrams::of(rows);
         // Texts that differ only in case or punctuation are not exact duplicates.
         let least = self.likeness.min(NOT_EXACT);

@@ -107,5 +107,17 @@ pub enum Error {
     Write(#[from] durable::Error),
 }
 
+impl Error {
+    /// The error with the file that an invalid entry is in and its name there, if it was found after the file was read.
+    pub(crate) fn in_file(self, file: &std::path::Path, entry: &str) -> Self {
+        match self {
+            Error::Entry { expected, found, .. } => {
+                Error::Entry { path: file.to_path_buf(), entry: entry.to_owned(), expected, found }
+            }
+            other => other,
+        }
+    }
+}
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -85,6 +85,21 @@ pub enum Warning {
         /// How many rows contain its tokens.
         rows: usize,
     },
+    /// Built-in routing examples were left out, because the council does not have their agents.
+    ForeignRoutes {
+        /// How many.
+        routes: usize,
+    },
+    /// The rows do not agree on an agent's persona.
+    UnclearPersona {
+        /// The [persona](crate::personas::Persona) in words.
+        persona: String,
+    },
+    /// Rows are too similar to exam questions, and were kept because the splits are used as they are.
+    KeptLeaks {
+        /// How many.
+        rows: usize,
+    },
     /// A row seems to contain personal data or a secret.
     Private {
         /// The row, from 1 over all rows.
@@ -217,6 +232,16 @@ impl fmt::Display for Warning {
             Warning::Markup { family, rows } => {
                 write!(f, "{rows} rows still hold {family} markup: convert them first")
             }
+            Warning::ForeignRoutes { routes } => write!(
+                f,
+                "{routes} built-in routing examples name agents that the council does not have and were left out; \
+                 `household.routing` names a file of your own"
+            ),
+            Warning::UnclearPersona { persona } => write!(f, "persona of {persona}"),
+            Warning::KeptLeaks { rows } => write!(
+                f,
+                "{rows} rows are too similar to exam questions; they were kept, because the splits are used as they are"
+            ),
             Warning::Private { row, what } => write!(f, "row {row} seems to hold {what}"),
         }
     }

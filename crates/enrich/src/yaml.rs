@@ -7,18 +7,24 @@ use serde::de::DeserializeOwned;
 use crate::{Error, Result};
 
 /// Reads and parses a file.
-pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
+///
+/// # Errors
+/// If the file cannot be read; otherwise as [`parse`].
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
     parse(path, &text)
 }
 
 /// Parses text; `path` is the file that errors name.
-pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+///
+/// # Errors
+/// [`Error::Yaml`] with line and column, the key on that line, and what was expected and found.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     serde_saphyr::from_str(text).map_err(|error| {
         let place = error.location().map(|place| (place.line(), place.column()));
         let place = place.filter(|(line, _)| *line > 0);
-        let problem = error.without_snippet().to_string();
+        let problem = without_place(&error.without_snippet().to_string()).to_owned();
         let field = place.and_then(|(line, _)| field_on(text, line));
         let problem = match field {
             Some(field) if !problem.contains(field) => format!("{field}: {problem}"),
@@ -26,6 +32,14 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
         };
         Error::Yaml { path: path.to_path_buf(), place, problem }
     })
+}
+
+/// The parser's message without the place at its end.
+fn without_place(message: &str) -> &str {
+    match message.rsplit_once(" at line ") {
+        Some((problem, place)) if place.contains(", column ") => problem,
+        _ => message,
+    }
 }
 
 /// The key on a line of block-style YAML.

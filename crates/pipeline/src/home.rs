@@ -24,6 +24,7 @@ use crate::error::{Error, Result, io_error};
 ///   nights/0001-2026-04-08/
 ///     journal.jsonl     started and finished stages, with their results
 ///     summary.json      outcome and figures of the finished night
+///     rows.json         how many raw rows are where; with the files that list them
 ///     convert/ enrich/ train/ exam/ gate/ promote/ report/
 /// ```
 #[derive(Debug, Clone)]
@@ -35,9 +36,16 @@ impl Home {
     /// Opens the home at `root`, creating it if missing.
     ///
     /// # Errors
-    /// The folder cannot be created or opened.
+    /// The folder cannot be created or opened, or a part of its path is `~`.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
+        if root.iter().any(|part| part == "~") {
+            return Err(Error::Config {
+                path: root,
+                reason: "home: expected a folder; a shell replaces `~` by your home, here it would be a folder's name"
+                    .to_owned(),
+            });
+        }
         private_dir(&root)?;
         // Absolute, so that paths in records and messages do not depend on the working directory.
         let root = root.canonicalize().map_err(io_error(&root, "open"))?;

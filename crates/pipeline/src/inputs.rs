@@ -3,9 +3,10 @@
 use eval::{Council, Policy, Suite};
 use lora_train::TrainConfig;
 
-use crate::config::{ModelSource, NightConfig};
-use crate::error::{Result, io_error};
-use crate::stages::convert::RawRows;
+use crate::config::{DataSource, Enrichment, ModelSource, NightConfig};
+use crate::data_plan::{Treatment, given_splits};
+use crate::error::{Error, Result, io_error};
+use crate::raw_rows::RawRows;
 use crate::stages::enrich::EnrichmentRecipe;
 
 /// The contents of the files that a night's configuration names.
@@ -15,18 +16,38 @@ pub(crate) struct Inputs {
     pub policy: Policy,
     pub rows: RawRows,
     pub enrichment: EnrichmentRecipe,
+    pub treatment: Treatment,
+}
+
+/// The rows of a night and what is done to them.
+pub(crate) struct RowInputs {
+    pub rows: RawRows,
+    pub treatment: Treatment,
+}
+
+impl RowInputs {
+    /// Decides what is done to the rows, and finds them.
+    pub fn read(config: &NightConfig) -> Result<Self> {
+        config.check_facts()?;
+        let given = given_splits(config)?;
+        let treatment = Treatment::of(config, given.as_ref())?;
+        let rows = RawRows::locate(config, given.as_ref(), treatment.as_they_are)?;
+        Ok(Self { rows, treatment })
+    }
 }
 
 impl Inputs {
     /// Reads all files and fails on the first that is missing or invalid.
     pub fn read(config: &NightConfig) -> Result<Self> {
         let suite = config.read_suite()?;
+        let RowInputs { rows, treatment } = RowInputs::read(config)?;
         Ok(Self {
             training: TrainConfig::load(&config.setup.train)?,
             policy: config.read_policy(suite.council())?,
             suite,
-            rows: RawRows::locate(&config.setup.data)?,
-            enrichment: EnrichmentRecipe::load(config.enrich.as_deref())?,
+            rows,
+            enrichment: EnrichmentRecipe::load(config)?,
+            treatment,
         })
     }
 }
@@ -39,6 +60,26 @@ impl NightConfig {
             Some(tag) => suite.tagged(tag)?,
             None => suite,
         })
+    }
+
+    /// Refuses facts that are named twice: as the source of raw rows, and as those of generated rows.
+    fn check_facts(&self) -> Result<()> {
+        match (&self.setup.data, &self.household.facts) {
+            (DataSource::Household { facts: source, .. }, Some(facts)) => Err(Error::Config {
+                path: facts.clone(),
+                reason: format!(
+                    "household.facts: expected none, because `data.household` makes all rows from {}",
+                    source.display()
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How rows are cleaned: of rows that are used as they are and of the seed's none is merged into another.
+    pub(crate) fn merges(&self, rows: &RawRows, treatment: &Treatment) -> bool {
+        let exact = treatment.as_they_are || self.enrich == Some(Enrichment::Seed);
+        self.merge_logs && !exact && !rows.are_generated()
     }
 
     /// The rules of the gate; without a file, the defaults for the suite's council.

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod accounting;
 mod base_model;
 mod budget_monitor;
 pub mod config;
+mod data_plan;
 mod error;
 mod files;
 pub mod format;
@@ -17,14 +19,17 @@ pub mod notify;
 mod observer;
 pub mod preflight;
 pub mod priority;
+mod raw_rows;
 pub mod registry;
 pub mod report;
 mod runner;
 pub mod schedule;
+mod split_account;
 mod stage;
 mod stages;
 pub mod summary;
 
+pub use accounting::RowAccount;
 pub use config::{NightConfig, NightFile};
 pub use error::{Error, Result};
 pub use home::Home;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use jiff::Zoned;
-use lora_train::TrainConfig;
 use serde_json::json;
 
+use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::BudgetMonitor;
 use crate::config::NightConfig;
@@ -25,7 +25,7 @@ use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
-use crate::stages::enrich::{Enrich, Splits};
+use crate::stages::enrich::Enrich;
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
 use crate::stages::train::{Train, TrainedAdapter};
 use crate::summary::{Outcome, Paths, Summary};
@@ -130,7 +130,8 @@ impl Night {
     }
 
     fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
-        let Inputs { training, suite, policy, rows, enrichment } = Inputs::read(&self.config)?;
+        let inputs = Inputs::read(&self.config)?;
+        let Inputs { training, suite, policy, rows, enrichment, treatment } = inputs;
         let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
@@ -150,18 +151,27 @@ impl Night {
         };
 
         let max_refused_share = self.config.max_refused_share;
-        let clean = runner.run(&Convert { rows: &rows, max_refused_share })?;
+        let merge = self.config.merges(&rows, &treatment);
+        let scrub = &self.config.scrub;
+        let clean = runner.run(&Convert { rows: &rows, max_refused_share, scrub, merge })?;
         let splits = runner.run(&Enrich {
             clean: &clean,
             recipe: &enrichment,
+            treatment: &treatment,
             // The whole suite: no case may leak, even if tonight's exam is only a part of it.
             suite_digest: durable::sha256_file(&self.config.exam.suite)?,
             suite: &self.config.exam.suite,
         })?;
-        let trained = train(&mut runner, &mut fallback, &model, &splits, &training)?;
+        let training =
+            Train { model: &model, splits: &splits, recipe: &training, max_refused_share };
+        let trained = train(&mut runner, &mut fallback, &training)?;
+        let rows = RowAccount::of(&clean, &splits, &trained);
+        durable::write_json(self.dir.join("rows.json"), &rows)?;
         let outcome = Evaluation {
             id,
             model: &model,
+            clean: &clean,
+            rows: &rows,
             splits: &splits,
             trained: &trained,
             champion,
@@ -173,7 +183,7 @@ impl Night {
         }
         .run(&mut runner)?;
         let stages = runner.done;
-        let summary = self.summary(stages, &trained, outcome, &registry)?;
+        let summary = self.summary(stages, &trained, rows, outcome, &registry)?;
         durable::write_json(self.dir.join("summary.json"), &summary)?;
         self.journal.append(Entry::NightFinished)?;
         self.clean_up(&registry);
@@ -184,6 +194,7 @@ impl Night {
         &self,
         stages: Vec<StageSummary>,
         trained: &TrainedAdapter,
+        rows: RowAccount,
         outcome: EvaluationOutcome,
         registry: &Registry,
     ) -> Result<Summary> {
@@ -194,6 +205,7 @@ impl Night {
             partial: trained.partial().is_some(),
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
+            rows,
             losses: trained.losses,
             training: trained.into(),
             scores,
@@ -233,14 +245,12 @@ impl Night {
 fn train(
     runner: &mut Runner<'_>,
     fallback: &mut MemoryFallback,
-    model: &BaseModel,
-    splits: &Splits,
-    recipe: &TrainConfig,
+    training: &Train<'_>,
 ) -> Result<TrainedAdapter> {
     let mut out_of_memory: Option<Error> = None;
     loop {
-        let recipe = fallback.apply_to(recipe);
-        let error = match runner.run(&Train { model, splits, recipe: &recipe }) {
+        let recipe = fallback.apply_to(training.recipe);
+        let error = match runner.run(&Train { recipe: &recipe, ..*training }) {
             Err(error) => error,
             trained => return trained,
         };

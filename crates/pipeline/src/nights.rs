@@ -139,11 +139,11 @@ mod tests {
 
     #[test]
     fn there_is_one_night_when_an_hour_is_skipped() {
-        // 01:00 is skipped in London; the timers fire at 02:00.
+        // 01:00 and 01:20 do not exist in London that night, and the system skips them.
         check(&[
             ("2026-03-28T01:00:00+00:00[Europe/London]", Some("0001-2026-03-28")),
-            ("2026-03-29T02:00:00+01:00[Europe/London]", Some("0002-2026-03-29")),
-            ("2026-03-29T02:20:00+01:00[Europe/London]", None),
+            ("2026-03-29T02:20:00+01:00[Europe/London]", Some("0002-2026-03-29")),
+            ("2026-03-29T03:20:00+01:00[Europe/London]", None),
         ]);
     }
 

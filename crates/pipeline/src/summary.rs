@@ -8,6 +8,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use crate::accounting::RowAccount;
 use crate::error::Result;
 use crate::format;
 use crate::stages::exam::ExamRuns;
@@ -72,6 +73,9 @@ pub struct Summary {
     pub stages: Vec<StageSummary>,
     /// Total duration of the stages.
     pub seconds: f64,
+    /// What became of the raw rows.
+    #[serde(default, deserialize_with = "or_default")]
+    pub rows: RowAccount,
     /// Losses of the training.
     #[serde(default, deserialize_with = "or_default")]
     pub losses: Losses,

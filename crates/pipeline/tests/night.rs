@@ -103,6 +103,33 @@ fn odd_rows_are_set_aside_while_their_share_is_small() {
     assert_eq!((&row["line"], &row["text"]), (&(count + 1).into(), &"{\"messages\": [torn".into()));
 }
 
+/// A template that wants a question first refuses a chat that the assistant begins.
+#[test]
+fn a_row_that_the_template_refuses_is_named_and_set_aside() {
+    let tiny = Tiny::new();
+    let (template, loop_of) = ("model/tokenizer_config.json", "{% for m in messages %}");
+    let raise = "{% if messages[0].role == 'assistant' %}{{ raise_exception('a question first') }}{% endif %}";
+    tiny.edit(template, loop_of, &format!("{raise}{loop_of}"));
+    let rows = fs::read_to_string(tiny.path("raw.jsonl")).unwrap();
+    let greeting = r#"{"messages":[{"role":"assistant","content":"Hello!"},{"role":"user","content":"Hm?"},{"role":"assistant","content":"tttt"}]}"#;
+    let mut lines: Vec<&str> = rows.lines().collect();
+    lines.insert(6, greeting);
+    tiny.write("raw.jsonl", &(lines.join("\n") + "\n"));
+    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with("raw.jsonl:7: expected at most the share"), "{message}");
+    assert!(message.contains("1 of 25") && message.contains("a question first"), "{message}");
+    assert_eq!(error.exit_code(), 2);
+
+    tiny.edit("night.yaml", "data:", "max_refused_share: 0.05\ndata:");
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    assert_eq!((summary.rows.not_trained, summary.rows.read), (1, 25));
+    assert!(summary.rows.adds_up(), "{:?}", summary.rows);
+    let list = fs::read_to_string(nights(&tiny)[0].join("train/left-out.jsonl")).unwrap();
+    let row: serde_json::Value = serde_json::from_str(list.trim()).unwrap();
+    assert_eq!((&row["row"], &row["reason"]), (&"raw.jsonl:7".into(), &"refused".into()));
+}
+
 #[test]
 fn a_night_runs_on_a_qwen_3_5() {
     let tiny = Tiny::qwen();

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use pipeline::schedule::{CommandOutput, LABEL, Manager, Schedule, System};
+use pipeline::schedule::{CommandOutput, LABEL, Manager, Program, Schedule, StartTime, System};
 
 fn schedule() -> Schedule {
     Schedule::new("/opt/night shift/nightly", "/home/luke/100 %/night.yaml").unwrap()
@@ -37,8 +37,71 @@ fn a_plist_reads_back() {
         let program = format!("/opt/night shift/{program}");
         assert_eq!(words[0].as_string(), Some(program.as_str()));
         assert_eq!(words[2].as_string(), Some("/home/luke/100 %/night.yaml"));
-        assert_eq!(agent["StartCalendarInterval"].as_dictionary().unwrap()["Hour"], hour.into());
+        let times = &agent["StartCalendarInterval"];
+        let first = times.as_array().map_or(times, |times| &times[0]);
+        assert_eq!(first.as_dictionary().unwrap()["Hour"], hour.into());
     }
+}
+
+/// Every date has a night, whatever the clocks of the place do: one of the night's times exists on it.
+#[test]
+fn every_date_of_every_time_zone_has_a_night() {
+    let schedule = schedule();
+    let nights = schedule.jobs().iter().filter(|job| job.program == Program::Nightly);
+    let times: Vec<StartTime> = nights.flat_map(|job| job.times).copied().collect();
+    let (mut zones, mut gaps) = (0, 0);
+    for name in jiff::tz::db().available() {
+        let zone = jiff::tz::TimeZone::get(name.as_str()).unwrap();
+        zones += 1;
+        let mut date = jiff::civil::date(2026, 1, 1);
+        while date < jiff::civil::date(2032, 1, 1) {
+            let skipped = |time: &&StartTime| {
+                let at = date.at(time.hour, time.minute, 0, 0);
+                matches!(
+                    zone.to_ambiguous_timestamp(at).offset(),
+                    jiff::tz::AmbiguousOffset::Gap { .. }
+                )
+            };
+            let missing = times.iter().filter(skipped).count();
+            gaps += missing;
+            assert!(missing < times.len(), "{} has no night on {date}", name.as_str());
+            date = date.tomorrow().unwrap();
+        }
+    }
+    if zones == 0 {
+        let _ = writeln!(std::io::stderr(), "skipped: no time zone database");
+        return;
+    }
+    assert!(zones > 100 && gaps > 0, "{zones} zones, {gaps} times that do not exist");
+}
+
+/// What systemd itself says of the night in which London has no one o'clock.
+#[test]
+fn systemd_starts_a_night_in_london_when_summer_time_begins() {
+    let units = schedule().files(System::Systemd).unwrap();
+    let timers = units.iter().filter(|unit| unit.name.ends_with(".timer"));
+    let timers = timers.filter(|unit| !unit.name.contains("preflight"));
+    let times: Vec<String> = timers
+        .flat_map(|unit| unit.text.lines().filter_map(|line| line.strip_prefix("OnCalendar=")))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(times.len(), 4);
+    let run = Command::new("systemd-analyze")
+        .args(["calendar", "--base-time=2027-03-27 23:00:00"])
+        .args(&times)
+        .env("TZ", "Europe/London")
+        .env("LC_ALL", "C")
+        .output();
+    let Some(run) = run.ok().filter(|run| run.status.success()) else {
+        let _ =
+            writeln!(std::io::stderr(), "skipped: no systemd-analyze to ask for the next start");
+        return;
+    };
+    let said = String::from_utf8_lossy(&run.stdout);
+    let next: Vec<&str> = said.lines().filter(|line| line.contains("Next elapse")).collect();
+    assert_eq!(next.len(), 4, "{said}");
+    let tonight = next.iter().filter(|line| line.contains("2027-03-28")).count();
+    assert_eq!(tonight, 2, "{said}");
 }
 
 #[test]

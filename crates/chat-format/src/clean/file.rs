@@ -3,11 +3,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::grown::{Digests, Held};
+use super::grown::{Digests, Held, List};
 use super::refused::SetAside;
 use super::report::{Counts, Tally};
 use super::source::Source;
-use super::{Clean, InputFile, Inputs, Options, Report, fast_path, shape};
+use super::{Clean, InputFile, Inputs, Options, Report, fast_path, shape, sources};
 use crate::jsonl::{Block, BlockRow, Writer, not_json};
 use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
@@ -50,6 +50,9 @@ pub struct Converter {
     refused: Option<PathBuf>,
     /// Keys that rows of one conversation have the same values under, if grown rows are merged.
     merge: Option<Vec<String>>,
+    merged: Option<PathBuf>,
+    /// The folder below which the files of rows are named, if rows name theirs.
+    sources: Option<PathBuf>,
 }
 
 impl Converter {
@@ -77,6 +80,18 @@ impl Converter {
     /// to a temporary file beside the output, and memory is no longer constant: 16 bytes a message and 32 bytes a row.
     pub fn merge_grown<K: Into<String>>(self, same: impl IntoIterator<Item = K>) -> Self {
         Converter { merge: Some(same.into_iter().map(Into::into).collect()), ..self }
+    }
+
+    /// Writes the rows that are merged into longer ones to a file of JSON Lines, each with `file`, `line`, `into_file` and
+    /// `into_line`. The file is written whether there are any or not.
+    pub fn merged(self, path: impl Into<PathBuf>) -> Self {
+        Converter { merged: Some(path.into()), ..self }
+    }
+
+    /// Every clean row names the file and line that it is from under the key [`SOURCE_ROW`](super::SOURCE_ROW). Files below
+    /// the folder `base` are named by their path in it, there and in the lists of refused and merged rows.
+    pub fn sources(self, base: impl Into<PathBuf>) -> Self {
+        Converter { sources: Some(base.into()), ..self }
     }
 
     /// Cleans a file, or the files of a folder, as [`Converter::convert_all`] does.
@@ -109,7 +124,7 @@ impl Converter {
     /// nor the file of refused rows is changed.
     pub fn convert_all(&self, inputs: Inputs, output: impl AsRef<Path>) -> Result<Report> {
         let output = output.as_ref();
-        let outputs = [Some(output), self.refused.as_deref()];
+        let outputs = [Some(output), self.refused.as_deref(), self.merged.as_deref()];
         let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
         let inputs = inputs.without(&outputs);
         let mut sink = Sink {
@@ -117,6 +132,8 @@ impl Converter {
             writer: Writer::create(output)?,
             held: self.merge.as_ref().map(|_| Held::new(output)).transpose()?,
             aside: self.refused.as_deref().map(SetAside::create).transpose()?,
+            merged: self.merged.as_deref().map(Writer::create).transpose()?,
+            base: self.sources.as_deref(),
             report: Report { skipped: inputs.skipped, ..Report::default() },
         };
         for input in &inputs.files {
@@ -129,6 +146,7 @@ impl Converter {
         let mut source = Source::open(input)?;
         let input = &input.path;
         sink.report.open(input);
+        let name = sources::name(input, sink.base);
         let (mut block, mut next) = (Block::default(), Block::default());
         source.next_block(BLOCK, &mut block)?;
         // The two lists alternate, so that their memory is reused.
@@ -137,7 +155,7 @@ impl Converter {
             // One thread writes the previous block and reads the next while the others clean this one.
             let (moved, ()) = rayon::join(
                 || sink.write(&done).and_then(|()| read(&mut source, &mut next)),
-                || self.clean(&block, &mut batches),
+                || self.clean(&block, &name, &mut batches),
             );
             moved?;
             for batch in &mut batches {
@@ -157,8 +175,8 @@ impl Converter {
         sink.write(&done)
     }
 
-    /// Cleans the rows of a block, on all cores.
-    fn clean(&self, block: &Block, batches: &mut Vec<Batch>) {
+    /// Cleans the rows of a block of a file, on all cores.
+    fn clean(&self, block: &Block, file: &str, batches: &mut Vec<Batch>) {
         batches.resize_with(block.rows.len().div_ceil(BATCH), Batch::default);
         let rows = block.rows.par_chunks(BATCH);
         batches.par_iter_mut().zip(rows).for_each(|(batch, rows)| {
@@ -166,7 +184,7 @@ impl Converter {
             for BlockRow { line, range, problem } in rows {
                 let row = block.bytes.get(range.clone()).unwrap_or_default();
                 let added = match problem {
-                    None => batch.add(*line, row, self),
+                    None => batch.add(file, *line, row, self),
                     Some(problem) => batch.refuse(problem),
                 };
                 match (added, self.strictness) {
@@ -193,6 +211,10 @@ struct Sink<'o> {
     held: Option<Held>,
     /// The rows that are left out.
     aside: Option<SetAside>,
+    /// The list of merged rows.
+    merged: Option<Writer>,
+    /// The folder below which files are named.
+    base: Option<&'o Path>,
     report: Report,
 }
 
@@ -211,7 +233,7 @@ impl Sink<'_> {
             self.report.list(input, *line, problem);
             if let Some(aside) = &mut self.aside {
                 let row = block.bytes.get(row.clone()).unwrap_or_default();
-                aside.add(input, *line, problem, row)?;
+                aside.add(&sources::name(input, self.base), *line, problem, row)?;
             }
         }
         if let Some(held) = &mut self.held {
@@ -223,7 +245,11 @@ impl Sink<'_> {
 
     fn commit(mut self) -> Result<Report> {
         if let Some(held) = self.held {
-            held.finish(&mut self.writer, &mut self.report, self.output)?;
+            let mut list = List { merged: self.merged.as_mut(), base: self.base };
+            held.finish(&mut self.writer, &mut list, &mut self.report, self.output)?;
+        }
+        if let Some(merged) = self.merged {
+            merged.commit()?;
         }
         if let Some(aside) = self.aside {
             aside.commit()?;
@@ -291,7 +317,13 @@ impl Batch {
         Err(Stop::Refused(problem.clone()))
     }
 
-    fn add(&mut self, line: u64, row: &[u8], converter: &Converter) -> Result<(), Stop> {
+    fn add(
+        &mut self,
+        file: &str,
+        line: u64,
+        row: &[u8],
+        converter: &Converter,
+    ) -> Result<(), Stop> {
         let (options, start) = (converter.options, self.lines.len());
         self.tally.clear();
         self.rows += 1;
@@ -307,6 +339,12 @@ impl Batch {
         {
             self.lines.truncate(start);
             return Err(Stop::NotJson(error, "a row that cannot be compared".to_owned()));
+        }
+        if converter.sources.is_some()
+            && let Err(error) = sources::add(&mut self.lines, start, file, line)
+        {
+            self.lines.truncate(start);
+            return Err(Stop::NotJson(error, "a row that cannot be written".to_owned()));
         }
         self.counts.add(&self.tally);
         Ok(())

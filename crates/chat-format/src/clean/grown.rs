@@ -10,7 +10,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::report::Report;
+use super::{SOURCE_ROW, sources};
 use crate::jsonl::Writer;
 use crate::raw::{Fields, Raw};
 use crate::{Error, Result, json};
@@ -99,6 +102,7 @@ impl Held {
     pub(super) fn finish(
         self,
         writer: &mut Writer,
+        list: &mut List<'_>,
         report: &mut Report,
         output: &Path,
     ) -> Result<()> {
@@ -112,6 +116,7 @@ impl Held {
             match merged.get(&index).and_then(|&longer| self.places.get(longer)) {
                 None => writer.write_lines(&row)?,
                 Some(longer) => {
+                    list.add(place, longer, report)?;
                     report.merge((place.file, place.line), (longer.file, longer.line));
                     note_keys(&row, report);
                 }
@@ -149,13 +154,40 @@ impl Held {
     }
 }
 
+/// The list of merged rows.
+pub(super) struct List<'a> {
+    pub(super) merged: Option<&'a mut Writer>,
+    /// The folder below which files are named.
+    pub(super) base: Option<&'a Path>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    file: String,
+    line: u64,
+    into_file: String,
+    into_line: u64,
+}
+
+impl List<'_> {
+    fn add(&mut self, row: &Place, into: &Place, report: &Report) -> Result<()> {
+        let Some(writer) = &mut self.merged else { return Ok(()) };
+        let name = |file: usize| {
+            let file = report.files.get(file).map(|file| file.file.as_path());
+            sources::name(file.unwrap_or(Path::new("")), self.base)
+        };
+        let (file, into_file) = (name(row.file), name(into.file));
+        writer.write(&Entry { file, line: row.line, into_file, into_line: into.line })
+    }
+}
+
 /// Names the keys that a merged row had beside its messages: they are not in the longer row.
 fn note_keys(row: &[u8], report: &mut Report) {
     let fields: Fields<'_> = match serde_json::from_slice(row) {
         Ok(Raw::Object(fields)) => fields,
         _ => return,
     };
-    for key in fields.keys().filter(|key| !matches!(*key, "messages" | "tools")) {
+    for key in fields.keys().filter(|key| !matches!(*key, "messages" | "tools" | SOURCE_ROW)) {
         *report.notes.ignored.entry(format!("{key} of merged rows")).or_default() += 1;
     }
 }

@@ -43,6 +43,7 @@ mod scrub;
 mod settle;
 mod shape;
 mod source;
+mod sources;
 mod walk;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -82,6 +83,10 @@ pub enum Origin {
 
 /// The key under which a row records the family of its markup.
 pub const MARKUP: &str = "markup";
+
+/// The key under which a row names the file and line that it is from, as `chats/a.jsonl:17`, if [`Converter::sources`] asks
+/// for it.
+pub const SOURCE_ROW: &str = "source_row";
 
 /// How rows are cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

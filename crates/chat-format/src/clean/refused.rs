@@ -28,7 +28,7 @@ impl SetAside {
 
     pub(super) fn add(
         &mut self,
-        file: &Path,
+        file: &str,
         line: u64,
         problem: &Problem,
         row: &[u8],
@@ -36,7 +36,7 @@ impl SetAside {
         let text = std::str::from_utf8(row).ok();
         let Problem { field, expected, found } = problem;
         self.0.write(&Entry {
-            file: &file.to_string_lossy(),
+            file,
             line,
             field,
             reason: format!("expected {expected}, found {found}"),

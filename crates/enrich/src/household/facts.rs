@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::data::{filled, unique};
+use crate::data::{filled, no_twice, unique};
 use crate::{Error, Number, Result, Template, yaml};
 
 /// What the council knows about the household: a YAML file with these keys.
@@ -15,15 +15,19 @@ use crate::{Error, Number, Result, Template, yaml};
 pub struct Household {
     /// The name of the household.
     pub name: String,
-    /// The name of the second property.
+    /// The name of the second property, if there is one.
+    #[serde(default)]
     pub satellite: String,
     /// The facts, each one attribute of one thing.
     pub facts: Vec<Fact>,
     /// The topics that agents are responsible for.
+    #[serde(default)]
     pub topics: Vec<Topic>,
     /// Symptoms and their causes.
+    #[serde(default)]
     pub scenarios: Vec<Scenario>,
     /// The agents' tools.
+    #[serde(default)]
     pub tools: Vec<Tool>,
 }
 
@@ -174,9 +178,9 @@ impl Household {
 
     fn check(&self, path: &Path) -> Result<()> {
         unique(path, self.facts.iter().map(|fact| fact.id.as_str()))?;
-        unique(path, self.topics.iter().map(|topic| topic.of.as_str()))?;
-        unique(path, self.scenarios.iter().map(|scenario| scenario.id.as_str()))?;
-        unique(path, self.tools.iter().map(|tool| tool.name.as_str()))?;
+        no_twice(path, self.topics.iter().map(|topic| topic.of.as_str()))?;
+        no_twice(path, self.scenarios.iter().map(|scenario| scenario.id.as_str()))?;
+        no_twice(path, self.tools.iter().map(|tool| tool.name.as_str()))?;
         for scenario in &self.scenarios {
             filled(path, format!("scenarios.{}.signs", scenario.id), scenario.signs.len())?;
         }

@@ -3,6 +3,7 @@
 //! [`Household::rows`] phrases every fact several times as training rows; [`ExamPlan::suite`] turns hand-written questions
 //! about the same facts into the cases of a suite.
 
+mod check;
 mod exam;
 mod facts;
 mod phrasings;

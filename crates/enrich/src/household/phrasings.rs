@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::data::filled;
-use crate::{Error, Household, Result, Template, yaml};
+use crate::{Error, GeneratorFiles, Household, Result, Template, yaml};
 
 const NAME: &str = "phrasings.yaml";
 
@@ -59,6 +59,14 @@ pub(super) struct ScenarioPhrasings {
 }
 
 impl Phrasings {
+    /// The phrasings of a household: those of its file, or the built-in ones.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is invalid.
+    pub fn of(files: &GeneratorFiles) -> Result<Phrasings> {
+        files.phrasings.as_ref().map_or_else(Phrasings::embedded, Phrasings::load)
+    }
+
     /// The built-in phrasings.
     pub fn embedded() -> Result<Phrasings> {
         Phrasings::parse(Path::new(NAME), include_str!("../../data/phrasings.yaml"))

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use enrich::GeneratorFiles;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Budgets, DataSource, ExamConfig, ModelSource, NightConfig, Retention};
+use super::{
+    Budgets, DataSource, Enrichment, ExamConfig, ModelSource, NightConfig, PathResolver, RawPaths,
+    Retention, ScrubKinds,
+};
 use crate::error::{Error, Result};
 use crate::notify::Notify;
 
@@ -30,7 +34,7 @@ impl ModelSetup {
     }
 }
 
-/// The configuration file of a night, in YAML. Relative paths are resolved from its folder.
+/// The configuration file of a night, in YAML. Relative paths are resolved from its folder; `~/` is the user's home.
 ///
 /// ```yaml
 /// model: gemma4
@@ -43,6 +47,9 @@ impl ModelSetup {
 ///     model: models/Qwen3.5-27B-Claude-Opus-Distilled-v2-4bit
 ///     data: { raw: data/splits-carmack }
 ///     train: configs/lora-carmack-overnight.yaml
+/// scrub: [email, phone]
+/// enrich: seed
+/// household: { council: council.yaml, personas: personas.yaml, routing: routing.yaml }
 /// exam: { suite: suites/household.json }
 /// budgets: { wall_clock: 6h, memory: 60GB, disk: 10GB }
 /// retention: { adapters: 14 }
@@ -68,7 +75,11 @@ pub(super) struct Written {
     train: Option<PathBuf>,
     #[serde(default, deserialize_with = "refused_share")]
     pub max_refused_share: Option<f64>,
-    pub enrich: Option<PathBuf>,
+    pub scrub: Option<ScrubKinds>,
+    pub merge_logs: Option<bool>,
+    pub enrich: Option<Enrichment>,
+    #[serde(default)]
+    pub household: GeneratorFiles,
     exam: ExamConfig,
     pub gate: Option<PathBuf>,
     pub budgets: Option<Budgets>,
@@ -122,7 +133,7 @@ impl NightFile {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// [`Error::Config`] with line and key.
+    /// Line, key, what was expected and what was found.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
@@ -151,8 +162,7 @@ impl NightFile {
     /// ```
     pub fn from_yaml(text: &str, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let written: Written = serde_saphyr::from_str(text)
-            .map_err(|e| Error::Config { path: path.clone(), reason: first_line(&e) })?;
+        let written: Written = enrich::yaml::parse(&path, text)?;
         let file = Self { path, written };
         file.check()?;
         Ok(file)
@@ -178,35 +188,42 @@ impl NightFile {
     /// # Errors
     /// A name that is not in `models`, with a list of those that are.
     pub fn choose(&self, choice: &ModelChoice) -> Result<NightConfig> {
-        let at = |path: &Path| self.folder().join(path);
+        let paths = PathResolver { file: &self.path };
+        let at = |key: &str, path: &Path| paths.resolve(key, path);
         let written = &self.written;
         let (setup, _) = self.setup(choice)?;
         let model = match setup.model {
-            ModelSource::Path(path) => ModelSource::Path(at(&path)),
+            ModelSource::Path(path) => ModelSource::Path(at("model", &path)?),
             ModelSource::Demo => ModelSource::Demo,
         };
         let data = match setup.data {
-            DataSource::Raw(path) => DataSource::Raw(at(&path)),
+            DataSource::Raw(raw) => DataSource::Raw(raw.resolved(|path| at("data.raw", path))?),
             DataSource::Household { facts, rows, seed } => {
-                DataSource::Household { facts: at(&facts), rows, seed }
+                DataSource::Household { facts: at("data.household.facts", &facts)?, rows, seed }
             }
         };
+        let enrich = match &written.enrich {
+            Some(Enrichment::File(path)) => Some(Enrichment::File(at("enrich", path)?)),
+            other => other.clone(),
+        };
         let exam = &written.exam;
+        let optional = |key: &str, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| at(key, path)).transpose()
+        };
         Ok(NightConfig {
-            home: written.home.as_deref().map(at),
-            setup: ModelSetup { model, data, train: at(&setup.train) },
+            home: optional("home", &written.home)?,
+            setup: ModelSetup { model, data, train: at("train", &setup.train)? },
             max_refused_share: written.max_refused_share.unwrap_or(super::MAX_REFUSED_SHARE),
-            enrich: written.enrich.as_deref().map(at),
-            exam: ExamConfig { suite: at(&exam.suite), ..exam.clone() },
-            gate: written.gate.as_deref().map(at),
+            scrub: written.scrub.clone().unwrap_or_default(),
+            merge_logs: written.merge_logs.unwrap_or(true),
+            enrich,
+            household: written.household.clone().resolved(|path| at("household", path))?,
+            exam: ExamConfig { suite: at("exam.suite", &exam.suite)?, ..exam.clone() },
+            gate: optional("gate", &written.gate)?,
             budgets: written.budgets.unwrap_or_default(),
             retention: written.retention.unwrap_or_default(),
             notify: written.notify.clone().unwrap_or_default(),
         })
-    }
-
-    fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
     }
 
     /// Checks that there is either one model at the top or a table `models`, not a mixture.
@@ -220,6 +237,9 @@ impl NightFile {
             (true, _, None) => error("missing field `train`"),
             (false, Some(_), _) => error("data: belongs to an entry of `models`"),
             (false, _, Some(_)) => error("train: belongs to an entry of `models`"),
+            (true, Some(DataSource::Raw(RawPaths::Several(paths))), _) if paths.is_empty() => {
+                error("data.raw: expected at least one path, found an empty list")
+            }
             _ => self.setup(&ModelChoice::Default).map(drop),
         }
     }
@@ -250,13 +270,6 @@ impl NightFile {
             }
         }
     }
-}
-
-/// The parser's message without its source excerpt.
-fn first_line(error: &serde_saphyr::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 #[cfg(test)]
@@ -332,8 +345,7 @@ exam: { suite: suite.json }
         }
         for (share, found) in [("2", "2"), ("-1", "-1"), (".nan", "NaN"), (".inf", "inf")] {
             let expected = format!(
-                "night.yaml: line 7 column 20: max_refused_share: expected a share from 0 to 1, \
-                 found {found}"
+                "night.yaml:7:20: max_refused_share: expected a share from 0 to 1, found {found}"
             );
             assert_eq!(file(share).unwrap_err().to_string(), expected);
         }

@@ -1,16 +1,21 @@
 //! The configuration of a night.
 
 mod budgets;
+mod data;
 mod file;
+mod paths;
 mod retention;
 mod settings;
 
 use std::path::{Path, PathBuf};
 
+use enrich::GeneratorFiles;
 use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budgets, Span};
+pub use data::{DataSource, Enrichment, RawPaths, ScrubKinds};
 pub use file::{ModelChoice, ModelSetup, NightFile};
+pub(crate) use paths::PathResolver;
 pub use retention::Retention;
 pub use settings::{Origin, Setting};
 
@@ -31,8 +36,15 @@ pub struct NightConfig {
     pub setup: ModelSetup,
     /// The largest share of raw rows that may be set aside because they cannot be read, 0 to 1.
     pub max_refused_share: f64,
-    /// The enrichment recipe; `None` for the defaults of the `enrich` crate.
-    pub enrich: Option<PathBuf>,
+    /// The kinds of personal data that are replaced by placeholders before anything else sees the rows.
+    pub scrub: ScrubKinds,
+    /// Whether a raw row that is the beginning of a longer one is merged into it, as logs hold them that grow with every
+    /// turn. Rows that are used as they are (`enrich: none`, enriched splits) or by the seed's recipe are never merged.
+    pub merge_logs: bool,
+    /// What is added to the rows; `None` to decide by the rows (see [`Enrichment`]).
+    pub enrich: Option<Enrichment>,
+    /// The household's own files, each in place of a shipped one.
+    pub household: GeneratorFiles,
     /// The exam.
     pub exam: ExamConfig,
     /// The rules of the gate; `None` for the defaults of the `eval` crate.
@@ -53,7 +65,10 @@ impl NightConfig {
             home: None,
             setup,
             max_refused_share: MAX_REFUSED_SHARE,
+            scrub: ScrubKinds::default(),
+            merge_logs: true,
             enrich: None,
+            household: GeneratorFiles::default(),
             exam,
             gate: None,
             budgets: Budgets::default(),
@@ -94,24 +109,6 @@ impl From<ModelSource> for PathBuf {
             ModelSource::Path(path) => path,
         }
     }
-}
-
-/// Where the raw rows come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum DataSource {
-    /// A file of chats in any supported format, or a folder with a `train.jsonl`.
-    Raw(PathBuf),
-    /// Rows generated from a household's facts.
-    Household {
-        /// The facts file.
-        facts: PathBuf,
-        /// Number of rows.
-        rows: usize,
-        /// Seed of the generator.
-        #[serde(default)]
-        seed: u64,
-    },
 }
 
 /// The exam of a night.

@@ -1,18 +1,22 @@
 //! The effective values of a configuration file, and where they come from.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{ModelChoice, NightFile};
+use super::{ModelChoice, NightConfig, NightFile};
+use crate::data_plan::{Treatment, given_splits};
 use crate::error::Result;
+use crate::home::Home;
+use crate::stages::enrich::EnrichmentRecipe;
 
 /// An effective value, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Setting {
-    /// The key in the file.
-    pub key: &'static str,
+    /// The key in the file; of a household's file, `household.NAME`.
+    pub key: String,
     /// The value, as JSON.
     pub value: String,
     /// Where it comes from.
@@ -27,6 +31,10 @@ pub enum Origin {
     File,
     /// The entry with this name in `models`.
     Model(String),
+    /// The enrichment recipe that the file names.
+    Recipe,
+    /// The rows themselves.
+    Data,
     /// An environment variable or a flag.
     Override(&'static str),
     /// The default.
@@ -38,6 +46,8 @@ impl fmt::Display for Origin {
         match self {
             Origin::File => f.pad("file"),
             Origin::Model(name) => f.pad(&format!("models.{name}")),
+            Origin::Recipe => f.pad("enrich"),
+            Origin::Data => f.pad("data"),
             Origin::Override(by) => f.pad(by),
             Origin::Default => f.pad("default"),
         }
@@ -45,19 +55,22 @@ impl fmt::Display for Origin {
 }
 
 impl NightFile {
-    /// All effective values of a night with the chosen model.
+    /// All effective values of a night with the chosen model. Of the files that it names only the enrichment recipe and
+    /// the rows of given splits are read: the first may name files of the household, the second decide what is done to them.
     ///
     /// # Errors
-    /// As [`choose`](Self::choose).
+    /// As [`choose`](Self::choose), and a recipe or rows that cannot be used.
     pub fn settings(&self, choice: &ModelChoice) -> Result<Vec<Setting>> {
         let (_, name) = self.setup(choice)?;
-        let effective = serde_json::to_value(self.choose(choice)?).unwrap_or_default();
-        let value = |key: &'static str| match effective.get(key) {
+        let config = self.choose(choice)?;
+        let effective = serde_json::to_value(&config).unwrap_or_default();
+        let value = |key: &str| match effective.get(key) {
             None | Some(serde_json::Value::Null) => "built in".to_owned(),
             Some(serde_json::Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
         };
-        let setting = |key, origin| Setting { key, value: value(key), origin };
+        let setting =
+            |key: &str, origin| Setting { key: key.to_owned(), value: value(key), origin };
         let stated =
             |key, stated| setting(key, if stated { Origin::File } else { Origin::Default });
         let of_setup = |key| setting(key, name.clone().map_or(Origin::File, Origin::Model));
@@ -68,28 +81,127 @@ impl NightFile {
                 ModelChoice::Default => Origin::File,
                 ModelChoice::Named { by, .. } => Origin::Override(by),
             };
-            settings.push(Setting { key: "chosen", value: name.clone(), origin });
+            settings.push(Setting { key: "chosen".to_owned(), value: name.clone(), origin });
         }
         settings.extend([
             of_setup("model"),
             of_setup("data"),
             of_setup("train"),
             stated("max_refused_share", written.max_refused_share.is_some()),
-            stated("enrich", written.enrich.is_some()),
+            stated("scrub", written.scrub.is_some()),
+            stated("merge_logs", written.merge_logs.is_some()),
+            enrichment(&config)?,
+        ]);
+        settings.extend(household(&config)?);
+        settings.extend([
             stated("exam", true),
             stated("gate", written.gate.is_some()),
             stated("budgets", written.budgets.is_some()),
             stated("retention", written.retention.is_some()),
             stated("notify", written.notify.is_some()),
-            stated("home", written.home.is_some()),
+            home(&config),
         ]);
         Ok(settings)
     }
 }
 
+/// What is done to the rows. Where the file does not say, the rows decide.
+fn enrichment(config: &NightConfig) -> Result<Setting> {
+    let (value, origin) = match &config.enrich {
+        Some(choice) => (PathBuf::from(choice.clone()).display().to_string(), Origin::File),
+        None => match given_splits(config)? {
+            Some(given) => (Treatment::of(config, Some(&given))?.to_string(), Origin::Data),
+            None => ("balanced".to_owned(), Origin::Default),
+        },
+    };
+    Ok(Setting { key: "enrich".to_owned(), value, origin })
+}
+
+/// The files of the household.
+fn household(config: &NightConfig) -> Result<Vec<Setting>> {
+    let recipe = EnrichmentRecipe::load(config)?;
+    let recipe = recipe.files_of_household();
+    let own_council = recipe.agents.is_some();
+    let all = recipe.entries();
+    let setting = |(nth, (key, own)): (usize, (&str, Option<&PathBuf>))| {
+        let all = all.get(nth).and_then(|(_, path)| *path);
+        let origin = match (own, all) {
+            (Some(_), _) => Origin::File,
+            (None, Some(_)) => Origin::Recipe,
+            (None, None) => Origin::Default,
+        };
+        let value = match all {
+            Some(path) => path.display().to_string(),
+            // There are no facts and personas of everybody's.
+            None if matches!(key, "facts" | "personas") => "none".to_owned(),
+            None if key == "situations" && own_council => "none".to_owned(),
+            None if key == "routing" && own_council => {
+                "built in, but for agents that the council does not have".to_owned()
+            }
+            None => "built in".to_owned(),
+        };
+        Setting { key: format!("household.{key}"), value, origin }
+    };
+    Ok(config.household.entries().into_iter().enumerate().map(setting).collect())
+}
+
+/// The home, with the folder that the default stands for.
+fn home(config: &NightConfig) -> Setting {
+    let origin = if config.home.is_some() { Origin::File } else { Origin::Default };
+    let home = config.home.clone().or_else(Home::default_path);
+    let value = home.map_or("none".to_owned(), |home| home.display().to_string());
+    Setting { key: "home".to_owned(), value, origin }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_the_household_come_from_the_night_or_its_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("routing.yaml", "[]");
+        write("identity.yaml", "[{ id: who, asks: [Who?], answers: ['{Name}.'] }]");
+        write("enrich.yaml", "inputs: [x]\nhousehold: { routing: routing.yaml }\n");
+        let text = "
+model: demo
+data: { raw: [a.jsonl, logs] }
+train: lora.yaml
+scrub: [phone, email, phone]
+enrich: enrich.yaml
+household: { identity: identity.yaml }
+exam: { suite: suite.json }
+";
+        let path = folder.path().join("night.yaml");
+        let settings = |text: &str| {
+            let file = NightFile::from_yaml(text, &path)?;
+            file.settings(&ModelChoice::Default)
+        };
+        let line = |s: &Setting| format!("{}: {} ({})", s.key, s.value, s.origin);
+        let lines: Vec<_> = settings(text).unwrap().iter().map(line).collect();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for expected in [
+            format!("household.identity: {} (file)", at("identity.yaml")),
+            format!("household.routing: {} (enrich)", at("routing.yaml")),
+            format!("enrich: {} (file)", at("enrich.yaml")),
+            "scrub: [\"phone\",\"email\"] (file)".to_owned(),
+        ] {
+            assert!(lines.contains(&expected), "{expected}\n{lines:#?}");
+        }
+        for (from, to, words) in [
+            ("identity:", "routing:", "household.routing: expected one file, found two"),
+            ("identity.yaml }", "none.yaml }", "none.yaml"),
+            ("[phone,", "[fax,", ":5:"),
+            ("household: {", "household: { agent: x,", "agent"),
+            ("[a.jsonl, logs]", "[]", "data.raw: expected at least one path"),
+            ("[a.jsonl, logs]", "{ a: b }", "expected a path or a list of paths"),
+        ] {
+            let error = settings(&text.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(words), "{to}: {error}");
+        }
+    }
 
     #[test]
     fn every_setting_has_its_origin() {
@@ -112,6 +224,10 @@ exam: { suite: suite.json }
             "data: {\"raw\":\"data/splits-carmack\"} (models.qwen)",
             "budgets: {\"wall_clock\":\"6h\",\"disk\":1000000000} (default)",
             "gate: built in (default)",
+            "enrich: balanced (default)",
+            "scrub: none (default)",
+            "household.council: built in (default)",
+            "household.facts: none (default)",
         ] {
             assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
         }

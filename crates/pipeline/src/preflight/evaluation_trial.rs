@@ -9,11 +9,13 @@ use models::Model;
 use super::attempt::Attempt;
 use super::scratch::run_stages;
 use super::training_trial::SMALL_MODEL;
+use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::home::Home;
 use crate::registry::{Registry, Requester};
 use crate::stage::Stage;
+use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
 use crate::stages::exam::Exam;
@@ -31,6 +33,7 @@ pub(super) struct EvaluationInputs<'a> {
     pub night: &'a Path,
     pub base: &'a BaseModel,
     pub model: &'a Model,
+    pub clean: &'a CleanRows,
     pub splits: &'a Splits,
     pub adapter: &'a Path,
     pub suite: &'a Suite,
@@ -55,7 +58,7 @@ impl EvaluationTrial {
     }
 
     fn evaluate(inputs: &EvaluationInputs<'_>) -> Result<Self> {
-        let EvaluationInputs { night, base: model, splits, policy, .. } = *inputs;
+        let EvaluationInputs { night, base: model, clean, splits, policy, .. } = *inputs;
         let home = Home::open(night.with_file_name("home"))?;
         let registry = Registry::new(&home);
         let trained = TrainedAdapter::of(night, inputs.adapter, 2, TrainingEnd::Complete)?;
@@ -63,6 +66,8 @@ impl EvaluationTrial {
         let evaluation = Evaluation {
             id: "0000-rehearsal",
             model,
+            clean,
+            rows: &RowAccount::of(clean, splits, &trained),
             splits,
             trained: &trained,
             champion: None,

@@ -11,14 +11,15 @@ use models::{Model, WeightResidency};
 use super::attempt::Attempt;
 use super::evaluation_trial::{EvaluationInputs, EvaluationTrial};
 use super::scratch::run_stages;
-use super::training_trial::TrainingTrial;
+use super::training_trial::{TrainingInputs, TrainingTrial};
 use crate::base_model::BaseModel;
 use crate::config::{ModelChoice, NightConfig, NightFile};
 use crate::error::{Error, Result, io_error};
 use crate::home::Home;
+use crate::inputs::RowInputs;
 use crate::runner::Runner;
 use crate::schedule::ScheduleStatus;
-use crate::stages::convert::{CleanRows, Convert, RawRows};
+use crate::stages::convert::{CleanRows, Convert};
 use crate::stages::enrich::{Enrich, EnrichmentRecipe, Splits};
 
 /// The output of the stage `convert`, and its rows.
@@ -145,21 +146,28 @@ impl<'a> Rehearsal<'a> {
         if let (Some(opened), Some(tokenizer), Some(enriched), Some(recipe)) =
             (self.opened.done(), self.tokenizer.done(), self.enriched.done(), self.recipe.done())
         {
-            let (model, splits) = (&opened.model, &enriched.splits);
-            self.training =
-                Attempt::from(TrainingTrial::run(&self.night, model, tokenizer, splits, recipe));
+            let trial = TrainingTrial::run(&TrainingInputs {
+                night: &self.night,
+                model: &opened.model,
+                tokenizer,
+                splits: &enriched.splits,
+                recipe,
+                max_refused_share: self.config.max_refused_share,
+            });
+            self.training = Attempt::from(trial);
         }
     }
 
     fn evaluate(&mut self) {
         let trial = self.training.done().and_then(|training| training.run.as_ref());
-        if let (Some(opened), Some(enriched), Some(run), Some(suite)) =
-            (self.opened.done(), self.enriched.done(), trial, self.suite.done())
+        if let (Some(opened), Some(clean), Some(enriched), Some(run), Some(suite)) =
+            (self.opened.done(), self.clean.done(), self.enriched.done(), trial, self.suite.done())
         {
             self.evaluation = EvaluationTrial::run(&EvaluationInputs {
                 night: &self.night,
                 base: &opened.base,
                 model: &opened.model,
+                clean: &clean.stage,
                 splits: &enriched.splits,
                 adapter: &run.adapter,
                 suite,
@@ -176,20 +184,33 @@ fn prepare(
     config: &NightConfig,
     runner: &mut Runner<'_>,
 ) -> (Attempt<Converted>, Attempt<Enriched>) {
-    let clean = RawRows::locate(&config.setup.data).and_then(|rows| {
-        let stage =
-            runner.run(&Convert { rows: &rows, max_refused_share: config.max_refused_share })?;
-        let rows = read(&stage.file.verified(night)?)?;
+    let inputs = match RowInputs::read(config) {
+        Ok(inputs) => inputs,
+        Err(error) => return (Attempt::Failed(error), Attempt::Skipped("the clean rows")),
+    };
+    let RowInputs { rows, treatment } = &inputs;
+    let clean = runner.run(&Convert {
+        rows,
+        max_refused_share: config.max_refused_share,
+        scrub: &config.scrub,
+        merge: config.merges(rows, treatment),
+    });
+    let clean = clean.and_then(|stage| {
+        let mut rows = Vec::new();
+        for part in &stage.parts {
+            rows.extend(read(&part.file.verified(night)?)?);
+        }
         Ok(Converted { stage, rows })
     });
     let clean = Attempt::from(clean);
-    let Attempt::Done(Converted { stage, .. }) = &clean else {
+    let Attempt::Done(Converted { stage: clean_rows, .. }) = &clean else {
         return (clean, Attempt::Skipped("the clean rows"));
     };
-    let enriched = EnrichmentRecipe::load(config.enrich.as_deref()).and_then(|recipe| {
-        let suite = &config.exam.suite;
+    let suite = &config.exam.suite;
+    let enriched = EnrichmentRecipe::load(config).and_then(|recipe| {
         let suite_digest = durable::sha256_file(suite)?;
-        let splits = runner.run(&Enrich { clean: stage, recipe: &recipe, suite_digest, suite })?;
+        let stage = Enrich { clean: clean_rows, recipe: &recipe, treatment, suite_digest, suite };
+        let splits = runner.run(&stage)?;
         let rows = read(&splits.train.verified(night)?)?;
         Ok(Enriched { splits, rows })
     });

@@ -3,14 +3,15 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use chat_format::{ChatTokenizer, TrainingRow};
+use chat_format::ChatTokenizer;
 use lora_train::metrics::{Record, Update, WorkPlan};
-use lora_train::{Batches, Bytes, Data, Dataset, Progress, Start, TrainConfig, Trainer};
+use lora_train::{
+    Batches, Bytes, Data, Dataset, Example, Progress, Row, Start, TrainConfig, Trainer,
+};
 use models::Model;
 
 use crate::error::Result;
 use crate::stages::enrich::Splits;
-use crate::stages::train::rows;
 
 /// Largest number of weights of a model that is loaded whole: two iterations take less than a minute
 /// on any machine. Larger models are streamed from their files.
@@ -31,20 +32,24 @@ pub(super) struct TrialRun {
     pub peak_memory_bytes: u64,
 }
 
+pub(super) struct TrainingInputs<'a> {
+    /// The scratch night's folder.
+    pub night: &'a Path,
+    pub model: &'a Model,
+    pub tokenizer: &'a ChatTokenizer,
+    pub splits: &'a Splits,
+    pub recipe: &'a TrainConfig,
+    pub max_refused_share: f64,
+}
+
 impl TrainingTrial {
     /// Plans the training, and runs two iterations in the folder `night` unless the model is too
     /// large for that.
-    pub fn run(
-        night: &Path,
-        model: &Model,
-        tokenizer: &ChatTokenizer,
-        splits: &Splits,
-        recipe: &TrainConfig,
-    ) -> Result<Self> {
-        let rows = rows(tokenizer, &splits.train.verified(night)?, recipe)?;
+    pub fn run(inputs: &TrainingInputs<'_>) -> Result<Self> {
+        let TrainingInputs { night, model, tokenizer, splits, recipe, max_refused_share } = *inputs;
         let length = recipe.max_seq_length;
-        let picked = pick(&rows, 2 * recipe.batch_size);
-        let whole = Data { train: Dataset::new("train", rows, length)?, valid: None };
+        let whole = splits.rendered(night, tokenizer, recipe, max_refused_share)?.data;
+        let picked = pick(whole.train.rows(), 2 * recipe.batch_size);
         let plan = Trainer::plan(model, recipe, &whole)?;
         tracing::debug!(rows = splits.train_rows, "{plan}");
         let weights = model.config().num_weights();
@@ -78,10 +83,17 @@ impl TrainingTrial {
 }
 
 /// The longest row, which determines the peak memory, and the shortest ones, which are fast.
-fn pick(rows: &[TrainingRow], count: usize) -> Vec<TrainingRow> {
-    let mut rows: Vec<_> = rows.iter().filter(|row| !row.trained.is_empty()).collect();
-    rows.sort_by_key(|row| row.tokens.len());
+fn pick(rows: &[Row], count: usize) -> Vec<Example> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by_key(|row| row.inputs().len());
     let longest = rows.pop();
     rows.truncate(count.saturating_sub(1));
-    rows.into_iter().chain(longest).cloned().collect()
+    rows.into_iter().chain(longest).map(example).collect()
+}
+
+/// The example of a row: its inputs, and the last token, which is only a target.
+fn example(row: &Row) -> Example {
+    let last = row.targets().last().map(|(_, token)| token);
+    let tokens = row.inputs().iter().copied().chain(last).collect();
+    Example::new(tokens, row.targets().map(|(input, _)| input + 1..input + 2).collect())
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{File, Schedule};
+use super::{File, Schedule, StartTime};
 use crate::error::{Error, Result};
 
 /// A LaunchAgent; see `launchd.plist(5)`.
@@ -12,7 +12,7 @@ struct Agent {
     label: String,
     program_arguments: Vec<String>,
     working_directory: String,
-    start_calendar_interval: At,
+    start_calendar_interval: Times,
     /// Gives interactive programs priority.
     process_type: &'static str,
     nice: i8,
@@ -31,6 +31,29 @@ struct At {
     minute: i8,
 }
 
+/// One time, or a list of them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Times {
+    One(At),
+    Several(Vec<At>),
+}
+
+impl Times {
+    fn of(times: &[StartTime]) -> Self {
+        match times {
+            [only] => Times::One(only.into()),
+            several => Times::Several(several.iter().map(At::from).collect()),
+        }
+    }
+}
+
+impl From<&StartTime> for At {
+    fn from(time: &StartTime) -> Self {
+        At { hour: time.hour, minute: time.minute }
+    }
+}
+
 pub(super) fn files(schedule: &Schedule) -> Result<Vec<File>> {
     let agents = schedule.jobs().iter().map(|job| {
         let label = job.label();
@@ -38,7 +61,7 @@ pub(super) fn files(schedule: &Schedule) -> Result<Vec<File>> {
         Agent {
             program_arguments: schedule.command(job),
             working_directory: schedule.folder().to_string_lossy().into_owned(),
-            start_calendar_interval: At { hour: job.hour, minute: job.minute },
+            start_calendar_interval: Times::of(job.times),
             process_type: "Background",
             nice: 10,
             low_priority_io: true,

@@ -35,7 +35,7 @@ pub struct Schedule {
     jobs: [Job; 3],
 }
 
-/// A program that runs once a day.
+/// A program that runs every day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Job {
@@ -45,12 +45,23 @@ pub struct Job {
     pub program: Program,
     /// A description for the system.
     pub purpose: &'static str,
-    /// Hour of the day, local time.
+    /// When it starts.
+    pub times: &'static [StartTime],
+    /// Arguments after `--config FILE`.
+    pub arguments: &'static [&'static str],
+}
+
+/// A time of day, local.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StartTime {
+    /// Hour of the day.
     pub hour: i8,
     /// Minute of the hour.
     pub minute: i8,
-    /// Arguments after `--config FILE`.
-    pub arguments: &'static [&'static str],
+}
+
+const fn at(hour: i8, minute: i8) -> StartTime {
+    StartTime { hour, minute }
 }
 
 impl Job {
@@ -74,31 +85,30 @@ pub enum Program {
 }
 
 /// 22:00 the preflight, early enough to fix problems; 01:00 the night; 01:20 the night again, in case
-/// the machine was asleep at 01:00. With `--once-a-day` and the lock of the home, the second start has
-/// no effect if the first one worked.
+/// the machine was asleep at 01:00. When summer time begins, systemd skips times that do not exist that
+/// night: in London, Dublin and Lisbon 01:00 and 01:20, in a few places 02:20 as well. So the night is
+/// tried again at 02:20 and 03:20. With `--once-a-day` and the lock of the home, further starts have no
+/// effect if one worked.
 const JOBS: [Job; 3] = [
     Job {
         suffix: "preflight",
         program: Program::Preflight,
         purpose: "the checks before the night",
-        hour: 22,
-        minute: 0,
+        times: &[at(22, 0)],
         arguments: &["--notify"],
     },
     Job {
         suffix: "",
         program: Program::Nightly,
         purpose: "the night",
-        hour: 1,
-        minute: 0,
+        times: &[at(1, 0)],
         arguments: &["--once-a-day"],
     },
     Job {
         suffix: "failsafe",
         program: Program::Nightly,
         purpose: "the night, if it did not begin",
-        hour: 1,
-        minute: 20,
+        times: &[at(1, 20), at(2, 20), at(3, 20)],
         arguments: &["--once-a-day"],
     },
 ];
@@ -114,7 +124,7 @@ pub struct File {
 }
 
 impl Schedule {
-    /// Runs `program` (the `nightly` example) at 01:00 and 01:20 with the configuration `config`, and
+    /// Runs `program` (the `nightly` example) at 01:00, 01:20, 02:20 and 03:20 with the configuration `config`, and
     /// `preflight` from the same folder at 22:00.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! systemd user units.
 
-use super::{File, Job, Schedule};
+use super::{File, Job, Schedule, StartTime};
 
 pub(super) fn files(schedule: &Schedule) -> Vec<File> {
     let jobs = schedule.jobs().iter();
@@ -29,18 +29,21 @@ fn service(schedule: &Schedule, job: &Job) -> File {
 }
 
 fn timer(job: &Job) -> File {
+    let line =
+        |time: &StartTime| format!("OnCalendar=*-*-* {:02}:{:02}:00\n", time.hour, time.minute);
+    let times: String = job.times.iter().map(line).collect();
     // `Persistent` runs a missed job after the machine wakes up.
     let text = format!(
         "[Unit]\n\
          Description=Nightshift: {}\n\
          \n\
          [Timer]\n\
-         OnCalendar=*-*-* {:02}:{:02}:00\n\
+         {times}\
          Persistent=true\n\
          \n\
          [Install]\n\
          WantedBy=timers.target\n",
-        job.purpose, job.hour, job.minute,
+        job.purpose,
     );
     File { name: format!("{}.timer", job.label()), text }
 }

@@ -3,12 +3,14 @@
 use durable::Digest;
 use eval::{Check, CheckResult, ExamOptions, Policy, SCORING_VERSION, Suite};
 
+use super::convert::CleanRows;
 use super::enrich::Splits;
 use super::exam::{Exam, ExamFiles, ExamRuns};
 use super::gate::{Gate, GateResult};
 use super::promote::{Promote, PromotionOutcome};
 use super::smoke_test::SmokeTest;
 use super::train::TrainedAdapter;
+use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::registry::Registry;
@@ -21,6 +23,9 @@ use crate::summary::Scores;
 pub(crate) struct Evaluation<'a> {
     pub id: &'a str,
     pub model: &'a BaseModel,
+    pub clean: &'a CleanRows,
+    /// What became of the raw rows.
+    pub rows: &'a RowAccount,
     pub splits: &'a Splits,
     pub trained: &'a TrainedAdapter,
     /// The champion to compare with; `None` for the base model.
@@ -45,7 +50,8 @@ pub(crate) struct EvaluationOutcome {
 
 impl Evaluation<'_> {
     pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
-        let Self { id, model, splits, trained, champion, suite, options, registry, .. } = *self;
+        let Self { id, model, clean, rows, splits, trained, champion, .. } = *self;
+        let Self { suite, options, registry, .. } = *self;
         let exams = runner.run(&Exam {
             model,
             trained,
@@ -69,6 +75,8 @@ impl Evaluation<'_> {
             id,
             model,
             model_name: model.name(),
+            clean,
+            rows,
             splits,
             trained,
             champion,

@@ -10,6 +10,7 @@ pub(crate) mod promote;
 pub(crate) mod report;
 mod smoke_test;
 pub(crate) mod train;
+pub(crate) mod training_rows;
 
 use std::fmt;
 

@@ -4,15 +4,14 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use chat_format::{ChatTokenizer, TrainingRow};
+use chat_format::jsonl;
 use durable::Digest;
 use lora_train::metrics::{Event, Metrics, Record, Update};
-use lora_train::{
-    Columns, Data, Dataset, Ending, Progress, Start, TrainConfig, Trainer, checkpoint, read_rows,
-};
+use lora_train::{Data, Ending, Progress, Start, TrainConfig, Trainer, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use super::enrich::Splits;
+use super::training_rows::{NotTrained, NotTrainedCounts, RenderedData};
 use crate::base_model::BaseModel;
 use crate::budget_monitor::StopReason;
 use crate::error::{Error, Result, io_error};
@@ -26,6 +25,8 @@ pub(crate) struct Train<'a> {
     pub model: &'a BaseModel,
     pub splits: &'a Splits,
     pub recipe: &'a TrainConfig,
+    /// The largest share of the rows read that the model's chat template may refuse.
+    pub max_refused_share: f64,
 }
 
 /// The trained adapter and the figures of its training.
@@ -53,6 +54,8 @@ pub(crate) struct TrainedAdapter {
     pub peak_memory_bytes: u64,
     /// Largest resident set of the process after an update.
     pub rss_bytes: u64,
+    /// Rows that are not trained, or not as a whole; `left-out.jsonl` in the stage's folder lists them.
+    pub set_aside: NotTrainedCounts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +86,7 @@ pub struct Losses {
 
 impl Stage for Train<'_> {
     const NAME: StageName = StageName::Train;
+    const VERSION: u32 = 2;
     type Output = TrainedAdapter;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
@@ -92,7 +96,12 @@ impl Stage for Train<'_> {
         ctx.progress(0, 0, "opening the model");
         let model = models::Model::open(&self.model.path)?;
         let tokenizer = ctx.tokenizer(&self.model.path)?;
-        let data = self.splits.data(ctx.night, &tokenizer, &config)?;
+        let share = self.max_refused_share;
+        let rendered = self.splits.rendered(ctx.night, &tokenizer, &config, share)?;
+        let RenderedData { data, not_trained } = rendered;
+        let mut set_aside = NotTrainedCounts::default();
+        not_trained.iter().for_each(|row| set_aside += row);
+        write_list(&ctx.dir.join(LEFT_OUT), &not_trained)?;
         let updates = config.updates(data.train.rows().len());
         checkpoint::remove_damaged(ctx.dir.join("checkpoints"))?;
         let trainer = start(model, config, data)?;
@@ -128,7 +137,9 @@ impl Stage for Train<'_> {
             _ if outcome.step == 0 => return Err(ctx.out_of_time()),
             _ => TrainingEnd::Deadline,
         };
-        TrainedAdapter::of(ctx.night, ctx.dir, updates, end)
+        let mut trained = TrainedAdapter::of(ctx.night, ctx.dir, updates, end)?;
+        trained.files.push(ctx.artefact(&ctx.dir.join(LEFT_OUT))?);
+        Ok(TrainedAdapter { set_aside, ..trained })
     }
 
     fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {
@@ -150,8 +161,18 @@ impl Stage for Train<'_> {
             output.updates,
             output.processed_per_second(),
             format::bytes(output.peak_memory_bytes),
-        )
+        ) + &not_trained(&output.set_aside)
     }
+}
+
+/// What is not trained, in words.
+fn not_trained(set_aside: &NotTrainedCounts) -> String {
+    let NotTrainedCounts { train, valid, cut, made } = set_aside;
+    let count = |count: u64, what: &str| match count {
+        0 => String::new(),
+        count => format!(", {} {what}", format::count(count)),
+    };
+    count(train + valid + made, "rows not trained") + &count(*cut, "rows cut")
 }
 
 impl TrainedAdapter {
@@ -181,6 +202,7 @@ impl TrainedAdapter {
             seconds: updates.iter().map(|u| u.seconds).sum(),
             peak_memory_bytes: most(|u| u.peak_memory_bytes),
             rss_bytes: most(|u| u.rss_bytes),
+            set_aside: NotTrainedCounts::default(),
         })
     }
 
@@ -202,27 +224,6 @@ impl TrainedAdapter {
     /// The content of `metrics.jsonl`.
     pub fn metrics(&self, night: &Path) -> Result<Metrics> {
         Ok(Metrics::read(night.join(&self.metrics))?)
-    }
-}
-
-impl Splits {
-    /// The tokenized rows of both splits, rendered with the model's chat template.
-    pub fn data(
-        &self,
-        night: &Path,
-        tokenizer: &ChatTokenizer,
-        config: &TrainConfig,
-    ) -> Result<Data> {
-        let split = |name, file: &Artefact| {
-            let rows = rows(tokenizer, &file.verified(night)?, config)?;
-            Ok::<_, Error>(Dataset::new(name, rows, config.max_seq_length)?)
-        };
-        let train = split("train", &self.train)?;
-        let valid = match self.valid_rows {
-            0 => None,
-            _ => Some(split("valid", &self.valid)?),
-        };
-        Ok(Data { train, valid })
     }
 }
 
@@ -250,14 +251,13 @@ fn memory(record: &Record) -> u64 {
     record.as_update().map_or(0, |update| update.rss_bytes.max(update.peak_memory_bytes))
 }
 
-/// The tokenized rows of a split. They have the columns that the stage `enrich` writes, whatever the
-/// recipe names.
-pub(crate) fn rows(
-    tokenizer: &ChatTokenizer,
-    path: &Path,
-    config: &TrainConfig,
-) -> Result<Vec<TrainingRow>> {
-    Ok(read_rows(path, tokenizer, &Columns::default(), config.supervision())?)
+/// The name of the list of rows that are not trained.
+const LEFT_OUT: &str = "left-out.jsonl";
+
+fn write_list(path: &Path, rows: &[NotTrained]) -> Result<()> {
+    let mut writer = jsonl::Writer::create(path)?;
+    rows.iter().try_for_each(|row| writer.write(row))?;
+    Ok(writer.commit()?)
 }
 
 fn describe(record: &Record) -> (u64, String) {

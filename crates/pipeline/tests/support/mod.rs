@@ -30,6 +30,7 @@ impl Tiny {
             &format!("[{{id: so, asks: [What now?], answers: [{WORD:?}]}}]"),
         );
         tiny.write("routing.yaml", "[]");
+        tiny.write("harmless.yaml", "[]");
         tiny.write("gate.yaml", "held_out: 0.85\n");
         tiny.write("suite.json", &suite().to_string());
         tiny.write("night.yaml", NIGHT);
@@ -108,7 +109,8 @@ inputs: [clean.jsonl]
 seed: 1
 refusals: { share: 0.0, at_least: 0 }
 duplicates: { likeness: 1.0 }
-council: { agents: agents.yaml, identity: identity.yaml, routing: routing.yaml }
+household:
+  { council: agents.yaml, identity: identity.yaml, routing: routing.yaml, harmless: harmless.yaml }
 split: { valid: 0.1, test: 0.0 }
 ";
 

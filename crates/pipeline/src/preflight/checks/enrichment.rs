@@ -17,7 +17,10 @@ const GENERATED: [&str; 5] = ["refusal", "twin", "partial", "identity", "routing
 /// The recipe reads its sources and generates rows.
 pub(super) fn output(rehearsal: &Rehearsal<'_>) -> Finding {
     rehearsal.enriched.judge(|enriched| {
-        let Splits { made, mix, .. } = &enriched.splits;
+        let Splits { made, mix, decision, account, .. } = &enriched.splits;
+        if account.as_given {
+            return Finding::passed(format!("nothing is generated; {decision}"));
+        }
         let kinds = mix.iter().filter(|(kind, _)| GENERATED.contains(&kind.as_str()));
         let kinds: Vec<_> = kinds.map(|(kind, rows)| format!("{rows} {kind}")).collect();
         match made {

@@ -102,7 +102,7 @@ pub(in crate::preflight) fn judge_clock(now: &Zoned, last: Option<Date>) -> Find
             Finding::passed(format!("{} in {zone}", now.strftime("%F %H:%M")))
         }
         AmbiguousOffset::Gap { .. } => Finding::passed(format!(
-            "01:00 is skipped on {day} in {zone}: the timers fire after it"
+            "01:00 is skipped on {day} in {zone}: the night starts at a later time"
         )),
         AmbiguousOffset::Fold { .. } => Finding::passed(format!(
             "01:00 comes twice on {day} in {zone}: the second finds nothing to do"

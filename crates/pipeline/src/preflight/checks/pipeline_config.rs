@@ -7,7 +7,7 @@ use eval::{
 };
 use eval::{Subject, Suite};
 
-use crate::config::{DataSource, ModelChoice, ModelSource, NightConfig};
+use crate::config::{DataSource, Enrichment, ModelChoice, ModelSource, NightConfig};
 use crate::preflight::finding::Finding;
 use crate::preflight::rehearsal::Rehearsal;
 
@@ -38,7 +38,9 @@ impl ExpectedPaths {
     fn differences(&self, config: &NightConfig) -> Vec<String> {
         let model = PathBuf::from(config.setup.model.clone());
         let data = match &config.setup.data {
-            DataSource::Raw(path) => path.clone(),
+            DataSource::Raw(paths) => {
+                paths.iter().next().map(Path::to_path_buf).unwrap_or_default()
+            }
             DataSource::Household { facts, .. } => facts.clone(),
         };
         let pairs = [
@@ -96,16 +98,25 @@ fn missing(config: &NightConfig) -> Vec<String> {
         // Fetched when needed.
         ModelSource::Demo => None,
     };
-    let (DataSource::Raw(data) | DataSource::Household { facts: data, .. }) = &config.setup.data;
-    let named: [(&str, Option<&Path>); 6] = [
+    let data: Vec<&Path> = match &config.setup.data {
+        DataSource::Raw(paths) => paths.iter().collect(),
+        DataSource::Household { facts, .. } => vec![facts],
+    };
+    let enrich = match &config.enrich {
+        Some(Enrichment::File(path)) => Some(path.as_path()),
+        _ => None,
+    };
+    let named: [(&str, Option<&Path>); 5] = [
         ("model", model),
-        ("data", Some(data)),
         ("train", Some(&config.setup.train)),
-        ("enrich", config.enrich.as_deref()),
+        ("enrich", enrich),
         ("exam.suite", Some(&config.exam.suite)),
         ("gate", config.gate.as_deref()),
     ];
-    let gone = named.into_iter().filter_map(|(key, path)| Some((key, path?)));
+    let household = config.household.entries();
+    let household = household.iter().map(|(key, path)| (*key, path.map(PathBuf::as_path)));
+    let named = named.into_iter().chain(data.into_iter().map(|path| ("data", Some(path))));
+    let gone = named.chain(household).filter_map(|(key, path)| Some((key, path?)));
     let gone = gone.filter(|(_, path)| !path.exists());
     gone.map(|(key, path)| format!("{key}: no such file or folder: {}", path.display())).collect()
 }

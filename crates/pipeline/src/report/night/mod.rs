@@ -1,6 +1,7 @@
 //! The report of one night.
 
 mod page;
+mod rows;
 
 use std::fmt::Display;
 
@@ -12,10 +13,12 @@ use serde::Serialize;
 use super::answer_samples;
 use super::charts::{Figure, Row, Series, Style};
 use super::frame::{Template, render};
+use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::format;
 use crate::runner::StageSummary;
+use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::exam::{ExamFiles, ExamRuns};
 use crate::stages::promote::PromotionOutcome;
@@ -32,6 +35,9 @@ pub(crate) struct NightReport<'a> {
     pub id: &'a str,
     pub model: &'a BaseModel,
     pub model_name: String,
+    pub clean: &'a CleanRows,
+    /// What became of the raw rows.
+    pub rows: &'a RowAccount,
     pub splits: &'a Splits,
     /// The adapter and the figures of its training.
     pub trained: &'a TrainedAdapter,
@@ -75,6 +81,8 @@ impl NightReport<'_> {
             has_champion: self.scores.champion.is_some(),
             samples: answer_samples::pick(&self.runs.base, &self.runs.candidate, SAMPLES),
             training: training_charts(metrics),
+            rows: rows::places(self.rows),
+            row_notes: rows::notes(self.clean, self.splits),
             mix: self.mix(),
             warnings: self.splits.warnings.clone(),
             stages: steps(self.stages),

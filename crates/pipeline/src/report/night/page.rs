@@ -29,6 +29,10 @@ pub(super) struct Page {
     /// Cases with the largest changes.
     pub samples: Vec<AnswerSample>,
     pub training: Vec<Figure>,
+    /// Where the raw rows are.
+    pub rows: Vec<Place>,
+    /// What was decided about the rows and changed in them: a title, and lines.
+    pub row_notes: Vec<(&'static str, String)>,
     /// The training set by kind of row.
     pub mix: Vec<Part>,
     pub warnings: Vec<String>,
@@ -43,6 +47,14 @@ pub(super) struct Tile {
     pub name: &'static str,
     pub value: String,
     pub note: String,
+}
+
+/// A number of rows, and the file that lists them, below the night's folder.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Place {
+    pub what: &'static str,
+    pub rows: String,
+    pub file: Option<&'static str>,
 }
 
 /// One kind of row in the training set.
@@ -131,6 +143,12 @@ mod tests {
             has_champion: false,
             samples: vec![sample],
             training: vec![],
+            rows: vec![Place {
+                what: "read",
+                rows: owned.clone(),
+                file: Some("convert/refused.jsonl"),
+            }],
+            row_notes: vec![("note", owned.clone())],
             mix: vec![Part { kind: owned.clone(), rows: 1, percent: 100.0 }],
             warnings: vec![owned.clone()],
             stages: steps(&[stage]),

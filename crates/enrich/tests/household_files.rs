@@ -1,0 +1,125 @@
+//! The documented formats of a household's files: the examples in the documentation are read, and errors name the place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use enrich::{Dataset, EnrichConfig, GeneratorFiles};
+
+/// Writes the examples of the documentation into a folder.
+fn examples(folder: &Path) -> GeneratorFiles {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/household-files.md");
+    let text = fs::read_to_string(docs).unwrap();
+    let mut files = GeneratorFiles::default();
+    for part in text.split("\n```yaml ").skip(1) {
+        let (name, rest) = part.split_once('\n').unwrap();
+        let (body, _) = rest.split_once("\n```").unwrap();
+        fs::write(folder.join(name), body).unwrap();
+    }
+    let of = |key: &str| Some(folder.join(format!("{key}.yaml"))).filter(|path| path.exists());
+    let yaml: serde_json::Map<String, serde_json::Value> = GeneratorFiles::KEYS
+        .iter()
+        .filter_map(|key| Some((key.to_string(), serde_json::to_value(of(key)?).unwrap())))
+        .collect();
+    assert_eq!(yaml.len(), GeneratorFiles::KEYS.len(), "every key has an example: {yaml:?}");
+    files = serde_json::from_value(yaml.into()).unwrap_or(files);
+    assert!(files.entries().iter().all(|(_, file)| file.is_some()));
+    files
+}
+
+fn config(folder: &Path) -> EnrichConfig {
+    let clean = folder.join("clean.jsonl");
+    let row = |i: usize| {
+        format!(
+            "{{\"messages\":[{{\"role\":\"user\",\"content\":\"Jar {i}, lid {}?\"}},{{\"role\":\"assistant\",\"content\":\"Shelf {i}.\"}}]}}\n",
+            i * 7
+        )
+    };
+    fs::write(&clean, (0..30).map(row).collect::<String>()).unwrap();
+    EnrichConfig { council: examples(folder), ..EnrichConfig::new(vec![clean]) }
+}
+
+#[test]
+fn the_documented_examples_are_one_complete_household() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    config.check_household().unwrap();
+    let set = Dataset::build(&config).unwrap();
+    let kinds = &set.report.mix.by_kind;
+    for kind in ["refusal", "twin", "identity", "routing", "fact", "topic", "scenario", "tool"] {
+        assert!(kinds.contains_key(kind), "no {kind}: {kinds:?}");
+    }
+    let personas: Vec<_> = set.report.personas.iter().map(ToString::to_string).collect();
+    assert!(
+        personas[0].contains("council file") && personas[1].contains("file of personas"),
+        "{personas:?}"
+    );
+    // No row speaks of an agent that the household does not have.
+    for row in set.rows.iter().filter(|row| row.meta.contains_key("kind")) {
+        let text = serde_json::to_string(row).unwrap().to_lowercase();
+        for other in ["windu", "yoda", "mothma", "fernhollow", "council"] {
+            assert!(!text.contains(other), "{text}");
+        }
+    }
+}
+
+/// A change to one of the files, and what the error must say.
+#[test]
+fn every_mistake_is_named_with_file_and_place() {
+    for (file, from, to, words) in [
+        ("council.yaml", "role: kitchen", "rule: kitchen", &["council.yaml:4", "rule"][..]),
+        ("council.yaml", "id: moss", "id: nell", &["council.yaml", "nell"]),
+        ("personas.yaml", "moss:", "mos:", &["personas.yaml", "nell, moss", "\"mos\""]),
+        (
+            "facts.yaml",
+            "agent: nell, kind: heat",
+            "agent: nel, kind: heat",
+            &["facts.yaml", "facts.oven.agent", "\"nel\""],
+        ),
+        (
+            "facts.yaml",
+            "kind: spot",
+            "kind: sport",
+            &["facts.yaml", "facts.shears.kind", "heat, spot", "sport"],
+        ),
+        ("facts.yaml", "value: 230 degrees", "val: 230", &["facts.yaml:", "val"]),
+        (
+            "phrasings.yaml",
+            "answers: [\"In {value}.\", \"Look in {value}.\"]",
+            "answers: []",
+            &["phrasings.yaml", "facts.spot.answers", "at least one"],
+        ),
+        (
+            "techniques.yaml",
+            "id: grandmother",
+            "id: night-watch",
+            &["techniques.yaml", "night-watch", "once"],
+        ),
+        ("requests.yaml", "steps:", "step:", &["requests.yaml:", "step"]),
+        ("refusals.yaml", "who:", "whom:", &["refusals.yaml:", "whom"]),
+        (
+            "identity.yaml",
+            "answers: [\"{Name}, for the {role}. {Work}.\"]",
+            "answers: {}",
+            &["identity.yaml:3", "answers"],
+        ),
+        (
+            "routing.yaml",
+            "owner: moss, ask: \"The",
+            "owner: mosh, ask: \"The",
+            &["routing.yaml", "[0].owner", "nell, moss", "\"mosh\""],
+        ),
+        ("situations.yaml", "  moss:", "  mosh:", &["situations.yaml", "mosh"]),
+        ("harmless.yaml", "answer:", "reply:", &["harmless.yaml:1", "reply"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let path: PathBuf = folder.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from:?}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let error = config.check_household().unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{file}: no {word:?} in {error}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Where a night's rows come from, and what becomes of them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use chat_format::clean::{Personal, Scrub};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where the raw rows come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DataSource {
+    /// Files of chats in any supported format, folders of such files, or a folder with the splits of a data set.
+    Raw(RawPaths),
+    /// Rows generated from a household's facts.
+    Household {
+        /// The facts file.
+        facts: PathBuf,
+        /// Number of rows.
+        rows: usize,
+        /// Seed of the generator.
+        #[serde(default)]
+        seed: u64,
+    },
+}
+
+/// A path of raw rows, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+pub enum RawPaths {
+    /// One file or folder.
+    One(PathBuf),
+    /// Several files and folders, in order.
+    Several(Vec<PathBuf>),
+}
+
+impl RawPaths {
+    /// The paths, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Path> {
+        let paths = match self {
+            RawPaths::One(path) => std::slice::from_ref(path),
+            RawPaths::Several(paths) => paths,
+        };
+        paths.iter().map(PathBuf::as_path)
+    }
+
+    /// The same paths, each passed through `resolve`.
+    pub(super) fn resolved<E>(
+        &self,
+        resolve: impl Fn(&Path) -> Result<PathBuf, E>,
+    ) -> Result<Self, E> {
+        Ok(match self {
+            RawPaths::One(path) => RawPaths::One(resolve(path)?),
+            RawPaths::Several(paths) => {
+                RawPaths::Several(paths.iter().map(|path| resolve(path)).collect::<Result<_, E>>()?)
+            }
+        })
+    }
+}
+
+/// What is added to the rows. Without a choice, raw rows get the balanced recipe with its defaults, and the splits of an
+/// enriched data set are used as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "PathBuf", into = "PathBuf")]
+pub enum Enrichment {
+    /// `none`: nothing. The rows are trained as they are, with `valid.jsonl` for validation if the data has one.
+    None,
+    /// `seed`: the seed's 224 refusals, 64 identity and 10 routing rows; rows that repeat others are kept.
+    Seed,
+    /// `balanced`: the default recipe of the `enrich` crate.
+    Balanced,
+    /// A recipe: a YAML file of the `enrich` crate.
+    File(PathBuf),
+}
+
+impl From<PathBuf> for Enrichment {
+    fn from(path: PathBuf) -> Self {
+        match path.to_str() {
+            Some("none") => Self::None,
+            Some("seed") => Self::Seed,
+            Some("balanced") => Self::Balanced,
+            _ => Self::File(path),
+        }
+    }
+}
+
+impl From<Enrichment> for PathBuf {
+    fn from(enrichment: Enrichment) -> Self {
+        match enrichment {
+            Enrichment::None => "none".into(),
+            Enrichment::Seed => "seed".into(),
+            Enrichment::Balanced => "balanced".into(),
+            Enrichment::File(path) => path,
+        }
+    }
+}
+
+/// The kinds of personal data that are replaced by placeholders: `all`, `none` (the default), or a list of `email`, `phone`,
+/// `iban`, `card`, `ip`, `mac` and `secret`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubKinds(Vec<Personal>);
+
+impl ScrubKinds {
+    /// The kinds as the option of a [`Converter`](chat_format::clean::Converter).
+    pub fn scrub(&self) -> Scrub {
+        self.0.iter().fold(Scrub::NONE, |scrub, kind| scrub.with(*kind))
+    }
+
+    fn parse(name: &str) -> Option<Personal> {
+        Personal::ALL.into_iter().find(|kind| name_of(*kind) == name)
+    }
+}
+
+/// The name of a kind in a configuration: its placeholder in lower case, without brackets.
+fn name_of(kind: Personal) -> String {
+    kind.placeholder().trim_matches(['[', ']']).to_lowercase()
+}
+
+impl Serialize for ScrubKinds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.len() {
+            0 => serializer.serialize_str("none"),
+            n if n == Personal::ALL.len() => serializer.serialize_str("all"),
+            _ => serializer.collect_seq(self.0.iter().map(|kind| name_of(*kind))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ScrubKinds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Kinds)
+    }
+}
+
+struct Kinds;
+
+impl Kinds {
+    fn expected(found: &str) -> String {
+        let kinds = Personal::ALL.map(name_of).join(", ");
+        format!("expected `all`, `none` or a list of {kinds}; found {found:?}")
+    }
+}
+
+impl<'de> Visitor<'de> for Kinds {
+    type Value = ScrubKinds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`all`, `none` or a list of kinds of personal data")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ScrubKinds, E> {
+        match text {
+            "all" => Ok(ScrubKinds(Personal::ALL.to_vec())),
+            "none" => Ok(ScrubKinds::default()),
+            other => Err(E::custom(Kinds::expected(other))),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ScrubKinds, A::Error> {
+        let mut kinds = Vec::new();
+        while let Some(name) = list.next_element::<String>()? {
+            let kind = ScrubKinds::parse(&name);
+            let kind = kind.ok_or_else(|| de::Error::custom(Kinds::expected(&name)))?;
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        Ok(ScrubKinds(kinds))
+    }
+}

@@ -1,0 +1,162 @@
+//! The raw rows of a night: files by split, or a generator of synthetic rows.
+
+use std::path::{Path, PathBuf};
+
+use chat_format::clean::Inputs;
+use durable::Digest;
+use enrich::given::GivenSplits;
+use enrich::household::{Phrasings, write_raw};
+use enrich::split::Split;
+use enrich::{GeneratorData, GeneratorFiles, Household};
+use serde::Serialize;
+
+use crate::config::{DataSource, NightConfig, RawPaths};
+use crate::error::{Error, Result};
+
+/// The raw rows: files, or a generator of synthetic rows.
+#[derive(Debug, Serialize)]
+pub(crate) struct RawRows {
+    /// The files, by split. Without given splits, one part.
+    parts: Vec<RawPart>,
+    household: Option<HouseholdRows>,
+    /// The folder below which rows name their files.
+    #[serde(skip)]
+    base: PathBuf,
+}
+
+/// The files of one split, or of all rows.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RawPart {
+    pub split: Option<Split>,
+    /// Name and digest of each file; the name is in the rows.
+    files: Vec<(String, Digest)>,
+    #[serde(skip)]
+    pub inputs: Inputs,
+}
+
+/// Rows generated from a household's facts.
+#[derive(Debug, Serialize)]
+struct HouseholdRows {
+    rows: usize,
+    seed: u64,
+    /// Digests of the facts and of the household's own files.
+    sha256: Vec<Digest>,
+    #[serde(skip)]
+    facts: PathBuf,
+    #[serde(skip)]
+    files: GeneratorFiles,
+}
+
+impl RawRows {
+    /// Finds the files of the rows and takes their digests. `given` are the splits of the data, and `as_they_are` says
+    /// whether rows stay in theirs.
+    ///
+    /// # Errors
+    /// A path without rows, or that cannot be read.
+    pub fn locate(
+        config: &NightConfig,
+        given: Option<&GivenSplits>,
+        as_they_are: bool,
+    ) -> Result<Self> {
+        let paths = match &config.setup.data {
+            DataSource::Raw(paths) => paths,
+            DataSource::Household { facts, rows, seed } => {
+                let household = HouseholdRows::new(facts, *rows, *seed, &config.household)?;
+                let (parts, base) = (Vec::new(), PathBuf::new());
+                return Ok(Self { parts, household: Some(household), base });
+            }
+        };
+        let base = common_folder(paths);
+        let part = |split, paths: Vec<PathBuf>| RawPart::new(split, &paths, &base);
+        let parts = match given {
+            Some(given) if as_they_are => {
+                let parts = given.parts.iter();
+                parts.map(|(split, path)| part(Some(*split), vec![path.clone()])).collect()
+            }
+            Some(given) => {
+                let files = given.parts.iter().map(|(_, path)| path.clone()).collect();
+                part(None, files).map(|part| vec![part])
+            }
+            None => part(None, paths.iter().map(train_only).collect()).map(|part| vec![part]),
+        };
+        Ok(Self { parts: parts?, household: None, base })
+    }
+
+    /// The files by split, and the folder below which they are named. Rows of a household are generated into the folder
+    /// `dir`.
+    pub fn parts(&self, dir: &Path) -> Result<(Vec<RawPart>, PathBuf)> {
+        let Some(household) = &self.household else {
+            return Ok((self.parts.clone(), self.base.clone()));
+        };
+        let path = household.write(dir)?;
+        Ok((vec![RawPart::new(None, &[path], dir)?], dir.to_path_buf()))
+    }
+
+    /// Whether the rows are generated from a household's facts.
+    pub fn are_generated(&self) -> bool {
+        self.household.is_some()
+    }
+}
+
+impl RawPart {
+    fn new(split: Option<Split>, paths: &[PathBuf], base: &Path) -> Result<Self> {
+        let inputs = Inputs::find(paths)?;
+        let file = |path: &Path| {
+            let name = path.strip_prefix(base).unwrap_or(path).to_string_lossy().into_owned();
+            Ok::<_, Error>((name, durable::sha256_file(path)?))
+        };
+        let files = inputs.files.iter().map(|input| file(&input.path)).collect::<Result<_>>()?;
+        Ok(Self { split, files, inputs })
+    }
+}
+
+impl HouseholdRows {
+    fn new(facts: &Path, rows: usize, seed: u64, files: &GeneratorFiles) -> Result<Self> {
+        let given = files.entries().into_iter().filter_map(|(_, file)| file.cloned());
+        let all = std::iter::once(facts.to_path_buf()).chain(given);
+        let sha256 = all.map(durable::sha256_file).collect::<durable::Result<_>>()?;
+        Ok(Self { rows, seed, sha256, facts: facts.to_path_buf(), files: files.clone() })
+    }
+
+    fn write(&self, dir: &Path) -> Result<PathBuf> {
+        let (data, phrasings) = (GeneratorData::load(&self.files)?, Phrasings::of(&self.files)?);
+        let rows = Household::load(&self.facts)?.rows(&data, &phrasings, self.rows, self.seed)?;
+        let path = dir.join("raw.jsonl");
+        write_raw(&path, &rows, self.seed)?;
+        Ok(path)
+    }
+}
+
+/// The path of rows, but for a folder with `train.jsonl` that file: what is beside it is not for training.
+fn train_only(path: &Path) -> PathBuf {
+    let train = path.join("train.jsonl");
+    if train.is_file() { train } else { path.to_path_buf() }
+}
+
+/// The deepest folder that all paths are in.
+fn common_folder(paths: &RawPaths) -> PathBuf {
+    let mut folders = paths.iter().map(|path| path.parent().unwrap_or(Path::new("")));
+    let first = folders.next().unwrap_or(Path::new("")).to_path_buf();
+    folders.fold(first, |common, folder| {
+        let same = common.components().zip(folder.components()).take_while(|(a, b)| a == b);
+        same.map(|(part, _)| part).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_name_their_files_below_the_folder_that_all_are_in() {
+        let paths = |paths: &[&str]| RawPaths::Several(paths.iter().map(PathBuf::from).collect());
+        for (given, common) in [
+            (&["a/b/c.jsonl"][..], "a/b"),
+            (&["a/b/c.jsonl", "a/d"], "a"),
+            (&["/a/b", "/c"], "/"),
+            (&["a b", "ü"], ""),
+        ] {
+            assert_eq!(common_folder(&paths(given)), Path::new(common), "{given:?}");
+        }
+    }
+}
