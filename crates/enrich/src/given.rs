@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use chat_format::{Role, clean, jsonl};
 use eval::{Stance, classify_refusal};
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::left_out::is_made;
+use crate::row::{Kind, Meta};
 use crate::split::Split;
 use crate::{Manifest, Result};
 
@@ -87,7 +89,7 @@ fn by_content(parts: &[(Split, PathBuf)]) -> Result<(SplitState, String)> {
     for (_, path) in parts {
         // A line that is not JSON ends the search: the rows before it are evidence enough.
         for row in jsonl::Reader::open(path)?.map_while(|row| row.ok()) {
-            if row.value.as_object().is_some_and(is_made) {
+            if is_made(&row.value) {
                 let evidence =
                     format!("{}:{}: `kind` names a generated row", path.display(), row.line);
                 return Ok((SplitState::Enriched, evidence));
@@ -107,6 +109,14 @@ fn by_content(parts: &[(Split, PathBuf)]) -> Result<(SplitState, String)> {
         _ => SplitState::Unclear,
     };
     Ok((state, format!("{refusals} of {rows} rows end in a refusal ({:.1} %)", share * 100.0)))
+}
+
+/// Whether a recipe of this crate generated a row: its `kind` is one of generated rows, but not of those about a household's
+/// facts, which logs may consist of.
+fn is_made(row: &Value) -> bool {
+    use Kind::{Dialogue, Fact, Scenario, Tool, Topic};
+    let meta = row.as_object().and_then(|row| Meta::deserialize(row).ok());
+    meta.is_some_and(|meta| !matches!(meta.kind, Fact | Topic | Scenario | Tool | Dialogue))
 }
 
 #[cfg(test)]
