@@ -79,13 +79,14 @@ pub(crate) struct Place {
 }
 
 /// Lists the rows that are duplicates or leaks, ascending, each once; a leak that is also a duplicate is listed as a leak.
+/// `places` are those of the rows read, which come before the generated ones.
 pub(crate) fn list(
     rows: &[Conversation],
     places: &[Place],
     duplicates: &[Duplicate],
     leaks: &[Leak],
 ) -> Vec<(usize, LeftOut)> {
-    let name = |row: usize| name(rows.get(row), places.get(row));
+    let name = |row: usize| name(&rows[row], places.get(row));
     let mut reasons = std::collections::BTreeMap::new();
     for Duplicate { row, of, likeness } in duplicates {
         let (of, likeness) = (name(*of), *likeness);
@@ -100,20 +101,20 @@ pub(crate) fn list(
         reasons.insert(*row, Reason::LeakOf { suite, case, by, likeness });
     }
     let left_out = |(row, reason): (usize, Reason)| {
-        let question = rows.get(row).map(question).unwrap_or_default();
-        (row, LeftOut { row: name(row), made: places.get(row).is_none(), reason, question })
+        let question = question(&rows[row]);
+        (row, LeftOut { row: name(row), made: row >= places.len(), reason, question })
     };
     reasons.into_iter().map(left_out).collect()
 }
 
 /// The name of a row of a data set: where it is from, or for a generated row what it teaches.
 pub fn row_name(row: &Conversation) -> String {
-    name(Some(row), None)
+    name(row, None)
 }
 
 /// The name of a row, with its place if it does not name it.
-fn name(row: Option<&Conversation>, place: Option<&Place>) -> String {
-    let meta = |key: &str| row.and_then(|row| row.meta.get(key)).and_then(|value| value.as_str());
+fn name(row: &Conversation, place: Option<&Place>) -> String {
+    let meta = |key: &str| row.meta.get(key).and_then(|value| value.as_str());
     match (meta(SOURCE_ROW), place) {
         (Some(source), _) => source.to_owned(),
         (None, Some(Place { file, line })) => format!("{file}:{line}"),
