@@ -150,24 +150,23 @@ impl EnrichConfig {
         self.council.given().cloned().chain(sources).chain(self.leaks.allowlist.clone())
     }
 
-    /// Checks the files of the household: that those that are named can be read and are of the expected form, and that
-    /// none of them is without effect.
+    /// Checks the files of the household: that each of them can be read and is of the expected form, and that `fact_rows`
+    /// comes with facts.
     ///
     /// # Errors
-    /// The first file that is invalid or has no effect.
+    /// The first file that is invalid, or `fact_rows` without facts.
     pub fn check_household(&self) -> Result<()> {
-        let refuse = |entry: &str, expected: &str, found: String| {
-            let (entry, expected) = (entry.to_owned(), expected.to_owned());
-            Err(Error::Entry { path: "configuration".into(), entry, expected, found })
-        };
         let data = GeneratorData::load(&self.council)?;
         let phrasings = Phrasings::of(&self.council)?;
-        match (&self.council.facts, self.fact_rows, &self.council.phrasings) {
-            (Some(facts), ..) => Household::load(facts)?.check_against(&data, &phrasings, facts),
-            (None, Some(rows), _) => {
-                refuse("fact_rows", "`household.facts`, which they are about", rows.to_string())
-            }
-            (None, None, _) => Ok(()),
+        match (&self.council.facts, self.fact_rows) {
+            (Some(facts), _) => Household::load(facts)?.check_against(&data, &phrasings, facts),
+            (None, Some(rows)) => Err(Error::Entry {
+                path: "configuration".into(),
+                entry: "fact_rows".into(),
+                expected: "`household.facts`, which they are about".into(),
+                found: rows.to_string(),
+            }),
+            (None, None) => Ok(()),
         }
     }
 
