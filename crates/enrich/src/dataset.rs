@@ -299,11 +299,7 @@ fn facts(config: &EnrichConfig, data: &GeneratorData) -> Result<Vec<Row>> {
     house.check_against(data, &phrasings, path)?;
     let entries =
         house.facts.len() + house.topics.len() + house.scenarios.len() + house.tools.len();
-    let rows = |count| house.rows(data, &phrasings, count, config.seed);
-    match rows(config.fact_rows.unwrap_or(2 * entries)) {
-        Err(Error::TooManyRows { available, .. }) => rows(available),
-        rows => rows,
-    }
+    house.rows_up_to(data, &phrasings, config.fact_rows.unwrap_or(2 * entries), config.seed)
 }
 
 /// What is out of the ordinary in the household's own files and in the personas of the rows.

@@ -48,15 +48,27 @@ impl Household {
         count: usize,
         seed: u64,
     ) -> Result<Vec<Row>> {
+        let rows = self.rows_up_to(data, phrasings, count, seed)?;
+        if rows.len() < count {
+            return Err(Error::TooManyRows { asked: count, available: rows.len() });
+        }
+        Ok(rows)
+    }
+
+    /// As [`rows`](Self::rows), but all distinct rows if there are fewer than `count`.
+    pub(crate) fn rows_up_to(
+        &self,
+        data: &GeneratorData,
+        phrasings: &Phrasings,
+        count: usize,
+        seed: u64,
+    ) -> Result<Vec<Row>> {
         let pool = Pool { house: self, data, phrasings, seed };
         let mut candidates = pool.candidates()?;
         candidates.shuffle(&mut rng(seed, "order"));
         candidates.sort_by_key(|candidate| (candidate.late, candidate.round));
-        let distinct = distinct(candidates);
-        if distinct.len() < count {
-            return Err(Error::TooManyRows { asked: count, available: distinct.len() });
-        }
-        let mut rows: Vec<Row> = distinct.into_iter().take(count).collect();
+        let mut rows = distinct(candidates);
+        rows.truncate(count);
         rows.shuffle(&mut rng(seed, "rows"));
         Ok(rows)
     }
