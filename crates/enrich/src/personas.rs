@@ -95,25 +95,19 @@ impl fmt::Display for Persona {
 pub(crate) fn load(path: &Path, council: &mut Council) -> Result<Vec<String>> {
     let personas: BTreeMap<String, String> = yaml::load(path)?;
     for (id, text) in &personas {
-        let known = council.agents.iter().map(|agent| agent.id.as_str()).collect::<Vec<_>>();
-        let refuse = |expected: String, found: &str| Error::Entry {
-            path: path.to_path_buf(),
-            entry: id.clone(),
-            expected,
-            found: found.to_owned(),
+        let refuse = |expected: String, found: String| {
+            Err(Error::Entry { path: path.to_path_buf(), entry: id.clone(), expected, found })
         };
-        if !known.contains(&id.as_str()) {
+        let Some(agent) = council.agents.iter_mut().find(|agent| agent.id == id.as_str()) else {
+            let known: Vec<_> = council.agents.iter().map(|agent| agent.id.as_str()).collect();
             let expected = format!("an agent of the council: {}", known.join(", "));
-            return Err(refuse(expected, &format!("{id:?}")));
+            return refuse(expected, format!("{id:?}"));
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return refuse("a system prompt".to_owned(), "a blank text".to_owned());
         }
-        if text.trim().is_empty() {
-            return Err(refuse("a system prompt".to_owned(), "a blank text"));
-        }
-    }
-    for agent in &mut council.agents {
-        if let Some(text) = personas.get(agent.id.as_str()) {
-            agent.persona = Some(text.trim().to_owned());
-        }
+        agent.persona = Some(text.to_owned());
     }
     Ok(personas.into_keys().collect())
 }
@@ -125,11 +119,17 @@ pub(crate) fn choose(
     council: &mut Council,
     given: &[String],
 ) -> Vec<Persona> {
-    let mut shown: HashMap<String, Shown<'_>> = HashMap::new();
+    // Rows share few prompts, and it takes long to recognise whose a prompt is: each is looked at once.
+    let mut prompts: HashMap<(Option<&str>, &str), usize> = HashMap::new();
     for row in rows {
         let Some(system) = system(row) else { continue };
-        if let Some(agent) = agent_of(row, system, council) {
-            shown.entry(agent.id.to_string()).or_default().add(system);
+        let named = row.meta.get("agent").and_then(|value| value.as_str());
+        *prompts.entry((named, system)).or_default() += 1;
+    }
+    let mut shown: HashMap<String, Shown<'_>> = HashMap::new();
+    for ((named, system), rows) in prompts {
+        if let Some(agent) = agent_of(named, system, council) {
+            shown.entry(agent.id.to_string()).or_default().add(system, rows);
         }
     }
     let choose = |agent: &mut Agent| {
@@ -145,8 +145,8 @@ pub(crate) fn choose(
 struct Shown<'a>(BTreeMap<String, BTreeMap<&'a str, usize>>);
 
 impl<'a> Shown<'a> {
-    fn add(&mut self, system: &'a str) {
-        *self.0.entry(form(system)).or_default().entry(system).or_default() += 1;
+    fn add(&mut self, system: &'a str, rows: usize) {
+        *self.0.entry(form(system)).or_default().entry(system).or_default() += rows;
     }
 
     /// The number of rows with a form of persona.
@@ -223,8 +223,8 @@ fn system(row: &Conversation) -> Option<&str> {
 }
 
 /// The agent of a row: the one that its key `agent` names, or else its system turn.
-fn agent_of<'c>(row: &Conversation, system: &str, council: &'c Council) -> Option<&'c Agent> {
-    let named = row.meta.get("agent").and_then(|value| value.as_str()).and_then(|name| {
+fn agent_of<'c>(named: Option<&str>, system: &str, council: &'c Council) -> Option<&'c Agent> {
+    let named = named.and_then(|name| {
         let same = |own: &str| own.to_lowercase() == name.trim().to_lowercase();
         council.agents.iter().find(|agent| agent.names().any(same))
     });
