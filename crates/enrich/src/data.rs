@@ -155,9 +155,9 @@ impl GeneratorData {
     }
 
     /// Refuses data that the generators cannot use: empty lists, ids used twice, unknown agents, forms that no request has.
+    /// The council itself was checked before.
     fn check(&self, files: &GeneratorFiles) -> Result<()> {
         let agents = named(&files.agents, "council.yaml");
-        self.council.check(&agents)?;
         for agent in &self.council.agents {
             filled(&agents, format!("{}.work", agent.id), agent.work.len())?;
             filled(&agents, format!("{}.offers", agent.id), agent.offers.len())?;
