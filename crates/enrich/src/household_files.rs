@@ -35,6 +35,25 @@ pub struct GeneratorFiles {
     pub facts: Option<PathBuf>,
 }
 
+/// References to the files, in the order of [`GeneratorFiles::KEYS`]; mutable ones with `mut`.
+macro_rules! in_order {
+    ($files:ident $(, $mut:tt)?) => {
+        [
+            &$($mut)? $files.agents,
+            &$($mut)? $files.personas,
+            &$($mut)? $files.phrasings,
+            &$($mut)? $files.techniques,
+            &$($mut)? $files.requests,
+            &$($mut)? $files.identity,
+            &$($mut)? $files.routing,
+            &$($mut)? $files.situations,
+            &$($mut)? $files.harmless,
+            &$($mut)? $files.refusals,
+            &$($mut)? $files.facts,
+        ]
+    };
+}
+
 impl GeneratorFiles {
     /// The keys of the files, in the order of [`entries`](Self::entries).
     pub const KEYS: [&'static str; 11] = [
@@ -53,37 +72,13 @@ impl GeneratorFiles {
 
     /// Every key with its file, if one is given.
     pub fn entries(&self) -> [(&'static str, Option<&PathBuf>); 11] {
-        let files = [
-            &self.agents,
-            &self.personas,
-            &self.phrasings,
-            &self.techniques,
-            &self.requests,
-            &self.identity,
-            &self.routing,
-            &self.situations,
-            &self.harmless,
-            &self.refusals,
-            &self.facts,
-        ];
+        let files = in_order!(self);
         std::array::from_fn(|i| (Self::KEYS[i], files[i].as_ref()))
     }
 
-    /// The file of a key, to be set.
-    fn entries_mut(&mut self) -> [&mut Option<PathBuf>; 11] {
-        [
-            &mut self.agents,
-            &mut self.personas,
-            &mut self.phrasings,
-            &mut self.techniques,
-            &mut self.requests,
-            &mut self.identity,
-            &mut self.routing,
-            &mut self.situations,
-            &mut self.harmless,
-            &mut self.refusals,
-            &mut self.facts,
-        ]
+    /// The files in the order of [`KEYS`](Self::KEYS), to be set.
+    fn files_mut(&mut self) -> [&mut Option<PathBuf>; 11] {
+        in_order!(self, mut)
     }
 
     /// The files that are given.
@@ -92,7 +87,7 @@ impl GeneratorFiles {
     }
 
     pub(crate) fn given_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.entries_mut().into_iter().flatten()
+        self.files_mut().into_iter().flatten()
     }
 
     /// Passes the paths through `resolve`.
@@ -109,7 +104,7 @@ impl GeneratorFiles {
     /// # Errors
     /// The first key for which both name a file, with the two files.
     pub fn merged(mut self, others: Self) -> Result<Self, (&'static str, PathBuf, PathBuf)> {
-        let mine = self.entries_mut().into_iter().zip(Self::KEYS);
+        let mine = self.files_mut().into_iter().zip(Self::KEYS);
         for ((own, key), (_, other)) in mine.zip(others.entries()) {
             match (&own, other) {
                 (Some(own), Some(other)) if own != other => {
