@@ -81,7 +81,7 @@ impl Dataset {
             return Err(Error::NoInputs);
         }
         let mut data = GeneratorData::load(&config.council)?;
-        let files = data_files(&config.council, &data)?;
+        let council = data_files(&config.council, &data)?;
         let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
         let Read { mut rows, places, files: mut inputs } = Read::all(&config.inputs)?;
         for source in &config.sources {
@@ -109,15 +109,15 @@ impl Dataset {
             keep[*row] = false;
         }
         let left_out: Vec<_> = left_out.into_iter().map(|(_, left_out)| left_out).collect();
-        let generated = keep.iter().take(read).filter(|keep| **keep).count();
-        let rows: Vec<_> = rows.into_iter().zip(&keep).filter(|(_, keep)| **keep).collect();
-        let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
+        let read_kept = keep[..read].iter().filter(|keep| **keep).count();
+        let kept = rows.into_iter().zip(&keep).filter_map(|(row, keep)| keep.then_some(row));
+        let mut rows: Vec<_> = kept.collect();
         if rows.is_empty() {
             return Err(Error::Empty { read, left_out: left_out.len() });
         }
-        let splits = partition.assign(&rows, generated);
+        let splits = partition.assign(&rows, read_kept);
         let kept = made.iter().zip(&keep[read..]).filter(|(_, keep)| **keep);
-        let trained = kept.zip(&splits[generated..]).filter(|(_, split)| **split == Split::Train);
+        let trained = kept.zip(&splits[read_kept..]).filter(|(_, split)| **split == Split::Train);
         let pairs: Vec<Pair> = match config.control {
             None => trained.filter_map(|((row, _), _)| Pair::of(row)).collect(),
             Some(_) => Vec::new(),
@@ -142,7 +142,6 @@ impl Dataset {
         }
         let made = made.len();
         let system_prompts = system_prompts.unwrap_or_default();
-        let council = files;
         let report = Report {
             read,
             made,
