@@ -42,7 +42,7 @@ struct Requests {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum HarmfulRequests {
     Bare(Vec<String>),
     WithReasons { because: Vec<String>, asks: Vec<String> },

@@ -53,7 +53,7 @@ pub struct Frame {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum WrittenFrame {
     Sentence(Template),
     Full { say: Template, twin: Reply },
@@ -69,12 +69,11 @@ impl From<WrittenFrame> for Frame {
 }
 
 /// The form of an answer to a harmless request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reply {
     /// A sentence.
-    #[default]
     Plain,
     /// These words, then a sentence.
     After(String),

@@ -94,7 +94,9 @@ fn every_mistake_is_named_with_file_and_place() {
             "id: night-watch",
             &["techniques.yaml", "night-watch", "once"],
         ),
+        ("techniques.yaml", "twin: json", "twin: json, form: table", &["techniques.yaml:"]),
         ("requests.yaml", "steps:", "step:", &["requests.yaml:", "step"]),
+        ("requests.yaml", "asks: [steal", "reasons: []\n    asks: [steal", &["requests.yaml:"]),
         ("refusals.yaml", "who:", "whom:", &["refusals.yaml:", "whom"]),
         (
             "identity.yaml",
