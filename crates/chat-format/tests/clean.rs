@@ -1,20 +1,13 @@
 //! Markup: what of it is structure and goes, and what is text and stays.
 
+#[path = "common/chats.rs"]
+mod chats;
+
+use chat_format::Role;
 use chat_format::clean::{self, Options, Reasoning};
-use chat_format::{Conversation, Role};
-use serde_json::{Value, json};
+use serde_json::json;
 
-fn clean(raw: Value) -> Conversation {
-    clean::row(raw, Options::default()).unwrap().0
-}
-
-fn content(text: &str) -> Value {
-    json!({"messages": [{"role": "user", "content": text}]})
-}
-
-fn turns(chat: &Conversation) -> Vec<(Role, &str)> {
-    chat.messages.iter().map(|message| (message.role, message.content.as_str())).collect()
-}
+use chats::{chat, clean, content, turns};
 
 #[test]
 fn every_family_comes_apart() {
@@ -67,14 +60,6 @@ fn text_that_only_looks_similar_is_untouched() {
     ] {
         assert_eq!(turns(&clean(content(text))), [(Role::User, text)]);
     }
-}
-
-/// A proper chat, whose texts are what people wrote.
-fn chat(question: &str, answer: &str) -> Value {
-    json!({"messages": [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-    ]})
 }
 
 #[test]

@@ -1,18 +1,15 @@
 //! Files of raw rows: lines, arrays, archives, and rows that cannot be read.
 
+#[path = "common/chats.rs"]
+mod chats;
+
 use std::io::Write;
 
 use chat_format::clean::{self, Options, Origin, Strictness};
-use chat_format::{Conversation, Role, jsonl};
+use chat_format::{Role, jsonl};
 use serde_json::{Value, json};
 
-fn content(text: &str) -> Value {
-    json!({"messages": [{"role": "user", "content": text}]})
-}
-
-fn turns(chat: &Conversation) -> Vec<(Role, &str)> {
-    chat.messages.iter().map(|message| (message.role, message.content.as_str())).collect()
-}
+use chats::{content, turns};
 
 #[test]
 fn the_seed_example_byte_for_byte() {

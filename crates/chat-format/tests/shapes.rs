@@ -1,28 +1,13 @@
 //! The shapes in which data sets and logs store a conversation.
 
+#[path = "common/chats.rs"]
+mod chats;
+
+use chat_format::Role;
 use chat_format::clean::{self, Options, Reasoning, Shape};
-use chat_format::{Conversation, Role};
 use serde_json::{Value, json};
 
-fn clean(raw: Value) -> Conversation {
-    clean::row(raw, Options::default()).unwrap().0
-}
-
-fn content(text: &str) -> Value {
-    json!({"messages": [{"role": "user", "content": text}]})
-}
-
-fn turns(chat: &Conversation) -> Vec<(Role, &str)> {
-    chat.messages.iter().map(|message| (message.role, message.content.as_str())).collect()
-}
-
-/// A proper chat, whose texts are what people wrote.
-fn chat(question: &str, answer: &str) -> Value {
-    json!({"messages": [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-    ]})
-}
+use chats::{chat, clean, content, turns};
 
 #[test]
 fn every_shape_is_read_and_other_keys_are_kept() {

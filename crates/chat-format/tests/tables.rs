@@ -1,5 +1,8 @@
 //! Tables as inputs: CSV in its dialects, and Parquet.
 
+#[path = "common/chats.rs"]
+mod chats;
+
 use std::fs;
 use std::path::Path;
 
@@ -7,6 +10,8 @@ use chat_format::clean::{Converter, Inputs, Options, Report, Shape, Strictness};
 use chat_format::{Error, jsonl};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use chats::chat;
 
 /// Converts a file of these bytes.
 fn convert(folder: &Path, name: &str, bytes: &[u8]) -> Result<(Report, Vec<Value>), Error> {
@@ -19,10 +24,6 @@ fn convert(folder: &Path, name: &str, bytes: &[u8]) -> Result<(Report, Vec<Value
 
 fn rows(path: &Path) -> Vec<Value> {
     jsonl::Reader::open(path).unwrap().map(|row| row.unwrap().value).collect()
-}
-
-fn chat(question: &str, answer: &str) -> Value {
-    json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
 }
 
 #[test]
