@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::file_rows::FileRows;
 use super::grown::{Digests, Held, List};
 use super::refused::SetAside;
 use super::report::{Counts, Tally};
-use super::source::Source;
 use super::{Clean, InputFile, Inputs, Options, Report, fast_path, shape, sources};
 use crate::jsonl::{Block, BlockRow, Writer, not_json};
 use crate::raw::Raw;
@@ -143,18 +143,18 @@ impl Converter {
     }
 
     fn file(&self, input: &InputFile, sink: &mut Sink<'_>) -> Result<()> {
-        let mut source = Source::open(input)?;
+        let mut rows = FileRows::open(input)?;
         let input = &input.path;
         sink.report.open(input);
         let name = sources::name(input, sink.base);
         let (mut block, mut next) = (Block::default(), Block::default());
-        source.next_block(BLOCK, &mut block)?;
+        rows.next_block(BLOCK, &mut block)?;
         // The two lists alternate, so that their memory is reused.
         let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
         while !block.bytes.is_empty() {
             // One thread writes the previous block and reads the next while the others clean this one.
             let (moved, ()) = rayon::join(
-                || sink.write(&done).and_then(|()| read(&mut source, &mut next)),
+                || sink.write(&done).and_then(|()| read(&mut rows, &mut next)),
                 || self.clean(&block, &name, &mut batches),
             );
             moved?;
@@ -259,10 +259,10 @@ impl Sink<'_> {
     }
 }
 
-fn read(source: &mut Source, block: &mut Block) -> Result<()> {
+fn read(rows: &mut FileRows, block: &mut Block) -> Result<()> {
     block.bytes.clear();
     block.rows.clear();
-    source.next_block(BLOCK, block)
+    rows.next_block(BLOCK, block)
 }
 
 /// Rows cleaned by one thread.

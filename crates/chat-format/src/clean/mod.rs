@@ -33,6 +33,7 @@
 mod answer;
 mod fast_path;
 mod file;
+mod file_rows;
 mod grown;
 mod harmony;
 mod inputs;
@@ -42,7 +43,6 @@ mod report;
 mod scrub;
 mod settle;
 mod shape;
-mod source;
 mod sources;
 mod walk;
 
