@@ -130,21 +130,27 @@ impl Held {
         let whole = |row: usize| self.of_row(row).last();
         let mut sorted: Vec<usize> = (0..self.places.len()).collect();
         sorted.sort_unstable_by_key(|&row| whole(row));
-        let mut merged: HashMap<usize, usize> = HashMap::new();
+        // The longest row by where, in `sorted`, the rows begin that are a beginning of it: equal rows share one entry.
+        let mut longest: HashMap<usize, usize> = HashMap::new();
         for longer in 0..self.places.len() {
             let [beginnings @ .., _] = self.of_row(longer) else { continue };
             for beginning in beginnings {
                 let first = sorted.partition_point(|&row| whole(row) < Some(beginning));
-                let same = sorted.iter().skip(first);
-                for &row in same.take_while(|&&row| whole(row) == Some(beginning)) {
-                    let into = merged.entry(row).or_insert(longer);
-                    if self.of_row(*into).len() < self.of_row(longer).len() {
-                        *into = longer;
-                    }
+                if sorted.get(first).is_none_or(|&row| whole(row) != Some(beginning)) {
+                    continue;
+                }
+                let into = longest.entry(first).or_insert(longer);
+                if self.of_row(*into).len() < self.of_row(longer).len() {
+                    *into = longer;
                 }
             }
         }
-        merged
+        let equal = |(first, longer): (usize, usize)| {
+            let rows =
+                sorted.get(first..).unwrap_or_default().chunk_by(|&a, &b| whole(a) == whole(b));
+            rows.take(1).flatten().map(move |&row| (row, longer))
+        };
+        longest.into_iter().flat_map(equal).collect()
     }
 
     fn of_row(&self, row: usize) -> &[u128] {
