@@ -20,6 +20,23 @@ pub(crate) enum Raw<'a> {
     Object(Fields<'a>),
 }
 
+impl<'a> Raw<'a> {
+    /// The field of an object.
+    pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {
+        match self {
+            Raw::Object(fields) => fields.get(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Raw::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// The fields of an object, in the order of the input, without duplicate keys.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
@@ -46,6 +63,15 @@ impl<'a> Fields<'a> {
             (_, Raw::Text(text)) => Some(text),
             _ => None,
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a field if it is a text.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_text()
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Raw<'a>> {

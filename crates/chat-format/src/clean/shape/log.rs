@@ -21,12 +21,8 @@ pub(super) fn is_log(fields: &Fields<'_>) -> bool {
         Some(Raw::Object(response)) => REPLIES.iter().any(|key| response.has(key)),
         _ => false,
     };
-    let from_assistant = |message: &Raw<'_>| match message {
-        Raw::Object(message) => {
-            matches!(message.get("role"), Some(Raw::Text(role)) if role == "assistant")
-        }
-        _ => false,
-    };
+    let from_assistant =
+        |message: &Raw<'_>| message.get("role").and_then(Raw::as_text) == Some("assistant");
     answers
         && match fields.get("messages") {
             Some(Raw::Array(messages)) => !messages.last().is_some_and(from_assistant),
@@ -49,7 +45,7 @@ impl<'a> Reader<'a> {
                     Some(value) => self.fields.insert(key, value),
                 }
             }
-            if request.keys().next().is_some() {
+            if !request.is_empty() {
                 self.fields.insert("request", Raw::Object(request));
             }
             "request.messages"
@@ -66,7 +62,7 @@ impl<'a> Reader<'a> {
                 turns.raw(reply(&mut response)?);
             }
         }
-        if response.keys().next().is_some() {
+        if !response.is_empty() {
             self.fields.insert("response", Raw::Object(response));
         }
         self.turns(path, turns.finish())
@@ -157,7 +153,7 @@ impl<'a> Reader<'a> {
 impl<'a> Reader<'a> {
     /// Adds a message. The words of an assistant belong to the turn of the calls and the reasoning around them.
     fn item_message(&mut self, mut item: Fields<'a>, path: &str, turns: &mut Turns<'a>) {
-        let assistant = matches!(item.get("role"), Some(Raw::Text(role)) if role == "assistant");
+        let assistant = item.text("role") == Some("assistant");
         let parts = match item.get_mut("content") {
             Some(Raw::Array(parts)) if assistant && parts.iter().all(is_output_text) => {
                 std::mem::take(parts)
@@ -197,13 +193,8 @@ impl<'a> Reader<'a> {
 }
 
 fn is_output_text(part: &Raw<'_>) -> bool {
-    match part {
-        Raw::Object(part) => {
-            matches!(part.get("type"), Some(Raw::Text(kind)) if kind == "output_text")
-                && matches!(part.get("text"), Some(Raw::Text(_)))
-        }
-        _ => false,
-    }
+    let text = |key: &str| part.get(key).and_then(Raw::as_text);
+    text("type") == Some("output_text") && text("text").is_some()
 }
 
 /// The assistant's message in a response. Of several choices the first is used; the others stay.
@@ -213,8 +204,7 @@ fn reply<'a>(response: &mut Fields<'a>) -> Result<Raw<'a>, Problem> {
             Some(Raw::Object(choice)) => choice.take("message"),
             _ => None,
         };
-        let used =
-            |choice: &Raw<'_>| matches!(choice, Raw::Object(rest) if rest.keys().next().is_none());
+        let used = |choice: &Raw<'_>| matches!(choice, Raw::Object(rest) if rest.is_empty());
         choices.retain(|choice| !used(choice));
         if !choices.is_empty() {
             response.insert("choices", Raw::Array(choices));

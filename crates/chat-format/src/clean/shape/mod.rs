@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     fn whole_text(&mut self) -> Result<Vec<Draft<'a>>, Problem> {
-        let text = required(&mut self.fields, "text")?;
+        let text = text(self.fields.take("text"), "text")?;
         if !walk::is_conversation(&text) {
             return Err(Problem::new("text", "a conversation in a model's markup", "plain text"));
         }
@@ -175,7 +175,7 @@ fn is_nothing(value: &Raw<'_>) -> bool {
         Raw::Null | Raw::Bool(false) => true,
         Raw::Text(text) => text.is_empty(),
         Raw::Array(items) => items.is_empty(),
-        Raw::Object(fields) => fields.keys().next().is_none(),
+        Raw::Object(fields) => fields.is_empty(),
         _ => false,
     }
 }
@@ -203,10 +203,6 @@ fn declarations<'a>(key: &str, field: Option<Raw<'a>>) -> Result<Vec<Raw<'a>>, P
         },
         Some(other) => Err(Problem::value(key, expected, &other.into())),
     }
-}
-
-fn required<'a>(fields: &mut Fields<'a>, key: &str) -> Result<Cow<'a, str>, Problem> {
-    text(fields.take(key), key)
 }
 
 fn text<'a>(field: Option<Raw<'a>>, key: &str) -> Result<Cow<'a, str>, Problem> {

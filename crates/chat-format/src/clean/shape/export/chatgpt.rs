@@ -51,13 +51,9 @@ impl<'a> Reader<'a> {
             }
         };
         let kind = content.take_text("content_type").unwrap_or_default();
-        let hidden = match fields.get("metadata") {
-            Some(Raw::Object(metadata)) => matches!(
-                metadata.get("is_visually_hidden_from_conversation"),
-                Some(Raw::Bool(true))
-            ),
-            _ => false,
-        };
+        let metadata = fields.get("metadata");
+        let hidden = metadata.and_then(|of| of.get("is_visually_hidden_from_conversation"));
+        let hidden = matches!(hidden, Some(Raw::Bool(true)));
         // Instructions of the program and of the account, which the chat does not show.
         if hidden || matches!(&*kind, "user_editable_context" | "model_editable_context") {
             let empty = content.iter().all(|(_, value)| match value {
@@ -113,9 +109,7 @@ impl<'a> Reader<'a> {
         for structure in ["id", "end_turn", "weight"] {
             fields.take(structure);
         }
-        let done =
-            |status: &Raw<'_>| matches!(status, Raw::Text(text) if text == "finished_successfully");
-        if fields.get("status").is_some_and(done) {
+        if fields.text("status") == Some("finished_successfully") {
             fields.take("status");
         }
         self.note_rest(&fields, MESSAGE);

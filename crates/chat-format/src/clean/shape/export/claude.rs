@@ -53,14 +53,7 @@ impl<'a> Reader<'a> {
 /// Whether a text is that of the parts once more.
 fn is_all(whole: &str, parts: &[Raw<'_>]) -> bool {
     fn text<'p>(part: &'p Raw<'_>) -> Option<&'p str> {
-        match part {
-            Raw::Text(text) => Some(text.trim()),
-            Raw::Object(part) => match part.get("text") {
-                Some(Raw::Text(text)) => Some(text.trim()),
-                _ => None,
-            },
-            _ => None,
-        }
+        part.as_text().or_else(|| part.get("text")?.as_text()).map(str::trim)
     }
     let texts: Vec<&str> = parts.iter().filter_map(text).collect();
     whole.trim().is_empty()
@@ -69,13 +62,7 @@ fn is_all(whole: &str, parts: &[Raw<'_>]) -> bool {
 
 /// The type of a part.
 fn kind<'p>(part: &'p Raw<'_>) -> Option<&'p str> {
-    match part {
-        Raw::Object(part) => match part.get("type") {
-            Some(Raw::Text(kind)) => Some(kind),
-            _ => None,
-        },
-        _ => None,
-    }
+    part.get("type")?.as_text()
 }
 
 /// Adds the turns of a message. The results of tools, which stand among the blocks of the answer, are turns of their own.

@@ -166,22 +166,17 @@ impl<'a> Reader<'a> {
     /// The system prompt is beside the messages, or among the settings of the chat.
     fn lm_studio_system(&mut self) {
         let beside = self.fields.take_text("systemPrompt").filter(|text| !text.is_empty());
-        let setting = |setting: &Raw<'a>| match setting {
-            Raw::Object(fields) => match (fields.get("key"), fields.get("value")) {
-                (Some(Raw::Text(key)), Some(Raw::Text(value)))
-                    if key == "llm.prediction.systemPrompt" && !value.is_empty() =>
-                {
-                    Some(value.clone())
-                }
-                _ => None,
-            },
+        let setting = |setting: &Raw<'a>| match (setting.get("key")?, setting.get("value")?) {
+            (Raw::Text(key), Raw::Text(value))
+                if key == "llm.prediction.systemPrompt" && !value.is_empty() =>
+            {
+                Some(value.clone())
+            }
             _ => None,
         };
-        let set = match self.fields.get("perChatPredictionConfig") {
-            Some(Raw::Object(config)) => match config.get("fields") {
-                Some(Raw::Array(settings)) => settings.iter().find_map(setting),
-                _ => None,
-            },
+        let config = self.fields.get("perChatPredictionConfig");
+        let set = match config.and_then(|config| config.get("fields")) {
+            Some(Raw::Array(settings)) => settings.iter().find_map(setting),
             _ => None,
         };
         if let Some(system) = set.or(beside).filter(|_| !self.fields.has("system")) {

@@ -15,20 +15,19 @@ use crate::{Problem, problem};
 
 /// The program that a row was exported from.
 pub(super) fn program(fields: &Fields<'_>) -> Option<Shape> {
-    let object = |key: &str| match fields.get(key) {
-        Some(Raw::Object(object)) => Some(object),
-        _ => None,
-    };
     let first = |key: &str| match fields.get(key) {
         Some(Raw::Array(items)) => items.first(),
         _ => None,
     };
-    let holds = |value: Option<&Raw<'_>>, key: &str| matches!(value, Some(Raw::Object(keys)) if keys.has(key));
-    if object("chat").is_some_and(|chat| chat.has("history") || chat.has("messages"))
+    let holds =
+        |value: Option<&Raw<'_>>, key: &str| value.is_some_and(|value| value.get(key).is_some());
+    let chat = fields.get("chat");
+    if holds(chat, "history")
+        || holds(chat, "messages")
         || holds(fields.get("history"), "currentId")
     {
         Some(Shape::OpenWebUi)
-    } else if object("mapping").is_some() {
+    } else if matches!(fields.get("mapping"), Some(Raw::Object(_))) {
         Some(Shape::ChatGpt)
     } else if matches!(fields.get("chat_messages"), Some(Raw::Array(_))) {
         Some(Shape::Claude)

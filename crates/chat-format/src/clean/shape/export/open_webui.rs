@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
             self.fields.insert("system", system);
         }
         chat.retain(|_, value| !is_nothing(value));
-        if chat.keys().next().is_some() {
+        if !chat.is_empty() {
             self.fields.insert("chat", Raw::Object(chat));
         }
         let mut turns = Turns::default();
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
             check(&message)?;
             let answer = message.take_text("content");
             let role = message.take("role");
-            let assistant = matches!(&role, Some(Raw::Text(role)) if role == "assistant");
+            let assistant = role.as_ref().and_then(Raw::as_text) == Some("assistant");
             let blank = answer.as_deref().is_none_or(|text| text.trim().is_empty());
             // Newer versions keep the pieces of an answer beside its text.
             if let Some(Raw::Array(items)) = message.get_mut("output")
@@ -112,10 +112,7 @@ fn check(message: &Fields<'_>) -> Result<(), Problem> {
             "one",
         ));
     }
-    let image = |file: &Raw<'_>| match file {
-        Raw::Object(file) => matches!(file.get("type"), Some(Raw::Text(kind)) if kind == "image"),
-        _ => false,
-    };
+    let image = |file: &Raw<'_>| file.get("type").and_then(Raw::as_text) == Some("image");
     match message.get("files") {
         Some(Raw::Array(files)) if files.iter().any(image) => {
             Err(Problem::new(format!("{MESSAGES}[].files"), "text", "an image"))
