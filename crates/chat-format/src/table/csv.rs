@@ -114,17 +114,19 @@ fn fields<'a>(
 
 /// The separator that a header has most of, outside of quotes.
 fn separator(start: &[u8]) -> u8 {
-    let mut quoted = false;
-    let header = start.iter().take_while(|&&byte| {
-        quoted ^= byte == b'"';
-        quoted || byte != b'\n'
-    });
     let mut counts = [(b'\t', 0), (b';', 0), (b',', 0)];
     let mut quoted = false;
-    for &byte in header {
+    for &byte in start {
         quoted ^= byte == b'"';
-        let count = counts.iter_mut().find(|(separator, _)| !quoted && *separator == byte);
-        count.into_iter().for_each(|(_, count)| *count += 1);
+        if quoted {
+            continue;
+        }
+        if byte == b'\n' {
+            break;
+        }
+        if let Some((_, count)) = counts.iter_mut().find(|(separator, _)| *separator == byte) {
+            *count += 1;
+        }
     }
     counts.iter().max_by_key(|(_, count)| *count).map_or(b',', |(separator, _)| *separator)
 }
