@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::turns::{Turns, message};
+use super::turns::{Turns, message, turn};
 use super::{Reader, decoded, is_nothing};
 use crate::Problem;
 use crate::draft::Draft;
@@ -217,10 +217,8 @@ fn reply<'a>(response: &mut Fields<'a>) -> Result<Raw<'a>, Problem> {
     let Some(content) = response.take("content") else {
         return Err(Problem::missing("response", "`choices`, `message` or `content`"));
     };
-    let mut message = Fields::default();
-    message.insert("role", response.take("role").unwrap_or(Raw::Text("assistant".into())));
-    message.insert("content", content);
-    Ok(Raw::Object(message))
+    let role = response.take("role").unwrap_or(Raw::Text("assistant".into()));
+    Ok(Raw::Object(turn(role, content)))
 }
 
 fn object<'a>(fields: &mut Fields<'a>, key: &str) -> Result<Fields<'a>, Problem> {

@@ -81,7 +81,12 @@ impl<'a> Turns<'a> {
 }
 
 pub(super) fn message<'a>(role: &'static str, content: Cow<'a, str>) -> Fields<'a> {
-    object([("role", Raw::Text(role.into())), ("content", Raw::Text(content))])
+    turn(Raw::Text(role.into()), Raw::Text(content))
+}
+
+/// A message whose role and content may be of any type.
+pub(super) fn turn<'a>(role: Raw<'a>, content: Raw<'a>) -> Fields<'a> {
+    object([("role", role), ("content", content)])
 }
 
 fn object<'a, const N: usize>(fields: [(&'static str, Raw<'a>); N]) -> Fields<'a> {

@@ -2,7 +2,7 @@
 
 use super::{Reader, is_nothing};
 use crate::Problem;
-use crate::clean::shape::turns::{Turns, message};
+use crate::clean::shape::turns::{Turns, turn};
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -81,9 +81,7 @@ impl<'a> Reader<'a> {
                 Raw::Text(text) if text.trim().is_empty() => {}
                 Raw::Text(text) => turns.words(text),
                 parts => {
-                    let mut turn = message("assistant", "".into());
-                    turn.insert("content", parts);
-                    turns.message(turn);
+                    turns.message(turn(Raw::Text(role), parts));
                 }
             },
             (_, "text" | "multimodal_text" | "code" | "execution_output") => {
@@ -91,9 +89,7 @@ impl<'a> Reader<'a> {
                 if role == "system" && matches!(&parts, Raw::Text(text) if text.trim().is_empty()) {
                     return Ok(());
                 }
-                let mut turn = Fields::default();
-                turn.insert("role", Raw::Text(role));
-                turn.insert("content", parts);
+                let mut turn = turn(Raw::Text(role), parts);
                 if let Some(name) = name.filter(|name| !is_nothing(name)) {
                     turn.insert("name", name);
                 }

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::Problem;
-use crate::clean::shape::turns::Turns;
+use crate::clean::shape::turns::{Turns, turn};
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -67,25 +67,20 @@ fn kind<'p>(part: &'p Raw<'_>) -> Option<&'p str> {
 
 /// Adds the turns of a message. The results of tools, which stand among the blocks of the answer, are turns of their own.
 fn add<'a>(sender: Raw<'a>, parts: Vec<Raw<'a>>, turns: &mut Turns<'a>) {
-    let turn = |role: Raw<'a>, parts: Vec<Raw<'a>>| {
-        let mut turn = Fields::default();
-        turn.insert("role", role);
-        turn.insert("content", Raw::Array(parts));
-        turn
-    };
     let mut pending = Vec::new();
     for part in parts {
         if kind(&part) == Some("tool_result") {
             if !pending.is_empty() {
-                turns.message(turn(sender.clone(), std::mem::take(&mut pending)));
+                let parts = Raw::Array(std::mem::take(&mut pending));
+                turns.message(turn(sender.clone(), parts));
             }
-            turns.message(turn(Raw::Text("tool".into()), vec![part]));
+            turns.message(turn(Raw::Text("tool".into()), Raw::Array(vec![part])));
         } else {
             pending.push(part);
         }
     }
     if !pending.is_empty() {
-        turns.message(turn(sender, pending));
+        turns.message(turn(sender, Raw::Array(pending)));
     }
 }
 

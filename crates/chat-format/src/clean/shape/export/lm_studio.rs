@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Reader;
 use crate::Problem;
-use crate::clean::shape::turns::Turns;
+use crate::clean::shape::turns::{Turns, turn};
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -29,11 +29,8 @@ impl<'a> Reader<'a> {
                     if let Some(steps) = steps {
                         version.insert("steps", steps);
                     }
-                    let mut turn = Fields::default();
-                    for key in ["role", "content"] {
-                        turn.insert(key, version.take(key).unwrap_or_default());
-                    }
-                    turns.message(turn);
+                    let role = version.take("role").unwrap_or_default();
+                    turns.message(turn(role, version.take("content").unwrap_or_default()));
                 }
             }
             self.note_rest(&version, "messages[].versions[]");

@@ -2,7 +2,7 @@
 
 use super::{Reader, details, is_nothing};
 use crate::Problem;
-use crate::clean::shape::turns::Turns;
+use crate::clean::shape::turns::{Turns, turn};
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
 
@@ -51,11 +51,8 @@ impl<'a> Reader<'a> {
             let split =
                 assistant && answer.as_deref().is_some_and(|text| details::add(text, &mut turns));
             if !split {
-                let mut turn = Fields::default();
-                turn.insert("role", role.unwrap_or_default());
-                let content = message.take("content");
-                turn.insert("content", answer.map_or(content.unwrap_or_default(), Raw::Text));
-                turns.message(turn);
+                let content = answer.map(Raw::Text).or_else(|| message.take("content"));
+                turns.message(turn(role.unwrap_or_default(), content.unwrap_or_default()));
             }
             self.note_rest(&message, &format!("{MESSAGES}[]"));
         }
