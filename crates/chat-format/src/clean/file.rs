@@ -104,7 +104,8 @@ impl Converter {
     }
 
     /// Cleans files one after the other and writes the rows of all to one output of JSON Lines. For the formats of the
-    /// inputs see [`Format`](super::Format). A file of a folder that is the output or the file of refused rows is skipped.
+    /// inputs see [`Format`](super::Format). A file of a folder that is the output, or the file of
+    /// refused or merged rows, is skipped.
     ///
     /// ```no_run
     /// use chat_format::clean::{Converter, Inputs, Options};
@@ -121,7 +122,7 @@ impl Converter {
     ///
     /// A file that cannot be read or written, an array that is not JSON, and a row longer than 64 MiB that is not on a line
     /// of its own. With [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output`
-    /// nor the file of refused rows is changed.
+    /// nor the files of refused and merged rows are changed.
     pub fn convert_all(&self, inputs: Inputs, output: impl AsRef<Path>) -> Result<Report> {
         let output = output.as_ref();
         let outputs = [Some(output), self.refused.as_deref(), self.merged.as_deref()];
