@@ -84,7 +84,7 @@ impl Default for Keys {
 
 pub(super) fn read(folder: &Path, config: ConfigKeys<'_>, model: &Model) -> Result<Stored> {
     check(config)?;
-    let keys: Keys = serde_json::from_value(Value::Object(config.keys.clone()))
+    let keys = Keys::deserialize(config.keys)
         .map_err(|source| Error::Json { path: config.path.to_path_buf(), source })?;
     let path = folder.join(TENSORS);
     if !path.exists() && folder.join(PICKLED).exists() {
