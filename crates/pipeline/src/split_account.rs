@@ -23,18 +23,17 @@ pub(crate) struct SplitAccount {
 
 impl SplitAccount {
     /// The number of rows read in a split.
-    pub fn read_of(&self, split: &str) -> u64 {
-        let place = Split::ALL.iter().position(|other| other.name() == split);
-        place.and_then(|place| self.read.get(place)).copied().unwrap_or_default()
+    pub fn read_of(&self, split: Split) -> u64 {
+        self.read[split as usize]
     }
 
     pub fn of(dataset: &Dataset) -> Self {
         let mut account =
             Self { as_given: dataset.report.splits == enrich::Origin::Given, ..Self::default() };
-        for (nth, split) in Split::ALL.into_iter().enumerate() {
+        for split in Split::ALL {
             for row in dataset.of(split) {
                 match row.meta.contains_key(SOURCE_ROW) {
-                    true => account.read[nth] += 1,
+                    true => account.read[split as usize] += 1,
                     false => account.made += 1,
                 }
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chat_format::clean::SOURCE_ROW;
 use chat_format::{ChatTokenizer, Conversation, RenderOptions, Supervision, TrainingRow, jsonl};
 use enrich::left_out::row_name;
+use enrich::split::Split;
 use lora_train::{Data, Dataset, TrainConfig};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub(crate) struct NotTrained {
     /// Whether the row was generated.
     pub made: bool,
     /// The split that it is in.
-    pub split: &'static str,
+    pub split: Split,
     #[serde(flatten)]
     pub reason: Reason,
 }
@@ -56,10 +57,10 @@ pub(crate) struct NotTrainedCounts {
 impl AddAssign<&NotTrained> for NotTrainedCounts {
     fn add_assign(&mut self, row: &NotTrained) {
         match (&row.reason, row.made, row.split) {
-            (Reason::Cut { .. }, false, "train") => self.cut += 1,
+            (Reason::Cut { .. }, false, Split::Train) => self.cut += 1,
             (Reason::Cut { .. }, ..) => {}
             (_, true, _) => self.made += 1,
-            (_, false, "train") => self.train += 1,
+            (_, false, Split::Train) => self.train += 1,
             (_, false, _) => self.valid += 1,
         }
     }
@@ -85,17 +86,17 @@ impl Splits {
     ) -> Result<RenderedData> {
         let length = config.max_seq_length;
         let mut not_trained = Vec::new();
-        let mut split = |name: &'static str, path: PathBuf| {
-            let split = RenderedSplit::read(name, &path, tokenizer, config.supervision())?;
-            let (rows, aside) = split.fit(length);
+        let mut render = |split: Split, path: PathBuf| {
+            let rendered = RenderedSplit::read(split, &path, tokenizer, config.supervision())?;
+            let (rows, aside) = rendered.fit(length);
             not_trained.extend(aside);
-            Ok::<_, Error>((Dataset::new(name, rows, length), self.account.read_of(name)))
+            Ok::<_, Error>((Dataset::new(split.name(), rows, length), self.account.read_of(split)))
         };
-        let (train, mut read) = split("train", self.train.verified(night)?)?;
+        let (train, mut read) = render(Split::Train, self.train.verified(night)?)?;
         let valid = match self.valid_rows {
             0 => None,
             _ => {
-                let (valid, more) = split("valid", self.valid.verified(night)?)?;
+                let (valid, more) = render(Split::Valid, self.valid.verified(night)?)?;
                 read += more;
                 Some(valid)
             }
@@ -131,13 +132,13 @@ fn check_refused(rows: &[NotTrained], read: u64, allowed: f64) -> Result<()> {
 
 /// The rows of a split, each with its rendered rows or why there are none.
 struct RenderedSplit {
-    name: &'static str,
+    split: Split,
     rows: Vec<(Conversation, chat_format::Result<Vec<TrainingRow>>)>,
 }
 
 impl RenderedSplit {
     fn read(
-        name: &'static str,
+        split: Split,
         path: &Path,
         tokenizer: &ChatTokenizer,
         supervision: Supervision,
@@ -148,7 +149,7 @@ impl RenderedSplit {
             let rendered = tokenizer.training_rows(&row, &RenderOptions::default(), supervision);
             (row, rendered)
         };
-        Ok(Self { name, rows: rows.into_par_iter().map(render).collect() })
+        Ok(Self { split, rows: rows.into_par_iter().map(render).collect() })
     }
 
     /// The rendered rows, and the rows that are not trained, or not as a whole, within `length` tokens.
@@ -162,7 +163,7 @@ impl RenderedSplit {
             aside.extend(reason.map(|reason| NotTrained {
                 row: row_name(&row),
                 made: !row.meta.contains_key(SOURCE_ROW),
-                split: self.name,
+                split: self.split,
                 reason,
             }));
             all.extend(rendered.unwrap_or_default());
