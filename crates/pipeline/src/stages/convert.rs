@@ -93,7 +93,7 @@ impl Stage for Convert<'_> {
             clean.push(CleanPart { split, file: ctx.artefact(&path)? });
         }
         self.check(&reports)?;
-        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum();
+        let sum = |of| sum(&reports, of);
         let counts = |of: fn(&Notes) -> Vec<(String, u64)>| {
             reports.iter().flat_map(|report| of(&report.notes)).fold(
                 BTreeMap::new(),
@@ -152,8 +152,8 @@ impl Convert<'_> {
 
     /// An error if there is no row, or if more rows were set aside than the configuration allows.
     fn check(&self, reports: &[Report]) -> Result<()> {
-        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-        let (rows, refused) = (sum(|report| report.rows), sum(|report| report.refused));
+        let rows = sum(reports, |report| report.rows);
+        let refused = sum(reports, |report| report.refused);
         let first = reports.iter().find_map(|report| report.refusals.first());
         if refused as f64 > self.max_refused_share * rows as f64 {
             let expected = "at most the share `max_refused_share` of rows that cannot be read";
@@ -165,7 +165,7 @@ impl Convert<'_> {
             let line = first.map(|refusal| refusal.line as usize);
             return Err(Error::Record { path, line, expected, found });
         }
-        // Without a first part, rows of validation have nothing to validate.
+        // The first part has the rows to train; rows for validation alone are not enough.
         let first = reports.first();
         if first.is_none_or(|report| report.written == 0) {
             let files = first.and_then(|report| report.files.first());
@@ -175,6 +175,10 @@ impl Convert<'_> {
         }
         Ok(())
     }
+}
+
+fn sum(reports: &[Report], of: fn(&Report) -> u64) -> u64 {
+    reports.iter().map(of).sum()
 }
 
 fn owned(counts: &BTreeMap<impl ToString + Ord, u64>) -> Vec<(String, u64)> {
