@@ -6,7 +6,7 @@ use std::path::Path;
 use enrich::given::{GivenSplits, SplitState};
 use serde::Serialize;
 
-use crate::config::{DataSource, Enrichment, NightConfig, RawPaths};
+use crate::config::{DataSource, Enrichment, NightConfig};
 use crate::error::{Error, Result};
 
 /// What is done to the rows, and why.
@@ -37,7 +37,7 @@ impl Treatment {
             (Some(choice), Some(given)) if given.state == SplitState::Enriched => {
                 return Err(contradiction(choice, given));
             }
-            (Some(choice), _) => (false, format!("`enrich: {}`", name(choice))),
+            (Some(choice), _) => (false, format!("`enrich: {choice}`")),
             (None, None) => (false, "the default for raw rows".to_owned()),
             (None, Some(given)) => match given.state {
                 SplitState::Enriched => {
@@ -58,12 +58,12 @@ impl Treatment {
 pub(crate) fn given_splits(config: &NightConfig) -> Result<Option<GivenSplits>> {
     let DataSource::Raw(paths) = &config.setup.data else { return Ok(None) };
     let folders = paths.iter().filter(|path| path.is_dir());
-    let only = matches!(paths, RawPaths::One(_)) || paths.iter().count() == 1;
+    let count = paths.iter().count();
     for folder in folders {
         match GivenSplits::find(folder)? {
-            Some(given) if only => return Ok(Some(given)),
+            Some(given) if count == 1 => return Ok(Some(given)),
             Some(given) if given.state == SplitState::Enriched => {
-                let found = format!("it among {} paths", paths.iter().count());
+                let found = format!("it among {count} paths");
                 let expected = format!("an enriched data set alone ({})", given.evidence);
                 return Err(refused(folder, "data.raw", &expected, &found));
             }
@@ -78,7 +78,7 @@ fn contradiction(choice: &Enrichment, given: &GivenSplits) -> Error {
         "`none` or nothing, because the splits are enriched already ({}) and are never enriched again",
         given.evidence
     );
-    refused(folder(given), "enrich", &expected, &format!("`{}`", name(choice)))
+    refused(folder(given), "enrich", &expected, &format!("`{choice}`"))
 }
 
 fn unclear(given: &GivenSplits) -> Error {
@@ -99,9 +99,4 @@ fn refused(path: &Path, key: &str, expected: &str, found: &str) -> Error {
 fn folder(given: &GivenSplits) -> &Path {
     let first = given.parts.first().and_then(|(_, path)| path.parent());
     first.unwrap_or(Path::new(""))
-}
-
-/// A choice as it is written.
-fn name(choice: &Enrichment) -> String {
-    std::path::PathBuf::from(choice.clone()).display().to_string()
 }

@@ -76,7 +76,8 @@ impl NightConfig {
         }
     }
 
-    /// How rows are cleaned: of rows that are used as they are and of the seed's none is merged into another.
+    /// Whether rows that are the beginning of longer ones are merged into them. Rows that are used as they are, rows of
+    /// the seed's recipe and generated rows never are.
     pub(crate) fn merges(&self, rows: &RawRows, treatment: &Treatment) -> bool {
         let exact = treatment.as_they_are || self.enrich == Some(Enrichment::Seed);
         self.merge_logs && !exact && !rows.are_generated()

@@ -96,6 +96,13 @@ impl From<Enrichment> for PathBuf {
     }
 }
 
+/// The choice as it is written in a configuration.
+impl fmt::Display for Enrichment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&PathBuf::from(self.clone()).to_string_lossy())
+    }
+}
+
 /// The kinds of personal data that are replaced by placeholders: `all`, `none` (the default), or a list of `email`, `phone`,
 /// `iban`, `card`, `ip`, `mac` and `secret`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,7 +1,6 @@
 //! The effective values of a configuration file, and where they come from.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -108,7 +107,7 @@ impl NightFile {
 /// What is done to the rows. Where the file does not say, the rows decide.
 fn enrichment(config: &NightConfig) -> Result<Setting> {
     let (value, origin) = match &config.enrich {
-        Some(choice) => (PathBuf::from(choice.clone()).display().to_string(), Origin::File),
+        Some(choice) => (choice.to_string(), Origin::File),
         None => match given_splits(config)? {
             Some(given) => (Treatment::of(config, Some(&given))?.to_string(), Origin::Data),
             None => ("balanced".to_owned(), Origin::Default),
@@ -122,17 +121,16 @@ fn household(config: &NightConfig) -> Result<Vec<Setting>> {
     let recipe = EnrichmentRecipe::load(config)?;
     let recipe = recipe.files_of_household();
     let own_council = recipe.agents.is_some();
-    let all = recipe.entries();
-    let setting = |(nth, (key, own)): (usize, (&str, Option<&PathBuf>))| {
-        let all = all.get(nth).and_then(|(_, path)| *path);
-        let origin = match (own, all) {
+    let of_night = config.household.entries().into_iter();
+    let settings = of_night.zip(recipe.entries()).map(|((key, own), (_, effective))| {
+        let origin = match (own, effective) {
             (Some(_), _) => Origin::File,
             (None, Some(_)) => Origin::Recipe,
             (None, None) => Origin::Default,
         };
-        let value = match all {
+        let value = match effective {
             Some(path) => path.display().to_string(),
-            // There are no facts and personas of everybody's.
+            // No facts and personas are shipped.
             None if matches!(key, "facts" | "personas") => "none".to_owned(),
             None if key == "situations" && own_council => "none".to_owned(),
             None if key == "routing" && own_council => {
@@ -141,8 +139,8 @@ fn household(config: &NightConfig) -> Result<Vec<Setting>> {
             None => "built in".to_owned(),
         };
         Setting { key: format!("household.{key}"), value, origin }
-    };
-    Ok(config.household.entries().into_iter().enumerate().map(setting).collect())
+    });
+    Ok(settings.collect())
 }
 
 /// The home, with the folder that the default stands for.
