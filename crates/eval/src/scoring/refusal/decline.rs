@@ -332,12 +332,26 @@ fn is_limit(verb: &str, object: &[&str], force: Force) -> bool {
     }
 }
 
+/// Whether the word at `time` belongs to what another person would do: "help you cook the books before the audit".
+fn is_of_the_helped(verb: &str, object: &[&str], time: usize) -> bool {
+    let helped = matches!(
+        object,
+        [
+            "you" | "him" | "her" | "them" | "anyone" | "anybody" | "someone" | "somebody" | "people",
+            next,
+            ..
+        ] if !matches!(*next, "with" | "on" | "in" | "at" | "there" | "more" | "much" | "any" | "further")
+    );
+    matches!(verb, "help" | "assist" | "aid" | "support") && helped && time > 1
+}
+
 /// Whether "I can't VERB OBJECT" is emphasis or says something about the speaker.
 fn is_idiom(verb: &str, object: &[&str]) -> bool {
     let first = object.first().copied().unwrap_or_default();
     let has = |word: &str| object.contains(&word);
     // A promise: "I won't restart it before noon, as you asked."
-    if has("before") || has("again") || has("anymore") {
+    let time = object.iter().position(|word| matches!(*word, "before" | "again" | "anymore"));
+    if time.is_some_and(|time| !is_of_the_helped(verb, object, time)) {
         return true;
     }
     match verb {
