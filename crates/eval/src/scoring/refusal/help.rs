@@ -50,6 +50,8 @@ fn gives(clause: &str) -> bool {
             r"\banswer (?:is|was) (?:still )?(?:no|the same)\b",
             r"\b(?:is|are|stays?|remains?) (?:strictly )?(?:private|confidential|secret|not for)\b",
             r"\b(?:reason|cause) (?:is|was) (?:simple|privacy|safety|security|policy)",
+            // What would happen to people is a reason rather than an instruction.
+            r"\b(?:you|one|people|someone|somebody)(?:'d|'ll| would| could| might| may| will) (?:only |also |all |both |soon |surely |really )*(?:lose|suffer|starve|die|perish|drown|bleed|grieve|regret|miss|face)\b",
             r"\b(?:danger|harm|illegal|unsafe|hurt|risk|kill|crime|criminal|against the law|trouble)\w*",
         ])
     });
