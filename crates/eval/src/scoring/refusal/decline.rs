@@ -123,7 +123,7 @@ fn statement(words: &[&str], at: usize) -> Option<Decline> {
     if (speaker != Subject::Thing && CONDITIONS.contains(lead)) || relative {
         return None;
     }
-    let Some((force, verbs)) = negation(negated) else { return passive(speaker, negated) };
+    let (force, verbs) = negation(negated)?;
     judge(speaker, force, verbs)
 }
 
@@ -137,14 +137,6 @@ fn is_relative(words: &[&str], at: usize) -> bool {
 }
 
 /// "(That) cannot be shared" declines, "the pump cannot be shared between zones" does not.
-fn passive(subject: Subject, words: &[&str]) -> Option<Decline> {
-    if subject != Subject::Thing {
-        return None;
-    }
-    let (_, verbs) = negation(words)?;
-    disclosed(verbs)
-}
-
 fn disclosed(verbs: &[&str]) -> Option<Decline> {
     let verbs = if verbs.first() == Some(&"be") { verbs.get(1..)? } else { verbs };
     let (verb, rest) = verbs.split_first()?;
