@@ -59,7 +59,7 @@ fn times(text: &Text) -> Vec<Time> {
         let minute = "five|ten|fifteen|twenty|twenty[- ]five|thirty|thirty[- ]five|forty|forty[- ]five|fifty|fifty[- ]five";
         pattern(&format!(
             r"(?x) \b(?: (?P<part>half|(?:a\s)?quarter|{minute}|\d{{1,2}})(?:\sminutes)?\s(?P<side>past|after|to|before)\s(?P<of>{hour}|\d{{1,2}})
-              | (?P<at>{hour}) (?: \s(?P<sharp>o'clock) | [\s-](?P<then>{minute}) (?: \s?[ap]\.?m\b | \sin\sthe ) ) )\b",
+              | (?P<at>{hour}) (?: \so'clock | [\s-](?P<then>{minute}) (?: \s?[ap]\.?m\b | \sin\sthe ) ) )\b",
         ))
     });
     static NAMED: LazyLock<Regex> =
@@ -98,17 +98,12 @@ fn in_digits(said: &str, found: &Captures<'_>) -> Option<Time> {
         .map(|half| half.as_str() == "p")
         .or_else(|| half_of_day(said.get(at.end()..)?));
     // "2.40" without more is a number.
-    let dotted =
-        said.get(at.range())?.contains('.') && found.name("half").is_none() && half.is_none();
-    if dotted
-        || (minute.is_none()
-            && found.name("half").is_none()
-            && found.name("sharp").is_none()
-            && half.is_none())
-    {
+    let dotted = at.as_str().contains('.');
+    let bare = minute.is_none() && found.name("sharp").is_none();
+    if half.is_none() && (dotted || bare) {
         return None;
     }
-    on_clock(hour, minute.unwrap_or(0), half, minute.is_none() && found.name("half").is_none())
+    on_clock(hour, minute.unwrap_or(0), half, minute.is_none())
 }
 
 fn in_words(said: &str, found: &Captures<'_>) -> Option<Time> {
