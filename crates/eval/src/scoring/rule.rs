@@ -212,10 +212,9 @@ impl Rule {
             Rule::Time { is } if clock::minutes(is).is_none() => {
                 refuse("is", &format!("expected a time of day such as 07:10, found {is:?}"))
             }
-            Rule::Regex { pattern } if compile(pattern)?.is_match("") => {
-                refuse("pattern", "expected a pattern that an empty answer does not match")
-            }
-            Rule::RegexNone { pattern } if compile(pattern)?.is_match("") => {
+            Rule::Regex { pattern } | Rule::RegexNone { pattern }
+                if compile(pattern)?.is_match("") =>
+            {
                 refuse("pattern", "expected a pattern that an empty answer does not match")
             }
             Rule::Number { value, tolerance, .. }
