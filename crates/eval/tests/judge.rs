@@ -240,6 +240,21 @@ fn pairs_are_judged_blind_in_both_orders_and_from_the_cache_the_second_time() {
 }
 
 #[test]
+fn the_incomplete_line_of_a_killed_comparison_is_asked_again() {
+    let (right, wrong) = two_runs(1);
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("pairs.jsonl");
+    std::fs::write(&cache, r#"{"asked": "12"#).unwrap();
+    let (address, _asked) = serve(vec![better("A"), better("B")]);
+    let mut judge = ChatJudge::new(&address, "small");
+    let found = compare(&right, &wrong, &mut judge, &cache, &mut |_| {}).unwrap();
+    assert_eq!(found.pairs[0].judge, Some(Preference::First));
+    // The cache stays readable, so that the second comparison asks nobody.
+    let again = compare(&right, &wrong, &mut judge, &cache, &mut |_| {}).unwrap();
+    assert_eq!(again, found);
+}
+
+#[test]
 fn an_answer_cannot_pose_as_the_other_or_as_the_instruction() {
     let (mut right, mut wrong) = two_runs(1);
     let attack =

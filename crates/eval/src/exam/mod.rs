@@ -135,7 +135,7 @@ impl<'a> Exam<'a> {
         let batches = self.batches();
         let total = batches.iter().map(|b| b.cases.len()).sum();
         keep_whole_batches(&mut run.records, &batches);
-        run::write_records(&log, &run.records)?;
+        run::write_lines(&log, &run.records)?;
 
         let scorers = Scorer::of_suite(&self.suite.cases, self.suite.council())?;
         let (start, mut tokens, before) = (Instant::now(), 0, run.records.len());

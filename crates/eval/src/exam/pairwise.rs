@@ -12,8 +12,8 @@ use durable::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
-use super::run::ExamRun;
-use crate::error::{Error, Result};
+use super::run::{self, ExamRun};
+use crate::error::Result;
 use crate::scoring::Text;
 
 /// The better of two answers.
@@ -140,7 +140,8 @@ pub fn compare(
             continue;
         }
         let rules = Preference::of_scores(record.score.value, other.score.value);
-        let asked = replies.ask(judge, &record.question, first.shown(), second.shown())?;
+        let answers = [first.shown(), second.shown()];
+        let asked = replies.ask(judge, &found.by, &record.question, answers)?;
         failures = if asked.is_err() { failures + 1 } else { 0 };
         let opinion = verdict(record, rules, asked);
         on_pair(&opinion);
@@ -153,25 +154,16 @@ pub fn compare(
 type BothOrders = std::result::Result<[Option<Preference>; 2], String>;
 
 fn verdict(record: &Record, rules: Preference, asked: BothOrders) -> PairOpinion {
-    let (case, seed) = (record.case.clone(), record.seed);
-    let none = |error| PairOpinion {
-        case: case.clone(),
-        seed,
-        judge: None,
-        rules,
-        by_place: false,
-        error,
-    };
-    match asked {
-        Err(error) => none(Some(error)),
+    let (judge, by_place, error) = match asked {
+        Err(error) => (None, false, Some(error)),
         Ok([Some(straight), Some(swapped)]) => {
             let agrees = straight == swapped.swapped();
             let by_place = straight == swapped && straight != Preference::Tie;
-            let judge = Some(if agrees { straight } else { Preference::Tie });
-            PairOpinion { judge, by_place, ..none(None) }
+            (Some(if agrees { straight } else { Preference::Tie }), by_place, None)
         }
-        Ok(_) => none(None),
-    }
+        Ok(_) => (None, false, None),
+    };
+    PairOpinion { case: record.case.clone(), seed: record.seed, judge, rules, by_place, error }
 }
 
 /// One reply in the cache.
@@ -192,22 +184,12 @@ struct Replies<'p> {
 
 impl<'p> Replies<'p> {
     fn load(path: &'p Path) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(Error::Read { path: path.to_path_buf(), source }),
-        };
-        let mut known = HashMap::new();
-        for (i, line) in text.split_inclusive('\n').enumerate() {
-            // Only a killed process leaves a line without a line break; its question is asked again.
-            let Some(line) = line.strip_suffix('\n') else { break };
-            let reply: Reply = serde_json::from_str(line).map_err(|e| Error::Record {
-                path: path.to_path_buf(),
-                line: i + 1,
-                problem: e.to_string(),
-            })?;
-            known.insert(reply.asked, reply.prefers);
+        let replies: Vec<Reply> = run::read_lines(path, |_| Ok(()))?;
+        // A killed process leaves an incomplete line. Were it kept, the next reply would end it, and it could not be read.
+        if path.exists() {
+            run::write_lines(path, &replies)?;
         }
+        let known = replies.into_iter().map(|reply| (reply.asked, reply.prefers)).collect();
         Ok(Replies { path, known })
     }
 
@@ -215,13 +197,13 @@ impl<'p> Replies<'p> {
     fn ask(
         &mut self,
         judge: &mut dyn PairJudge,
+        by: &str,
         question: &str,
-        first: &str,
-        second: &str,
+        [first, second]: [&str; 2],
     ) -> Result<BothOrders> {
         let mut replies = [None; 2];
         for (reply, [first, second]) in replies.iter_mut().zip([[first, second], [second, first]]) {
-            let asked = digest(&[&judge.name(), question, first, second]);
+            let asked = digest(&[by, question, first, second]);
             *reply = match self.known.get(&asked) {
                 Some(known) => *known,
                 None => match judge.prefer(question, first, second) {
@@ -234,8 +216,7 @@ impl<'p> Replies<'p> {
     }
 
     fn keep(&mut self, reply: Reply) -> Result<Option<Preference>> {
-        let line = serde_json::to_string(&reply).expect("a reply is plain data");
-        durable::append_line(self.path, &line)?;
+        durable::append_line(self.path, &run::to_line(&reply))?;
         self.known.insert(reply.asked, reply.prefers);
         Ok(reply.prefers)
     }

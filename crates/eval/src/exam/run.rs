@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::record::{Manifest, Record};
 use crate::council::Council;
 use crate::error::{Error, Result};
@@ -41,7 +44,7 @@ impl ExamRun {
         let dir = dir.as_ref();
         std::fs::create_dir_all(dir)
             .map_err(|source| Error::Folder { path: dir.to_path_buf(), source })?;
-        write_records(&dir.join(RECORDS), &self.records)?;
+        write_lines(&dir.join(RECORDS), &self.records)?;
         // The manifest is written last, so that a folder with a manifest has its answers too.
         Ok(durable::write_json(dir.join(MANIFEST), &self.manifest)?)
     }
@@ -54,30 +57,40 @@ impl ExamRun {
 
 /// Reads an answer log; empty if there is no file.
 fn read_records(path: &Path, council: &Council) -> Result<Vec<Record>> {
+    read_lines(path, |record: &Record| {
+        council.check_category(&record.category).map_err(|e| format!("category: {e}"))?;
+        council.check_agent(&record.agent).map_err(|e| format!("agent: {e}"))
+    })
+}
+
+/// Reads a log of JSON lines; empty if there is no file. An incomplete last line, left by a killed process, is dropped.
+pub(super) fn read_lines<T: DeserializeOwned>(
+    path: &Path,
+    check: impl Fn(&T) -> std::result::Result<(), String>,
+) -> Result<Vec<T>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(Error::Read { path: path.to_path_buf(), source }),
     };
-    let mut records = Vec::new();
+    let mut entries = Vec::new();
     for (i, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        // Only a killed process leaves a line without a line break.
         let Some(line) = line.strip_suffix(b"\n") else { break };
         let error = |problem| Error::Record { path: path.to_path_buf(), line: i + 1, problem };
-        let record: Record = serde_json::from_slice(line).map_err(|e| error(e.to_string()))?;
-        council.check_category(&record.category).map_err(|e| error(format!("category: {e}")))?;
-        council.check_agent(&record.agent).map_err(|e| error(format!("agent: {e}")))?;
-        records.push(record);
+        let entry = serde_json::from_slice(line).map_err(|e| error(e.to_string()))?;
+        check(&entry).map_err(error)?;
+        entries.push(entry);
     }
-    Ok(records)
+    Ok(entries)
 }
 
-pub(crate) fn write_records(path: &Path, records: &[Record]) -> Result<()> {
-    let lines: String = records.iter().map(|r| to_line(r) + "\n").collect();
+/// Writes a log that [`read_lines`] reads.
+pub(super) fn write_lines<T: Serialize>(path: &Path, entries: &[T]) -> Result<()> {
+    let lines: String = entries.iter().map(|entry| to_line(entry) + "\n").collect();
     Ok(durable::write(path, lines.as_bytes())?)
 }
 
-/// One record as a line of JSON.
-pub(crate) fn to_line(record: &Record) -> String {
-    serde_json::to_string(record).expect("a record is plain structs, strings and numbers")
+/// One entry of a log as a line of JSON.
+pub(super) fn to_line<T: Serialize>(entry: &T) -> String {
+    serde_json::to_string(entry).expect("an entry is plain structs, strings and numbers")
 }
