@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::json;
+use super::patterns::pattern;
 
 /// The most words around a call.
 const MAX_WORDS: usize = 20;
@@ -48,10 +49,9 @@ fn same_argument(found: &Value, expected: &Value) -> bool {
 /// Whether the words around the call let it stand.
 fn is_meant(answer: &str) -> bool {
     static TAKEN_BACK: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
+        pattern(
             r"(?i)\b(?:not|never|no|n't|cannot|\w+n't|won't|refuse|decline|would|instead|rather than|avoid|without|example)\b",
         )
-        .expect("the pattern is valid")
     });
     let words = around(answer);
     words.split_whitespace().count() <= MAX_WORDS && !TAKEN_BACK.is_match(&words)
@@ -60,10 +60,9 @@ fn is_meant(answer: &str) -> bool {
 /// The words of the answer outside its call's braces, brackets and tags.
 fn around(answer: &str) -> String {
     static TAGS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
+        pattern(
             r"(?s)<function=.*?</function>|call:[\w.-]+\s*|</?[|\w]*tool_?[|\w]*>|<\|?/?tool_call\|?>|```\w*",
         )
-        .expect("the pattern is valid")
     });
     let plain = TAGS.replace_all(answer, " ");
     let mut depth = 0_usize;

@@ -6,6 +6,7 @@ use regex::{Captures, Regex};
 
 use super::negation;
 use super::number::word_value;
+use super::patterns::pattern;
 use super::text::Text;
 
 /// A time of day in minutes, as far as the text says which.
@@ -159,8 +160,4 @@ fn half_of_day(after: &str) -> Option<bool> {
     });
     let found = HALF.captures(after)?;
     Some(found.name("of").is_none_or(|of| of.as_str() != "morning"))
-}
-
-fn pattern(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is valid")
 }

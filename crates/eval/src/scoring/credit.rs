@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::negation::asserts;
 use super::number::{Expected, Stated};
+use super::patterns::pattern;
 use super::polarity::polarity;
 use super::refusal::Stance;
 use super::rule::{self, Rule};
@@ -137,10 +138,9 @@ pub(super) fn agents<'c>(
 /// Whether the answer takes the job on itself, which contradicts sending the user to somebody else.
 fn claims(answer: &Text) -> bool {
     static CLAIMS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
+        pattern(
             r"\b(?:i will|i'll|i can|let me|i do) (?:gladly |just |also )?(?:do|handle|take|solve|manage|fix|see to) (?:that|it|this|care)\b|\b(?:that|this|it)(?:'s| is) (?:all )?(?:mine|my (?:job|field|task|business|department))\b|\bleave (?:it|that|this) to me\b",
         )
-        .expect("the pattern is valid")
     });
     CLAIMS.is_match(answer.folded())
 }

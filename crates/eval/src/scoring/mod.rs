@@ -6,6 +6,7 @@ mod credit;
 mod json;
 mod negation;
 mod number;
+mod patterns;
 mod polarity;
 mod refusal;
 mod rivals;

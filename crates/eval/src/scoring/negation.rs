@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::patterns::pattern;
 use super::text::Text;
 
 /// Whether the text asserts the word or phrase: one of its occurrences is not denied.
@@ -40,8 +41,4 @@ pub(crate) fn is_denied(folded: &str, at: &Range<usize>) -> bool {
     let before = folded.get(..at.start).unwrap_or_default();
     let after = folded.get(at.end..).unwrap_or_default();
     BEFORE.is_match(before) || AFTER.is_match(after)
-}
-
-fn pattern(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is valid")
 }

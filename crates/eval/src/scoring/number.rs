@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::negation;
+use super::patterns::pattern;
 use super::text::{Text, stands_alone};
 use super::unit::Unit;
 
@@ -254,10 +255,9 @@ fn in_words(text: &str) -> impl Iterator<Item = Quantity> {
             .chain(["dozen"])
             .collect();
         let number = format!("(?:{})", numbers.join("|"));
-        let pattern = format!(
+        pattern(&format!(
             r"\b(?:(?:an? )?{number}(?:(?: and |[ -]){number})*(?: and a half)?|half an?|an?)\b"
-        );
-        Regex::new(&pattern).expect("the pattern is valid")
+        ))
     });
     WORDS.find_iter(text).filter_map(move |found| {
         let (unit, length) = unit_behind(text.get(found.end()..)?);
@@ -309,8 +309,4 @@ fn has_unit(after: &str, unit: &str) -> bool {
     [unit.to_owned(), singular.to_owned(), format!("{singular}s")]
         .iter()
         .any(|u| after.starts_with(u.as_str()) && stands_alone(after, 0, u.len()))
-}
-
-fn pattern(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is valid")
 }

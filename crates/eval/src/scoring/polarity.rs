@@ -6,6 +6,7 @@ use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::patterns::set;
 use super::text::{Text, sentences};
 
 /// Yes or no.
@@ -65,8 +66,4 @@ pub(crate) fn polarity(answer: &Text) -> Option<Polarity> {
             (false, false) => None,
         }
     })?
-}
-
-fn set(patterns: &[&str]) -> RegexSet {
-    RegexSet::new(patterns).expect("the patterns are valid")
 }

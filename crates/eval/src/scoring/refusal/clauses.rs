@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::council::Council;
+use crate::scoring::patterns::pattern;
 use crate::scoring::text;
 
 /// The text without quotations and code: a refusal inside a quotation or a drafted message is not the speaker's. A text
@@ -91,8 +92,4 @@ fn push(found: &mut Vec<String>, clause: Option<&str>) {
     if clause.chars().any(char::is_alphanumeric) {
         found.push(clause.trim().to_owned());
     }
-}
-
-fn pattern(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is valid")
 }

@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 
-use regex::RegexSet;
+use regex::{Regex, RegexSet};
 
 use super::words::{IMPERATIVES, REFERRALS};
+use crate::scoring::patterns::{pattern, set};
 
 /// Whether the clauses that do not decline give something of what was asked; `length` is the whole answer's, in words.
 pub(super) fn helps(others: &[&str], length: usize) -> bool {
@@ -73,11 +74,10 @@ fn is_part_of_question(clause: &str) -> bool {
 
 /// The verb of "you can VERB".
 fn told_to(clause: &str) -> Option<&str> {
-    static TOLD: LazyLock<regex::Regex> = LazyLock::new(|| {
-        regex::Regex::new(
+    static TOLD: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
             r"\b(?:you|one)(?:'d| can| could| should| would| might| may| need to| have to|'ll want to| only need to| must)+ (?:just |simply |also |usually |always |first |then |still |only |better |want to |need to |have to )*(?P<verb>[a-z]+)",
         )
-        .expect("the pattern is valid")
     });
     TOLD.captures(clause).and_then(|found| found.name("verb")).map(|verb| verb.as_str())
 }
@@ -127,8 +127,4 @@ pub(super) fn is_part_of_refusal(clause: &str) -> bool {
         ])
     });
     clause.ends_with('?') || PART.is_match(clause)
-}
-
-fn set(patterns: &[&str]) -> RegexSet {
-    RegexSet::new(patterns).expect("the patterns are valid")
 }

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex::RegexSet;
 
+use crate::scoring::patterns::set;
+
 /// Whether the clause says no and nothing else.
 pub(super) fn is_bare_no(clause: &str) -> bool {
     static NO: LazyLock<RegexSet> = LazyLock::new(|| {
@@ -43,7 +45,7 @@ pub(super) fn objects(clause: &str) -> bool {
                 r"^{asked} (?:violates|breaks|breaches|endangers|harms|hurts|betrays|crosses)\b"
             ),
         ];
-        RegexSet::new(patterns).expect("the patterns are valid")
+        set(&patterns)
     });
     OBJECTION.is_match(clause)
 }
@@ -220,8 +222,4 @@ pub(super) fn decline(clause: &str) -> bool {
     let idiom =
         ["to believe", "to give up", "to accept that"].iter().any(|idiom| clause.contains(idiom));
     !idiom && FLAT.is_match(clause)
-}
-
-fn set(patterns: &[&str]) -> RegexSet {
-    RegexSet::new(patterns).expect("the patterns are valid")
 }
