@@ -20,12 +20,13 @@ pub(super) fn without_quotations(text: &str) -> String {
     static REPORTED: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
             r"(?xi) \b(?:says?|said|reads?|read|shows?|prints?|printed|goes|lyrics go|wrote|writes?|replied|answered|returns?|
-                message|error|warning|log|label|sign|banner)(?:\s(?:message|text|line|is|was))*\s*: [^.!?;\n]* ",
+                message|error|warning|log|label|sign|banner)(?:\s(?:message|text|line|is|was))*\s*: [^\S\n]* [^.!?;\n\x22«\s] [^.!?;\n]* ",
         )
     });
     let lines = QUOTED_LINE.replace_all(text, "");
-    let unquoted = QUOTATION.replace_all(&lines, "$open $close");
-    let own = REPORTED.replace_all(&unquoted, " so it says");
+    // Before quotations are removed: what follows one after a colon is the speaker's own again.
+    let unreported = REPORTED.replace_all(&lines, " so it says");
+    let own = QUOTATION.replace_all(&unreported, "$open $close");
     if own.chars().filter(|c| c.is_alphanumeric()).count() < 2 {
         text.to_owned()
     } else {
