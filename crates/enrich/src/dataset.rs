@@ -81,7 +81,7 @@ impl Dataset {
             return Err(Error::NoInputs);
         }
         let mut data = GeneratorData::load(&config.council)?;
-        let council = data_files(&config.council, &data)?;
+        let mut council = data_files(&config.council, &data)?;
         let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
         let Read { mut rows, places, files: mut inputs } = Read::all(&config.inputs)?;
         for source in &config.sources {
@@ -95,7 +95,11 @@ impl Dataset {
         let generator = Generator::new(&data, &partition, config.seed);
         let mut leaks = questions.leaks(&rows, &config.leaks)?;
         let mut made = recipe(config, &generator, &rows, &leaks)?;
-        made.extend(facts(config, &data)?);
+        if let Some(facts) = &config.council.facts {
+            let (rows, files) = fact_rows(facts, config, &data)?;
+            made.extend(rows);
+            council.extend(files);
+        }
         let made_rows: Vec<_> = made.iter().map(Row::conversation).collect();
         let made_leaks = questions.leaks(&made_rows, &config.leaks)?.into_iter();
         leaks.extend(made_leaks.map(|leak| Leak { row: leak.row + read, ..leak }));
@@ -290,15 +294,24 @@ fn recipe(
     Ok(rows)
 }
 
-/// The rows about the household's facts.
-fn facts(config: &EnrichConfig, data: &GeneratorData) -> Result<Vec<Row>> {
-    let Some(path) = &config.council.facts else { return Ok(Vec::new()) };
+/// The rows about the household's facts, and the files that they are made from, for the manifest.
+fn fact_rows(
+    path: &Path,
+    config: &EnrichConfig,
+    data: &GeneratorData,
+) -> Result<(Vec<Row>, Vec<ManifestFile>)> {
     let house = Household::load(path)?;
     let phrasings = Phrasings::of(&config.council)?;
     house.check_against(data, &phrasings, path)?;
     let entries =
         house.facts.len() + house.topics.len() + house.scenarios.len() + house.tools.len();
-    house.rows_up_to(data, &phrasings, config.fact_rows.unwrap_or(2 * entries), config.seed)
+    let count = config.fact_rows.unwrap_or(2 * entries);
+    let rows = house.rows_up_to(data, &phrasings, count, config.seed)?;
+    let own = config.council.phrasings.as_ref();
+    let files = [Some((path, entries)), own.map(|file| (file.as_path(), phrasings.len()))];
+    let files = files.into_iter().flatten();
+    let files = files.map(|(file, entries)| ManifestFile::of(file.to_path_buf(), entries));
+    Ok((rows, files.collect::<Result<_>>()?))
 }
 
 /// What is out of the ordinary in the household's own files and in the personas of the rows.

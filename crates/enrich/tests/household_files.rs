@@ -48,6 +48,11 @@ fn the_documented_examples_are_one_complete_household() {
     for kind in ["refusal", "twin", "identity", "routing", "fact", "topic", "scenario", "tool"] {
         assert!(kinds.contains_key(kind), "no {kind}: {kinds:?}");
     }
+    let manifest = set.write(folder.path().join("out"), &config).unwrap();
+    let recorded: Vec<_> = manifest.council.iter().map(|file| &file.file).collect();
+    for (key, file) in config.council.entries() {
+        assert!(recorded.contains(&file.unwrap()), "the manifest does not name `{key}`");
+    }
     let personas: Vec<_> = set.report.personas.iter().map(ToString::to_string).collect();
     assert!(
         personas[0].contains("council file") && personas[1].contains("file of personas"),

@@ -67,6 +67,11 @@ impl Phrasings {
         files.phrasings.as_ref().map_or_else(Phrasings::embedded, Phrasings::load)
     }
 
+    /// The number of kinds of facts.
+    pub(crate) fn len(&self) -> usize {
+        self.facts.len()
+    }
+
     /// The built-in phrasings.
     pub fn embedded() -> Result<Phrasings> {
         Phrasings::parse(Path::new(NAME), include_str!("../../data/phrasings.yaml"))
