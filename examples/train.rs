@@ -59,10 +59,12 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
+    let mut falls = 0;
     let outcome = trainer.run(&mut |progress: Progress<'_>| {
         match progress {
             Progress::Recorded(record) => {
                 show(&bar, record);
+                falls += u64::from(warn_of_fall(&bar, record, falls));
                 if args.json {
                     println!("{}", json!(record));
                 }
@@ -77,6 +79,9 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let finished = matches!(outcome.ending, Ending::Complete | Ending::EarlyStop);
     let test = if finished { test_loss(&model, &config, &tokenizer)? } else { None };
+    if falls > 1 {
+        eprintln!("warning: the chosen answers were less likely in {falls} updates");
+    }
     conclude(args, &config, &outcome, test);
     Ok(if finished { Exit::Done } else { Exit::BudgetSpent })
 }
@@ -93,31 +98,72 @@ fn print_resumption(config: &TrainConfig, trainer: &Trainer) {
 }
 
 fn print_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Result<()> {
-    let rows = data.train.rows().len();
+    let rows = data.train.examples();
     for lint in lint(config, Facts { rows, model_layers: model.layers().len() })? {
         eprintln!("{lint}");
     }
     let (cut, empty) = (data.train.truncated().len(), data.train.dropped().len());
     if cut + empty > 0 {
-        eprintln!("warning: {cut} rows are cut to `max_seq_length`, {empty} have nothing to train");
+        eprintln!(
+            "warning: {cut} rows or pairs are cut to `max_seq_length`, {empty} have nothing to train"
+        );
     }
     Ok(())
+}
+
+/// Warns of the first update whose chosen answers have become less likely; returns whether they have.
+fn warn_of_fall(bar: &ProgressBar, record: &Record, before: u64) -> bool {
+    let Some((update, preference)) =
+        record.as_update().and_then(|update| Some((update, update.preference?)))
+    else {
+        return false;
+    };
+    let falls = preference.chosen_falls();
+    if falls && before == 0 {
+        let change = preference.chosen_change.unwrap_or_default();
+        bar.suspend(|| {
+            eprintln!(
+                "warning: update {}: the chosen answers' log-probability is {:.2} below the \
+                 reference's: the loss falls because the rejected answers' falls more; add `sft` to \
+                 `loss_type`, raise `beta` or lower `learning_rate`",
+                update.step, -change,
+            );
+        });
+    }
+    falls
 }
 
 fn show(bar: &ProgressBar, record: &Record) {
     match record {
         Record::Update(update) => {
             let speed = update.processed_tokens as f64 / update.seconds;
-            bar.set_message(format!("loss {:.3}, {speed:.0} tokens/s", update.loss));
+            let pairs = update.preference.map_or(String::new(), |pairs| {
+                format!(", accuracy {:.2}, margin {:.3}", pairs.accuracy, pairs.margin)
+            });
+            bar.set_message(format!("loss {:.3}{pairs}, {speed:.0} tokens/s", update.loss));
             bar.set_position(update.step);
         }
         Record::Event(Event::Plan { updates, parameters, rows, work, .. }) => {
             bar.set_length(*updates);
-            eprintln!("{parameters} parameters, {rows} rows, {updates} updates");
+            eprintln!("{parameters} parameters, {rows} rows or pairs, {updates} updates");
             eprintln!("{work}");
         }
-        Record::Event(Event::Validation { step, loss, .. }) => {
-            bar.suspend(|| eprintln!("validation loss {loss:.3} after {step} updates"));
+        Record::Event(Event::Validation { step, loss, preference, .. }) => {
+            let pairs = preference.map_or(String::new(), |pairs| {
+                format!(
+                    ", accuracy {:.2}, margin {:.3}, log-probability of the chosen {:.2}, of the \
+                     rejected {:.2}",
+                    pairs.accuracy, pairs.margin, pairs.chosen_logp, pairs.rejected_logp,
+                )
+            });
+            bar.suspend(|| eprintln!("validation loss {loss:.3}{pairs} after {step} updates"));
+        }
+        Record::Event(Event::Reference { answers, computed_tokens, seconds, .. }) => {
+            let how = match computed_tokens {
+                0 => "read from disk".to_owned(),
+                tokens => format!("{tokens} tokens in {seconds:.1} s"),
+            };
+            eprintln!("reference log-probabilities of {answers} answers: {how}");
         }
         _ => {}
     }

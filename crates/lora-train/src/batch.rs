@@ -1,4 +1,6 @@
-//! Sampling the rows of an update and packing them into micro-batches.
+//! Sampling the examples of an update and packing them into micro-batches.
+
+use std::ops::Range;
 
 use models::layers::Rows;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -6,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::dataset::Row;
+use crate::dataset::{Dataset, Row};
 
 /// Position of a run in its data. With the seed it is the whole state of the [`Sampler`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,23 +115,23 @@ impl MicroBatch {
     }
 }
 
-/// Packs the rows of one update into micro-batches of about equal size, at most `max_tokens` or the
-/// longest row, in a number that is a multiple of `lanes` where possible. Rows with a common prefix
-/// are packed together; the prefix counts once.
+/// Packs the examples of one update into micro-batches of about equal size, at most `max_tokens` or the
+/// largest example, in a number that is a multiple of `lanes` where possible. The rows of an example
+/// stay together. Rows with a common prefix are packed together; the prefix counts once.
 ///
 /// Deterministic: the result depends on the arguments only.
 ///
 /// # Errors
 /// As for [`MicroBatch::new`].
 pub fn pack(
-    data: &[Row],
-    rows: &[usize],
+    data: &Dataset,
+    examples: &[usize],
     max_tokens: usize,
     lanes: usize,
 ) -> Result<Vec<MicroBatch>> {
-    let mut rows = rows.to_vec();
-    rows.sort_by_key(|&row| (data[row].inputs(), row));
-    let sizes = sizes(data, &rows);
+    let rows = data.rows();
+    let examples = sorted(data, examples);
+    let sizes = sizes(rows, &examples);
     let most = sizes.iter().map(|size| size.alone).max().unwrap_or_default().max(max_tokens);
     let count = greedy_counts(&sizes, most).len().next_multiple_of(lanes.max(1));
     // Binary search for the smallest capacity that needs no more micro-batches than this.
@@ -142,57 +144,73 @@ pub fn pack(
         }
     }
     let mut batches = Vec::with_capacity(count);
-    let mut rest = rows.as_mut_slice();
+    let mut rest = examples.as_slice();
     for count in greedy_counts(&sizes, enough) {
-        let (rows, later) = std::mem::take(&mut rest).split_at_mut(count);
+        let (examples, later) = rest.split_at(count);
+        let mut own: Vec<usize> = examples.iter().cloned().flatten().collect();
         // Attention computes neighbouring rows of similar length together.
-        rows.sort_by_key(|&row| (std::cmp::Reverse(data[row].inputs().len()), row));
-        batches.push(MicroBatch::new(data, rows)?);
+        own.sort_by_key(|&row| (std::cmp::Reverse(rows[row].inputs().len()), row));
+        batches.push(MicroBatch::new(rows, &own)?);
         rest = later;
     }
     Ok(batches)
 }
 
-/// The tokens of these rows of `data`, divided by the tokens that remain if shared prefixes count
+/// The tokens of these examples of `data`, divided by the tokens that remain if shared prefixes count
 /// once.
-pub(crate) fn repeats(data: &[Row], rows: &[usize]) -> f64 {
-    let mut rows = rows.to_vec();
-    rows.sort_by_key(|&row| data[row].inputs());
-    let sizes = sizes(data, &rows);
-    let [all, packed] = [|size: &PackedSize| size.alone, |size: &PackedSize| size.after]
-        .map(|of| sizes.iter().map(of).sum::<usize>());
+pub(crate) fn repeats(data: &Dataset, examples: &[usize]) -> f64 {
+    let examples = sorted(data, examples);
+    let rows = examples.iter().cloned().flatten();
+    let all: usize = rows.map(|row| data.rows()[row].inputs().len()).sum();
+    let packed: usize = sizes(data.rows(), &examples).iter().map(|size| size.after).sum();
     all as f64 / packed.max(1) as f64
 }
 
-/// The tokens that a row adds to a micro-batch.
+/// The tokens of an example that is packed alone.
+pub(crate) fn packed_size(data: &Dataset, example: usize) -> usize {
+    sizes(data.rows(), &[data.rows_of(example)]).iter().map(|size| size.alone).sum()
+}
+
+/// The rows of each example, sorted by the tokens of its first row.
+fn sorted(data: &Dataset, examples: &[usize]) -> Vec<Range<usize>> {
+    let mut sorted: Vec<_> = examples.iter().map(|&example| data.rows_of(example)).collect();
+    sorted.sort_by_key(|own| (data.rows()[own.start].inputs(), own.start));
+    sorted
+}
+
+/// The tokens that an example adds to a micro-batch.
 struct PackedSize {
-    /// As its first row.
+    /// As its first example.
     alone: usize,
-    /// After the previous row, whose prefix it shares.
+    /// After the previous example, whose prefix it shares.
     after: usize,
 }
 
-/// The sizes of rows sorted by their tokens. In this order, the longest prefix that a row shares with
-/// any earlier row is the one it shares with the previous row.
-fn sizes(data: &[Row], rows: &[usize]) -> Vec<PackedSize> {
+/// The sizes of examples sorted by the tokens of their first rows. In this order, the longest prefix
+/// that a first row shares with any earlier one is the one it shares with the previous one.
+fn sizes(data: &[Row], examples: &[Range<usize>]) -> Vec<PackedSize> {
+    let shared = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let mut before: &[u32] = &[];
-    let size = |&row: &usize| {
-        let own = data[row].inputs();
-        let shared = before.iter().zip(own).take_while(|(a, b)| a == b).count();
-        before = own;
-        PackedSize { alone: own.len(), after: own.len() - shared }
+    let size = |own: &Range<usize>| {
+        let first = data[own.start].inputs();
+        let others = data[own.clone()].iter().skip(1).map(Row::inputs);
+        let others: usize = others.map(|other| other.len() - shared(first, other)).sum();
+        let alone = first.len() + others;
+        let after = alone - shared(before, first);
+        before = first;
+        PackedSize { alone, after }
     };
-    rows.iter().map(size).collect()
+    examples.iter().map(size).collect()
 }
 
-/// The number of successive rows in each micro-batch, if each is filled up to `capacity` tokens.
+/// The number of successive examples in each micro-batch, if each is filled up to `capacity` tokens.
 fn greedy_counts(sizes: &[PackedSize], capacity: usize) -> Vec<usize> {
     let mut counts = Vec::new();
     let mut tokens = 0;
     for size in sizes {
         match counts.last_mut().filter(|_| tokens + size.after <= capacity) {
-            Some(rows) => {
-                *rows += 1;
+            Some(examples) => {
+                *examples += 1;
                 tokens += size.after;
             }
             None => {
@@ -209,7 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dataset::{Dataset, Example};
+    use crate::dataset::Example;
 
     fn dataset(rows: &[Vec<u32>]) -> Dataset {
         let rows = rows.iter().map(|inputs| Example {
@@ -251,7 +269,7 @@ mod tests {
         ) {
             let data = dataset(&rows);
             let all: Vec<_> = (0..rows.len()).collect();
-            let batches = pack(data.rows(), &all, max_tokens, lanes).unwrap();
+            let batches = pack(&data, &all, max_tokens, lanes).unwrap();
             let mut packed: Vec<_> = batches.iter().flat_map(|micro| micro.rows.clone()).collect();
             packed.sort_unstable();
             prop_assert_eq!(packed, all);
@@ -284,7 +302,7 @@ mod tests {
         };
         let rows: Vec<Vec<u32>> = (0..8).map(row).collect();
         let data = dataset(&rows);
-        let batches = pack(data.rows(), &[0, 1, 2, 3, 4, 5, 6, 7], 40, 2).unwrap();
+        let batches = pack(&data, &[0, 1, 2, 3, 4, 5, 6, 7], 40, 2).unwrap();
         let tokens: Vec<usize> = batches.iter().map(|micro| micro.tokens.len()).collect();
         assert_eq!(tokens, [32, 32]);
         assert_eq!(batches[0].row_tokens(), 4 * 23);

@@ -30,6 +30,39 @@ impl From<TrainingRow> for Example {
     }
 }
 
+/// An answer that is preferred to another one after the same prompt.
+///
+/// ```
+/// use lora_train::{Dataset, Pair};
+///
+/// let pair = Pair { prompt: vec![5, 6], chosen: vec![7, 9], rejected: vec![8, 9] };
+/// let data = Dataset::pairs("train", [pair], 2048)?;
+/// assert_eq!(data.examples(), 1);
+/// assert_eq!(data.rows()[1].targets().collect::<Vec<_>>(), [(1, 8), (2, 9)]);
+/// # Ok::<(), lora_train::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The tokens before both answers.
+    pub prompt: Vec<u32>,
+    /// The tokens of the better answer, with the one that ends it.
+    pub chosen: Vec<u32>,
+    /// The tokens of the worse answer, with the one that ends it.
+    pub rejected: Vec<u32>,
+}
+
+impl Pair {
+    /// The chosen and the rejected answer as rows with a loss on the answer's tokens.
+    fn into_examples(self) -> [Example; 2] {
+        [self.chosen, self.rejected].map(|answer| {
+            let start = self.prompt.len();
+            let tokens = [self.prompt.as_slice(), &answer].concat();
+            let trained = vec![start..tokens.len()];
+            Example { tokens, trained }
+        })
+    }
+}
+
 /// An example, cut after its last trained token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -79,8 +112,29 @@ impl Row {
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     rows: Vec<Row>,
+    kind: DataKind,
     truncated: Vec<usize>,
     dropped: Vec<usize>,
+}
+
+/// What the rows of a data set are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DataKind {
+    /// Each an example of its own.
+    #[default]
+    Rows,
+    /// A chosen and a rejected answer, one after the other.
+    Pairs,
+}
+
+impl DataKind {
+    /// Rows of an example.
+    fn rows(self) -> usize {
+        match self {
+            Self::Rows => 1,
+            Self::Pairs => 2,
+        }
+    }
 }
 
 impl Dataset {
@@ -116,17 +170,50 @@ impl Dataset {
                 None => data.dropped.push(number),
             }
         }
-        if data.rows.is_empty() && data.dropped.is_empty() {
+        data.checked(split, max_length)
+    }
+
+    /// Pairs of answers, cut to `max_length` tokens with their prompt. A pair is [dropped](Self::dropped)
+    /// if a token to train on is left of only one answer or of none, or if both answers are the same.
+    /// `split` is the name of the split in errors.
+    ///
+    /// # Errors
+    /// [`Error::NothingToTrain`] if no pair is left.
+    pub fn pairs(
+        split: &str,
+        pairs: impl IntoIterator<Item = Pair>,
+        max_length: usize,
+    ) -> Result<Self> {
+        let mut data = Self { kind: DataKind::Pairs, ..Self::default() };
+        for (index, pair) in pairs.into_iter().enumerate() {
+            let number = index + 1;
+            let examples = pair.into_examples();
+            if examples.iter().any(|example| example.tokens.len() > max_length) {
+                data.truncated.push(number);
+            }
+            let [chosen, rejected] = examples.map(|example| Row::new(number, example, max_length));
+            match (chosen, rejected) {
+                (Some(chosen), Some(rejected)) if chosen != rejected => {
+                    data.rows.extend([chosen, rejected]);
+                }
+                _ => data.dropped.push(number),
+            }
+        }
+        data.checked(split, max_length)
+    }
+
+    fn checked(self, split: &str, max_length: usize) -> Result<Self> {
+        if self.rows.is_empty() && self.dropped.is_empty() {
             return Err(Error::NoRows { data: format!("{split} data") });
         }
-        if data.rows.is_empty() {
+        if self.rows.is_empty() {
             return Err(Error::NothingToTrain {
                 split: split.to_owned(),
-                rows: data.dropped.len(),
+                rows: self.dropped.len(),
                 max_length,
             });
         }
-        Ok(data)
+        Ok(self)
     }
 
     /// Checks that every token is below `vocabulary`.
@@ -139,17 +226,32 @@ impl Dataset {
         Ok(())
     }
 
-    /// The rows that have a trained token.
+    /// The rows that have a trained token; of each pair the chosen and then the rejected answer.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// The numbers (from 1) of the rows that were longer than the limit.
+    /// The number of examples that are sampled: rows, or pairs of them.
+    pub fn examples(&self) -> usize {
+        self.rows.len() / self.kind.rows()
+    }
+
+    /// The indices in [`rows`](Self::rows) of an example's rows.
+    pub(crate) fn rows_of(&self, example: usize) -> Range<usize> {
+        let count = self.kind.rows();
+        example * count..(example + 1) * count
+    }
+
+    pub(crate) fn kind(&self) -> DataKind {
+        self.kind
+    }
+
+    /// The numbers (from 1) of the rows or pairs that were longer than the limit.
     pub fn truncated(&self) -> &[usize] {
         &self.truncated
     }
 
-    /// The numbers (from 1) of the rows without a trained token.
+    /// The numbers (from 1) of the rows without a trained token, and of the pairs that were dropped.
     pub fn dropped(&self) -> &[usize] {
         &self.dropped
     }
@@ -166,7 +268,10 @@ impl Dataset {
 
     /// A digest of all tokens and targets, equal for equal training data.
     pub fn digest(&self) -> Digest {
-        let mut bytes = Vec::new();
+        let mut bytes = match self.kind {
+            DataKind::Rows => Vec::new(),
+            DataKind::Pairs => b"pairs".to_vec(),
+        };
         for row in &self.rows {
             let numbers = [row.tokens.len(), row.targets.len()].into_iter().map(|n| n as u64);
             let targets = row.targets.iter().map(|&target| target as u64);

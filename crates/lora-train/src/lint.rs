@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::{NumLayers, TrainConfig};
+use crate::config::{NumLayers, TrainConfig, TrainMode};
 use crate::{Result, Schedule};
 
 /// The data and the model of the run.
@@ -235,8 +235,9 @@ fn defaults(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()>
         ("batch_size", format!("{} rows", config.batch_size)),
         ("seed", config.seed.to_string()),
     ];
+    let rows = config.mode() == TrainMode::Sft;
     for (key, what) in others {
-        if !config.origin.has(key) {
+        if !config.origin.has(key) && (rows || key != "mask_prompt") {
             lints.note(LintCode::SilentDefault, format!("`{key}` not given: {what}"));
         }
     }
@@ -248,7 +249,22 @@ fn defaults(config: &TrainConfig, facts: Facts, lints: &mut Lints) -> Result<()>
         let message = format!("`learning_rate` not given: {:e}", config.learning_rate);
         lints.note(LintCode::SilentDefault, message);
     }
+    preference_defaults(config, lints);
     config.adapted_layers(facts.model_layers).map(drop)
+}
+
+fn preference_defaults(config: &TrainConfig, lints: &mut Lints) {
+    let Some(objective) = config.objective() else { return };
+    if !config.origin.has("beta") {
+        let message = format!("`beta` not given: {}", TrainConfig::DEFAULT_BETA);
+        lints.note(LintCode::SilentDefault, message);
+    }
+    let chosen = config.origin.has("nightshift.reference") || config.reference_model_path.is_some();
+    if objective.needs_reference() && config.resume_adapter_file.is_some() && !chosen {
+        let message = "`nightshift.reference` not given: start, the model with the adapter of \
+                       `resume_adapter_file`";
+        lints.note(LintCode::SilentDefault, message);
+    }
 }
 
 fn without_effect(config: &TrainConfig, lints: &mut Lints) {
@@ -258,11 +274,14 @@ fn without_effect(config: &TrainConfig, lints: &mut Lints) {
         ("report_to", "metrics go to `metrics.jsonl`"),
         ("project_name", "metrics go to `metrics.jsonl`"),
         ("trust_remote_code", "no code is loaded from a model folder"),
+        ("precompute_ref_log_probs", "the reference's log-probabilities are always computed once"),
+        ("reward_scaling", "nothing reads it, nor does mlx-lm-lora"),
     ];
-    for (key, instead) in replaced {
-        if config.origin.has(key) {
-            lints.note(LintCode::NoEffect, format!("`{key}` has no effect: {instead}"));
-        }
+    let replaced = replaced.into_iter().filter(|(key, _)| config.origin.has(key));
+    let unread = config.unread_preference_keys();
+    let all = replaced.map(|(key, instead)| (key, instead.to_owned())).chain(unread);
+    for (key, instead) in all {
+        lints.note(LintCode::NoEffect, format!("`{key}` has no effect: {instead}"));
     }
 }
 

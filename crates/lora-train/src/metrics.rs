@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Bytes;
 use crate::engine::InputStorage;
+use crate::preference::PreferenceMetrics;
 use crate::{Error, Result};
 
 /// One line of `metrics.jsonl`: an object with a `kind`, or an update, which has none.
@@ -35,7 +36,7 @@ impl Record {
 pub struct Update {
     /// Counted from 1.
     pub step: u64,
-    /// Mean cross-entropy over the trained tokens of the update.
+    /// Mean cross-entropy over the trained tokens of the update; of pairs the preference loss.
     pub loss: f64,
     /// The learning rate of the update.
     pub learning_rate: f64,
@@ -55,6 +56,9 @@ pub struct Update {
     pub peak_memory_bytes: u64,
     /// Resident memory of the process after the update.
     pub rss_bytes: u64,
+    /// Of an update on pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// A record that is not an update.
@@ -65,7 +69,7 @@ pub enum Event {
     /// Size and plan of the run, written at its start.
     #[non_exhaustive]
     Plan {
-        /// Training rows.
+        /// Training rows or pairs.
         rows: u64,
         /// Optimizer updates of the whole run.
         updates: u64,
@@ -77,15 +81,30 @@ pub enum Event {
         #[serde(flatten)]
         work: WorkPlan,
     },
-    /// The loss on the validation rows.
+    /// The loss on the validation rows or pairs.
     #[non_exhaustive]
     Validation {
         /// Updates made before it; 0 for the untrained adapter.
         step: u64,
-        /// Mean cross-entropy over the trained tokens.
+        /// Mean cross-entropy over the trained tokens, or the preference loss.
         loss: f64,
         /// Tokens with a loss.
         tokens: u64,
+        /// Duration.
+        seconds: f64,
+        /// Of a validation on pairs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preference: Option<PreferenceMetrics>,
+    },
+    /// The reference model's log-probabilities of all answers, before the first update.
+    #[non_exhaustive]
+    Reference {
+        /// Chosen and rejected answers of all splits.
+        answers: u64,
+        /// Whether the reference is the base model with the adapter that the run starts from.
+        adapter: bool,
+        /// Tokens that were computed; 0 if the log-probabilities were on disk.
+        computed_tokens: u64,
         /// Duration.
         seconds: f64,
     },

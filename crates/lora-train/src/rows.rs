@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::{Data, Dataset, Error, Result, Start};
+use crate::{Error, Result, Start};
 
 /// The names of the fields of a row: `prompt` and `completion`, else `messages`, else `text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,26 +54,6 @@ impl TrainConfig {
     /// trains only the last turn.)
     pub fn supervision(&self) -> Supervision {
         if self.mask_prompt { Supervision::AssistantTurns } else { Supervision::All }
-    }
-}
-
-impl Data {
-    /// Reads `train.jsonl` and, if it exists, `valid.jsonl` from the folder `config.data`.
-    ///
-    /// # Errors
-    /// As for [`read_rows`] and [`Dataset::new`]; [`Error::Setting`] if `config.data` is absent.
-    pub fn open(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<Self> {
-        let folder = config.data_folder()?;
-        let split = |name: &str| {
-            let path = folder.join(format!("{name}.jsonl"));
-            let rows = read_rows(&path, tokenizer, &Columns::from(config), config.supervision())?;
-            Dataset::new(name, rows, config.max_seq_length)
-        };
-        let has_valid = folder.join("valid.jsonl").exists();
-        Ok(Self {
-            train: split("train")?,
-            valid: if has_valid { Some(split("valid")?) } else { None },
-        })
     }
 }
 

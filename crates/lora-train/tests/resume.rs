@@ -4,13 +4,13 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lora_train::metrics::{Event, Metrics, Record};
 use lora_train::{
-    Data, Dataset, Ending, Error, Example, Outcome, Progress, Start, TrainConfig, Trainer,
+    Data, Dataset, Ending, Error, Example, Outcome, Pair, Progress, Start, TrainConfig, Trainer,
 };
 use models::Model;
 
@@ -46,23 +46,77 @@ fn rows(count: u32, shift: u32) -> Dataset {
     Dataset::new("train", rows, 64).unwrap()
 }
 
+fn pairs(count: u32, shift: u32) -> Dataset {
+    let answer = |i: u32, length: u32| (0..length).map(|j| (i * 5 + j * 7 + shift) % 64).collect();
+    let pairs = (0..count).map(|i| Pair {
+        prompt: (0..3 + i % 4).map(|j| (i / 2 * 13 + j * 3 + shift) % 64).collect(),
+        chosen: answer(i, 2 + i % 3),
+        rejected: answer(i + 31, 1 + i % 4),
+    });
+    Dataset::pairs("train", pairs, 64).unwrap()
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/mlx_lm/model")
+}
+
+/// A trainer of rows, or with a preference loss of pairs.
 fn trainer(config: TrainConfig, start: Start) -> Result<Trainer, Error> {
-    let fixture = "../../fixtures/golden/mlx_lm/model";
-    let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
-    Trainer::new(model, config, Data { train: rows(11, 0), valid: Some(rows(5, 3)) }, start)
+    let model = Model::open(fixture()).unwrap();
+    let data = match config.objective() {
+        None => Data { train: rows(11, 0), valid: Some(rows(5, 3)) },
+        Some(_) => Data { train: pairs(11, 0), valid: Some(pairs(5, 3)) },
+    };
+    Trainer::new(model, config, data, start)
+}
+
+/// What a run trains on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Rows,
+    Pairs,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Rows, Self::Pairs];
+
+    fn config(self, folder: &Path) -> TrainConfig {
+        let mut config = config(folder, "");
+        if self == Self::Pairs {
+            let settings = serde_json::json!({
+                "train_mode": "dpo", "loss_type": ["ipo", "sft"], "model": fixture(),
+            });
+            let mut all = serde_json::to_value(&config).unwrap();
+            all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+            all["lora_parameters"]["dropout"] = 0.25.into();
+            let origin = config.origin;
+            config = serde_json::from_value(all).unwrap();
+            config.origin = origin;
+        }
+        config
+    }
+
+    fn run(self, folder: &Path, start: Start) -> Outcome {
+        trainer(self.config(folder), start).unwrap().run(&mut ()).unwrap()
+    }
+
+    /// Runs until `stop` returns true.
+    fn run_until(
+        self,
+        folder: &Path,
+        start: Start,
+        stop: impl Fn(&Progress<'_>) -> bool,
+    ) -> Outcome {
+        let mut watch = |progress: Progress<'_>| match stop(&progress) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        trainer(self.config(folder), start).unwrap().run(&mut watch).unwrap()
+    }
 }
 
 fn run(folder: &Path, start: Start) -> Outcome {
-    trainer(config(folder, ""), start).unwrap().run(&mut ()).unwrap()
-}
-
-/// Runs until `stop` returns true.
-fn run_until(folder: &Path, start: Start, stop: impl Fn(&Progress<'_>) -> bool) -> Outcome {
-    let mut watch = |progress: Progress<'_>| match stop(&progress) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
-    trainer(config(folder, ""), start).unwrap().run(&mut watch).unwrap()
+    Kind::Rows.run(folder, start)
 }
 
 /// The adapter's bytes, and the metrics without durations and memory.
@@ -74,6 +128,10 @@ fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
                 (update.seconds, update.peak_memory_bytes, update.rss_bytes) = (0.0, 0, 0);
             }
             Record::Event(Event::Validation { seconds, .. }) => *seconds = 0.0,
+            // After a kill they may be on disk already.
+            Record::Event(Event::Reference { seconds, computed_tokens, .. }) => {
+                (*seconds, *computed_tokens) = (0.0, 0);
+            }
             Record::Event(_) => {}
         }
     }
@@ -82,8 +140,14 @@ fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
 
 #[test]
 fn stopped_after_any_update_it_ends_with_the_same_bytes() {
+    for kind in Kind::ALL {
+        stopped_after_any_update(kind);
+    }
+}
+
+fn stopped_after_any_update(kind: Kind) {
     let whole = tempfile::tempdir().unwrap();
-    let outcome = run(whole.path(), Start::Fresh);
+    let outcome = kind.run(whole.path(), Start::Fresh);
     assert_eq!(
         (outcome.ending, outcome.step, outcome.updates),
         (Ending::Complete, UPDATES, UPDATES)
@@ -94,14 +158,14 @@ fn stopped_after_any_update_it_ends_with_the_same_bytes() {
 
     for at in 0..UPDATES {
         let folder = tempfile::tempdir().unwrap();
-        let stopped = run_until(folder.path(), Start::Fresh, |progress| match progress {
+        let stopped = kind.run_until(folder.path(), Start::Fresh, |progress| match progress {
             Progress::Recorded(Record::Update(update)) => update.step == at,
             Progress::Recorded(Record::Event(Event::Plan { .. })) => at == 0,
             _ => false,
         });
         assert_eq!((stopped.ending, stopped.step), (Ending::Stopped, at));
-        assert_eq!(run(folder.path(), Start::Resume).ending, Ending::Complete);
-        assert_eq!(result(folder.path()), expected, "stopped after update {at}");
+        assert_eq!(kind.run(folder.path(), Start::Resume).ending, Ending::Complete);
+        assert_eq!(result(folder.path()), expected, "{kind:?} stopped after update {at}");
     }
 }
 
@@ -178,6 +242,8 @@ fn a_broken_checkpoint_is_named() {
 
 /// The variable with the folder of the run, set in the child processes that are killed.
 const CHILD: &str = "LORA_TRAIN_KILL_TEST";
+/// The variable that tells the child to train on pairs.
+const PAIRS: &str = "LORA_TRAIN_KILL_PAIRS";
 /// The variable with the number of runs, each of which is killed several times; see
 /// `benches/kills.sh`.
 const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
@@ -186,31 +252,39 @@ const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
 #[test]
 fn killed_at_any_moment() {
     if let Some(folder) = std::env::var_os(CHILD) {
-        run(Path::new(&folder), Start::Resume);
+        let kind = if std::env::var_os(PAIRS).is_some() { Kind::Pairs } else { Kind::Rows };
+        kind.run(Path::new(&folder), Start::Resume);
         return;
     }
-    let whole = tempfile::tempdir().unwrap();
-    run(whole.path(), Start::Fresh);
-    let expected = result(whole.path());
     let runs = std::env::var(RUNS).map_or(1, |count| count.parse().unwrap());
-    let mut kills = 0;
-    for number in 0..runs {
-        let folder = tempfile::tempdir().unwrap();
-        // A different first time for each run.
-        let first = Duration::from_millis(60 + number * 37 % 90);
-        kills += run_and_kill(folder.path(), first);
-        assert_eq!(result(folder.path()), expected, "run {number}, after {kills} kills in all");
+    for kind in Kind::ALL {
+        let whole = tempfile::tempdir().unwrap();
+        kind.run(whole.path(), Start::Fresh);
+        let expected = result(whole.path());
+        let mut kills = 0;
+        for number in 0..runs {
+            let folder = tempfile::tempdir().unwrap();
+            // A different first time for each run.
+            let first = Duration::from_millis(60 + number * 37 % 90);
+            kills += run_and_kill(kind, folder.path(), first);
+            let found = result(folder.path());
+            assert_eq!(found, expected, "{kind:?} {number}, after {kills} kills in all");
+        }
+        eprintln!("{kind:?}: {runs} runs, {kills} kills");
+        assert!(kills > 0, "the run was over before it could be killed");
     }
-    eprintln!("{runs} runs, {kills} kills");
-    assert!(kills > 0, "the run was over before it could be killed");
 }
 
 /// Kills and resumes a run until it finishes; returns the number of kills.
-fn run_and_kill(folder: &Path, first: Duration) -> u64 {
+fn run_and_kill(kind: Kind, folder: &Path, first: Duration) -> u64 {
     let mut kills = 0;
     // Increasing times, so that the run finishes on any machine.
     for delay in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        if kind == Kind::Pairs {
+            child.env(PAIRS, "1");
+        }
+        let mut child = child
             .args(["--exact", "killed_at_any_moment"])
             .env(CHILD, folder)
             .stdout(Stdio::null())

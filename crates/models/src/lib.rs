@@ -41,11 +41,11 @@ pub mod layers {
 /// What the training engine of this workspace needs and other programs do not.
 #[doc(hidden)]
 pub mod train_support {
-    use mlx_rs::Array;
+    use mlx_rs::{Array, Stream, with_stream};
 
     use crate::Result;
     use crate::backend::Backend;
-    use crate::ext::fused;
+    use crate::ext::{cpu_op, fused};
 
     pub use crate::checkpoint::write_safetensors;
     pub use crate::nn::footprint::{BatchSize, Footprint};
@@ -77,6 +77,28 @@ pub mod train_support {
     /// `cap * tanh(x / cap)`, elementwise.
     pub fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
         fused::soft_cap(Backend::of_default_device()?, x, cap)
+    }
+
+    /// An array of the shape of `x` that `function` computes from the values of `x` when MLX evaluates
+    /// it, both in f32 and in row-major order. It runs on a CPU stream, whatever the default device.
+    /// Not differentiable. `function` must not panic: it runs on a thread of MLX.
+    ///
+    /// ```
+    /// use mlx_rs::Array;
+    ///
+    /// let x = Array::from_slice(&[1.0f32, 2.0], &[2, 1]);
+    /// let sums = models::train_support::host_function(&x, |x, y| y.fill(x.iter().sum()))?;
+    /// assert_eq!(sums.as_slice::<f32>(), [3.0, 3.0]);
+    /// # Ok::<(), models::Error>(())
+    /// ```
+    pub fn host_function<F>(x: &Array, function: F) -> Result<Array>
+    where
+        F: Fn(&[f32], &mut [f32]) + Send + Sync + 'static,
+    {
+        let [y] = with_stream(&Stream::cpu(), || {
+            cpu_op([x], [x.shape()], move |[x], [y]| function(x, y))
+        })?;
+        Ok(y)
     }
 
     /// The derivative of [`soft_cap`] where its value is `y`: `1 - (y / cap)^2`.

@@ -127,7 +127,7 @@ impl RunIdentity {
     /// the result of a run.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         /// Paths, reporting, saving and limits of time and memory.
-        const IRRELEVANT: [&str; 13] = [
+        const IRRELEVANT: [&str; 14] = [
             "model",
             "data",
             "adapter_path",
@@ -141,6 +141,7 @@ impl RunIdentity {
             "nightshift.memory_limit",
             "nightshift.time_budget",
             "nightshift.keep_checkpoints",
+            "nightshift.reference_cache",
         ];
         let (mut then, mut now) = (Flat::new(), Flat::new());
         flatten("", &self.config, &mut then);

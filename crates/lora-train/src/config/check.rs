@@ -1,6 +1,6 @@
 //! Validation: the ranges of all values, and keys that exclude each other.
 
-use super::{FineTuneType, TrainConfig};
+use super::{FineTuneType, TrainConfig, TrainMode};
 use crate::{Result, Schedule};
 
 impl TrainConfig {
@@ -14,6 +14,7 @@ impl TrainConfig {
         self.check_adapter()?;
         self.check_optimizer()?;
         self.check_nightshift()?;
+        self.check_preference()?;
         self.check_exclusions()?;
         // Checks the arguments of the schedule.
         Schedule::new(self, self.updates(1)).map(drop)
@@ -178,11 +179,18 @@ impl TrainConfig {
         self.require("nightshift.warmup_share", scheduled, "an `lr_schedule`", "none")?;
         let low_rank = self.fine_tune_type != FineTuneType::Full;
         self.require("fine_tune_type", low_rank, "lora or dora", "full")?;
+        let measured = !self.test || self.mode() == TrainMode::Sft;
+        self.require(
+            "test",
+            measured,
+            "false with pairs, of which no test loss is measured",
+            true,
+        )?;
         let local = self.hf_dataset.is_none();
         self.require("hf_dataset", local, "local files, in `data`", "a data set on a hub")
     }
 
-    fn require(
+    pub(super) fn require(
         &self,
         key: &str,
         holds: bool,
@@ -192,7 +200,7 @@ impl TrainConfig {
         if holds { Ok(()) } else { Err(self.invalid(key, expected, found)) }
     }
 
-    fn require_positive(&self, key: &str, value: Option<f64>) -> Result<()> {
+    pub(super) fn require_positive(&self, key: &str, value: Option<f64>) -> Result<()> {
         let value = value.unwrap_or(1.0);
         let holds = value.is_finite() && value > 0.0;
         self.require(key, holds, "a finite number above 0", value)

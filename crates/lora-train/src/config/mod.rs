@@ -5,6 +5,7 @@ mod location;
 mod lora;
 mod nightshift;
 mod optimizer;
+mod preference;
 mod schedule;
 mod values;
 mod yaml;
@@ -17,6 +18,7 @@ pub use location::{Location, Origin};
 pub use lora::{LoraParameters, Scaling};
 pub use nightshift::{EarlyStop, Nightshift, OnBadLoss, StateStorage};
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, OptimizerConfigs, OptimizerName, Sgd};
+pub use preference::{LossName, LossNames, Reference, TrainMode};
 pub use schedule::{LrSchedule, ScheduleName, ScheduleUnit};
 pub use values::{Batches, Bytes, NumLayers};
 
@@ -62,7 +64,8 @@ pub struct TrainConfig {
     /// A file of adapter weights to start from, without optimizer state or position in the data.
     pub resume_adapter_file: Option<PathBuf>,
 
-    /// LoRA or DoRA.
+    /// LoRA or DoRA; `train_type` in mlx-lm-lora.
+    #[serde(alias = "train_type")]
     pub fine_tune_type: FineTuneType,
     /// Rank, scale and targets of the adapter.
     pub lora_parameters: LoraParameters,
@@ -74,9 +77,10 @@ pub struct TrainConfig {
     pub mask_prompt: bool,
     /// Rows are cut after this many tokens.
     pub max_seq_length: usize,
-    /// Rows of an iteration.
+    /// Rows, or pairs of answers, of an iteration.
     pub batch_size: usize,
-    /// Iterations of an optimizer update.
+    /// Iterations of an optimizer update; `gradient_accumulation_steps` in mlx-lm-lora and TRL.
+    #[serde(alias = "gradient_accumulation_steps")]
     pub grad_accumulation_steps: usize,
     /// Iterations of the run.
     pub iters: u64,
@@ -104,6 +108,34 @@ pub struct TrainConfig {
     pub test_batches: Batches,
     /// Iterations between checkpoints.
     pub save_every: u64,
+
+    /// Supervised rows or pairs of answers, and the loss of pairs: absent, `sft`.
+    pub train_mode: Option<TrainMode>,
+    /// The scale of a preference loss: absent, 0.1.
+    pub beta: Option<f64>,
+    /// The loss of `dpo` or `cpo` under TRL's name, or several for `dpo`: absent, `sigmoid`.
+    pub loss_type: Option<LossNames>,
+    /// The same under mlx-lm-lora's name.
+    pub dpo_cpo_loss_type: Option<LossName>,
+    /// The weights of several losses: absent, 1 each.
+    pub loss_weights: Option<Vec<f64>>,
+    /// The share of flipped labels that the losses `robust`, and `sigmoid` and `simpo` of `cpo`, allow
+    /// for: absent, 0.
+    pub label_smoothing: Option<f64>,
+    /// The weight of the penalty of `dpop`: absent, 50.
+    pub delta: Option<f64>,
+    /// The weight of the chosen answers' negative log-likelihood in `cpo` (absent, 1) and `simpo`
+    /// (absent, 0).
+    pub cpo_alpha: Option<f64>,
+    /// The margin of SimPO: absent, 0.5.
+    pub simpo_gamma: Option<f64>,
+    /// The reference model of `dpo`; only the value of `model` is supported, and means `nightshift.reference:
+    /// base`.
+    pub reference_model_path: Option<PathBuf>,
+    /// Without effect: the reference's log-probabilities are always computed once.
+    pub precompute_ref_log_probs: Option<bool>,
+    /// Without effect, as in mlx-lm-lora.
+    pub reward_scaling: Option<f64>,
 
     /// The field of a prompt; see [`Columns`](crate::Columns) for the defaults.
     pub prompt_feature: Option<String>,
@@ -165,6 +197,18 @@ impl Default for TrainConfig {
             test: false,
             test_batches: Batches::AtMost(500),
             save_every: 100,
+            train_mode: None,
+            beta: None,
+            loss_type: None,
+            dpo_cpo_loss_type: None,
+            loss_weights: None,
+            label_smoothing: None,
+            delta: None,
+            cpo_alpha: None,
+            simpo_gamma: None,
+            reference_model_path: None,
+            precompute_ref_log_probs: None,
+            reward_scaling: None,
             prompt_feature: None,
             completion_feature: None,
             chat_feature: None,
@@ -238,7 +282,7 @@ impl TrainConfig {
         found.ok_or_else(|| self.invalid("data", "a folder with train.jsonl", "nothing"))
     }
 
-    /// Iterations of a run with `rows` training rows: `iters`, or those of `nightshift.epochs`.
+    /// Iterations of a run with `rows` training rows or pairs: `iters`, or those of `nightshift.epochs`.
     pub fn iterations(&self, rows: usize) -> u64 {
         match self.nightshift.epochs {
             Some(epochs) => (epochs * rows as f64 / self.batch_size as f64).ceil() as u64,
@@ -246,7 +290,7 @@ impl TrainConfig {
         }
     }
 
-    /// Optimizer updates of a run with `rows` training rows. The last one may have fewer iterations.
+    /// Optimizer updates of a run with `rows` training rows or pairs. The last one may have fewer iterations.
     pub fn updates(&self, rows: usize) -> u64 {
         self.iterations(rows).div_ceil(self.grad_accumulation_steps as u64)
     }

@@ -1,12 +1,14 @@
 //! `nightshift`: settings that mlx-lm does not have.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::lora::Scaling;
+use super::preference::Reference;
 use super::schedule::ScheduleUnit;
 use super::values::{Bytes, duration};
 
@@ -54,6 +56,11 @@ pub struct Nightshift {
     pub time_budget: Option<Duration>,
     /// The number of checkpoints (adapter, moments, position in the data) to keep.
     pub keep_checkpoints: usize,
+    /// What the loss of `train_mode: dpo` compares with: absent, the model at the start of the run.
+    pub reference: Option<Reference>,
+    /// A folder for the reference's log-probabilities, which several runs may share: absent, `reference`
+    /// in `adapter_path`.
+    pub reference_cache: Option<PathBuf>,
 }
 
 impl Default for Nightshift {
@@ -76,6 +83,8 @@ impl Default for Nightshift {
             early_stop: None,
             time_budget: None,
             keep_checkpoints: 2,
+            reference: None,
+            reference_cache: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::layout::{Block, Layout};
 use super::loss::Chunks;
 use super::plan::Plan;
 use crate::Optimizer;
-use crate::batch::repeats;
+use crate::batch::{packed_size, repeats};
 use crate::dataset::Dataset;
 
 const F32: u64 = size_of::<f32>() as u64;
@@ -22,6 +22,8 @@ const BACKWARD: f64 = 2.7;
 pub(crate) struct Load {
     /// Tokens of the longest row.
     longest: usize,
+    /// Tokens of the largest example: the longest row, or the largest pair.
+    largest: usize,
     /// Tokens that are split into micro-batches together, at most.
     together: usize,
     /// Tokens of the rows of an update, relative to those computed, shared prefixes once.
@@ -29,28 +31,34 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// For `updates` of rows of `train`, and validation on all of `valid`.
+    /// For `updates` of examples of `train`, and validation on all of `valid`.
     pub(crate) fn new(train: &Dataset, updates: &[Vec<usize>], valid: Option<&Dataset>) -> Self {
-        let lengths = |data: &Dataset| -> Vec<usize> {
-            data.rows().iter().map(|row| row.inputs().len()).collect()
+        let sizes = |data: &Dataset| -> Vec<usize> {
+            (0..data.examples()).map(|example| packed_size(data, example)).collect()
         };
-        let mut train_lengths = lengths(train);
-        train_lengths.sort_unstable_by_key(|&length| std::cmp::Reverse(length));
-        let valid = valid.map(lengths).unwrap_or_default();
-        let rows = updates.iter().map(Vec::len).max().unwrap_or_default();
-        let update: usize = train_lengths.iter().take(rows).sum();
+        let longest = |data: &Dataset| data.rows().iter().map(|row| row.inputs().len()).max();
+        let mut train_sizes = sizes(train);
+        train_sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
+        let valid_sizes = valid.map(sizes).unwrap_or_default();
+        let examples = updates.iter().map(Vec::len).max().unwrap_or_default();
+        let update: usize = train_sizes.iter().take(examples).sum();
         Self {
-            longest: train_lengths.iter().chain(&valid).copied().max().unwrap_or_default(),
-            together: update.max(valid.iter().sum()),
-            repeats: updates.iter().map(|rows| repeats(train.rows(), rows)).fold(1.0, f64::max),
+            longest: [longest(train), valid.and_then(longest)]
+                .into_iter()
+                .flatten()
+                .max()
+                .unwrap_or(0),
+            largest: train_sizes.iter().chain(&valid_sizes).copied().max().unwrap_or_default(),
+            together: update.max(valid_sizes.iter().sum()),
+            repeats: updates.iter().map(|examples| repeats(train, examples)).fold(1.0, f64::max),
         }
     }
 
-    /// Tokens of the largest micro-batch, limited to `tokens` but at least those of the longest row.
-    /// Rows are not split to balance lanes.
+    /// Tokens of the largest micro-batch, limited to `tokens` but at least those of the largest
+    /// example. Examples are not split to balance lanes.
     fn micro_batch(&self, tokens: usize, lanes: usize) -> usize {
-        let share = self.together.div_ceil(lanes.max(1)) + self.longest;
-        tokens.min(share).min(self.together).max(self.longest)
+        let share = self.together.div_ceil(lanes.max(1)) + self.largest;
+        tokens.min(share).min(self.together).max(self.largest)
     }
 }
 

@@ -157,6 +157,13 @@ impl Layout {
         })
     }
 
+    /// The layout of the same model without an adapter.
+    pub(crate) fn without_adapter(&self) -> Self {
+        let layers = vec![Vec::new(); self.layers.len()];
+        let depth = GradientDepth::Layer(layers.len());
+        Self { layers, embeddings: Vec::new(), depth, output_rank: 0, ..self.clone() }
+    }
+
     pub(crate) fn depth(&self) -> GradientDepth {
         self.depth
     }

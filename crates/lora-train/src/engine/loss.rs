@@ -12,7 +12,9 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, maximum, zeros_dtype};
@@ -29,13 +31,56 @@ const MAX_LOGITS: usize = 8 << 20;
 const MIN_POSITIONS: usize = 512;
 
 /// Whether the gradient is computed too.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum LossMode {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LossMode<'a> {
     /// The loss only.
     Eval,
-    /// Loss and gradient, the latter multiplied by `grad_scale`: one over the trained tokens of the
-    /// update gives the gradient of their mean loss.
-    Train { grad_scale: f32 },
+    /// The loss, and the gradient of the weighted sum of the targets' losses.
+    Train(&'a TargetWeights),
+}
+
+/// The weight of each target's loss in the sum that is differentiated.
+#[derive(Clone)]
+pub(crate) enum TargetWeights {
+    /// The same for all: one over the trained tokens of the update gives the gradient of their mean
+    /// loss.
+    Equal(f32),
+    /// Weights that depend on the losses of all targets.
+    Function(Arc<WeightFunction>),
+}
+
+/// Computes the weights, in the second slice, from the losses.
+pub(crate) type WeightFunction = dyn Fn(&[f32], &mut [f32]) + Send + Sync;
+
+impl fmt::Debug for TargetWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal(weight) => write!(f, "Equal({weight})"),
+            Self::Function(_) => f.write_str("Function"),
+        }
+    }
+}
+
+impl TargetWeights {
+    /// The weights of targets with these losses `[n, 1]`: `[n, 1]`, or a scalar.
+    fn of(&self, losses: &[Array]) -> Result<Array> {
+        match self {
+            Self::Equal(weight) => Ok(Array::from_f32(*weight)),
+            Self::Function(function) => {
+                let function = Arc::clone(function);
+                let losses = concatenate(losses, 0)?;
+                Ok(train_support::host_function(&losses, move |x, y| function(x, y))?)
+            }
+        }
+    }
+}
+
+/// The rows of `array` `[n, 1]` in this range; a scalar is the same for all rows.
+fn rows_of(array: &Array, range: &Range<i32>) -> Result<Array> {
+    match array.ndim() {
+        0 => Ok(array.clone()),
+        _ => Ok(array.try_index((range.clone(), ..))?),
+    }
 }
 
 /// The size of a chunk, in positions and in tokens of the vocabulary.
@@ -103,7 +148,7 @@ pub(crate) fn cross_entropy(
     output: &impl OutputProjection,
     hidden: &Array,
     targets: &[u32],
-    mode: LossMode,
+    mode: LossMode<'_>,
     chunks: Chunks,
 ) -> Result<HeadLoss> {
     let mut graph = HeadLoss::default();
@@ -114,7 +159,8 @@ pub(crate) fn cross_entropy(
     for targets in targets.chunks(chunks.positions.max(1)) {
         let start = end;
         end += targets.len() as i32;
-        let features = features.try_index((start..end, ..))?;
+        let range = start..end;
+        let features = features.try_index((range.clone(), ..))?;
         let Some(running) =
             OnlineSoftmax::over(output, &features, targets, mode, chunks, &mut graph.stages)?
         else {
@@ -123,24 +169,26 @@ pub(crate) fn cross_entropy(
         };
         let log_sum_exp = running.max.add(running.sum.log()?)?;
         let losses = log_sum_exp.subtract(&running.target_logit)?;
-        let gradient = running.feature_gradient(mode)?;
+        let gradient = running.feature_gradient()?;
         graph.stages.push([&losses].into_iter().chain(&gradient).cloned().collect());
         graph.losses.push(losses);
         feature_gradients.extend(gradient);
         let target_logit = running.target_logit;
-        parts.push(Positions { features, targets, log_sum_exp, target_logit });
+        parts.push(Positions { range, features, targets, log_sum_exp, target_logit });
     }
-    if let LossMode::Train { grad_scale } = mode {
+    if let LossMode::Train(weights) = mode {
+        let weights = weights.of(&graph.losses)?;
+        graph.stages.push(vec![weights.clone()]);
         // Backward through the update's `A` and the final norm.
         let primals: Vec<Array> = [hidden].into_iter().chain(output.lora_a()).cloned().collect();
         let function = |x: &[Array]| Ok(vec![output.features(&x[0], x.get(1))?]);
-        let cotangent = concatenate(&feature_gradients, 0)?;
+        let cotangent = concatenate(&feature_gradients, 0)?.multiply(&weights)?;
         let (_, gradients) = transforms::fallible_vjp(function, &primals, &[cotangent])?;
         graph.stages.push(gradients.clone());
         let mut gradients = gradients.into_iter();
         graph.gradient = gradients.next();
         if let Some(a) = gradients.next() {
-            let b = gradient_of_b(output, &parts, grad_scale, chunks, &mut graph.stages)?;
+            let b = gradient_of_b(output, &parts, &weights, chunks, &mut graph.stages)?;
             graph.update_gradients = Some([a, b]);
         }
     }
@@ -149,6 +197,8 @@ pub(crate) fn cross_entropy(
 
 /// A chunk of `n` positions after the pass over the vocabulary.
 struct Positions<'a> {
+    /// Their indices among all positions.
+    range: Range<i32>,
     features: Array,
     targets: &'a [u32],
     /// `ln(sum(exp(z)))` over the vocabulary, `[n, 1]`.
@@ -158,14 +208,16 @@ struct Positions<'a> {
 }
 
 impl Positions<'_> {
-    /// The features that are multiplied by `B`, `[n, rank]`.
-    fn lora_features(&self, output: &impl OutputProjection) -> Result<Array> {
-        Ok(self.features.try_index((.., self.features.dim(-1) - output.rank()..))?)
+    /// The features that are multiplied by `B`, times the weights of the positions: `[n, rank]`.
+    fn lora_features(&self, output: &impl OutputProjection, weights: &Array) -> Result<Array> {
+        let features = self.features.try_index((.., self.features.dim(-1) - output.rank()..))?;
+        Ok(features.multiply(rows_of(weights, &self.range)?)?)
     }
 
-    /// The gradient of the targets' logits with respect to `B`, transposed: `[vocabulary, rank]`.
-    fn target_gradient(&self, output: &impl OutputProjection) -> Result<Array> {
-        let mut features = self.lora_features(output)?;
+    /// The weighted gradient of the targets' logits with respect to `B`, transposed:
+    /// `[vocabulary, rank]`.
+    fn target_gradient(&self, output: &impl OutputProjection, weights: &Array) -> Result<Array> {
+        let mut features = self.lora_features(output, weights)?;
         if let Some(cap) = output.soft_cap() {
             features =
                 features.multiply(train_support::soft_cap_slope(&self.target_logit, cap)?)?;
@@ -175,26 +227,27 @@ impl Positions<'_> {
 }
 
 /// The gradient with respect to `B` of the output matrix's update, `[rank, vocabulary]`: at each
-/// position the probabilities, minus one at the target, times the features.
+/// position the probabilities, minus one at the target, times the features and the weight.
 fn gradient_of_b(
     output: &impl OutputProjection,
     parts: &[Positions<'_>],
-    grad_scale: f32,
+    weights: &Array,
     chunks: Chunks,
     stages: &mut Vec<Vec<Array>>,
 ) -> Result<Array> {
     let mut columns = Vec::new();
     for range in chunks.of_vocabulary(output.vocab_size()) {
-        let weights = output.weight(range)?;
+        let matrix = output.weight(range)?;
         let mut sum: Option<Array> = None;
         for part in parts {
-            let products = part.features.matmul(weights.transpose()?)?;
+            let products = part.features.matmul(matrix.transpose()?)?;
             let (logits, slope) = soft_cap(&products, output.soft_cap())?;
             let mut probabilities = exp(&logits.subtract(&part.log_sum_exp)?)?;
             if let Some(slope) = slope {
                 probabilities = probabilities.multiply(slope)?;
             }
-            let product = part.lora_features(output)?.transpose()?.matmul(probabilities)?;
+            let features = part.lora_features(output, weights)?;
+            let product = features.transpose()?.matmul(probabilities)?;
             let next = plus(sum, product)?;
             stages.push(vec![next.clone()]);
             sum = Some(next);
@@ -203,13 +256,12 @@ fn gradient_of_b(
     }
     let mut at_targets: Option<Array> = None;
     for part in parts {
-        at_targets = Some(plus(at_targets, part.target_gradient(output)?)?);
+        at_targets = Some(plus(at_targets, part.target_gradient(output, weights)?)?);
     }
     let mut all = concatenate(&columns, -1)?;
     if let Some(at_targets) = at_targets {
         all = all.subtract(at_targets.transpose()?)?;
     }
-    let all = all.multiply(Array::from_f32(grad_scale))?;
     stages.push(vec![all.clone()]);
     Ok(all)
 }
@@ -249,7 +301,7 @@ impl OnlineSoftmax {
         output: &impl OutputProjection,
         features: &Array,
         targets: &[u32],
-        mode: LossMode,
+        mode: LossMode<'_>,
         chunks: Chunks,
         stages: &mut Vec<Vec<Array>>,
     ) -> Result<Option<Self>> {
@@ -271,7 +323,7 @@ impl OnlineSoftmax {
         features: &Array,
         targets: &[u32],
         range: Range<usize>,
-        mode: LossMode,
+        mode: LossMode<'_>,
     ) -> Result<Self> {
         let weights = output.weight(range.clone())?;
         let (logits, slope) = soft_cap(&features.matmul(weights.transpose()?)?, output.soft_cap())?;
@@ -283,7 +335,7 @@ impl OnlineSoftmax {
         let (target_logit, target_slope) = soft_cap(&raw, output.soft_cap())?;
         let gradients = match mode {
             LossMode::Eval => None,
-            LossMode::Train { .. } => {
+            LossMode::Train(_) => {
                 let mut at_target = target_rows.multiply(&inside)?;
                 if let (Some(slope), Some(target_slope)) = (slope, target_slope) {
                     exps = exps.multiply(slope)?;
@@ -314,15 +366,10 @@ impl OnlineSoftmax {
         })
     }
 
-    /// The gradient with respect to the features, in training.
-    fn feature_gradient(&self, mode: LossMode) -> Result<Option<Array>> {
-        Ok(match (&self.gradients, mode) {
-            (Some((weighted, target)), LossMode::Train { grad_scale }) => {
-                let gradient = weighted.divide(&self.sum)?.subtract(target)?;
-                Some(gradient.multiply(Array::from_f32(grad_scale))?)
-            }
-            _ => None,
-        })
+    /// The gradient of each position's loss with respect to its features, in training.
+    fn feature_gradient(&self) -> Result<Option<Array>> {
+        let Some((weighted, target)) = &self.gradients else { return Ok(None) };
+        Ok(Some(weighted.divide(&self.sum)?.subtract(target)?))
     }
 
     fn arrays(&self) -> impl Iterator<Item = &Array> {

@@ -1,6 +1,7 @@
 //! The training engine: loss and gradients of an update.
 
 mod cost;
+mod criterion;
 mod inputs;
 mod lanes;
 mod layout;
@@ -22,6 +23,8 @@ use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
 
 pub(crate) use cost::{Costs, Load};
+use criterion::Totals;
+pub(crate) use criterion::{Criterion, PairTerms, RowLoss};
 pub(crate) use inputs::InputStorage;
 use lanes::Lanes;
 pub(crate) use layout::{DropoutSeed, Layout};
@@ -53,7 +56,9 @@ pub(crate) struct Sums {
     pub(crate) computed: u64,
     /// Rows with a target whose loss is infinite or NaN.
     pub(crate) bad_rows: Vec<usize>,
-    /// Gradients of the mean loss; empty if only the loss was computed.
+    /// The loss of each row.
+    pub(crate) rows: Vec<RowLoss>,
+    /// Gradients of what is minimized; empty if only the loss was computed.
     pub(crate) gradients: Tensors,
 }
 
@@ -73,23 +78,27 @@ impl Engine {
 
     /// The loss of `batches`, without dropout.
     pub(crate) fn loss(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
-        self.run(self.pass(factors, None), batches, |pass, model, micro, _| {
-            pass.losses(model, micro)
-        })
+        self.run(self.pass(factors), batches, |pass, model, micro, _| pass.losses(model, micro))
     }
 
-    /// The loss of `batches`, and the gradients of its mean over all their targets.
+    /// The loss of `batches` without the adapter.
+    pub(crate) fn base_loss(&self, batches: Vec<MicroBatch>) -> Result<Sums> {
+        let layout = self.layout.without_adapter();
+        let pass = Pass { layout, ..self.pass(&Tensors::new()) };
+        self.run(pass, batches, |pass, model, micro, _| pass.losses(model, micro))
+    }
+
+    /// The loss of `batches`, and the gradients of what `criterion` minimizes.
     pub(crate) fn gradients(
         &self,
         factors: &Tensors,
         batches: Vec<MicroBatch>,
         dropout: DropoutSeed,
+        criterion: Criterion,
     ) -> Result<Sums> {
-        let trained: usize = batches.iter().map(|micro| micro.targets.len()).sum();
-        let scale = (trained.max(1) as f32).recip();
-        self.run(self.pass(factors, Some(dropout)), batches, move |pass, model, micro, sums| {
-            pass.gradients(model, micro, scale, sums)
-        })
+        let totals = Totals::of(&batches);
+        let pass = Pass { dropout: Some(dropout), criterion, totals, ..self.pass(factors) };
+        self.run(pass, batches, |pass, model, micro, sums| pass.gradients(model, micro, sums))
     }
 
     /// Distributes the micro-batches over the lanes and adds up the results in a fixed order, so that
@@ -122,14 +131,17 @@ impl Engine {
         Ok(total)
     }
 
-    fn pass(&self, factors: &Tensors, dropout: Option<DropoutSeed>) -> Pass {
+    /// A pass without dropout.
+    fn pass(&self, factors: &Tensors) -> Pass {
         Pass {
             layout: self.layout.clone(),
             factors: factors.clone(),
             plan: self.plan.clone(),
             chunks: self.chunks,
             folder: Arc::clone(&self.folder),
-            dropout,
+            dropout: None,
+            criterion: Criterion::Mean,
+            totals: Totals::default(),
         }
     }
 }
@@ -148,6 +160,7 @@ impl Sums {
         let bad = losses.iter().zip(&micro.targets).filter(|(loss, _)| !loss.is_finite());
         self.bad_rows.extend(bad.map(|(_, target)| target.row));
         self.bad_rows.dedup();
+        self.rows.extend(criterion::row_losses(micro, losses));
     }
 
     fn add(&mut self, other: Self) -> Result<()> {
@@ -156,6 +169,7 @@ impl Sums {
         self.processed += other.processed;
         self.computed += other.computed;
         self.bad_rows.extend(other.bad_rows);
+        self.rows.extend(other.rows);
         pass::add(other.gradients.into_iter(), &mut self.gradients)
     }
 }

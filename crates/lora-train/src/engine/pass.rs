@@ -10,6 +10,7 @@ use mlx_rs::{Array, Dtype, stop_gradient, transforms};
 use models::Model;
 use models::layers::{Batch, Flow, LayerAdapter};
 
+use super::criterion::{Criterion, Totals};
 use super::inputs::LayerInputs;
 use super::layout::{Block, DropoutSeed, GradientDepth, Layout};
 use super::loss::{Chunks, HeadLoss, LossMode, cross_entropy, scatter_add};
@@ -33,6 +34,10 @@ pub(crate) struct Pass {
     pub(crate) folder: Arc<Path>,
     /// The seed of the update's dropout; `None` for the loss alone.
     pub(crate) dropout: Option<DropoutSeed>,
+    /// What the gradients are of.
+    pub(crate) criterion: Criterion,
+    /// Counts of the whole update.
+    pub(crate) totals: Totals,
 }
 
 impl Pass {
@@ -46,13 +51,11 @@ impl Pass {
         self.head(model, &embeddings, micro, &flow.hidden, LossMode::Eval)?.evaluate()
     }
 
-    /// The loss at each target of `micro`. Adds the gradients of `scale` times the sum of the losses
-    /// to `sums`.
+    /// The loss at each target of `micro`. Adds the gradients of what the criterion minimizes to `sums`.
     pub(crate) fn gradients(
         &self,
         model: &Model,
         micro: &MicroBatch,
-        scale: f32,
         sums: &mut Tensors,
     ) -> Result<Vec<f32>> {
         let first_row = micro.rows.first().copied().unwrap_or_default();
@@ -68,7 +71,8 @@ impl Pass {
         let mut inputs = LayerInputs::new(self.plan.inputs, &self.folder)?;
         let flow = stack.forward(flow, lowest..keep_from, |flow| inputs.push(flow))?;
 
-        let mode = LossMode::Train { grad_scale: scale };
+        let weights = self.criterion.weights(micro, self.totals);
+        let mode = LossMode::Train(&weights);
         let top = stack.segment(keep_from..model.layers().len());
         let mut head_gradients = None;
         let (losses, mut cotangents) = top.forward_backward(flow, sums, |hidden| {
@@ -146,7 +150,7 @@ impl Pass {
         embeddings: &LayerAdapter,
         micro: &MicroBatch,
         hidden: &Array,
-        mode: LossMode,
+        mode: LossMode<'_>,
     ) -> Result<HeadLoss> {
         let width = hidden.dim(-1);
         let flat = hidden.reshape(&[-1, width])?;

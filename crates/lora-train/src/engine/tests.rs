@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::batch::{MicroBatch, pack};
 use crate::config::TrainConfig;
-use crate::dataset::{Dataset, Example};
+use crate::dataset::{Dataset, Example, Pair, Row};
+use crate::preference::{Objective, Preference, Score};
 
 /// Two layers, hidden 32, vocabulary 64, f32.
 fn model() -> Model {
@@ -73,7 +74,7 @@ fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
 }
 
 fn batches(data: &Dataset, max_tokens: usize, lanes: usize) -> Vec<MicroBatch> {
-    pack(data.rows(), &(0..data.rows().len()).collect::<Vec<_>>(), max_tokens, lanes).unwrap()
+    pack(data, &(0..data.examples()).collect::<Vec<_>>(), max_tokens, lanes).unwrap()
 }
 
 fn plan(lanes: usize, keep_bytes: u64) -> Plan {
@@ -130,8 +131,10 @@ fn gradients_are_those_of_finite_differences() {
     for yaml in [ALL, SOME, EMBEDDING, BOTH] {
         let (layout, factors) = adapter(&model, yaml);
         let engine = start(&model, &layout, plan(1, 0));
-        let gradients =
-            engine.gradients(&factors, batches(&data, 64, 1), dropout()).unwrap().gradients;
+        let gradients = engine
+            .gradients(&factors, batches(&data, 64, 1), dropout(), Criterion::Mean)
+            .unwrap()
+            .gradients;
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for (name, gradient) in &gradients {
             // Along the tensor's own gradient plus noise. A larger step has a larger second-order
@@ -155,40 +158,55 @@ fn gradients_are_those_of_finite_differences() {
     }
 }
 
-/// Loss and gradients of the whole model in one graph, with MLX's own softmax.
-fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) -> (f64, Tensors) {
+/// The summed loss of a row by the whole model in one graph, with MLX's own softmax.
+fn row_loss(model: &Model, adapter: &models::Adapter, row: &Row) -> Result<Array> {
+    let inputs = row.inputs();
+    let (mut flow, batch) =
+        model.embed(inputs, &Rows::new([inputs.len()])?, adapter.embeddings())?;
+    for (layer, adapter) in model.layers().iter().zip(adapter.layers()) {
+        flow = layer.forward(&flow, &batch, adapter)?;
+    }
+    let logits = model.head().logits(&flow.hidden, adapter.embeddings())?.squeeze_axes(&[0])?;
+    let (positions, targets): (Vec<_>, Vec<_>) =
+        row.targets().map(|(position, token)| (position as u32, token)).unzip();
+    let n = targets.len() as i32;
+    let chosen = logits.take_axis(Array::from_slice(&positions, &[n]), 0)?;
+    let wanted = chosen.take_along_axis(Array::from_slice(&targets, &[n, 1]), -1)?;
+    Ok(chosen.logsumexp_axis(-1, true)?.subtract(wanted)?.sum(None)?)
+}
+
+/// A function of the rows' losses and its gradients, by MLX.
+fn differentiated(
+    model: &Model,
+    layout: &Layout,
+    factors: &Tensors,
+    data: &Dataset,
+    loss: impl Fn(&[Array]) -> Result<Array>,
+) -> (f64, Tensors) {
     let names: Vec<_> = factors.keys().cloned().collect();
-    let count: usize = data.rows().iter().map(|row| row.trained()).sum();
     let loss = |arrays: &[Array]| {
         let factors = names.iter().cloned().zip(arrays.iter().cloned()).collect();
         let adapter = layout.adapter(&factors)?;
-        let mut total = Array::from_f32(0.0);
-        for row in data.rows() {
-            let (mut flow, batch) = model.embed(
-                row.inputs(),
-                &Rows::new([row.inputs().len()])?,
-                adapter.embeddings(),
-            )?;
-            for (layer, adapter) in model.layers().iter().zip(adapter.layers()) {
-                flow = layer.forward(&flow, &batch, adapter)?;
-            }
-            let logits =
-                model.head().logits(&flow.hidden, adapter.embeddings())?.squeeze_axes(&[0])?;
-            let (positions, targets): (Vec<_>, Vec<_>) =
-                row.targets().map(|(position, token)| (position as u32, token)).unzip();
-            let n = targets.len() as i32;
-            let chosen = logits.take_axis(Array::from_slice(&positions, &[n]), 0)?;
-            let wanted = chosen.take_along_axis(Array::from_slice(&targets, &[n, 1]), -1)?;
-            let losses = chosen.logsumexp_axis(-1, true)?.subtract(wanted)?;
-            total = total.add(losses.sum(None)?)?;
-        }
-        Ok(vec![total.divide(Array::from_f32(count as f32))?])
+        let rows = data.rows().iter().map(|row| row_loss(model, &adapter, row));
+        Ok(vec![loss(&rows.collect::<Result<Vec<_>>>()?)?])
     };
     let primals: Vec<_> = factors.values().cloned().collect();
     let (loss, gradients) =
         transforms::fallible_vjp(loss, &primals, &[Array::from_f32(1.0)]).unwrap();
     let loss = f64::from(loss[0].item_exact::<f32>());
     (loss, names.iter().cloned().zip(gradients).collect())
+}
+
+/// The mean loss and its gradients.
+fn unsplit(model: &Model, layout: &Layout, factors: &Tensors, data: &Dataset) -> (f64, Tensors) {
+    let count: usize = data.rows().iter().map(|row| row.trained()).sum();
+    differentiated(model, layout, factors, data, |rows| {
+        let mut total = Array::from_f32(0.0);
+        for row in rows {
+            total = total.add(row)?;
+        }
+        Ok(total.divide(Array::from_f32(count as f32))?)
+    })
 }
 
 #[test]
@@ -202,7 +220,12 @@ fn split_and_unsplit_agree_for_every_plan() {
                 let run = |keep_bytes| {
                     let engine = start(&model, &layout, plan(lanes, keep_bytes));
                     engine
-                        .gradients(&factors, batches(&data, max_tokens, lanes), dropout())
+                        .gradients(
+                            &factors,
+                            batches(&data, max_tokens, lanes),
+                            dropout(),
+                            Criterion::Mean,
+                        )
                         .unwrap()
                 };
                 let recomputed = run(0);
@@ -247,7 +270,8 @@ fn split_and_unsplit_agree_for_every_family() {
                     plan.layers.resize(model.layers().len(), WeightResidency::Dequantized);
                     let engine = start(&model, &layout, plan);
                     let batches = batches(&data, 32, 2);
-                    let found = engine.gradients(&factors, batches, dropout()).unwrap();
+                    let found =
+                        engine.gradients(&factors, batches, dropout(), Criterion::Mean).unwrap();
                     assert!((found.mean() - loss).abs() < 1e-5 * loss, "{name}");
                     let apart = distance(&found.gradients, &expected);
                     // Sums in f32 in another order; gated delta states that decay little sum over whole rows.
@@ -255,6 +279,155 @@ fn split_and_unsplit_agree_for_every_family() {
                 }
             }
         }
+    }
+}
+
+/// Pairs of which some share their prompt, or a part of it, with another pair, or parts of their answers.
+fn pairs_of(vocabulary: u32) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut draw = |length: usize| -> Vec<u32> {
+        (0..length).map(|_| rng.random_range(0..vocabulary)).collect()
+    };
+    let prompt = draw(9);
+    let prompts = [prompt.clone(), draw(4), [&prompt[..5], &draw(6)].concat(), prompt, draw(1)];
+    let lengths = [(3, 7), (6, 6), (1, 2), (4, 4), (8, 1)];
+    let pairs = prompts.into_iter().zip(lengths).map(|(prompt, (chosen, rejected))| {
+        let (chosen, mut rejected) = (draw(chosen), draw(rejected));
+        rejected[0] = chosen[0];
+        rejected.push((chosen[chosen.len() - 1] + 1) % vocabulary);
+        Pair { prompt, chosen, rejected }
+    });
+    Dataset::pairs("train", pairs, 64).unwrap()
+}
+
+const BETA: f64 = 0.4;
+const NLL: f64 = 0.3;
+
+/// DPO with the likelihood of the chosen answers, against these references.
+fn terms(references: &[f64]) -> PairTerms {
+    let dpo = Preference::Sigmoid(Score::LogRatio);
+    let objective = Objective::new(BETA).with(dpo, 1.0).with_nll(NLL);
+    PairTerms { objective: objective.into(), references: references.into() }
+}
+
+/// The same loss and its gradients, by MLX from the losses of whole rows.
+fn unsplit_pairs(
+    model: &Model,
+    layout: &Layout,
+    factors: &Tensors,
+    data: &Dataset,
+    references: &[f64],
+) -> (f64, Tensors) {
+    let chosen: usize = data.rows().iter().step_by(2).map(Row::trained).sum();
+    differentiated(model, layout, factors, data, |rows| {
+        let scalar = |value: f64| Array::from_f32(value as f32);
+        let mut total = scalar(0.0);
+        for (pair, own) in rows.chunks(2).zip(references.chunks(2)) {
+            // Losses are minus the log-probabilities.
+            let apart = pair[1].subtract(&pair[0])?.subtract(scalar(own[0] - own[1]))?;
+            let loss = apart.multiply(scalar(-BETA))?.exp()?.add(scalar(1.0))?.log()?;
+            total = total.add(loss.divide(scalar(data.examples() as f64))?)?;
+            total = total.add(pair[0].multiply(scalar(NLL / chosen as f64))?)?;
+        }
+        Ok(total)
+    })
+}
+
+#[test]
+fn gradients_of_pairs_agree_with_those_of_whole_rows_for_every_family() {
+    for (name, vocabulary) in [
+        ("mlx_lm/model", 64),
+        ("gemma4/shared", 48),
+        ("gemma4/experts", 48),
+        ("qwen35/tied", 48),
+        ("qwen35/unequal", 48),
+    ] {
+        let data = pairs_of(vocabulary);
+        let references: Vec<f64> =
+            (0..data.rows().len()).map(|row| -9.0 + row as f64 * 0.7).collect();
+        let path = Path::new("../../fixtures/golden").join(name);
+        let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let ends = model.embedding_linears().into_iter().map(|spec| spec.path).collect::<Vec<_>>();
+        let both = format!(
+            "{{ num_layers: 2, lora_parameters: {{ rank: 3, scale: 1.5, keys: [mlp.down_proj, {}] }} }}",
+            ends.join(", ")
+        );
+        for yaml in [ALL, &both] {
+            let (layout, factors) = adapter(&model, yaml);
+            let (loss, expected) = unsplit_pairs(&model, &layout, &factors, &data, &references);
+            for (max_tokens, keep_bytes) in [(1, 0), (24, 0), (24, u64::MAX), (64, 100_000)] {
+                let mut plan = plan(2, keep_bytes);
+                plan.layers.resize(model.layers().len(), WeightResidency::Dequantized);
+                let engine = start(&model, &layout, plan);
+                let terms = terms(&references);
+                let criterion = Criterion::Pairs(terms.clone());
+                let batches = batches(&data, max_tokens, 2);
+                let found = engine.gradients(&factors, batches, dropout(), criterion).unwrap();
+                let (mean, _) = terms.objective.summary(&terms.pairs(&found.rows));
+                assert!((mean - loss).abs() < 1e-5 * loss, "{name}: {mean} v {loss}");
+                let apart = distance(&found.gradients, &expected);
+                // As for rows: sums in f32 in another order.
+                assert!(apart < 1e-4, "{name}, {max_tokens}, {keep_bytes} bytes kept: {apart:e}");
+            }
+        }
+    }
+}
+
+/// Finite differences of the loss that the engine reports, which is computed in f64 from the rows.
+#[test]
+fn gradients_of_pairs_are_those_of_finite_differences() {
+    let (model, data) = (model(), pairs_of(64));
+    let (layout, factors) = adapter(&model, ALL);
+    let engine = start(&model, &layout, plan(1, u64::MAX));
+    let references: Vec<f64> = (0..data.rows().len()).map(|row| -10.0 - row as f64).collect();
+    let score = |preference| Objective::new(0.2).with(preference, 1.0);
+    for objective in [
+        score(Preference::Square(Score::MeanLogRatio)),
+        score(Preference::OddsRatio).with_nll(1.0),
+        score(Preference::Margin { score: Score::Mean, gamma: 0.5, label_smoothing: 0.1 }),
+    ] {
+        let terms = PairTerms {
+            objective: objective.clone().into(),
+            references: references.as_slice().into(),
+        };
+        let criterion = || Criterion::Pairs(terms.clone());
+        let gradients =
+            engine.gradients(&factors, batches(&data, 64, 1), dropout(), criterion()).unwrap();
+        for (name, gradient) in &gradients.gradients {
+            // As for the loss of rows. Gradients near 0 are lost in the rounding of the loss.
+            const STEP: f32 = 5e-3;
+            let length = gradient.square().unwrap().sum(None).unwrap().sqrt().unwrap();
+            let along = gradient.divide(&length).unwrap();
+            let loss = |step: f32| {
+                let mut moved = factors.clone();
+                let step = along.multiply(Array::from_f32(step)).unwrap();
+                moved.insert(name.clone(), factors[name].add(step).unwrap());
+                let rows = engine.loss(&moved, batches(&data, 64, 1)).unwrap().rows;
+                terms.objective.summary(&terms.pairs(&rows)).0
+            };
+            let measured = (loss(STEP) - loss(-STEP)) / f64::from(2.0 * STEP);
+            let exact = f64::from(length.item_exact::<f32>());
+            let error = (measured - exact).abs() / exact;
+            assert!(error < 2e-2, "{name}, {objective:?}: {exact} v {measured}");
+        }
+    }
+}
+
+#[test]
+fn without_the_adapter_the_loss_is_that_of_the_base() {
+    let (model, data) = (model(), pairs_of(64));
+    for yaml in [ALL, BOTH] {
+        let (layout, mut factors) = adapter(&model, yaml);
+        let engine = start(&model, &layout, plan(2, 0));
+        let base = engine.base_loss(batches(&data, 24, 2)).unwrap();
+        for (name, factor) in &mut factors {
+            if name.ends_with("lora_b") {
+                *factor = factor.multiply(Array::from_f32(0.0)).unwrap();
+            }
+        }
+        let untrained = engine.loss(&factors, batches(&data, 24, 2)).unwrap();
+        assert_eq!(base.rows, untrained.rows);
+        assert_eq!(base.rows.len(), data.rows().len());
     }
 }
 
@@ -268,7 +441,8 @@ fn gradients_do_not_depend_on_where_weights_and_inputs_are() {
         let plan = Plan { layers: layers.to_vec(), embeddings: ends, inputs, ..plan(1, 0) };
         let model = model.with_weights(plan.embeddings, &plan.layers).unwrap();
         let engine = start(&model, &layout, plan);
-        let sums = engine.gradients(&factors, batches(&data, 16, 1), dropout()).unwrap();
+        let sums =
+            engine.gradients(&factors, batches(&data, 16, 1), dropout(), Criterion::Mean).unwrap();
         (sums.loss, sums.gradients)
     };
     use WeightResidency::{Dequantized, Packed, Streamed};
@@ -293,12 +467,14 @@ fn a_nan_loss_names_its_rows() {
     let (model, data) = (model(), dataset());
     let (layout, mut factors) = adapter(&model, ALL);
     let engine = start(&model, &layout, plan(2, 0));
-    let sound = engine.gradients(&factors, batches(&data, 16, 2), dropout()).unwrap();
+    let sound =
+        engine.gradients(&factors, batches(&data, 16, 2), dropout(), Criterion::Mean).unwrap();
     assert!(sound.bad_rows.is_empty());
     for factor in factors.values_mut() {
         *factor = factor.multiply(Array::from_f32(f32::NAN)).unwrap();
     }
-    let broken = engine.gradients(&factors, batches(&data, 16, 2), dropout()).unwrap();
+    let broken =
+        engine.gradients(&factors, batches(&data, 16, 2), dropout(), Criterion::Mean).unwrap();
     let mut bad_rows = broken.bad_rows;
     bad_rows.sort_unstable();
     bad_rows.dedup();

@@ -1,6 +1,7 @@
 //! The training loop: updates, validation, checkpoints, early stopping and time budget.
 
 mod initial;
+mod reference;
 mod validation;
 
 use std::ops::ControlFlow;
@@ -12,14 +13,17 @@ use serde_json::{Map, Value};
 
 use crate::batch::{Cursor, MicroBatch, Sampler, pack};
 use crate::checkpoint::{Checkpoint, RunIdentity, TrainerState};
-use crate::config::{OnBadLoss, TrainConfig};
-use crate::engine::{Costs, DropoutSeed, Engine, Layout, Load, Plan};
+use crate::config::{OnBadLoss, TrainConfig, TrainMode};
+use crate::dataset::DataKind;
+use crate::engine::{Costs, Criterion, DropoutSeed, Engine, Layout, Load, PairTerms, Plan, Sums};
 use crate::memory;
 use crate::metrics::{Event, Record, Update, WorkPlan};
 use crate::optimizer::{clip_global_norm, global_norm};
+use crate::preference::PreferenceMetrics;
 use crate::run_folder::RunFolder;
 use crate::{Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors};
 use initial::{check_factors, data_digest, initial_factors};
+use reference::{PreferenceTerms, ReferenceModel};
 
 /// Whether to resume an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub enum Start {
     Resume,
 }
 
-/// The rows of a run.
+/// The rows or pairs of a run.
 #[derive(Clone, Debug)]
 pub struct Data {
     /// Training rows.
@@ -99,6 +103,8 @@ pub struct Trainer {
     factors: Tensors,
     state: TrainerState,
     resumed_from: Option<PathBuf>,
+    /// With pairs.
+    preference: Option<PreferenceTerms>,
 }
 
 impl Trainer {
@@ -113,9 +119,10 @@ impl Trainer {
         let vocabulary = model.head().vocab_size();
         for split in [Some(&data.train), data.valid.as_ref()].into_iter().flatten() {
             split.check_tokens(vocabulary)?;
+            check_kind(&config, split)?;
         }
         let layout = Layout::new(&config, &model)?;
-        let schedule = Schedule::new(&config, config.updates(data.train.rows().len()))?;
+        let schedule = Schedule::new(&config, config.updates(data.train.examples()))?;
         let folder = RunFolder::create(&config.adapter_path, config.nightshift.keep_checkpoints)?;
         let saved = match start {
             Start::Fresh => None,
@@ -148,11 +155,14 @@ impl Trainer {
                 (initial_factors(&config, &layout, &model)?, TrainerState::initial(identity))
             }
         };
-        let rows = data.train.rows().len();
-        let sampler = Sampler::new(rows, config.seed, state.cursor);
+        let sampler = Sampler::new(data.train.examples(), config.seed, state.cursor);
         let plan = state.identity.plan.clone();
         let model = model.with_weights(plan.embeddings, &plan.layers)?;
         let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path)?;
+        let reference =
+            ReferenceModel { engine: &engine, config: &config, layout: &layout, model: &model };
+        let preference =
+            config.objective().map(|objective| reference.terms(objective, &data)).transpose()?;
         Ok(Self {
             model,
             config,
@@ -166,6 +176,7 @@ impl Trainer {
             factors,
             state,
             resumed_from,
+            preference,
         })
     }
 
@@ -193,7 +204,7 @@ impl Trainer {
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
         let begun = Instant::now();
         mlx_rs::memory::reset_peak_memory()?;
-        let updates = self.config.updates(self.data.train.rows().len());
+        let updates = self.config.updates(self.data.train.examples());
         let mut control = self.begin(updates, observer)?;
         let ending = loop {
             if self.stops_early() {
@@ -230,7 +241,7 @@ impl Trainer {
     fn begin(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         let plan = self.engine.plan();
         let plan = Record::Event(Event::Plan {
-            rows: self.data.train.rows().len() as u64,
+            rows: self.data.train.examples() as u64,
             updates,
             parameters: self.factors.values().map(|factor| factor.size() as u64).sum(),
             layers: self.layout.adapted_layers() as u64,
@@ -239,7 +250,11 @@ impl Trainer {
         if self.state.metrics_bytes > 0 {
             return Ok(observer.observe(Progress::Recorded(&plan)));
         }
-        let control = self.record(plan, observer)?;
+        let mut control = self.record(plan, observer)?;
+        let reference = self.preference.as_mut().and_then(|terms| terms.event.take());
+        if let Some(event) = reference {
+            control = and(control, self.record(Record::Event(event), observer)?);
+        }
         Ok(and(control, self.validate(observer)?))
     }
 
@@ -280,16 +295,19 @@ impl Trainer {
     /// changed, and the next call takes the next rows.
     pub fn update(&mut self) -> Result<Update> {
         let begun = Instant::now();
-        let rows = self.sampler.take(self.rows_of_update());
-        let batches = self.pack(&self.data.train, &rows)?;
+        let examples = self.sampler.take(self.examples_of_update());
+        let batches = self.pack(&self.data.train, &examples)?;
         let dropout = DropoutSeed::new(self.config.seed, self.state.step);
-        let mut sums = self.engine.gradients(&self.factors, batches, dropout)?;
+        let terms = self.preference.as_ref().map(|terms| &terms.train);
+        let criterion = terms.cloned().map_or(Criterion::Mean, Criterion::Pairs);
+        let mut sums = self.engine.gradients(&self.factors, batches, dropout, criterion)?;
+        let (loss, preference) = summary(terms, &sums);
         let learning_rate = self.schedule.at(self.state.step);
         self.state.step += 1;
-        self.state.rows += rows.len() as u64;
+        self.state.rows += examples.len() as u64;
         self.state.cursor = self.sampler.cursor();
 
-        let (step, loss) = (self.state.step, sums.mean());
+        let step = self.state.step;
         if !loss.is_finite() {
             let rows = self.row_numbers(&sums.bad_rows);
             return Err(Error::NotFinite { step, what: "loss", value: loss, rows });
@@ -299,6 +317,7 @@ impl Trainer {
             None => global_norm(&sums.gradients)?,
         };
         if !grad_norm.is_finite() {
+            let rows: Vec<usize> = sums.rows.iter().map(|row| row.row).collect();
             let rows = self.row_numbers(&rows);
             return Err(Error::NotFinite { step, what: "gradient", value: grad_norm, rows });
         }
@@ -314,13 +333,14 @@ impl Trainer {
             seconds: begun.elapsed().as_secs_f64(),
             peak_memory_bytes: peak_memory()?,
             rss_bytes: memory::resident_memory().unwrap_or_default(),
+            preference,
         })
     }
 
-    /// The number of rows of the next update; the last one may have fewer.
-    fn rows_of_update(&self) -> usize {
+    /// The number of rows or pairs of the next update; the last one may have fewer.
+    fn examples_of_update(&self) -> usize {
         let config = &self.config;
-        let rows = self.data.train.rows().len();
+        let rows = self.data.train.examples();
         let all = match config.nightshift.epochs {
             Some(epochs) => (epochs * rows as f64).ceil() as u64,
             None => config.iters * config.batch_size as u64,
@@ -329,9 +349,9 @@ impl Trainer {
         full.min(all.saturating_sub(self.state.rows)) as usize
     }
 
-    fn pack(&self, data: &Dataset, rows: &[usize]) -> Result<Vec<MicroBatch>> {
+    fn pack(&self, data: &Dataset, examples: &[usize]) -> Result<Vec<MicroBatch>> {
         let plan = self.engine.plan();
-        pack(data.rows(), rows, plan.tokens, plan.lanes)
+        pack(data, examples, plan.tokens, plan.lanes)
     }
 
     /// Writes the adapter and a checkpoint.
@@ -372,10 +392,32 @@ impl Trainer {
     }
 }
 
+/// The loss, and with pairs what else is known of them.
+fn summary(terms: Option<&PairTerms>, sums: &Sums) -> (f64, Option<PreferenceMetrics>) {
+    match terms {
+        None => (sums.mean(), None),
+        Some(terms) => {
+            let (loss, metrics) = terms.objective.summary(&terms.pairs(&sums.rows));
+            (loss, Some(metrics))
+        }
+    }
+}
+
+/// Checks that the examples of a split are what the loss of the run is about.
+fn check_kind(config: &TrainConfig, split: &Dataset) -> Result<()> {
+    let expected = match (config.mode(), split.kind()) {
+        (TrainMode::Sft, DataKind::Rows) => return Ok(()),
+        (TrainMode::Sft, DataKind::Pairs) => "a preference loss such as dpo, for pairs",
+        (_, DataKind::Pairs) => return Ok(()),
+        (_, DataKind::Rows) => "sft, for rows without a chosen and a rejected answer",
+    };
+    Err(config.invalid("train_mode", expected, config.mode()))
+}
+
 fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Result<Plan> {
     let rows = config.batch_size * config.grad_accumulation_steps;
     // One epoch is enough: the others have the same rows in another order.
-    let count = data.train.rows().len();
+    let count = data.train.examples();
     let mut sampler = Sampler::new(count, config.seed, Cursor::default());
     let updates: Vec<_> = (0..count.div_ceil(rows)).map(|_| sampler.take(rows)).collect();
     let load = Load::new(&data.train, &updates, data.valid.as_ref());

@@ -3,31 +3,34 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::Trainer;
+use super::{Trainer, summary};
 use crate::config::Batches;
 use crate::metrics::{Event, Record};
 use crate::{Observer, Result};
 
 impl Trainer {
-    /// Measures the loss on the validation rows, with the same arithmetic as in training.
+    /// Measures the loss on the validation rows or pairs, with the same arithmetic as in training.
     pub(super) fn validate(&mut self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         let Some(valid) = &self.data.valid else { return Ok(ControlFlow::Continue(())) };
         let count = match self.config.val_batches {
-            Batches::All => valid.rows().len(),
-            Batches::AtMost(batches) => valid.rows().len().min(batches * self.config.batch_size),
+            Batches::All => valid.examples(),
+            Batches::AtMost(batches) => valid.examples().min(batches * self.config.batch_size),
         };
         if count == 0 {
             return Ok(ControlFlow::Continue(()));
         }
         let begun = Instant::now();
-        let rows: Vec<usize> = (0..count).collect();
-        let sums = self.engine.loss(&self.factors, self.pack(valid, &rows)?)?;
-        let (step, loss) = (self.state.step, sums.mean());
+        let examples: Vec<usize> = (0..count).collect();
+        let sums = self.engine.loss(&self.factors, self.pack(valid, &examples)?)?;
+        let terms = self.preference.as_ref().and_then(|terms| terms.valid.as_ref());
+        let (loss, preference) = summary(terms, &sums);
+        let step = self.state.step;
         let event = Event::Validation {
             step,
             loss,
             tokens: sums.trained,
             seconds: begun.elapsed().as_secs_f64(),
+            preference,
         };
         let control = self.record(Record::Event(event), observer)?;
         self.track_best(step, loss)?;

@@ -77,7 +77,7 @@ fn agrees_with_the_definition_for_every_chunk_size() {
             let chunks = Chunks { positions, vocabulary };
             let states = Array::from_slice(&hidden, &[COUNT as i32, WIDTH as i32]);
             let run = |mode| cross_entropy(&output, &states, &targets, mode, chunks).unwrap();
-            let graph = run(LossMode::Train { grad_scale: FACTOR });
+            let graph = run(LossMode::Train(&TargetWeights::Equal(FACTOR)));
             let gradient = graph.gradient.clone().unwrap();
             let losses = graph.evaluate().unwrap();
             assert_eq!(losses, run(LossMode::Eval).evaluate().unwrap());
@@ -132,7 +132,7 @@ fn gradients_of_an_update_equal_those_without_chunks() {
         let (loss, expected) = unsplit(&output, &primals, &targets);
         for (positions, vocabulary) in [(64, 64), (4, 37), (64, 5), (3, 1), (1, 36)] {
             let chunks = Chunks { positions, vocabulary };
-            let mode = LossMode::Train { grad_scale: FACTOR };
+            let mode = LossMode::Train(&TargetWeights::Equal(FACTOR));
             let mut graph = cross_entropy(&output, hidden, &targets, mode, chunks).unwrap();
             let [of_a, of_b] = graph.update_gradients.take().unwrap();
             let found = [graph.gradient.take().unwrap(), of_a, of_b];

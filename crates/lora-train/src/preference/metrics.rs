@@ -1,0 +1,65 @@
+//! What an update or a validation says about its pairs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Objective};
+
+/// Means over pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PreferenceMetrics {
+    /// Pairs.
+    pub pairs: u64,
+    /// Share of pairs whose chosen answer has the higher reward.
+    pub accuracy: f64,
+    /// Reward of the chosen answer minus that of the rejected one.
+    pub margin: f64,
+    /// Log-probability of the chosen answer: the sum over its tokens.
+    pub chosen_logp: f64,
+    /// Log-probability of the rejected answer.
+    pub rejected_logp: f64,
+    /// Negative log-likelihood per token of the chosen answers.
+    pub nll: f64,
+    /// Log-probability of the chosen answer minus that of the reference model; absent for a loss without
+    /// a reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_change: Option<f64>,
+}
+
+impl PreferenceMetrics {
+    /// The fall of the chosen answers' log-probability that is worth a warning: `exp(-1)` is about a
+    /// third of their probability under the reference model.
+    pub const NOTABLE_FALL: f64 = -1.0;
+
+    /// Whether training has made the chosen answers notably less likely than the reference model does.
+    /// A preference loss falls even then, if the rejected answers' likelihood falls more.
+    pub fn chosen_falls(&self) -> bool {
+        self.chosen_change.is_some_and(|change| change < Self::NOTABLE_FALL)
+    }
+}
+
+impl Objective {
+    /// The mean loss over `pairs` of a chosen and a rejected answer, and what else is known of them.
+    pub fn summary(&self, pairs: &[[Answer; 2]]) -> (f64, PreferenceMetrics) {
+        let count = pairs.len().max(1) as f64;
+        let mean = |of: &dyn Fn(Answer, Answer) -> f64| {
+            pairs.iter().map(|&[chosen, rejected]| of(chosen, rejected)).sum::<f64>() / count
+        };
+        let margin = |chosen, rejected| self.reward(chosen) - self.reward(rejected);
+        let tokens: usize = pairs.iter().map(|[chosen, _]| chosen.tokens).sum();
+        let nll = -pairs.iter().map(|[chosen, _]| chosen.sum).sum::<f64>() / tokens.max(1) as f64;
+        let loss = mean(&|chosen, rejected| self.pair(chosen, rejected).loss) + self.nll() * nll;
+        let metrics = PreferenceMetrics {
+            pairs: pairs.len() as u64,
+            accuracy: mean(&|a, b| f64::from(u8::from(margin(a, b) > 0.0))),
+            margin: mean(&margin),
+            chosen_logp: mean(&|chosen, _| chosen.sum),
+            rejected_logp: mean(&|_, rejected| rejected.sum),
+            nll,
+            chosen_change: self
+                .needs_reference()
+                .then(|| mean(&|chosen, _| chosen.sum - chosen.reference)),
+        };
+        (loss, metrics)
+    }
+}

@@ -1,0 +1,34 @@
+//! The data files of a run.
+
+use chat_format::ChatTokenizer;
+
+use crate::config::{TrainConfig, TrainMode};
+use crate::pair_rows::read_pairs;
+use crate::rows::{Columns, read_rows};
+use crate::{Data, Dataset, Result};
+
+impl Data {
+    /// Reads `train.jsonl` and, if it exists, `valid.jsonl` from the folder `config.data`: rows, or with
+    /// a preference loss pairs.
+    ///
+    /// # Errors
+    /// As for [`read_rows`], [`read_pairs`], [`Dataset::new`] and [`Dataset::pairs`];
+    /// [`Error::Setting`](crate::Error::Setting) if `config.data` is absent.
+    pub fn open(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<Self> {
+        let folder = config.data_folder()?;
+        let split = |name: &str| {
+            let path = folder.join(format!("{name}.jsonl"));
+            let (columns, length) = (Columns::from(config), config.max_seq_length);
+            if config.mode() != TrainMode::Sft {
+                return Dataset::pairs(name, read_pairs(&path, tokenizer, &columns)?, length);
+            }
+            let rows = read_rows(&path, tokenizer, &columns, config.supervision())?;
+            Dataset::new(name, rows, length)
+        };
+        let has_valid = folder.join("valid.jsonl").exists();
+        Ok(Self {
+            train: split("train")?,
+            valid: if has_valid { Some(split("valid")?) } else { None },
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! The reference model's log-probabilities of all answers, computed once and kept on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use models::Model;
+
+use super::initial::initial_factors;
+use crate::batch::pack;
+use crate::config::{Reference, TrainConfig};
+use crate::engine::{Engine, Layout, PairTerms, RowLoss};
+use crate::metrics::Event;
+use crate::preference::Objective;
+use crate::{Data, Dataset, Error, Result};
+
+/// The preference loss of a run's splits.
+pub(super) struct PreferenceTerms {
+    pub(super) train: PairTerms,
+    pub(super) valid: Option<PairTerms>,
+    /// How the reference was made; absent if the loss needs none.
+    pub(super) event: Option<Event>,
+}
+
+/// Computes the reference's log-probabilities on an engine, or reads them.
+pub(super) struct ReferenceModel<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) config: &'a TrainConfig,
+    pub(super) layout: &'a Layout,
+    pub(super) model: &'a Model,
+}
+
+impl ReferenceModel<'_> {
+    /// The terms of `objective` for both splits.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the reference gives an answer no finite log-probability; if the model, the
+    /// adapter to start from or the cache cannot be read, or the cache not be written.
+    pub(super) fn terms(&self, objective: Objective, data: &Data) -> Result<PreferenceTerms> {
+        let begun = Instant::now();
+        let objective = Arc::new(objective);
+        let needed = objective.needs_reference();
+        let mut computed = 0;
+        let mut of = |split: &Dataset| -> Result<PairTerms> {
+            let mut references = Vec::new();
+            if needed {
+                let (found, tokens) = self.sums(split)?;
+                (references, computed) = (found, computed + tokens);
+            }
+            Ok(PairTerms { objective: Arc::clone(&objective), references: references.into() })
+        };
+        let train = of(&data.train)?;
+        let valid = data.valid.as_ref().map(of).transpose()?;
+        let rows = |terms: &PairTerms| terms.references.len() as u64;
+        let event = needed.then(|| Event::Reference {
+            answers: rows(&train) + valid.as_ref().map_or(0, rows),
+            adapter: self.has_adapter(),
+            computed_tokens: computed,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
+        Ok(PreferenceTerms { train, valid, event })
+    }
+
+    /// Whether the reference has an adapter. That of a new run does not change the model.
+    fn has_adapter(&self) -> bool {
+        self.config.reference() == Reference::Start && self.config.resume_adapter_file.is_some()
+    }
+
+    /// The sum of each row's log-probabilities, and how many tokens were computed for that.
+    fn sums(&self, data: &Dataset) -> Result<(Vec<f64>, u64)> {
+        let cache = self.cache(data)?;
+        if let Some(sums) = cache.as_ref().and_then(|cache| cache.read(data.rows().len())) {
+            return Ok((sums, 0));
+        }
+        let plan = self.engine.plan();
+        let examples: Vec<usize> = (0..data.examples()).collect();
+        let batches = pack(data, &examples, plan.tokens, plan.lanes)?;
+        let sums = match self.has_adapter() {
+            true => {
+                let factors = initial_factors(self.config, self.layout, self.model)?;
+                self.engine.loss(&factors, batches)?
+            }
+            false => self.engine.base_loss(batches)?,
+        };
+        let mut references = vec![f64::NAN; data.rows().len()];
+        for RowLoss { row, loss, .. } in sums.rows {
+            references[row] = -loss;
+        }
+        let bad = |index: &usize| !references[*index].is_finite();
+        let bad: Vec<usize> = (0..references.len()).filter(bad).collect();
+        if let Some(first) = bad.first() {
+            return Err(Error::NotFinite {
+                step: 0,
+                what: "reference's log-probability",
+                value: references[*first],
+                rows: bad.iter().map(|&row| data.rows()[row].number()).collect(),
+            });
+        }
+        if let Some(cache) = cache {
+            cache.write(&references)?;
+        }
+        Ok((references, sums.computed))
+    }
+
+    /// Where the sums of these rows are kept; `None` for a model that was not opened from
+    /// `config.model`, which has no digest.
+    fn cache(&self, data: &Dataset) -> Result<Option<Cache>> {
+        let Some(model) = &self.config.model else { return Ok(None) };
+        let adapter = match &self.config.resume_adapter_file {
+            Some(path) if self.has_adapter() => {
+                format!("{} scale {}", durable::sha256_file(path)?, self.config.scale())
+            }
+            _ => "none".to_owned(),
+        };
+        let parts = [
+            format!("base {}", base_digest(model)?),
+            format!("adapter {adapter}"),
+            format!("rows {}", data.digest()),
+            format!("packed {}", self.model.computes_packed()),
+            format!("bytes a value {}", self.model.bytes_per_value()),
+        ];
+        let digest = durable::digest(parts.join("\n")).to_string();
+        let folder = self.config.nightshift.reference_cache.clone();
+        let folder = folder.unwrap_or_else(|| self.config.adapter_path.join("reference"));
+        Ok(Some(Cache { path: folder.join(format!("{}.txt", &digest[..16])), digest }))
+    }
+}
+
+/// A file of one number a line, after a line with the digest of what they depend on.
+struct Cache {
+    path: PathBuf,
+    digest: String,
+}
+
+impl Cache {
+    fn read(&self, rows: usize) -> Option<Vec<f64>> {
+        let text = std::fs::read_to_string(&self.path).ok()?;
+        let mut lines = text.lines();
+        let sound = lines.next() == Some(self.digest.as_str());
+        let sums: Vec<f64> = lines.map_while(|line| line.parse().ok()).collect();
+        let whole = sound && sums.len() == rows && sums.iter().all(|sum| sum.is_finite());
+        if !whole {
+            tracing::warn!(path = %self.path.display(), "damaged reference log-probabilities are computed again");
+        }
+        whole.then_some(sums)
+    }
+
+    fn write(&self, sums: &[f64]) -> Result<()> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
+        }
+        // The shortest decimal that is read back as the same number.
+        let lines = sums.iter().map(|sum| format!("{sum:?}\n"));
+        let text: String = std::iter::once(format!("{}\n", self.digest)).chain(lines).collect();
+        Ok(durable::write(&self.path, text)?)
+    }
+}
+
+/// The digest of a model's weights and configuration.
+fn base_digest(model: &Path) -> Result<String> {
+    if !model.is_dir() {
+        return Ok(durable::sha256_file(model)?.to_string());
+    }
+    let failed = |source| Error::Read { path: model.to_owned(), source };
+    let entries = std::fs::read_dir(model).map_err(failed)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<_>>()?;
+    paths.retain(|path| {
+        let weights = path.extension().is_some_and(|extension| extension == "safetensors");
+        weights || path.file_name().is_some_and(|name| name == "config.json")
+    });
+    paths.sort();
+    let digests = paths.iter().map(|path| Ok(durable::sha256_file(path)?.to_string()));
+    Ok(durable::digest(digests.collect::<Result<Vec<_>>>()?.join(" ")).to_string())
+}
