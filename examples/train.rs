@@ -140,7 +140,8 @@ fn show(bar: &ProgressBar, record: &Record) {
             let pairs = update.preference.map_or(String::new(), |pairs| {
                 format!(", accuracy {:.2}, margin {:.3}", pairs.accuracy, pairs.margin)
             });
-            bar.set_message(format!("loss {:.3}{pairs}, {speed:.0} tokens/s", update.loss));
+            let kl = update.kl.map_or(String::new(), |kl| format!(", KL {:.4}", kl.mean));
+            bar.set_message(format!("loss {:.3}{pairs}{kl}, {speed:.0} tokens/s", update.loss));
             bar.set_position(update.step);
         }
         Record::Event(Event::Plan { updates, parameters, rows, work, .. }) => {

@@ -1,5 +1,6 @@
 //! Sampling the examples of an update and packing them into micro-batches.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use models::layers::Rows;
@@ -8,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::config::AnchoredTokens;
 use crate::dataset::{Dataset, Row};
 
 /// Position of a run in its data. With the seed it is the whole state of the [`Sampler`].
@@ -65,7 +67,7 @@ impl Sampler {
 }
 
 /// Rows packed into one sequence without padding. A prefix that rows share is stored once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MicroBatch {
     /// Indices of the rows in the data set, in packing order.
     pub rows: Vec<usize>,
@@ -75,6 +77,19 @@ pub struct MicroBatch {
     pub tokens: Vec<u32>,
     /// The tokens with a loss.
     pub targets: Vec<Target>,
+    /// Those of each of [`rows`](Self::rows).
+    pub targets_of: Vec<Range<usize>>,
+    /// The positions whose prediction is held to that of the base model.
+    pub anchors: Vec<Anchor>,
+}
+
+/// A position whose prediction is held to that of the base model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Anchor {
+    /// The index in [`MicroBatch::tokens`].
+    pub position: u32,
+    /// The weight of the divergence in what the update minimizes.
+    pub weight: f32,
 }
 
 /// A token with a loss.
@@ -97,22 +112,57 @@ impl MicroBatch {
     pub fn new(data: &[Row], rows: &[usize]) -> Result<Self> {
         let inputs: Vec<&[u32]> = rows.iter().map(|&row| data[row].inputs()).collect();
         let (layout, tokens) = Rows::with_shared_prefixes(&inputs)?;
-        let mut targets = Vec::new();
+        let (mut targets, mut targets_of) = (Vec::new(), Vec::new());
         for (index, &row) in rows.iter().enumerate() {
             let positions: Vec<usize> = layout.places(index).collect();
             let own = data[row].targets().map(|(position, token)| {
                 let position = positions[position] as u32;
                 Target { position, token, row }
             });
+            let start = targets.len();
             targets.extend(own);
+            targets_of.push(start..targets.len());
         }
-        Ok(Self { rows: rows.to_vec(), layout, tokens, targets })
+        let (rows, anchors) = (rows.to_vec(), Vec::new());
+        Ok(Self { rows, layout, tokens, targets, targets_of, anchors })
     }
 
     /// Input tokens of all rows; a shared prefix counts in each of them.
     pub fn row_tokens(&self) -> usize {
         self.layout.lengths().iter().sum()
     }
+}
+
+/// Sets the anchors of the micro-batches of an update: the positions that `on` selects in each row, so
+/// that their divergences add up to `weight` times the mean. Returns the number of positions; one that
+/// several rows share counts in each of them.
+pub(crate) fn anchor(
+    batches: &mut [MicroBatch],
+    data: &Dataset,
+    on: AnchoredTokens,
+    weight: f64,
+) -> usize {
+    let count = |micro: &MicroBatch| {
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        for (index, &row) in micro.rows.iter().enumerate() {
+            let row = &data.rows()[row];
+            let places = micro.layout.places(index).zip(row.predictions(on));
+            for (place, _) in places.filter(|(_, selected)| *selected) {
+                *counts.entry(place as u32).or_default() += 1;
+            }
+        }
+        counts
+    };
+    let counts: Vec<_> = batches.iter().map(count).collect();
+    let total: usize = counts.iter().flat_map(BTreeMap::values).sum();
+    let each = weight / total.max(1) as f64;
+    for (micro, counts) in batches.iter_mut().zip(counts) {
+        let anchors = counts.into_iter();
+        micro.anchors = anchors
+            .map(|(position, count)| Anchor { position, weight: (count as f64 * each) as f32 })
+            .collect();
+    }
+    total
 }
 
 /// Packs the examples of one update into micro-batches of about equal size, at most `max_tokens` or the
@@ -230,9 +280,9 @@ mod tests {
     use crate::dataset::Example;
 
     fn dataset(rows: &[Vec<u32>]) -> Dataset {
-        let rows = rows.iter().map(|inputs| Example {
-            tokens: inputs.iter().copied().chain([9]).collect(),
-            trained: vec![1..2, inputs.len()..inputs.len() + 1],
+        let rows = rows.iter().map(|inputs| {
+            let tokens = inputs.iter().copied().chain([9]).collect();
+            Example::new(tokens, vec![1..2, inputs.len()..inputs.len() + 1])
         });
         Dataset::new("train", rows, usize::MAX).unwrap()
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use chat_format::TrainingRow;
 use durable::Digest;
 
+use crate::config::AnchoredTokens;
 use crate::{Error, Result};
 
 /// The tokens of one example, and which of them have a loss.
@@ -15,18 +16,36 @@ pub struct Example {
     pub tokens: Vec<u32>,
     /// Ranges of `tokens` that have a loss.
     pub trained: Vec<Range<usize>>,
+    /// Where the answers are from.
+    pub source: RowSource,
+}
+
+/// Where the answers of a row are from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowSource {
+    /// The training data.
+    #[default]
+    Data,
+    /// The base model, which gave them itself: the row is there so that they stay as they are.
+    Replay,
 }
 
 impl Example {
-    /// An example with a loss on these ranges of its tokens.
+    /// An example of the training data with a loss on these ranges of its tokens.
     pub fn new(tokens: Vec<u32>, trained: Vec<Range<usize>>) -> Self {
-        Self { tokens, trained }
+        Self { tokens, trained, source: RowSource::Data }
+    }
+
+    /// The same tokens from another source.
+    #[must_use]
+    pub fn from_source(self, source: RowSource) -> Self {
+        Self { source, ..self }
     }
 }
 
 impl From<TrainingRow> for Example {
     fn from(TrainingRow { tokens, trained }: TrainingRow) -> Self {
-        Self { tokens, trained }
+        Self::new(tokens, trained)
     }
 }
 
@@ -57,8 +76,7 @@ impl Pair {
         [self.chosen, self.rejected].map(|answer| {
             let start = self.prompt.len();
             let tokens = [self.prompt.as_slice(), &answer].concat();
-            let trained = vec![start..tokens.len()];
-            Example { tokens, trained }
+            Example { trained: vec![start..tokens.len()], tokens, source: RowSource::Data }
         })
     }
 }
@@ -69,6 +87,7 @@ pub struct Row {
     number: usize,
     tokens: Vec<u32>,
     targets: Vec<usize>,
+    source: RowSource,
 }
 
 impl Row {
@@ -84,7 +103,7 @@ impl Row {
         let last = *targets.last()?;
         let mut tokens = row.tokens;
         tokens.truncate(last + 1);
-        Some(Self { number, tokens, targets })
+        Some(Self { number, tokens, targets, source: row.source })
     }
 
     /// The number of the row in its split, counted from 1.
@@ -105,6 +124,25 @@ impl Row {
     /// The number of trained tokens.
     pub fn trained(&self) -> usize {
         self.targets.len()
+    }
+
+    /// Where its answers are from.
+    pub fn source(&self) -> RowSource {
+        self.source
+    }
+
+    /// For each token of [`inputs`](Self::inputs), whether the prediction of the next one is selected.
+    pub(crate) fn predictions(&self, on: AnchoredTokens) -> impl Iterator<Item = bool> + '_ {
+        let replay = self.source == RowSource::Replay;
+        let mut targets = self.targets.iter().copied().peekable();
+        (1..self.tokens.len()).map(move |token| {
+            let trained = targets.next_if_eq(&token).is_some();
+            match on {
+                AnchoredTokens::All => true,
+                AnchoredTokens::Untrained => !trained,
+                AnchoredTokens::Replay => trained && replay,
+            }
+        })
     }
 }
 
@@ -278,6 +316,9 @@ impl Dataset {
             let all =
                 numbers.chain(row.tokens.iter().map(|&token| u64::from(token))).chain(targets);
             bytes.extend(all.flat_map(u64::to_le_bytes));
+            if row.source == RowSource::Replay {
+                bytes.extend(b"replay");
+            }
         }
         durable::digest(bytes)
     }

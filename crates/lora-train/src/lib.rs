@@ -22,12 +22,12 @@ mod test_set;
 mod trainer;
 
 pub use config::{Batches, Bytes, NumLayers, TrainConfig};
-pub use dataset::{Dataset, Example, Pair, Row};
+pub use dataset::{Dataset, Example, Pair, Row, RowSource};
 pub use error::{Error, Result};
 pub use observer::{Observer, Progress};
 pub use optimizer::{Optimizer, Tensors};
 pub use pair_rows::read_pairs;
-pub use rows::{Columns, read_rows, template_date};
+pub use rows::{Columns, read_examples, read_rows, template_date};
 pub use schedule::Schedule;
 pub use test_set::{check_test_set, test_loss};
 pub use trainer::{Data, Ending, Outcome, Start, Trainer};

@@ -59,6 +59,19 @@ pub struct Update {
     /// Of an update on pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferenceMetrics>,
+    /// With `nightshift.kl`; not in `loss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<BaseDivergence>,
+}
+
+/// How far the predictions of an update are from those of the base model.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BaseDivergence {
+    /// Mean of `KL(base || model)` over the tokens that are held to it, in nats; 0 without any.
+    pub mean: f64,
+    /// These tokens; one of a prefix that several rows share counts in each of them.
+    pub tokens: u64,
 }
 
 /// A record that is not an update.

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
+use crate::dataset::{Example, RowSource};
 use crate::{Error, Result, Start};
 
 /// The names of the fields of a row: `prompt` and `completion`, else `messages`, else `text`.
@@ -94,7 +95,30 @@ pub fn read_rows(
     columns: &Columns,
     supervision: Supervision,
 ) -> Result<Vec<TrainingRow>> {
-    let path = path.as_ref();
+    let rows = read_all(path.as_ref(), tokenizer, columns, supervision)?;
+    Ok(rows.into_iter().map(|(row, _)| row).collect())
+}
+
+/// The same as examples, which know which of them are replay: rows with `"kind": "replay"`.
+///
+/// # Errors
+/// As for [`read_rows`].
+pub fn read_examples(
+    path: impl AsRef<Path>,
+    tokenizer: &ChatTokenizer,
+    columns: &Columns,
+    supervision: Supervision,
+) -> Result<Vec<Example>> {
+    let rows = read_all(path.as_ref(), tokenizer, columns, supervision)?;
+    Ok(rows.into_iter().map(|(row, source)| Example::from(row).from_source(source)).collect())
+}
+
+fn read_all(
+    path: &Path,
+    tokenizer: &ChatTokenizer,
+    columns: &Columns,
+    supervision: Supervision,
+) -> Result<Vec<(TrainingRow, RowSource)>> {
     let rows = Reader::open(path)?.collect::<chat_format::Result<Vec<_>>>()?;
     if rows.is_empty() {
         return Err(Error::NoRows { data: path.display().to_string() });
@@ -102,6 +126,8 @@ pub fn read_rows(
     let rows = rows
         .into_par_iter()
         .map(|jsonl::Row { line, value, .. }| {
+            let replay = value.get("kind").is_some_and(|kind| kind == "replay");
+            let source = if replay { RowSource::Replay } else { RowSource::Data };
             let content = Content::of(value, columns, supervision).map_err(|problem| {
                 chat_format::Error::Row { path: path.to_owned(), line, problem }
             })?;
@@ -111,11 +137,12 @@ pub fn read_rows(
                 }
                 Content::Text(text) => tokenizer.text_row(text).map(|row| vec![row]),
             };
-            rows.map_err(|source| Error::Render {
+            let rows = rows.map_err(|source| Error::Render {
                 path: path.to_owned(),
                 line,
                 source: Box::new(source),
-            })
+            })?;
+            Ok(rows.into_iter().map(|row| (row, source)).collect::<Vec<_>>())
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(rows.into_iter().flatten().collect())

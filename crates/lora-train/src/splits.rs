@@ -4,7 +4,7 @@ use chat_format::ChatTokenizer;
 
 use crate::config::{TrainConfig, TrainMode};
 use crate::pair_rows::read_pairs;
-use crate::rows::{Columns, read_rows};
+use crate::rows::{Columns, read_examples};
 use crate::{Data, Dataset, Result};
 
 impl Data {
@@ -12,7 +12,7 @@ impl Data {
     /// a preference loss pairs.
     ///
     /// # Errors
-    /// As for [`read_rows`], [`read_pairs`], [`Dataset::new`] and [`Dataset::pairs`];
+    /// As for [`read_rows`](crate::read_rows), [`read_pairs`], [`Dataset::new`] and [`Dataset::pairs`];
     /// [`Error::Setting`](crate::Error::Setting) if `config.data` is absent.
     pub fn open(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<Self> {
         let folder = config.data_folder()?;
@@ -22,7 +22,7 @@ impl Data {
             if config.mode() != TrainMode::Sft {
                 return Dataset::pairs(name, read_pairs(&path, tokenizer, &columns)?, length);
             }
-            let rows = read_rows(&path, tokenizer, &columns, config.supervision())?;
+            let rows = read_examples(&path, tokenizer, &columns, config.supervision())?;
             Dataset::new(name, rows, length)
         };
         let has_valid = folder.join("valid.jsonl").exists();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lora_train::config::{OptimizerName, Scaling, ScheduleName};
+use lora_train::config::{AnchoredTokens, OptimizerName, Scaling, ScheduleName};
 use lora_train::{Batches, Bytes, NumLayers, TrainConfig};
 
 fn read(yaml: &str) -> TrainConfig {
@@ -67,6 +67,7 @@ fn reads_every_key_of_mlx_lm() {
     assert_eq!(config.nightshift.time_budget.unwrap().as_secs(), 6 * 3600 + 30 * 60);
     assert_eq!(config.nightshift.early_stop.unwrap().patience, 3);
     assert_eq!(config.nightshift.scaling, Scaling::RankStabilized);
+    assert_eq!(config.nightshift.kl.map(|kl| kl.on), Some(AnchoredTokens::Untrained));
     assert_eq!(config.scale(), 32.0 / 4.0);
 }
 

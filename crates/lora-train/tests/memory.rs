@@ -108,7 +108,11 @@ fn a_quarter_of_the_memory_gives_the_same_adapter() {
     }
     let parameters = "{ rank: 48, scale: 2.0, keys: [model.embed_tokens, lm_head] }".into();
     let ends = Case { parameters, rows: 2, first: 1, within: 1.2 };
-    compare(&synthesized(folder.path(), shape), folder.path(), &ends);
+    let model = synthesized(folder.path(), shape);
+    compare(&model, folder.path(), &ends);
+    // Predictions held to those of the base model, at all positions.
+    let (held, _) = train(&model, folder.path(), &ends, ", kl: { weight: 1, on: all }").unwrap();
+    check_estimate(&held, ends.within);
 }
 
 fn compare(model: &Model, folder: &Path, case: &Case) -> (Outcome, Outcome, Bytes) {
@@ -125,9 +129,13 @@ fn compare(model: &Model, folder: &Path, case: &Case) -> (Outcome, Outcome, Byte
 
     assert!(found == expected, "another adapter");
     for outcome in [&ample, &frugal] {
-        let ratio = outcome.estimated_memory_bytes as f64 / outcome.peak_memory_bytes as f64;
-        eprintln!("{ratio:.3}: {outcome:?}");
-        assert!((1.0 / case.within..case.within).contains(&ratio), "{ratio}: {outcome:?}");
+        check_estimate(outcome, case.within);
     }
     (ample, frugal, limit)
+}
+
+fn check_estimate(outcome: &Outcome, within: f64) {
+    let ratio = outcome.estimated_memory_bytes as f64 / outcome.peak_memory_bytes as f64;
+    eprintln!("{ratio:.3}: {outcome:?}");
+    assert!((1.0 / within..within).contains(&ratio), "{ratio}: {outcome:?}");
 }

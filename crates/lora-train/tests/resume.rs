@@ -75,13 +75,16 @@ fn trainer(config: TrainConfig, start: Start) -> Result<Trainer, Error> {
 enum Kind {
     Rows,
     Pairs,
+    /// Rows whose predictions are held to those of the base model.
+    Anchored,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Rows, Self::Pairs];
+    const ALL: [Self; 3] = [Self::Rows, Self::Pairs, Self::Anchored];
 
     fn config(self, folder: &Path) -> TrainConfig {
-        let mut config = config(folder, "");
+        let kl = if self == Self::Anchored { ", kl: { weight: 0.5, on: all }" } else { "" };
+        let mut config = config(folder, kl);
         if self == Self::Pairs {
             let settings = serde_json::json!({
                 "train_mode": "dpo", "loss_type": ["ipo", "sft"], "model": fixture(),
@@ -242,8 +245,8 @@ fn a_broken_checkpoint_is_named() {
 
 /// The variable with the folder of the run, set in the child processes that are killed.
 const CHILD: &str = "LORA_TRAIN_KILL_TEST";
-/// The variable that tells the child to train on pairs.
-const PAIRS: &str = "LORA_TRAIN_KILL_PAIRS";
+/// The variable with the number of the child's [`Kind`].
+const KIND: &str = "LORA_TRAIN_KILL_KIND";
 /// The variable with the number of runs, each of which is killed several times; see
 /// `benches/kills.sh`.
 const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
@@ -252,8 +255,8 @@ const RUNS: &str = "LORA_TRAIN_KILLED_RUNS";
 #[test]
 fn killed_at_any_moment() {
     if let Some(folder) = std::env::var_os(CHILD) {
-        let kind = if std::env::var_os(PAIRS).is_some() { Kind::Pairs } else { Kind::Rows };
-        kind.run(Path::new(&folder), Start::Resume);
+        let kind: usize = std::env::var(KIND).unwrap().parse().unwrap();
+        Kind::ALL[kind].run(Path::new(&folder), Start::Resume);
         return;
     }
     let runs = std::env::var(RUNS).map_or(1, |count| count.parse().unwrap());
@@ -280,13 +283,11 @@ fn run_and_kill(kind: Kind, folder: &Path, first: Duration) -> u64 {
     let mut kills = 0;
     // Increasing times, so that the run finishes on any machine.
     for delay in (0..).map(|attempt| first.mul_f64(1.5f64.powi(attempt))) {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        if kind == Kind::Pairs {
-            child.env(PAIRS, "1");
-        }
-        let mut child = child
+        let kind = Kind::ALL.iter().position(|known| *known == kind).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed_at_any_moment"])
             .env(CHILD, folder)
+            .env(KIND, kind.to_string())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();

@@ -161,6 +161,7 @@ impl TrainConfig {
             let found = format!("{layers:?}");
             self.require("nightshift.layers", sound, "layer indices, each once", found)?;
         }
+        self.require_positive("nightshift.kl.weight", ours.kl.map(|kl| kl.weight))?;
         let kept = ours.keep_checkpoints;
         self.require("nightshift.keep_checkpoints", kept >= 1, "at least 1", kept)
     }

@@ -56,6 +56,8 @@ pub struct Nightshift {
     pub time_budget: Option<Duration>,
     /// The number of checkpoints (adapter, moments, position in the data) to keep.
     pub keep_checkpoints: usize,
+    /// Holds predictions to those of the base model; absent: does not.
+    pub kl: Option<Kl>,
     /// What the loss of `train_mode: dpo` compares with: absent, the model at the start of the run.
     pub reference: Option<Reference>,
     /// A folder for the reference's log-probabilities, which several runs may share: absent, `reference`
@@ -83,10 +85,36 @@ impl Default for Nightshift {
             early_stop: None,
             time_budget: None,
             keep_checkpoints: 2,
+            kl: None,
             reference: None,
             reference_cache: None,
         }
     }
+}
+
+/// A penalty for predictions that differ from those of the base model, against forgetting: `weight`
+/// times the mean of `KL(base || model)` over tokens is added to what is minimized.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Kl {
+    /// The weight, per nat.
+    pub weight: f64,
+    /// The tokens.
+    pub on: AnchoredTokens,
+}
+
+/// The tokens whose prediction is held to that of the base model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AnchoredTokens {
+    /// The trained tokens of replay rows, which have `"kind": "replay"`: the base model's own answers.
+    Replay,
+    /// All tokens of all rows.
+    All,
+    /// The tokens without a loss, of all rows: prompts.
+    Untrained,
 }
 
 /// What to do if the loss or the gradient of an update is infinite or NaN.

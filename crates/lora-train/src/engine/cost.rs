@@ -68,6 +68,8 @@ pub(crate) struct Costs<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) optimizer: &'a Optimizer,
     pub(crate) load: Load,
+    /// Whether predictions are held to those of the base model.
+    pub(crate) anchored: bool,
 }
 
 impl Costs<'_> {
@@ -80,6 +82,7 @@ impl Costs<'_> {
         // of the embedding are computed.
         let embeddings = bytes(self.layout.shapes_at(Block::Embeddings));
         let work = self.work(plan).max(embeddings) + 2 * self.output_update();
+        let work = work + self.anchors(plan);
         let at_work = held + lanes * (factors + self.inputs(plan) + work + plan.keep_bytes);
         // Afterwards the gradients of all lanes are summed.
         at_work.max(held + (lanes + 1) * factors)
@@ -126,6 +129,14 @@ impl Costs<'_> {
         (layers * self.tokens(plan) * model.config().hidden_size * model.bytes_per_value()) as u64
     }
 
+    /// The base model's hidden states, both models' features and the gradients of one of them.
+    fn anchors(&self, plan: &Plan) -> u64 {
+        const ARRAYS: u64 = 5;
+        let width = self.model.config().hidden_size + self.layout.output_rank();
+        let states = (self.tokens(plan) * width) as u64 * F32;
+        if self.anchored { ARRAYS * states } else { 0 }
+    }
+
     /// The memory of a lane for one layer or for the head, whichever is more.
     fn work(&self, plan: &Plan) -> u64 {
         let tokens = self.tokens(plan);
@@ -165,7 +176,13 @@ impl Costs<'_> {
             }
             _ => 0,
         };
-        read + (unpacked + concatenated + 3 * positions * vocabulary) as u64 * F32
+        // With anchors those of both models, in smaller chunks.
+        let (anchors, _) = chunks.halved().sizes(tokens);
+        let logits = match self.anchored {
+            true => (6 * anchors).max(3 * positions) * vocabulary,
+            false => 3 * positions * vocabulary,
+        };
+        read + (unpacked + concatenated + logits) as u64 * F32
     }
 }
 

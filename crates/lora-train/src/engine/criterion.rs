@@ -1,6 +1,5 @@
 //! What an update minimizes, as weights of its targets' losses.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,26 +57,25 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(super) fn of(batches: &[MicroBatch]) -> Self {
-        let chosen = |row: usize| row.is_multiple_of(2);
         let targets = || batches.iter().flat_map(|micro| &micro.targets);
         let rows = batches.iter().flat_map(|micro| &micro.rows);
         Self {
             targets: targets().count(),
-            pairs: rows.filter(|&&row| chosen(row)).count(),
-            chosen_targets: targets().filter(|target| chosen(target.row)).count(),
+            pairs: rows.filter(|&&row| is_chosen(row)).count(),
+            chosen_targets: targets().filter(|target| is_chosen(target.row)).count(),
         }
     }
 }
 
 impl PairTerms {
-    /// The pairs among these rows, by the index of the pair.
+    /// The pairs of these rows, by the index of the pair. A pair that an update takes twice is there twice.
     pub(crate) fn pairs(&self, rows: &[RowLoss]) -> Vec<[Answer; 2]> {
-        let by_row: HashMap<usize, &RowLoss> = rows.iter().map(|row| (row.row, row)).collect();
-        let mut chosen: Vec<usize> =
-            by_row.keys().copied().filter(|row| row.is_multiple_of(2)).collect();
-        chosen.sort_unstable();
-        let answer = |row: usize| Some(self.answer(by_row.get(&row)?));
-        chosen.into_iter().filter_map(|row| Some([answer(row)?, answer(row + 1)?])).collect()
+        let mut rows: Vec<&RowLoss> = rows.iter().collect();
+        rows.sort_by_key(|row| row.row);
+        let (chosen, rejected): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| is_chosen(row.row));
+        let answers = chosen.into_iter().zip(rejected);
+        answers.map(|(a, b)| [self.answer(a), self.answer(b)]).collect()
     }
 
     fn answer(&self, row: &RowLoss) -> Answer {
@@ -91,28 +89,35 @@ impl PairTerms {
     /// The weights of the targets of `micro`: minus the derivatives of the update's loss with respect to
     /// their log-probabilities.
     fn weights(&self, micro: &MicroBatch, totals: Totals) -> Arc<WeightFunction> {
-        let (terms, ranges) = (self.clone(), ranges(micro));
-        Arc::new(move |losses, weights| terms.write_weights(&ranges, totals, losses, weights))
+        let terms = self.clone();
+        let mut rows: Vec<_> = micro.rows.iter().copied().zip(micro.targets_of.clone()).collect();
+        rows.sort_by_key(|(row, _)| *row);
+        let (chosen, rejected): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(row, _)| is_chosen(*row));
+        let pairs: Vec<_> = chosen.into_iter().zip(rejected).collect();
+        Arc::new(move |losses, weights| {
+            for (chosen, rejected) in &pairs {
+                terms.write_weights([chosen, rejected], totals, losses, weights);
+            }
+        })
     }
 
+    /// Writes the weights of the targets of one pair: two rows and their targets.
     fn write_weights(
         &self,
-        ranges: &HashMap<usize, Range<usize>>,
+        pair: [&(usize, Range<usize>); 2],
         totals: Totals,
         losses: &[f32],
         weights: &mut [f32],
     ) {
-        weights.fill(0.0);
         let nll = self.objective.nll() / totals.chosen_targets.max(1) as f64;
         let pairs = totals.pairs.max(1) as f64;
-        for (&row, chosen) in ranges.iter().filter(|(row, _)| row.is_multiple_of(2)) {
-            let Some(rejected) = ranges.get(&(row + 1)) else { continue };
-            let [of_chosen, of_rejected] = [(row, chosen), (row + 1, rejected)]
-                .map(|(row, range)| self.answer(&RowLoss::of(row, &losses[range.clone()])));
-            let slopes = self.objective.pair(of_chosen, of_rejected);
-            weights[chosen.clone()].fill((nll - slopes.chosen / pairs) as f32);
-            weights[rejected.clone()].fill((-slopes.rejected / pairs) as f32);
-        }
+        let [of_chosen, of_rejected] =
+            pair.map(|(row, own)| self.answer(&RowLoss::of(*row, &losses[own.clone()])));
+        let slopes = self.objective.pair(of_chosen, of_rejected);
+        let [(_, chosen), (_, rejected)] = pair;
+        weights[chosen.clone()].fill((nll - slopes.chosen / pairs) as f32);
+        weights[rejected.clone()].fill((-slopes.rejected / pairs) as f32);
     }
 }
 
@@ -123,18 +128,13 @@ impl RowLoss {
     }
 }
 
-/// The losses of a micro-batch's targets by row.
+/// The losses of the rows of a micro-batch.
 pub(super) fn row_losses(micro: &MicroBatch, losses: &[f32]) -> Vec<RowLoss> {
-    let mut ranges: Vec<_> = ranges(micro).into_iter().collect();
-    ranges.sort_unstable_by_key(|(row, _)| *row);
-    ranges.into_iter().map(|(row, range)| RowLoss::of(row, &losses[range])).collect()
+    let rows = micro.rows.iter().zip(&micro.targets_of);
+    rows.map(|(&row, own)| RowLoss::of(row, &losses[own.clone()])).collect()
 }
 
-/// The targets of each row, which are next to each other.
-fn ranges(micro: &MicroBatch) -> HashMap<usize, Range<usize>> {
-    let mut ranges: HashMap<usize, Range<usize>> = HashMap::new();
-    for (index, target) in micro.targets.iter().enumerate() {
-        ranges.entry(target.row).or_insert(index..index).end = index + 1;
-    }
-    ranges
+/// Whether a row of a data set of pairs is a chosen answer.
+fn is_chosen(row: usize) -> bool {
+    row.is_multiple_of(2)
 }

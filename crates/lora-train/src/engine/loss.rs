@@ -76,7 +76,7 @@ impl TargetWeights {
 }
 
 /// The rows of `array` `[n, 1]` in this range; a scalar is the same for all rows.
-fn rows_of(array: &Array, range: &Range<i32>) -> Result<Array> {
+pub(super) fn rows_of(array: &Array, range: &Range<i32>) -> Result<Array> {
     match array.ndim() {
         0 => Ok(array.clone()),
         _ => Ok(array.try_index((range.clone(), ..))?),
@@ -98,12 +98,27 @@ impl Chunks {
         Self { positions, vocabulary: vocabulary.min(MAX_LOGITS / positions).max(1) }
     }
 
+    #[cfg(test)]
+    pub(super) fn for_tests(positions: usize, vocabulary: usize) -> Self {
+        Self { positions, vocabulary }
+    }
+
     /// The size of the chunks, `[positions, vocabulary]`, for this number of positions.
     pub(crate) fn sizes(self, positions: usize) -> (usize, usize) {
         (self.positions.min(positions), self.vocabulary)
     }
 
-    fn of_vocabulary(self, size: usize) -> impl Iterator<Item = Range<usize>> {
+    /// Half as many positions: for a loss with twice as many logits.
+    pub(super) fn halved(self) -> Self {
+        Self { positions: self.positions.div_ceil(2), ..self }
+    }
+
+    pub(super) fn of_positions(self, count: i32) -> impl Iterator<Item = Range<i32>> {
+        let step = self.positions.max(1);
+        (0..count).step_by(step).map(move |start| start..(start + step as i32).min(count))
+    }
+
+    pub(super) fn of_vocabulary(self, size: usize) -> impl Iterator<Item = Range<usize>> {
         let step = self.vocabulary;
         (0..size).step_by(step).map(move |start| start..(start + step).min(size))
     }
@@ -120,8 +135,11 @@ impl Chunks {
 /// stage by stage, with one chunk of logits in memory at a time.
 #[derive(Default)]
 pub(crate) struct HeadLoss {
-    stages: Vec<Vec<Array>>,
-    losses: Vec<Array>,
+    pub(super) stages: Vec<Vec<Array>>,
+    /// At each position, `[n, 1]` of each chunk.
+    pub(super) losses: Vec<Array>,
+    /// Divergences from the base model at each position, likewise.
+    divergences: Vec<Array>,
     /// With respect to the hidden states, `[n, H]`; `None` for the loss alone.
     pub(crate) gradient: Option<Array>,
     /// With respect to `A` `[H, rank]` and `B` `[rank, vocabulary]` of the output matrix's update, if
@@ -129,18 +147,46 @@ pub(crate) struct HeadLoss {
     pub(crate) update_gradients: Option<[Array; 2]>,
 }
 
+/// What a head loss comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct HeadValues {
+    /// The loss at each target.
+    pub(crate) losses: Vec<f32>,
+    /// The divergence from the base model at each anchored position.
+    pub(crate) divergences: Vec<f32>,
+}
+
 impl HeadLoss {
-    /// Computes the gradients and returns the loss at each target.
-    pub(crate) fn evaluate(self) -> Result<Vec<f32>> {
+    /// Computes the gradients and returns the values.
+    pub(crate) fn evaluate(self) -> Result<HeadValues> {
         for stage in self.stages {
             transforms::eval(&stage)?;
         }
-        let mut values = Vec::new();
-        for losses in &self.losses {
-            values.extend_from_slice(losses.try_as_slice::<f32>()?);
-        }
-        Ok(values)
+        Ok(HeadValues { losses: values(&self.losses)?, divergences: values(&self.divergences)? })
     }
+
+    /// Adds the divergence `other`, whose gradients are of the same hidden states.
+    pub(super) fn with_divergence(mut self, other: Self) -> Result<Self> {
+        self.stages.extend(other.stages);
+        self.divergences.extend(other.losses);
+        self.gradient = match (self.gradient, other.gradient) {
+            (Some(a), Some(b)) => Some(a.add(b)?),
+            (a, b) => a.or(b),
+        };
+        self.update_gradients = match (self.update_gradients, other.update_gradients) {
+            (Some([a, b]), Some([c, d])) => Some([a.add(c)?, b.add(d)?]),
+            (a, b) => a.or(b),
+        };
+        Ok(self)
+    }
+}
+
+fn values(chunks: &[Array]) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    for chunk in chunks {
+        values.extend_from_slice(chunk.try_as_slice::<f32>()?);
+    }
+    Ok(values)
 }
 
 /// Cross-entropy at each of the `n` targets, given the hidden states `[n, H]` before the final norm.
@@ -379,7 +425,7 @@ impl OnlineSoftmax {
 }
 
 /// `cap * tanh(z / cap)` and its derivative; without a cap, `z` and `None`.
-fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
+pub(super) fn soft_cap(z: &Array, cap: Option<f32>) -> Result<(Array, Option<Array>)> {
     let Some(cap) = cap else { return Ok((z.clone(), None)) };
     let capped = train_support::soft_cap(z, cap)?;
     let slope = train_support::soft_cap_slope(&capped, cap)?;

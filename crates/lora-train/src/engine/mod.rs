@@ -2,6 +2,7 @@
 
 mod cost;
 mod criterion;
+mod divergence;
 mod inputs;
 mod lanes;
 mod layout;
@@ -29,7 +30,7 @@ pub(crate) use inputs::InputStorage;
 use lanes::Lanes;
 pub(crate) use layout::{DropoutSeed, Layout};
 use limit::MemoryLimit;
-use loss::Chunks;
+use loss::{Chunks, HeadValues};
 use pass::Pass;
 pub(crate) use plan::Plan;
 
@@ -58,6 +59,8 @@ pub(crate) struct Sums {
     pub(crate) bad_rows: Vec<usize>,
     /// The loss of each row.
     pub(crate) rows: Vec<RowLoss>,
+    /// The weighted sum of the divergences from the base model at the anchors.
+    pub(crate) divergence: f64,
     /// Gradients of what is minimized; empty if only the loss was computed.
     pub(crate) gradients: Tensors,
 }
@@ -105,7 +108,10 @@ impl Engine {
     /// the same rows always give the same bits.
     fn run<F>(&self, pass: Pass, batches: Vec<MicroBatch>, work: F) -> Result<Sums>
     where
-        F: Fn(&Pass, &Model, &MicroBatch, &mut Tensors) -> Result<Vec<f32>> + Copy + Send + 'static,
+        F: Fn(&Pass, &Model, &MicroBatch, &mut Tensors) -> Result<HeadValues>
+            + Copy
+            + Send
+            + 'static,
     {
         // An unevaluated array runs on the stream of the thread that created it.
         mlx_rs::transforms::eval(pass.factors.values())?;
@@ -118,8 +124,8 @@ impl Engine {
         let parts = self.lanes.run(shares, move |model, (pass, share)| {
             let mut sums = Sums::default();
             for micro in &share {
-                let losses = work(&pass, model, micro, &mut sums.gradients)?;
-                sums.count(micro, &losses);
+                let values = work(&pass, model, micro, &mut sums.gradients)?;
+                sums.count(micro, &values);
             }
             Ok(sums)
         })?;
@@ -152,7 +158,7 @@ impl Sums {
         self.loss / self.trained.max(1) as f64
     }
 
-    fn count(&mut self, micro: &MicroBatch, losses: &[f32]) {
+    fn count(&mut self, micro: &MicroBatch, HeadValues { losses, divergences }: &HeadValues) {
         self.processed += micro.row_tokens() as u64;
         self.computed += micro.tokens.len() as u64;
         self.trained += losses.len() as u64;
@@ -161,6 +167,9 @@ impl Sums {
         self.bad_rows.extend(bad.map(|(_, target)| target.row));
         self.bad_rows.dedup();
         self.rows.extend(criterion::row_losses(micro, losses));
+        let held = micro.anchors.iter().zip(divergences);
+        self.divergence +=
+            held.map(|(anchor, &kl)| f64::from(anchor.weight) * f64::from(kl)).sum::<f64>();
     }
 
     fn add(&mut self, other: Self) -> Result<()> {
@@ -170,6 +179,7 @@ impl Sums {
         self.computed += other.computed;
         self.bad_rows.extend(other.bad_rows);
         self.rows.extend(other.rows);
+        self.divergence += other.divergence;
         pass::add(other.gradients.into_iter(), &mut self.gradients)
     }
 }

@@ -72,3 +72,50 @@ impl OutputProjection for AdaptedHead<'_> {
         self.head.soft_cap()
     }
 }
+
+/// A small projection for tests.
+#[cfg(test)]
+pub(super) mod tiny {
+    use super::*;
+
+    pub(crate) const WIDTH: usize = 6;
+    pub(crate) const VOCABULARY: usize = 37;
+    pub(crate) const RANK: usize = 2;
+
+    /// A projection whose norm multiplies by two.
+    pub(crate) struct Tiny {
+        /// `[vocabulary, H]`.
+        pub(crate) weight: Vec<f32>,
+        pub(crate) cap: Option<f32>,
+        /// `A` `[H, rank]` and `B` `[rank, vocabulary]`.
+        pub(crate) update: Option<(Array, Array)>,
+    }
+
+    impl OutputProjection for Tiny {
+        fn vocab_size(&self) -> usize {
+            VOCABULARY
+        }
+
+        fn lora_a(&self) -> Option<&Array> {
+            self.update.as_ref().map(|(a, _)| a)
+        }
+
+        fn features(&self, hidden: &Array, lora_a: Option<&Array>) -> Result<Array> {
+            let normed = hidden.multiply(Array::from_f32(2.0))?;
+            let Some(a) = lora_a else { return Ok(normed) };
+            Ok(concatenate(&[&normed, &normed.matmul(a)?], -1)?)
+        }
+
+        fn weight(&self, range: Range<usize>) -> Result<Array> {
+            let values = &self.weight[range.start * WIDTH..range.end * WIDTH];
+            let weight = Array::from_slice(values, &[range.len() as i32, WIDTH as i32]);
+            let Some((_, b)) = &self.update else { return Ok(weight) };
+            let columns = b.try_index((.., range.start as i32..range.end as i32))?;
+            Ok(concatenate(&[weight, columns.transpose()?], -1)?)
+        }
+
+        fn soft_cap(&self) -> Option<f32> {
+            self.cap
+        }
+    }
+}

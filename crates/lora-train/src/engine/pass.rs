@@ -11,9 +11,10 @@ use models::Model;
 use models::layers::{Batch, Flow, LayerAdapter};
 
 use super::criterion::{Criterion, Totals};
+use super::divergence::{Anchored, divergence};
 use super::inputs::LayerInputs;
 use super::layout::{Block, DropoutSeed, GradientDepth, Layout};
-use super::loss::{Chunks, HeadLoss, LossMode, cross_entropy, scatter_add};
+use super::loss::{Chunks, HeadLoss, HeadValues, LossMode, cross_entropy, scatter_add};
 use super::output::AdaptedHead;
 use super::plan::Plan;
 use crate::batch::MicroBatch;
@@ -42,7 +43,7 @@ pub(crate) struct Pass {
 
 impl Pass {
     /// The loss at each target of `micro`.
-    pub(crate) fn losses(&self, model: &Model, micro: &MicroBatch) -> Result<Vec<f32>> {
+    pub(crate) fn losses(&self, model: &Model, micro: &MicroBatch) -> Result<HeadValues> {
         let factors = self.layout.factors(Block::Embeddings, &self.factors)?;
         let embeddings = self.layout.updates(Block::Embeddings, &factors, None)?;
         let (flow, batch) = self.embed(model, micro, &embeddings)?;
@@ -51,13 +52,14 @@ impl Pass {
         self.head(model, &embeddings, micro, &flow.hidden, LossMode::Eval)?.evaluate()
     }
 
-    /// The loss at each target of `micro`. Adds the gradients of what the criterion minimizes to `sums`.
+    /// The loss at each target of `micro`, and the divergence at each anchor. Adds the gradients of what
+    /// is minimized to `sums`.
     pub(crate) fn gradients(
         &self,
         model: &Model,
         micro: &MicroBatch,
         sums: &mut Tensors,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<HeadValues> {
         let first_row = micro.rows.first().copied().unwrap_or_default();
         let dropout = self.dropout.map(|seed| seed.mix(first_row as u64));
         let factors = self.layout.factors(Block::Embeddings, &self.factors)?;
@@ -68,6 +70,7 @@ impl Pass {
         let stack = LayerStack { pass: self, model, batch: &batch, dropout };
         // No backward pass goes below the lowest adapter, so these inputs are not kept.
         let flow = stack.forward(flow, 0..lowest.min(keep_from), |_| Ok(()))?;
+        let base = self.base_at_anchors(stack, micro, &flow)?;
         let mut inputs = LayerInputs::new(self.plan.inputs, &self.folder)?;
         let flow = stack.forward(flow, lowest..keep_from, |flow| inputs.push(flow))?;
 
@@ -75,8 +78,12 @@ impl Pass {
         let mode = LossMode::Train(&weights);
         let top = stack.segment(keep_from..model.layers().len());
         let mut head_gradients = None;
-        let (losses, mut cotangents) = top.forward_backward(flow, sums, |hidden| {
+        let (values, mut cotangents) = top.forward_backward(flow, sums, |hidden| {
             let mut loss = self.head(model, &embeddings, micro, hidden, mode)?;
+            if let Some(base) = &base {
+                let held = self.divergence(model, &embeddings, micro, hidden, base)?;
+                loss = loss.with_divergence(held)?;
+            }
             head_gradients = loss.update_gradients.take();
             Ok(loss)
         })?;
@@ -88,7 +95,56 @@ impl Pass {
         cotangents.truncate(if self.adapts_embedding() { usize::MAX } else { 0 });
         cotangents.extend(head_gradients.into_iter().flatten());
         self.backward_to_embeddings(model, micro, dropout, &cotangents, sums)?;
-        Ok(losses)
+        Ok(values)
+    }
+
+    /// The base model's hidden states at the anchors of `micro`, `[n, H]`; `None` without anchors. They
+    /// start from `flow`, the input of the lowest adapted layer, unless the embedding is adapted.
+    fn base_at_anchors(
+        &self,
+        stack: LayerStack<'_>,
+        micro: &MicroBatch,
+        flow: &Flow,
+    ) -> Result<Option<Array>> {
+        if micro.anchors.is_empty() {
+            return Ok(None);
+        }
+        let LayerStack { model, batch, .. } = stack;
+        let layout = self.layout.without_adapter();
+        let base = Pass { layout, factors: Tensors::new(), dropout: None, ..self.clone() };
+        let own = match self.adapts_embedding() {
+            true => Some(base.embed(model, micro, &LayerAdapter::default())?),
+            false => None,
+        };
+        let (flow, batch) = own.as_ref().map_or((flow, batch), |(flow, batch)| (flow, batch));
+        let stack = LayerStack { pass: &base, model, batch, dropout: None };
+        let layers = self.layout.lowest_layer()..model.layers().len();
+        let flow = stack.forward(flow.clone(), layers, |_| Ok(()))?;
+        let hidden = at_anchors(&flow.hidden, micro)?;
+        hidden.eval()?;
+        Ok(Some(hidden))
+    }
+
+    /// The divergence from the base model at the anchors, with its gradient with respect to `hidden`.
+    fn divergence(
+        &self,
+        model: &Model,
+        embeddings: &LayerAdapter,
+        micro: &MicroBatch,
+        hidden: &Array,
+        base_hidden: &Array,
+    ) -> Result<HeadLoss> {
+        let weights: Vec<f32> = micro.anchors.iter().map(|anchor| anchor.weight).collect();
+        let weights = Array::from_slice(&weights, &[weights.len() as i32, 1]);
+        let own = at_anchors(hidden, micro)?;
+        let anchored = Anchored { hidden: &own, base_hidden, weights: &weights };
+        let head = AdaptedHead::new(model.head(), embeddings)?;
+        let mut loss = divergence(&head, anchored, self.chunks)?;
+        if let Some(gradient) = loss.gradient.take() {
+            let positions: Vec<u32> = micro.anchors.iter().map(|anchor| anchor.position).collect();
+            loss.gradient = Some(scattered(gradient, &positions, hidden)?);
+        }
+        Ok(loss)
     }
 
     fn adapts_embedding(&self) -> bool {
@@ -152,20 +208,35 @@ impl Pass {
         hidden: &Array,
         mode: LossMode<'_>,
     ) -> Result<HeadLoss> {
-        let width = hidden.dim(-1);
-        let flat = hidden.reshape(&[-1, width])?;
         let (positions, tokens): (Vec<u32>, Vec<u32>) =
             micro.targets.iter().map(|target| (target.position, target.token)).unzip();
-        let indices = Array::from_slice(&positions, &[positions.len() as i32]);
-        let trained = flat.take_axis(indices, 0)?;
+        let trained = at(hidden, &positions)?;
         let head = AdaptedHead::new(model.head(), embeddings)?;
         let mut loss = cross_entropy(&head, &trained, &tokens, mode, self.chunks)?;
         if let Some(gradient) = loss.gradient.take() {
-            let scattered = scatter_add(gradient, &positions, micro.tokens.len())?;
-            loss.gradient = Some(scattered.reshape(hidden.shape())?.as_dtype(hidden.dtype())?);
+            loss.gradient = Some(scattered(gradient, &positions, hidden)?);
         }
         Ok(loss)
     }
+}
+
+/// The hidden states `[1, T, H]` at these positions, `[n, H]`.
+fn at(hidden: &Array, positions: &[u32]) -> Result<Array> {
+    let flat = hidden.reshape(&[-1, hidden.dim(-1)])?;
+    let indices = Array::from_slice(positions, &[positions.len() as i32]);
+    Ok(flat.take_axis(indices, 0)?)
+}
+
+fn at_anchors(hidden: &Array, micro: &MicroBatch) -> Result<Array> {
+    let positions: Vec<u32> = micro.anchors.iter().map(|anchor| anchor.position).collect();
+    at(hidden, &positions)
+}
+
+/// A gradient at these positions as that of all hidden states.
+fn scattered(gradient: Array, positions: &[u32], hidden: &Array) -> Result<Array> {
+    let tokens = hidden.size() / hidden.dim(-1).max(1) as usize;
+    let scattered = scatter_add(gradient, positions, tokens)?;
+    Ok(scattered.reshape(hidden.shape())?.as_dtype(hidden.dtype())?)
 }
 
 /// The decoder layers, applied to one micro-batch.
@@ -279,7 +350,7 @@ impl Segment<'_> {
     }
 
     /// Forward and backward pass through the segment and `head` without recomputation. Returns the
-    /// losses and the gradient with respect to the segment's input.
+    /// values of the loss and the gradient with respect to the segment's input.
     ///
     /// The differentiated function is the sum of `output * stop_gradient(dloss/doutput)`. Its graph
     /// contains forward pass, head and backward pass; evaluated in this order, each of them keeps in
@@ -289,7 +360,7 @@ impl Segment<'_> {
         input: Flow,
         sums: &mut Tensors,
         mut head: impl FnMut(&Array) -> Result<HeadLoss>,
-    ) -> Result<(Vec<f32>, Vec<Array>)> {
+    ) -> Result<(HeadValues, Vec<Array>)> {
         let missing = || Exception::custom("the loss was computed without its gradient");
         if self.layers.is_empty() {
             let loss = head(&input.hidden)?;

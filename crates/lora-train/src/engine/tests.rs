@@ -9,9 +9,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::batch::{MicroBatch, pack};
-use crate::config::TrainConfig;
-use crate::dataset::{Dataset, Example, Pair, Row};
+use crate::batch::{MicroBatch, anchor, pack};
+use crate::config::{AnchoredTokens, TrainConfig};
+use crate::dataset::{Dataset, Example, Pair, Row, RowSource};
 use crate::preference::{Objective, Preference, Score};
 
 /// Two layers, hidden 32, vocabulary 64, f32.
@@ -55,7 +55,7 @@ fn dataset_of(vocabulary: u32) -> Dataset {
     rows.push(rows[1][..12].to_vec());
     let rows = rows.into_iter().map(|tokens| {
         let length = tokens.len();
-        Example { tokens, trained: vec![1..2, length / 2..length] }
+        Example::new(tokens, vec![1..2, length / 2..length])
     });
     Dataset::new("train", rows, 64).unwrap()
 }
@@ -373,6 +373,37 @@ fn gradients_of_pairs_agree_with_those_of_whole_rows_for_every_family() {
     }
 }
 
+/// At the end of an epoch, an update may take a pair a second time.
+#[test]
+fn a_pair_taken_twice_counts_twice() {
+    let (model, data) = (model(), pairs_of(64));
+    let references: Vec<f64> = (0..data.rows().len()).map(|row| -9.0 + row as f64 * 0.7).collect();
+    let pair = |example: usize| {
+        let [chosen, rejected] = [0, 1].map(|side| &data.rows()[data.rows_of(example)][side]);
+        let answer = |row: &Row| row.targets().map(|(_, token)| token).collect::<Vec<_>>();
+        let length = chosen.inputs().len() + 1 - chosen.trained();
+        let prompt = chosen.inputs()[..length].to_vec();
+        Pair { prompt, chosen: answer(chosen), rejected: answer(rejected) }
+    };
+    let taken = [1, 3, 1, 0, 1];
+    let repeated = Dataset::pairs("train", taken.map(pair), 64).unwrap();
+    let own: Vec<f64> =
+        taken.iter().flat_map(|&example| references[data.rows_of(example)].to_vec()).collect();
+    let (layout, factors) = adapter(&model, ALL);
+    let (loss, expected) = unsplit_pairs(&model, &layout, &factors, &repeated, &own);
+    for max_tokens in [1, 30, 200] {
+        let engine = start(&model, &layout, plan(2, 0));
+        let terms = terms(&references);
+        let batches = pack(&data, &taken, max_tokens, 2).unwrap();
+        let criterion = Criterion::Pairs(terms.clone());
+        let found = engine.gradients(&factors, batches, dropout(), criterion).unwrap();
+        let (mean, metrics) = terms.objective.summary(&terms.pairs(&found.rows));
+        assert_eq!(metrics.pairs, 5);
+        assert!((mean - loss).abs() < 1e-5 * loss, "{mean} v {loss}");
+        assert!(distance(&found.gradients, &expected) < 1e-5);
+    }
+}
+
 /// Finite differences of the loss that the engine reports, which is computed in f64 from the rows.
 #[test]
 fn gradients_of_pairs_are_those_of_finite_differences() {
@@ -411,6 +442,145 @@ fn gradients_of_pairs_are_those_of_finite_differences() {
             assert!(error < 2e-2, "{name}, {objective:?}: {exact} v {measured}");
         }
     }
+}
+
+const WEIGHT: f64 = 0.7;
+
+/// `KL(base || model)` at the selected positions of whole rows, by MLX from all logits: the weighted mean
+/// is added to the mean loss. As in [`unsplit`].
+fn unsplit_anchored(
+    model: &Model,
+    layout: &Layout,
+    factors: &Tensors,
+    data: &Dataset,
+    on: AnchoredTokens,
+) -> (f64, Tensors) {
+    let names: Vec<_> = factors.keys().cloned().collect();
+    let trained: usize = data.rows().iter().map(|row| row.trained()).sum();
+    let selected = |row: &Row| row.predictions(on).collect::<Vec<_>>();
+    let count = data.rows().iter().flat_map(selected).filter(|selected| *selected).count();
+    let logits = |row: &Row, adapter: &models::Adapter| -> Result<Array> {
+        let rows = Rows::new([row.inputs().len()])?;
+        let (mut flow, batch) = model.embed(row.inputs(), &rows, adapter.embeddings())?;
+        for (layer, adapter) in model.layers().iter().zip(adapter.layers()) {
+            flow = layer.forward(&flow, &batch, adapter)?;
+        }
+        Ok(model.head().logits(&flow.hidden, adapter.embeddings())?.squeeze_axes(&[0])?)
+    };
+    let loss = |arrays: &[Array]| {
+        let factors = names.iter().cloned().zip(arrays.iter().cloned()).collect();
+        let adapter = layout.adapter(&factors)?;
+        let none = models::Adapter::none(model);
+        let mut total = Array::from_f32(0.0);
+        for row in data.rows() {
+            let weights: Vec<f32> =
+                selected(row).iter().map(|&selected| f32::from(u8::from(selected))).collect();
+            let weights = Array::from_slice(&weights, &[weights.len() as i32, 1]);
+            let (own, base) = (logits(row, &adapter)?, logits(row, &none)?);
+            let own = own.subtract(own.logsumexp_axis(-1, true)?)?;
+            let base = base.subtract(base.logsumexp_axis(-1, true)?)?;
+            let kl = base.exp()?.multiply(base.subtract(own)?)?.multiply(weights)?.sum(None)?;
+            let kl = kl.multiply(Array::from_f32((WEIGHT / count as f64) as f32))?;
+            let rest = row_loss(model, &adapter, row)?.divide(Array::from_f32(trained as f32))?;
+            total = total.add(kl)?.add(rest)?;
+        }
+        Ok(vec![total])
+    };
+    let primals: Vec<_> = factors.values().cloned().collect();
+    let (loss, gradients) =
+        transforms::fallible_vjp(loss, &primals, &[Array::from_f32(1.0)]).unwrap();
+    let loss = f64::from(loss[0].item_exact::<f32>());
+    (loss, names.iter().cloned().zip(gradients).collect())
+}
+
+/// [`dataset_of`] with every other row a replay.
+fn with_replay(vocabulary: u32) -> Dataset {
+    let data = dataset_of(vocabulary);
+    let rows = data.rows().iter().enumerate().map(|(index, row)| {
+        let last = row.targets().last().map(|(_, token)| token);
+        let tokens = row.inputs().iter().copied().chain(last).collect();
+        let trained = row.targets().map(|(position, _)| position + 1..position + 2).collect();
+        let source = if index % 2 == 0 { RowSource::Replay } else { RowSource::Data };
+        Example::new(tokens, trained).from_source(source)
+    });
+    Dataset::new("train", rows, 64).unwrap()
+}
+
+#[test]
+fn gradients_with_anchors_agree_with_those_of_whole_rows_for_every_family() {
+    for (name, vocabulary) in [
+        ("mlx_lm/model", 64),
+        ("gemma4/shared", 48),
+        ("gemma4/experts", 48),
+        ("qwen35/tied", 48),
+        ("qwen35/unequal", 48),
+    ] {
+        let data = with_replay(vocabulary);
+        let path = Path::new("../../fixtures/golden").join(name);
+        let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let ends = model.embedding_linears().into_iter().map(|spec| spec.path).collect::<Vec<_>>();
+        let keys = |keys: &str| {
+            format!(
+                "{{ num_layers: 1, lora_parameters: {{ rank: 3, scale: 1.5, keys: [{keys}] }} }}"
+            )
+        };
+        let both = keys(&format!("mlp.down_proj, {}", ends.join(", ")));
+        let (output, top) = (keys(ends[ends.len() - 1]), keys("mlp.down_proj"));
+        for (yaml, on) in [
+            (ALL, AnchoredTokens::All),
+            (ALL, AnchoredTokens::Replay),
+            (&top, AnchoredTokens::Untrained),
+            (&both, AnchoredTokens::All),
+            (&output, AnchoredTokens::Untrained),
+        ] {
+            let (layout, factors) = adapter(&model, yaml);
+            let (loss, expected) = unsplit_anchored(&model, &layout, &factors, &data, on);
+            let plain = unsplit(&model, &layout, &factors, &data);
+            for (max_tokens, keep_bytes) in [(1, 0), (24, u64::MAX), (64, 100_000)] {
+                let mut plan = plan(2, keep_bytes);
+                plan.layers.resize(model.layers().len(), WeightResidency::Dequantized);
+                let engine = start(&model, &layout, plan);
+                let mut batches = batches(&data, max_tokens, 2);
+                let count = anchor(&mut batches, &data, on, WEIGHT);
+                assert!(count > 0);
+                let found =
+                    engine.gradients(&factors, batches, dropout(), Criterion::Mean).unwrap();
+                let total = found.mean() + found.divergence;
+                assert!((total - loss).abs() < 1e-5 * loss, "{name} {on:?}: {total} v {loss}");
+                assert!((found.mean() - plain.0).abs() < 1e-5 * loss, "{name}: the loss alone");
+                let apart = distance(&found.gradients, &expected);
+                // As for rows: sums in f32 in another order.
+                assert!(apart < 1e-4, "{name} {on:?}, {keep_bytes} bytes kept: {apart:e}");
+                let share = distance(&plain.1, &expected);
+                assert!(share > 1e-2, "{name} {on:?}: the divergence has a gradient: {share:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn anchors_count_shared_positions_once_for_each_row() {
+    let row = |answer: &[u32]| {
+        let tokens = [&[1, 2, 3, 4], answer].concat();
+        Example::new(tokens.clone(), vec![4..tokens.len()])
+    };
+    let replay = row(&[5, 6, 7]).from_source(RowSource::Replay);
+    let data = Dataset::new("train", [row(&[8, 9]), replay], 64).unwrap();
+    let mut batches = batches(&data, 64, 1);
+    let weights = |batches: &[MicroBatch]| -> Vec<f32> {
+        batches[0].anchors.iter().map(|anchor| anchor.weight).collect()
+    };
+    // Inputs: 1 2 3 4 and then 8 | 5 6. The first four are in both rows.
+    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::All, 11.0), 11);
+    let mut found = weights(&batches);
+    found.sort_by(f32::total_cmp);
+    assert_eq!(found, [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]);
+    // Tokens 2, 3 and 4 are predicted without a loss, in both rows.
+    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::Untrained, 6.0), 6);
+    assert_eq!(weights(&batches), [2.0; 3]);
+    // The answer of the replay row: its first token is predicted where the prompt ends.
+    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::Replay, 3.0), 3);
+    assert_eq!(weights(&batches), [1.0; 3]);
 }
 
 #[test]

@@ -11,13 +11,13 @@ use std::time::Instant;
 use models::{Adapter, Model};
 use serde_json::{Map, Value};
 
-use crate::batch::{Cursor, MicroBatch, Sampler, pack};
+use crate::batch::{Cursor, MicroBatch, Sampler, anchor, pack};
 use crate::checkpoint::{Checkpoint, RunIdentity, TrainerState};
-use crate::config::{OnBadLoss, TrainConfig, TrainMode};
-use crate::dataset::DataKind;
+use crate::config::{AnchoredTokens, Kl, OnBadLoss, TrainConfig, TrainMode};
+use crate::dataset::{DataKind, RowSource};
 use crate::engine::{Costs, Criterion, DropoutSeed, Engine, Layout, Load, PairTerms, Plan, Sums};
 use crate::memory;
-use crate::metrics::{Event, Record, Update, WorkPlan};
+use crate::metrics::{BaseDivergence, Event, Record, Update, WorkPlan};
 use crate::optimizer::{clip_global_norm, global_norm};
 use crate::preference::PreferenceMetrics;
 use crate::run_folder::RunFolder;
@@ -121,6 +121,7 @@ impl Trainer {
             split.check_tokens(vocabulary)?;
             check_kind(&config, split)?;
         }
+        check_replay(&config, &data.train)?;
         let layout = Layout::new(&config, &model)?;
         let schedule = Schedule::new(&config, config.updates(data.train.examples()))?;
         let folder = RunFolder::create(&config.adapter_path, config.nightshift.keep_checkpoints)?;
@@ -296,12 +297,19 @@ impl Trainer {
     pub fn update(&mut self) -> Result<Update> {
         let begun = Instant::now();
         let examples = self.sampler.take(self.examples_of_update());
-        let batches = self.pack(&self.data.train, &examples)?;
+        let mut batches = self.pack(&self.data.train, &examples)?;
+        let kl = self.config.nightshift.kl;
+        let anchors = kl
+            .map_or(0, |Kl { weight, on, .. }| anchor(&mut batches, &self.data.train, on, weight));
         let dropout = DropoutSeed::new(self.config.seed, self.state.step);
         let terms = self.preference.as_ref().map(|terms| &terms.train);
         let criterion = terms.cloned().map_or(Criterion::Mean, Criterion::Pairs);
         let mut sums = self.engine.gradients(&self.factors, batches, dropout, criterion)?;
         let (loss, preference) = summary(terms, &sums);
+        let kl = kl.map(|Kl { weight, .. }| BaseDivergence {
+            mean: sums.divergence / weight,
+            tokens: anchors as u64,
+        });
         let learning_rate = self.schedule.at(self.state.step);
         self.state.step += 1;
         self.state.rows += examples.len() as u64;
@@ -311,6 +319,11 @@ impl Trainer {
         if !loss.is_finite() {
             let rows = self.row_numbers(&sums.bad_rows);
             return Err(Error::NotFinite { step, what: "loss", value: loss, rows });
+        }
+        if let Some(BaseDivergence { mean, .. }) = kl.filter(|kl| !kl.mean.is_finite()) {
+            let rows: Vec<usize> = sums.rows.iter().map(|row| row.row).collect();
+            let rows = self.row_numbers(&rows);
+            return Err(Error::NotFinite { step, what: "KL to the base model", value: mean, rows });
         }
         let grad_norm = match self.config.nightshift.max_grad_norm {
             Some(limit) => clip_global_norm(&mut sums.gradients, limit)?,
@@ -334,6 +347,7 @@ impl Trainer {
             peak_memory_bytes: peak_memory()?,
             rss_bytes: memory::resident_memory().unwrap_or_default(),
             preference,
+            kl,
         })
     }
 
@@ -414,6 +428,17 @@ fn check_kind(config: &TrainConfig, split: &Dataset) -> Result<()> {
     Err(config.invalid("train_mode", expected, config.mode()))
 }
 
+/// Checks that there are tokens to hold to the base model.
+fn check_replay(config: &TrainConfig, train: &Dataset) -> Result<()> {
+    let on = config.nightshift.kl.map(|kl| kl.on);
+    let replay = train.rows().iter().any(|row| row.source() == RowSource::Replay);
+    if on != Some(AnchoredTokens::Replay) || replay {
+        return Ok(());
+    }
+    let expected = "all or untrained, or rows with `\"kind\": \"replay\"` in the training data";
+    Err(config.invalid("nightshift.kl.on", expected, "replay and no such row"))
+}
+
 fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Result<Plan> {
     let rows = config.batch_size * config.grad_accumulation_steps;
     // One epoch is enough: the others have the same rows in another order.
@@ -422,7 +447,8 @@ fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Re
     let updates: Vec<_> = (0..count.div_ceil(rows)).map(|_| sampler.take(rows)).collect();
     let load = Load::new(&data.train, &updates, data.valid.as_ref());
     let optimizer = Optimizer::new(config);
-    Plan::new(config, &Costs { model, layout, optimizer: &optimizer, load })
+    let anchored = config.nightshift.kl.is_some();
+    Plan::new(config, &Costs { model, layout, optimizer: &optimizer, load, anchored })
 }
 
 /// MLX's peak memory since the run began, in bytes.

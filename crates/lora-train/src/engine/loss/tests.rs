@@ -2,49 +2,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::engine::output::tiny::{RANK, Tiny, VOCABULARY, WIDTH};
 
-const WIDTH: usize = 6;
-const VOCABULARY: usize = 37;
 const COUNT: usize = 11;
 const FACTOR: f32 = 0.25;
-
-const RANK: usize = 2;
-
-/// A projection whose norm multiplies by two.
-struct Tiny {
-    weight: Vec<f32>,
-    cap: Option<f32>,
-    /// `A` `[H, rank]` and `B` `[rank, vocabulary]`.
-    update: Option<(Array, Array)>,
-}
-
-impl OutputProjection for Tiny {
-    fn vocab_size(&self) -> usize {
-        VOCABULARY
-    }
-
-    fn lora_a(&self) -> Option<&Array> {
-        self.update.as_ref().map(|(a, _)| a)
-    }
-
-    fn features(&self, hidden: &Array, lora_a: Option<&Array>) -> Result<Array> {
-        let normed = hidden.multiply(Array::from_f32(2.0))?;
-        let Some(a) = lora_a else { return Ok(normed) };
-        Ok(concatenate(&[&normed, &normed.matmul(a)?], -1)?)
-    }
-
-    fn weight(&self, range: Range<usize>) -> Result<Array> {
-        let values = &self.weight[range.start * WIDTH..range.end * WIDTH];
-        let weight = Array::from_slice(values, &[range.len() as i32, WIDTH as i32]);
-        let Some((_, b)) = &self.update else { return Ok(weight) };
-        let columns = b.try_index((.., range.start as i32..range.end as i32))?;
-        Ok(concatenate(&[weight, columns.transpose()?], -1)?)
-    }
-
-    fn soft_cap(&self) -> Option<f32> {
-        self.cap
-    }
-}
 
 /// Loss and gradient of one position by the definition, in f64.
 fn reference(output: &Tiny, hidden: &[f32], target: usize) -> (f64, Vec<f64>) {
@@ -79,8 +40,8 @@ fn agrees_with_the_definition_for_every_chunk_size() {
             let run = |mode| cross_entropy(&output, &states, &targets, mode, chunks).unwrap();
             let graph = run(LossMode::Train(&TargetWeights::Equal(FACTOR)));
             let gradient = graph.gradient.clone().unwrap();
-            let losses = graph.evaluate().unwrap();
-            assert_eq!(losses, run(LossMode::Eval).evaluate().unwrap());
+            let losses = graph.evaluate().unwrap().losses;
+            assert_eq!(losses, run(LossMode::Eval).evaluate().unwrap().losses);
             let gradient = gradient.as_slice::<f32>();
             for (i, hidden) in hidden.chunks(WIDTH).enumerate() {
                 let (loss, slope) = reference(&output, hidden, targets[i] as usize);
@@ -136,7 +97,7 @@ fn gradients_of_an_update_equal_those_without_chunks() {
             let mut graph = cross_entropy(&output, hidden, &targets, mode, chunks).unwrap();
             let [of_a, of_b] = graph.update_gradients.take().unwrap();
             let found = [graph.gradient.take().unwrap(), of_a, of_b];
-            let losses = graph.evaluate().unwrap();
+            let losses = graph.evaluate().unwrap().losses;
             assert!((losses.iter().sum::<f32>() * FACTOR - loss).abs() < 1e-5 * loss);
             for (found, expected) in found.iter().zip(&expected) {
                 // A few roundings in f32 of gradients around 1.
