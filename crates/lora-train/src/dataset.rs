@@ -126,6 +126,16 @@ impl Row {
         self.targets.len()
     }
 
+    /// The tokens before the first trained one.
+    fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.targets[0]]
+    }
+
+    /// The tokens from the first trained one on.
+    fn answer(&self) -> &[u32] {
+        &self.tokens[self.targets[0]..]
+    }
+
     /// Where its answers are from.
     pub fn source(&self) -> RowSource {
         self.source
@@ -238,6 +248,32 @@ impl Dataset {
             }
         }
         data.checked(split, max_length)
+    }
+
+    /// For each pair its prompt with the two answers of another one: of the nearest pair before it, in a
+    /// circle, that has another prompt. `None` if all prompts are the same.
+    pub(crate) fn mismatched(&self, max_length: usize) -> Option<Self> {
+        let count = self.examples();
+        let mut data = Self { kind: DataKind::Pairs, ..Self::default() };
+        for example in 0..count {
+            let [own, _] = self.pair(example);
+            let before = (1..count).map(|back| (example + count - back) % count);
+            let other = before
+                .map(|other| self.pair(other))
+                .find(|[other, _]| other.prompt() != own.prompt())?;
+            for row in other {
+                let tokens = [own.prompt(), row.answer()].concat();
+                let trained = vec![own.prompt().len()..tokens.len()];
+                // The prompt is shorter than the limit, since an answer's token fits after it.
+                data.rows.extend(Row::new(own.number, Example::new(tokens, trained), max_length));
+            }
+        }
+        Some(data)
+    }
+
+    fn pair(&self, example: usize) -> [&Row; 2] {
+        let own = &self.rows[self.rows_of(example)];
+        [&own[0], &own[own.len() - 1]]
     }
 
     fn checked(self, split: &str, max_length: usize) -> Result<Self> {

@@ -13,6 +13,7 @@ use lora_train::{
     Data, Dataset, Ending, Error, Example, Outcome, Pair, Progress, Start, TrainConfig, Trainer,
 };
 use models::Model;
+use serde_json::json;
 
 const UPDATES: u64 = 7;
 
@@ -75,20 +76,25 @@ fn trainer(config: TrainConfig, start: Start) -> Result<Trainer, Error> {
 enum Kind {
     Rows,
     Pairs,
+    /// Pairs with a loss that estimates a divergence.
+    Kto,
     /// Rows whose predictions are held to those of the base model.
     Anchored,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Rows, Self::Pairs, Self::Anchored];
+    const ALL: [Self; 4] = [Self::Rows, Self::Pairs, Self::Kto, Self::Anchored];
 
     fn config(self, folder: &Path) -> TrainConfig {
         let kl = if self == Self::Anchored { ", kl: { weight: 0.5, on: all }" } else { "" };
         let mut config = config(folder, kl);
-        if self == Self::Pairs {
-            let settings = serde_json::json!({
-                "train_mode": "dpo", "loss_type": ["ipo", "sft"], "model": fixture(),
-            });
+        let loss = match self {
+            Self::Pairs => Some(json!({ "train_mode": "dpo", "loss_type": ["ipo", "sft"] })),
+            Self::Kto => Some(json!({ "train_mode": "kto" })),
+            Self::Rows | Self::Anchored => None,
+        };
+        if let Some(mut settings) = loss {
+            settings["model"] = json!(fixture());
             let mut all = serde_json::to_value(&config).unwrap();
             all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
             all["lora_parameters"]["dropout"] = 0.25.into();

@@ -113,7 +113,7 @@ pub struct TrainConfig {
     pub train_mode: Option<TrainMode>,
     /// The scale of a preference loss: absent, 0.1.
     pub beta: Option<f64>,
-    /// The loss of `dpo` or `cpo` under TRL's name, or several for `dpo`: absent, `sigmoid`.
+    /// The loss of `dpo`, `cpo` or `kto` under TRL's name, or several for `dpo`: absent, `sigmoid` or `kto`.
     pub loss_type: Option<LossNames>,
     /// The same under mlx-lm-lora's name.
     pub dpo_cpo_loss_type: Option<LossName>,
@@ -129,7 +129,11 @@ pub struct TrainConfig {
     pub cpo_alpha: Option<f64>,
     /// The margin of SimPO: absent, 0.5.
     pub simpo_gamma: Option<f64>,
-    /// The reference model of `dpo`; only the value of `model` is supported, and means `nightshift.reference:
+    /// The weight of chosen answers in `kto`: absent, 1.
+    pub desirable_weight: Option<f64>,
+    /// The weight of rejected answers in `kto`: absent, 1.
+    pub undesirable_weight: Option<f64>,
+    /// The reference model of `dpo` and `kto`; only the value of `model` is supported, and means `nightshift.reference:
     /// base`.
     pub reference_model_path: Option<PathBuf>,
     /// Without effect: the reference's log-probabilities are always computed once.
@@ -206,6 +210,8 @@ impl Default for TrainConfig {
             delta: None,
             cpo_alpha: None,
             simpo_gamma: None,
+            desirable_weight: None,
+            undesirable_weight: None,
             reference_model_path: None,
             precompute_ref_log_probs: None,
             reward_scaling: None,

@@ -58,7 +58,7 @@ pub struct Nightshift {
     pub keep_checkpoints: usize,
     /// Holds predictions to those of the base model; absent: does not.
     pub kl: Option<Kl>,
-    /// What the loss of `train_mode: dpo` compares with: absent, the model at the start of the run.
+    /// What the loss of `train_mode: dpo` or `kto` compares with: absent, the model at the start of the run.
     pub reference: Option<Reference>,
     /// A folder for the reference's log-probabilities, which several runs may share: absent, `reference`
     /// in `adapter_path`.

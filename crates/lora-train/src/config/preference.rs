@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainConfig;
 use crate::Result;
-use crate::preference::{Objective, Preference, Score};
+use crate::preference::{Baseline, Objective, Preference, Score, Unpaired};
 
 /// The `train_mode` key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub enum TrainMode {
     SimPo,
     /// Odds ratio preference optimization, without a reference model.
     Orpo,
+    /// Kahneman-Tversky optimization: chosen and rejected answers each alone, with a reference model.
+    Kto,
 }
 
 impl fmt::Display for TrainMode {
@@ -36,6 +38,7 @@ impl fmt::Display for TrainMode {
             Self::Cpo => "cpo",
             Self::SimPo => "simpo",
             Self::Orpo => "orpo",
+            Self::Kto => "kto",
         })
     }
 }
@@ -62,6 +65,10 @@ pub enum LossName {
     SimPo,
     /// Negative log-likelihood of the chosen answers.
     Sft,
+    /// Each answer against an estimate of the divergence from the reference model.
+    Kto,
+    /// Each answer against the reference model.
+    ApoZeroUnpaired,
 }
 
 /// One loss, or several whose weighted sum is minimized.
@@ -138,6 +145,8 @@ impl fmt::Display for LossName {
             Self::Dpop => "dpop",
             Self::SimPo => "simpo",
             Self::Sft => "sft",
+            Self::Kto => "kto",
+            Self::ApoZeroUnpaired => "apo_zero_unpaired",
         })
     }
 }
@@ -149,6 +158,7 @@ impl TrainMode {
         match self {
             Self::Dpo => &[Sigmoid, SigmoidNorm, Hinge, Ipo, Robust, Dpop, Sft],
             Self::Cpo => &[Sigmoid, Hinge, Ipo, SimPo],
+            Self::Kto => &[LossName::Kto, LossName::ApoZeroUnpaired],
             Self::Sft | Self::SimPo | Self::Orpo => &[],
         }
     }
@@ -170,6 +180,17 @@ impl TrainConfig {
             TrainMode::Orpo => Some(objective.with(Preference::OddsRatio, 1.0).with_nll(1.0)),
             TrainMode::SimPo => {
                 Some(objective.with(self.simpo(), 1.0).with_nll(self.cpo_alpha.unwrap_or_default()))
+            }
+            TrainMode::Kto => {
+                let baseline = match self.losses().contains(&LossName::Kto) {
+                    true => Baseline::Divergence,
+                    false => Baseline::Zero,
+                };
+                Some(objective.with_unpaired(Unpaired {
+                    desirable_weight: self.desirable_weight.unwrap_or(1.0),
+                    undesirable_weight: self.undesirable_weight.unwrap_or(1.0),
+                    baseline,
+                }))
             }
             TrainMode::Cpo => {
                 let nll = self.cpo_alpha.unwrap_or(1.0);
@@ -210,7 +231,9 @@ impl TrainConfig {
             LossName::Ipo => Preference::Square(Score::MeanLogRatio),
             LossName::Robust => Preference::Robust { label_smoothing: self.smoothing() },
             LossName::Dpop => Preference::Positive { delta: self.delta.unwrap_or(50.0) },
-            LossName::Sigmoid | LossName::SimPo => Preference::Sigmoid(Score::LogRatio),
+            LossName::Sigmoid | LossName::SimPo | LossName::Kto | LossName::ApoZeroUnpaired => {
+                Preference::Sigmoid(Score::LogRatio)
+            }
         })
     }
 
@@ -240,6 +263,8 @@ impl TrainConfig {
     /// Checks the keys of preference training.
     pub(super) fn check_preference(&self) -> Result<()> {
         self.require_positive("beta", self.beta)?;
+        self.require_positive("desirable_weight", self.desirable_weight)?;
+        self.require_positive("undesirable_weight", self.undesirable_weight)?;
         let amounts = [
             ("delta", self.delta),
             ("cpo_alpha", self.cpo_alpha),
@@ -307,7 +332,7 @@ impl TrainConfig {
         let simpo = mode == TrainMode::SimPo || is(LossName::SimPo);
         let smooths =
             simpo || is(LossName::Robust) || mode == TrainMode::Cpo && is(LossName::Sigmoid);
-        let dpo = mode == TrainMode::Dpo;
+        let (dpo, kto) = (mode == TrainMode::Dpo, mode == TrainMode::Kto);
         let read = [
             ("beta", mode != TrainMode::Sft),
             ("loss_type", chooses),
@@ -317,9 +342,11 @@ impl TrainConfig {
             ("delta", is(LossName::Dpop)),
             ("cpo_alpha", matches!(mode, TrainMode::Cpo | TrainMode::SimPo)),
             ("simpo_gamma", simpo),
-            ("reference_model_path", dpo),
-            ("nightshift.reference", dpo),
-            ("nightshift.reference_cache", dpo),
+            ("desirable_weight", kto),
+            ("undesirable_weight", kto),
+            ("reference_model_path", dpo || kto),
+            ("nightshift.reference", dpo || kto),
+            ("nightshift.reference_cache", dpo || kto),
         ];
         let unread = read.into_iter().filter(|(_, read)| !read);
         let of_others =

@@ -31,25 +31,27 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// For `updates` of examples of `train`, and validation on all of `valid`.
-    pub(crate) fn new(train: &Dataset, updates: &[Vec<usize>], valid: Option<&Dataset>) -> Self {
+    /// For `updates` of examples of `train`, and forward passes over all of `others`.
+    pub(crate) fn new(train: &Dataset, updates: &[Vec<usize>], others: &[&Dataset]) -> Self {
         let sizes = |data: &Dataset| -> Vec<usize> {
             (0..data.examples()).map(|example| packed_size(data, example)).collect()
         };
         let longest = |data: &Dataset| data.rows().iter().map(|row| row.inputs().len()).max();
         let mut train_sizes = sizes(train);
         train_sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
-        let valid_sizes = valid.map(sizes).unwrap_or_default();
+        let other_sizes: Vec<usize> = others.iter().flat_map(|data| sizes(data)).collect();
         let examples = updates.iter().map(Vec::len).max().unwrap_or_default();
         let update: usize = train_sizes.iter().take(examples).sum();
         Self {
-            longest: [longest(train), valid.and_then(longest)]
-                .into_iter()
-                .flatten()
+            longest: others
+                .iter()
+                .chain([&train])
+                .filter_map(|data| longest(data))
                 .max()
                 .unwrap_or(0),
-            largest: train_sizes.iter().chain(&valid_sizes).copied().max().unwrap_or_default(),
-            together: update.max(valid_sizes.iter().sum()),
+            largest: train_sizes.iter().chain(&other_sizes).copied().max().unwrap_or_default(),
+            together: update
+                .max(others.iter().map(|data| sizes(data).iter().sum()).max().unwrap_or(0)),
             repeats: updates.iter().map(|examples| repeats(train, examples)).fold(1.0, f64::max),
         }
     }

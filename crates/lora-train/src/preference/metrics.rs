@@ -24,6 +24,9 @@ pub struct PreferenceMetrics {
     /// a reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_change: Option<f64>,
+    /// The estimate of the divergence from the reference model that KTO compares with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
 }
 
 impl PreferenceMetrics {
@@ -59,6 +62,7 @@ impl Objective {
             chosen_change: self
                 .needs_reference()
                 .then(|| mean(&|chosen, _| chosen.sum - chosen.reference)),
+            baseline: self.baseline(),
         };
         (loss, metrics)
     }

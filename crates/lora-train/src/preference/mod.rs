@@ -1,7 +1,7 @@
 //! Preference losses: functions of the log-probabilities of a chosen and a rejected answer to the same
 //! prompt, and their derivatives.
 //!
-//! Formulas and names are those of TRL 1.16 (`DPOTrainer`, `CPOTrainer`, `ORPOTrainer`) and, for
+//! Formulas and names are those of TRL 1.16 (`DPOTrainer`, `CPOTrainer`, `ORPOTrainer`, `KTOTrainer`) and, for
 //! `dpop`, of mlx-lm-lora 5.10.
 //!
 //! ```
@@ -20,4 +20,4 @@ mod metrics;
 mod objective;
 
 pub use metrics::PreferenceMetrics;
-pub use objective::{Answer, Objective, PairLoss, Preference, Score};
+pub use objective::{Answer, Baseline, Objective, PairLoss, Preference, Score, Unpaired};

@@ -63,13 +63,37 @@ pub enum Preference {
     OddsRatio,
 }
 
+/// A loss of each answer alone, as a function of its log-ratio and the objective's
+/// [baseline](Objective::with_baseline) `k`: `w (1 - s(b (C - k)))` of chosen and `w (1 - s(b (k - R)))` of
+/// rejected answers. That of a pair is the mean of both.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unpaired {
+    /// `w` of chosen answers.
+    pub desirable_weight: f64,
+    /// `w` of rejected answers.
+    pub undesirable_weight: f64,
+    /// What log-ratios are compared with.
+    pub baseline: Baseline,
+}
+
+/// What the log-ratios of answers are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// An estimate of the divergence from the reference model: KTO (arXiv:2402.01306).
+    Divergence,
+    /// 0: the unpaired form of APO-zero (arXiv:2408.06266).
+    Zero,
+}
+
 /// What is minimized: the mean over the pairs of an update of a weighted sum of losses, plus the mean
 /// negative log-likelihood of the tokens of the chosen answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objective {
     beta: f64,
     terms: Vec<(Preference, f64)>,
+    unpaired: Option<Unpaired>,
     nll: f64,
+    baseline: f64,
 }
 
 /// The loss of a pair and its derivatives.
@@ -86,7 +110,7 @@ pub struct PairLoss {
 impl Objective {
     /// An objective without a term.
     pub fn new(beta: f64) -> Self {
-        Self { beta, terms: Vec::new(), nll: 0.0 }
+        Self { beta, terms: Vec::new(), unpaired: None, nll: 0.0, baseline: 0.0 }
     }
 
     /// Adds a loss with this weight.
@@ -94,6 +118,25 @@ impl Objective {
     pub fn with(mut self, preference: Preference, weight: f64) -> Self {
         self.terms.push((preference, weight));
         self
+    }
+
+    /// Adds a loss of each answer alone.
+    #[must_use]
+    pub fn with_unpaired(self, unpaired: Unpaired) -> Self {
+        Self { unpaired: Some(unpaired), ..self }
+    }
+
+    /// Sets the estimate of the divergence from the reference model: the mean log-ratio of answers to other
+    /// prompts than theirs. A negative one counts as 0.
+    #[must_use]
+    pub fn with_baseline(self, baseline: f64) -> Self {
+        Self { baseline: baseline.max(0.0), ..self }
+    }
+
+    /// The estimate of the divergence; `None` if no loss compares with it.
+    pub fn baseline(&self) -> Option<f64> {
+        let unpaired = self.unpaired?;
+        (unpaired.baseline == Baseline::Divergence).then_some(self.baseline)
     }
 
     /// Sets the weight of the chosen answers' negative log-likelihood.
@@ -110,7 +153,7 @@ impl Objective {
     /// Whether a loss compares with a reference model.
     pub fn needs_reference(&self) -> bool {
         let score = |(preference, _): &(Preference, f64)| preference.score();
-        self.terms.iter().map(score).any(|score| score.uses_reference())
+        self.unpaired.is_some() || self.terms.iter().map(score).any(|score| score.uses_reference())
     }
 
     /// The loss of a pair and its derivatives.
@@ -122,6 +165,14 @@ impl Objective {
             total.chosen += weight * chosen;
             total.rejected += weight * rejected;
         }
+        if let Some(unpaired) = &self.unpaired {
+            let baseline = self.baseline().unwrap_or_default();
+            let (loss, slope) = unpaired.chosen(self.beta, chosen, baseline);
+            let (other_loss, other_slope) = unpaired.rejected(self.beta, rejected, baseline);
+            total.loss += (loss + other_loss) / 2.0;
+            total.chosen += slope / 2.0;
+            total.rejected += other_slope / 2.0;
+        }
         total
     }
 
@@ -129,6 +180,7 @@ impl Objective {
     /// beta times the mean log-probability.
     pub fn reward(&self, answer: Answer) -> f64 {
         let score = match self.terms.first().map(|(preference, _)| preference.score()) {
+            None if self.unpaired.is_some() => Score::LogRatio,
             None | Some(Score::LogOdds) => Score::Mean,
             // Mean log-ratios are compared, but rewards are reported of whole answers.
             Some(Score::MeanLogRatio) => Score::LogRatio,
@@ -189,6 +241,22 @@ impl Preference {
     }
 }
 
+impl Unpaired {
+    /// The loss of a chosen answer and its derivative with respect to `sum`.
+    fn chosen(&self, beta: f64, answer: Answer, baseline: f64) -> (f64, f64) {
+        let x = beta * (answer.sum - answer.reference - baseline);
+        let weight = self.desirable_weight;
+        (weight * sigmoid(-x), -weight * beta * sigmoid(x) * sigmoid(-x))
+    }
+
+    /// The same of a rejected answer.
+    fn rejected(&self, beta: f64, answer: Answer, baseline: f64) -> (f64, f64) {
+        let x = beta * (baseline - (answer.sum - answer.reference));
+        let weight = self.undesirable_weight;
+        (weight * sigmoid(-x), weight * beta * sigmoid(x) * sigmoid(-x))
+    }
+}
+
 impl Score {
     fn uses_reference(self) -> bool {
         matches!(self, Self::LogRatio | Self::MeanLogRatio)
@@ -203,7 +271,7 @@ impl Score {
             Self::Sum => (sum, 1.0),
             Self::Mean => (sum / tokens, tokens.recip()),
             Self::LogOdds => {
-                // A probability of 1 has no finite odds; this far below it f32 is exact to a few per cent.
+                // A probability of 1 has no finite odds.
                 let mean = (sum / tokens).min(-1e-6);
                 (mean - ln_1m_exp(mean), -mean.exp_m1().recip() / tokens)
             }

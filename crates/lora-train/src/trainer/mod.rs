@@ -23,7 +23,7 @@ use crate::preference::PreferenceMetrics;
 use crate::run_folder::RunFolder;
 use crate::{Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors};
 use initial::{check_factors, data_digest, initial_factors};
-use reference::{PreferenceTerms, ReferenceModel};
+use reference::{Mismatched, PreferenceTerms, ReferenceModel};
 
 /// Whether to resume an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,10 +302,12 @@ impl Trainer {
         let anchors = kl
             .map_or(0, |Kl { weight, on, .. }| anchor(&mut batches, &self.data.train, on, weight));
         let dropout = DropoutSeed::new(self.config.seed, self.state.step);
-        let terms = self.preference.as_ref().map(|terms| &terms.train);
-        let criterion = terms.cloned().map_or(Criterion::Mean, Criterion::Pairs);
+        let split = self.preference.as_ref().map(|terms| &terms.train);
+        let terms = split.map(|split| split.of(&self.engine, &self.factors, &examples));
+        let (terms, baseline_tokens) = terms.transpose()?.unzip();
+        let criterion = terms.clone().map_or(Criterion::Mean, Criterion::Pairs);
         let mut sums = self.engine.gradients(&self.factors, batches, dropout, criterion)?;
-        let (loss, preference) = summary(terms, &sums);
+        let (loss, preference) = summary(terms.as_ref(), &sums);
         let kl = kl.map(|Kl { weight, .. }| BaseDivergence {
             mean: sums.divergence / weight,
             tokens: anchors as u64,
@@ -341,7 +343,7 @@ impl Trainer {
             learning_rate,
             grad_norm,
             processed_tokens: sums.processed,
-            computed_tokens: sums.computed,
+            computed_tokens: sums.computed + baseline_tokens.unwrap_or_default(),
             trained_tokens: sums.trained,
             seconds: begun.elapsed().as_secs_f64(),
             peak_memory_bytes: peak_memory()?,
@@ -445,7 +447,12 @@ fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Re
     let count = data.train.examples();
     let mut sampler = Sampler::new(count, config.seed, Cursor::default());
     let updates: Vec<_> = (0..count.div_ceil(rows)).map(|_| sampler.take(rows)).collect();
-    let load = Load::new(&data.train, &updates, data.valid.as_ref());
+    let mismatched = Mismatched::datasets(config, data)?;
+    // The reference takes a pass over all pairs.
+    let referred = config.objective().filter(|objective| objective.needs_reference());
+    let referred = referred.map(|_| &data.train);
+    let others: Vec<&Dataset> = data.valid.iter().chain(&mismatched).chain(referred).collect();
+    let load = Load::new(&data.train, &updates, &others);
     let optimizer = Optimizer::new(config);
     let anchored = config.nightshift.kl.is_some();
     Plan::new(config, &Costs { model, layout, optimizer: &optimizer, load, anchored })

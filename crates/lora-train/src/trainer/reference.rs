@@ -12,14 +12,72 @@ use crate::config::{Reference, TrainConfig};
 use crate::engine::{Engine, Layout, PairTerms, RowLoss};
 use crate::metrics::Event;
 use crate::preference::Objective;
-use crate::{Data, Dataset, Error, Result};
+use crate::{Data, Dataset, Error, Result, Tensors};
 
 /// The preference loss of a run's splits.
 pub(super) struct PreferenceTerms {
-    pub(super) train: PairTerms,
-    pub(super) valid: Option<PairTerms>,
+    pub(super) train: SplitTerms,
+    pub(super) valid: Option<SplitTerms>,
     /// How the reference was made; absent if the loss needs none.
     pub(super) event: Option<Event>,
+}
+
+/// The preference loss of a split.
+pub(super) struct SplitTerms {
+    terms: PairTerms,
+    /// For an objective with a baseline.
+    mismatched: Option<Mismatched>,
+}
+
+/// Prompts with the answers to other ones, from which KTO estimates the divergence from the reference
+/// model. TRL pairs them within a batch; here they are those of the data set, so that the reference's
+/// log-probabilities can be kept.
+pub(super) struct Mismatched {
+    data: Dataset,
+    /// The reference's log-probabilities, by row.
+    references: Vec<f64>,
+}
+
+impl SplitTerms {
+    /// The terms of these examples under these factors, and how many tokens were computed for their
+    /// baseline.
+    pub(super) fn of(
+        &self,
+        engine: &Engine,
+        factors: &Tensors,
+        examples: &[usize],
+    ) -> Result<(PairTerms, u64)> {
+        let Some(Mismatched { data, references }) = &self.mismatched else {
+            return Ok((self.terms.clone(), 0));
+        };
+        let plan = engine.plan();
+        let sums = engine.loss(factors, pack(data, examples, plan.tokens, plan.lanes)?)?;
+        let ratios = sums.rows.iter().map(|row| -row.loss - references[row.row]);
+        let baseline = ratios.sum::<f64>() / sums.rows.len().max(1) as f64;
+        let objective = Objective::clone(&self.terms.objective).with_baseline(baseline);
+        Ok((PairTerms { objective: objective.into(), ..self.terms.clone() }, sums.computed))
+    }
+}
+
+impl Mismatched {
+    /// The rows of all splits; none unless the objective has a baseline.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if all pairs of a split have the same prompt.
+    pub(super) fn datasets(config: &TrainConfig, data: &Data) -> Result<Vec<Dataset>> {
+        if config.objective().and_then(|objective| objective.baseline()).is_none() {
+            return Ok(Vec::new());
+        }
+        let splits = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
+        splits.map(|split| Self::rows(config, split)).collect()
+    }
+
+    fn rows(config: &TrainConfig, split: &Dataset) -> Result<Dataset> {
+        split.mismatched(config.max_seq_length).ok_or_else(|| {
+            let expected = "another loss for pairs that all have the same prompt";
+            config.invalid("train_mode", expected, config.mode())
+        })
+    }
 }
 
 /// Computes the reference's log-probabilities on an engine, or reads them.
@@ -41,17 +99,27 @@ impl ReferenceModel<'_> {
         let objective = Arc::new(objective);
         let needed = objective.needs_reference();
         let mut computed = 0;
-        let mut of = |split: &Dataset| -> Result<PairTerms> {
-            let mut references = Vec::new();
-            if needed {
-                let (found, tokens) = self.sums(split)?;
-                (references, computed) = (found, computed + tokens);
-            }
-            Ok(PairTerms { objective: Arc::clone(&objective), references: references.into() })
+        let mut sums = |split: &Dataset| -> Result<Vec<f64>> {
+            let (found, tokens) = self.sums(split)?;
+            computed += tokens;
+            Ok(found)
+        };
+        let mut of = |split: &Dataset| -> Result<SplitTerms> {
+            let references = if needed { sums(split)? } else { Vec::new() };
+            let mismatched = match objective.baseline() {
+                None => None,
+                Some(_) => {
+                    let data = Mismatched::rows(self.config, split)?;
+                    Some(Mismatched { references: sums(&data)?, data })
+                }
+            };
+            let objective = Arc::clone(&objective);
+            let terms = PairTerms { objective, references: references.into() };
+            Ok(SplitTerms { terms, mismatched })
         };
         let train = of(&data.train)?;
         let valid = data.valid.as_ref().map(of).transpose()?;
-        let rows = |terms: &PairTerms| terms.references.len() as u64;
+        let rows = |split: &SplitTerms| split.terms.references.len() as u64;
         let event = needed.then(|| Event::Reference {
             answers: rows(&train) + valid.as_ref().map_or(0, rows),
             adapter: self.has_adapter(),

@@ -22,8 +22,10 @@ impl Trainer {
         let begun = Instant::now();
         let examples: Vec<usize> = (0..count).collect();
         let sums = self.engine.loss(&self.factors, self.pack(valid, &examples)?)?;
-        let terms = self.preference.as_ref().and_then(|terms| terms.valid.as_ref());
-        let (loss, preference) = summary(terms, &sums);
+        let split = self.preference.as_ref().and_then(|terms| terms.valid.as_ref());
+        let terms = split.map(|split| split.of(&self.engine, &self.factors, &examples));
+        let (loss, preference) =
+            summary(terms.transpose()?.map(|(terms, _)| terms).as_ref(), &sums);
         let step = self.state.step;
         let event = Event::Validation {
             step,
