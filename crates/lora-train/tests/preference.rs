@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use lora_train::config::{Reference, TrainMode};
 use lora_train::lint::{Facts, LintCode, lint};
-use lora_train::metrics::{Event, Metrics, Record};
+use lora_train::metrics::{Event, Metrics, Record, Update};
 use lora_train::preference::{Answer, PreferenceMetrics};
 use lora_train::{
     Data, Dataset, Ending, Error, Example, Pair, Progress, Result, Start, TrainConfig, Trainer,
 };
 use mlx_rs::Array;
-use models::{Adapter, Model, ScoreRow, score};
+use models::{Adapter, Kernels, Model, OpenOptions, ScoreRow, score};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -390,6 +390,33 @@ fn rows_and_losses_that_do_not_belong_together_are_refused() {
         "run.yaml:11: `train_mode`: expected sft, for rows without a chosen and a rejected answer, \
          found orpo"
     );
+}
+
+/// What a GPU would run, on the CPU: bf16 and MLX's own kernels. Log-probabilities of about -25 are then
+/// within a few hundredths of those in f32, and so is all that depends on them.
+#[test]
+fn native_kernels_agree_to_the_precision_of_bf16() {
+    let run = |kernels| {
+        let folder = tempfile::tempdir().unwrap();
+        let more = "train_mode: kto\nbeta: 0.5\nnightshift: { kl: { weight: 0.5, on: all } }";
+        let mut config = config(folder.path(), more);
+        (config.iters, config.batch_size) = (5, 6);
+        let model =
+            Model::open_with(model_path(), OpenOptions::default().kernels(kernels)).unwrap();
+        let trainer = Trainer::new(model, config, data(6), Start::Fresh).unwrap();
+        records(trainer).iter().filter_map(Record::as_update).cloned().collect::<Vec<_>>()
+    };
+    let (exact, native) = (run(Kernels::Blas), run(Kernels::Native));
+    for (a, b) in exact.iter().zip(&native) {
+        let [of_a, of_b] = [a, b].map(|update| update.preference.unwrap());
+        assert!((a.loss - b.loss).abs() < 0.05, "{a:?} {b:?}");
+        assert!((of_a.chosen_logp - of_b.chosen_logp).abs() < 0.5, "{of_a:?} {of_b:?}");
+        let [of_a, of_b] = [a, b].map(|update| update.kl.unwrap().mean);
+        assert!((of_a - of_b).abs() < 0.02 + 0.1 * of_a, "{of_a} {of_b}");
+    }
+    assert_eq!(native.len(), 5);
+    let logp = |update: &Update| update.preference.unwrap().chosen_logp;
+    assert_ne!(logp(&exact[0]), logp(&native[0]), "other kernels");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use models::layers::Layer;
 use models::train_support::{BatchSize, Footprint};
 use models::{Model, WeightResidency};
 
+use super::chunks::Chunks;
 use super::inputs::InputStorage;
 use super::layout::{Block, Layout};
-use super::loss::Chunks;
 use super::plan::Plan;
 use crate::Optimizer;
 use crate::batch::{packed_size, repeats};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::loss::{TargetWeights, WeightFunction};
+use super::weights::{TargetWeights, WeightFunction};
 use crate::batch::MicroBatch;
 use crate::preference::{Answer, Objective};
 

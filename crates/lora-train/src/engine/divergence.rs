@@ -16,8 +16,10 @@ use mlx_rs::ops::{concatenate, maximum};
 use mlx_rs::{Array, transforms};
 use models::train_support::{exp, exponentials};
 
-use super::loss::{Chunks, HeadLoss, rows_of, soft_cap};
+use super::chunks::Chunks;
+use super::loss::{HeadLoss, soft_cap};
 use super::output::OutputProjection;
+use super::weights::rows_of;
 use crate::Result;
 
 /// The positions whose prediction is held to that of the base model.

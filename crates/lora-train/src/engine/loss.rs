@@ -12,23 +12,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::ops::{concatenate, maximum, zeros_dtype};
+use mlx_rs::ops::{concatenate, maximum};
 use mlx_rs::{Array, transforms};
 use models::train_support::{self, exp, exponentials};
 
+use super::chunks::Chunks;
 use super::output::OutputProjection;
+use super::positions::scatter_add;
+use super::weights::{TargetWeights, rows_of};
 use crate::Result;
-
-/// The most logits of a chunk: 32 MiB in f32, in each lane.
-const MAX_LOGITS: usize = 8 << 20;
-/// With fewer positions in a chunk, reading and dequantizing the weights costs more than the matrix
-/// product.
-const MIN_POSITIONS: usize = 512;
 
 /// Whether the gradient is computed too.
 #[derive(Clone, Copy, Debug)]
@@ -37,96 +32,6 @@ pub(crate) enum LossMode<'a> {
     Eval,
     /// The loss, and the gradient of the weighted sum of the targets' losses.
     Train(&'a TargetWeights),
-}
-
-/// The weight of each target's loss in the sum that is differentiated.
-#[derive(Clone)]
-pub(crate) enum TargetWeights {
-    /// The same for all: one over the trained tokens of the update gives the gradient of their mean
-    /// loss.
-    Equal(f32),
-    /// Weights that depend on the losses of all targets.
-    Function(Arc<WeightFunction>),
-}
-
-/// Computes the weights, in the second slice, from the losses.
-pub(crate) type WeightFunction = dyn Fn(&[f32], &mut [f32]) + Send + Sync;
-
-impl fmt::Debug for TargetWeights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Equal(weight) => write!(f, "Equal({weight})"),
-            Self::Function(_) => f.write_str("Function"),
-        }
-    }
-}
-
-impl TargetWeights {
-    /// The weights of targets with these losses `[n, 1]`: `[n, 1]`, or a scalar.
-    fn of(&self, losses: &[Array]) -> Result<Array> {
-        match self {
-            Self::Equal(weight) => Ok(Array::from_f32(*weight)),
-            Self::Function(function) => {
-                let function = Arc::clone(function);
-                let losses = concatenate(losses, 0)?;
-                Ok(train_support::host_function(&losses, move |x, y| function(x, y))?)
-            }
-        }
-    }
-}
-
-/// The rows of `array` `[n, 1]` in this range; a scalar is the same for all rows.
-pub(super) fn rows_of(array: &Array, range: &Range<i32>) -> Result<Array> {
-    match array.ndim() {
-        0 => Ok(array.clone()),
-        _ => Ok(array.try_index((range.clone(), ..))?),
-    }
-}
-
-/// The size of a chunk, in positions and in tokens of the vocabulary.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chunks {
-    positions: usize,
-    vocabulary: usize,
-}
-
-impl Chunks {
-    /// The whole vocabulary and as many positions as [`MAX_LOGITS`] allows; part of the vocabulary if
-    /// those would be fewer than [`MIN_POSITIONS`].
-    pub(crate) fn of(vocabulary: usize) -> Self {
-        let positions = (MAX_LOGITS / vocabulary.max(1)).max(MIN_POSITIONS);
-        Self { positions, vocabulary: vocabulary.min(MAX_LOGITS / positions).max(1) }
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_tests(positions: usize, vocabulary: usize) -> Self {
-        Self { positions, vocabulary }
-    }
-
-    /// The size of the chunks, `[positions, vocabulary]`, for this number of positions.
-    pub(crate) fn sizes(self, positions: usize) -> (usize, usize) {
-        (self.positions.min(positions), self.vocabulary)
-    }
-
-    /// Half as many positions: for a loss with twice as many logits.
-    pub(super) fn halved(self) -> Self {
-        Self { positions: self.positions.div_ceil(2), ..self }
-    }
-
-    pub(super) fn of_positions(self, count: i32) -> impl Iterator<Item = Range<i32>> {
-        let step = self.positions.max(1);
-        (0..count).step_by(step).map(move |start| start..(start + step as i32).min(count))
-    }
-
-    pub(super) fn of_vocabulary(self, size: usize) -> impl Iterator<Item = Range<usize>> {
-        let step = self.vocabulary;
-        (0..size).step_by(step).map(move |start| start..(start + step).min(size))
-    }
-
-    /// How often the weights are read for this number of positions.
-    pub(crate) fn rounds(self, positions: usize) -> usize {
-        positions.div_ceil(self.positions)
-    }
 }
 
 /// The unevaluated loss and its gradients.
@@ -201,11 +106,8 @@ pub(crate) fn cross_entropy(
     let features = output.features(hidden, output.lora_a())?;
     let mut parts = Vec::new();
     let mut feature_gradients = Vec::new();
-    let mut end = 0;
-    for targets in targets.chunks(chunks.positions.max(1)) {
-        let start = end;
-        end += targets.len() as i32;
-        let range = start..end;
+    for range in chunks.of_positions(targets.len() as i32) {
+        let targets = &targets[range.start as usize..range.end as usize];
         let features = features.try_index((range.clone(), ..))?;
         let Some(running) =
             OnlineSoftmax::over(output, &features, targets, mode, chunks, &mut graph.stages)?
@@ -310,16 +212,6 @@ fn gradient_of_b(
     }
     stages.push(vec![all.clone()]);
     Ok(all)
-}
-
-/// Adds `rows` `[n, d]` into zeros `[total, d]` at these `n` indices.
-pub(super) fn scatter_add(rows: Array, indices: &[u32], total: usize) -> Result<Array> {
-    // mlx-rs has no scatter-add, but it is the gradient of a gather.
-    let indices = Array::from_slice(indices, &[indices.len() as i32]);
-    let sums = zeros_dtype(&[total as i32, rows.dim(-1)], rows.dtype())?;
-    let gather = |sums: &[Array]| Ok(vec![sums[0].take_axis(&indices, 0)?]);
-    let (_, mut sums) = transforms::fallible_vjp(gather, &[sums], &[rows])?;
-    Ok(sums.remove(0))
 }
 
 fn plus(sum: Option<Array>, next: Array) -> Result<Array> {

@@ -1,5 +1,6 @@
 //! The training engine: loss and gradients of an update.
 
+mod chunks;
 mod cost;
 mod criterion;
 mod divergence;
@@ -12,8 +13,10 @@ mod output;
 mod pass;
 mod plan;
 mod planner;
+mod positions;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use models::Model;
 use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
 
+use chunks::Chunks;
 pub(crate) use cost::{Costs, Load};
 use criterion::Totals;
 pub(crate) use criterion::{Criterion, PairTerms, RowLoss};
@@ -30,7 +34,7 @@ pub(crate) use inputs::InputStorage;
 use lanes::Lanes;
 pub(crate) use layout::{DropoutSeed, Layout};
 use limit::MemoryLimit;
-use loss::{Chunks, HeadValues};
+use loss::HeadValues;
 use pass::Pass;
 pub(crate) use plan::Plan;
 

@@ -10,13 +10,15 @@ use mlx_rs::{Array, Dtype, stop_gradient, transforms};
 use models::Model;
 use models::layers::{Batch, Flow, LayerAdapter};
 
+use super::chunks::Chunks;
 use super::criterion::{Criterion, Totals};
 use super::divergence::{Anchored, divergence};
 use super::inputs::LayerInputs;
 use super::layout::{Block, DropoutSeed, GradientDepth, Layout};
-use super::loss::{Chunks, HeadLoss, HeadValues, LossMode, cross_entropy, scatter_add};
+use super::loss::{HeadLoss, HeadValues, LossMode, cross_entropy};
 use super::output::AdaptedHead;
 use super::plan::Plan;
+use super::positions::{at, scattered};
 use crate::batch::MicroBatch;
 use crate::{Result, Tensors};
 
@@ -220,23 +222,9 @@ impl Pass {
     }
 }
 
-/// The hidden states `[1, T, H]` at these positions, `[n, H]`.
-fn at(hidden: &Array, positions: &[u32]) -> Result<Array> {
-    let flat = hidden.reshape(&[-1, hidden.dim(-1)])?;
-    let indices = Array::from_slice(positions, &[positions.len() as i32]);
-    Ok(flat.take_axis(indices, 0)?)
-}
-
 fn at_anchors(hidden: &Array, micro: &MicroBatch) -> Result<Array> {
     let positions: Vec<u32> = micro.anchors.iter().map(|anchor| anchor.position).collect();
     at(hidden, &positions)
-}
-
-/// A gradient at these positions as that of all hidden states.
-fn scattered(gradient: Array, positions: &[u32], hidden: &Array) -> Result<Array> {
-    let tokens = hidden.size() / hidden.dim(-1).max(1) as usize;
-    let scattered = scatter_add(gradient, positions, tokens)?;
-    Ok(scattered.reshape(hidden.shape())?.as_dtype(hidden.dtype())?)
 }
 
 /// The decoder layers, applied to one micro-batch.

@@ -1,5 +1,6 @@
 //! The training loop: updates, validation, checkpoints, early stopping and time budget.
 
+mod checks;
 mod initial;
 mod reference;
 mod validation;
@@ -13,17 +14,16 @@ use serde_json::{Map, Value};
 
 use crate::batch::{Cursor, MicroBatch, Sampler, anchor, pack};
 use crate::checkpoint::{Checkpoint, RunIdentity, TrainerState};
-use crate::config::{AnchoredTokens, Kl, OnBadLoss, TrainConfig, TrainMode};
-use crate::dataset::{DataKind, RowSource};
-use crate::engine::{Costs, Criterion, DropoutSeed, Engine, Layout, Load, PairTerms, Plan, Sums};
+use crate::config::{Kl, OnBadLoss, TrainConfig};
+use crate::engine::{Costs, Criterion, DropoutSeed, Engine, Layout, Load, Plan};
 use crate::memory;
 use crate::metrics::{BaseDivergence, Event, Record, Update, WorkPlan};
 use crate::optimizer::{clip_global_norm, global_norm};
-use crate::preference::PreferenceMetrics;
 use crate::run_folder::RunFolder;
 use crate::{Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors};
+use checks::{check_kind, check_replay};
 use initial::{check_factors, data_digest, initial_factors};
-use reference::{Mismatched, PreferenceTerms, ReferenceModel};
+use reference::{Mismatched, PreferenceTerms, ReferenceModel, summary};
 
 /// Whether to resume an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -406,39 +406,6 @@ impl Trainer {
         numbers.dedup();
         numbers
     }
-}
-
-/// The loss, and with pairs what else is known of them.
-fn summary(terms: Option<&PairTerms>, sums: &Sums) -> (f64, Option<PreferenceMetrics>) {
-    match terms {
-        None => (sums.mean(), None),
-        Some(terms) => {
-            let (loss, metrics) = terms.objective.summary(&terms.pairs(&sums.rows));
-            (loss, Some(metrics))
-        }
-    }
-}
-
-/// Checks that the examples of a split are what the loss of the run is about.
-fn check_kind(config: &TrainConfig, split: &Dataset) -> Result<()> {
-    let expected = match (config.mode(), split.kind()) {
-        (TrainMode::Sft, DataKind::Rows) => return Ok(()),
-        (TrainMode::Sft, DataKind::Pairs) => "a preference loss such as dpo, for pairs",
-        (_, DataKind::Pairs) => return Ok(()),
-        (_, DataKind::Rows) => "sft, for rows without a chosen and a rejected answer",
-    };
-    Err(config.invalid("train_mode", expected, config.mode()))
-}
-
-/// Checks that there are tokens to hold to the base model.
-fn check_replay(config: &TrainConfig, train: &Dataset) -> Result<()> {
-    let on = config.nightshift.kl.map(|kl| kl.on);
-    let replay = train.rows().iter().any(|row| row.source() == RowSource::Replay);
-    if on != Some(AnchoredTokens::Replay) || replay {
-        return Ok(());
-    }
-    let expected = "all or untrained, or rows with `\"kind\": \"replay\"` in the training data";
-    Err(config.invalid("nightshift.kl.on", expected, "replay and no such row"))
 }
 
 fn plan(model: &Model, config: &TrainConfig, data: &Data, layout: &Layout) -> Result<Plan> {

@@ -9,9 +9,9 @@ use models::Model;
 use super::initial::initial_factors;
 use crate::batch::pack;
 use crate::config::{Reference, TrainConfig};
-use crate::engine::{Engine, Layout, PairTerms, RowLoss};
+use crate::engine::{Engine, Layout, PairTerms, RowLoss, Sums};
 use crate::metrics::Event;
-use crate::preference::Objective;
+use crate::preference::{Objective, PreferenceMetrics};
 use crate::{Data, Dataset, Error, Result, Tensors};
 
 /// The preference loss of a run's splits.
@@ -56,6 +56,17 @@ impl SplitTerms {
         let baseline = ratios.sum::<f64>() / sums.rows.len().max(1) as f64;
         let objective = Objective::clone(&self.terms.objective).with_baseline(baseline);
         Ok((PairTerms { objective: objective.into(), ..self.terms.clone() }, sums.computed))
+    }
+}
+
+/// The loss, and with pairs what else is known of them.
+pub(super) fn summary(terms: Option<&PairTerms>, sums: &Sums) -> (f64, Option<PreferenceMetrics>) {
+    match terms {
+        None => (sums.mean(), None),
+        Some(terms) => {
+            let (loss, metrics) = terms.objective.summary(&terms.pairs(&sums.rows));
+            (loss, Some(metrics))
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::{Trainer, summary};
+use super::Trainer;
+use super::reference::summary;
 use crate::config::Batches;
 use crate::metrics::{Event, Record};
 use crate::{Observer, Result};
