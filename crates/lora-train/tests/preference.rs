@@ -440,7 +440,7 @@ fn kto_needs_answers_to_other_prompts() {
         let mut config = config(folder.path(), mode);
         config.iters = 3;
         let records = records(trainer(config, data(6)).unwrap());
-        let last = records.iter().filter_map(Record::as_update).last().unwrap();
+        let last = records.iter().filter_map(Record::as_update).next_back().unwrap();
         (last.processed_tokens, last.computed_tokens, last.preference.unwrap().baseline)
     };
     let (processed, computed, baseline) = run("train_mode: kto");
