@@ -4,6 +4,9 @@
 //! cargo run --release --example gate -- --candidate runs/tonight --champion runs/champion --page compare.html
 //! ```
 //!
+//! Runs of a fresh exam, on cases that nobody has seen, are given by `--fresh-candidate` and the like. Without them the
+//! standing exam decides alone, at a stricter level.
+//!
 //! Exit codes: 0 promote, 1 refuse, 2 no verdict is possible.
 
 use std::path::{Path, PathBuf};
@@ -11,22 +14,31 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use eval::{CheckResult, Evidence, ExamRun, Gate, Policy, Reference};
+use eval::{CheckResult, Evidence, ExamRun, FreshExam, Gate, Policy, Sitting};
 use nightshift_examples::{Exit, finish};
 use pipeline::report::comparison_page;
 
 /// Decides whether a candidate may replace the champion.
 #[derive(Parser)]
 struct Cli {
-    /// The candidate's run; repeat the option for runs of the same recipe trained with other seeds.
-    #[arg(long, required = true)]
-    candidate: Vec<PathBuf>,
+    /// The candidate's run.
+    #[arg(long)]
+    candidate: PathBuf,
     /// The champion's run on the same suite.
-    #[arg(long, required_unless_present = "base", conflicts_with = "base")]
+    #[arg(long, required_unless_present = "base")]
     champion: Option<PathBuf>,
-    /// The base model's run, if there is no champion.
+    /// The base model's run. Without a champion the candidate is compared with it.
     #[arg(long)]
     base: Option<PathBuf>,
+    /// The candidate's run on a fresh exam.
+    #[arg(long)]
+    fresh_candidate: Option<PathBuf>,
+    /// The champion's run on the fresh exam.
+    #[arg(long, requires = "fresh_candidate")]
+    fresh_champion: Option<PathBuf>,
+    /// The base model's run on the fresh exam.
+    #[arg(long, requires = "fresh_candidate")]
+    fresh_base: Option<PathBuf>,
     /// The rules of the gate (YAML); without it, the defaults.
     #[arg(long)]
     policy: Option<PathBuf>,
@@ -46,27 +58,33 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    let candidates = cli.candidate.iter().map(ExamRun::load).collect::<eval::Result<Vec<_>>>()?;
-    let (path, against) = match (&cli.champion, &cli.base) {
-        (Some(path), _) => (path, Reference::Champion),
-        (None, Some(path)) => (path, Reference::Base),
-        (None, None) => anyhow::bail!("expected --champion or --base"),
+    let standing = Runs::load(&cli.candidate, cli.champion.as_deref(), cli.base.as_deref())?;
+    let fresh = match &cli.fresh_candidate {
+        Some(path) => {
+            Some(Runs::load(path, cli.fresh_champion.as_deref(), cli.fresh_base.as_deref())?)
+        }
+        None => None,
     };
-    let reference = ExamRun::load(path)?;
+    let Some(reference) = standing.champion.as_ref().or(standing.base.as_ref()) else {
+        anyhow::bail!("expected --champion or --base");
+    };
     let council = &reference.manifest.council;
     let policy = match &cli.policy {
         Some(path) => Policy::load_for(path, council)?,
         None => Policy::of_council(council),
     };
     let evidence = Evidence {
-        candidates: candidates.iter().collect(),
-        reference: &reference,
-        against,
+        standing: standing.sitting(),
+        fresh: fresh
+            .as_ref()
+            .map_or(FreshExam::Unavailable, |runs| FreshExam::Taken(runs.sitting())),
+        best: None,
         checks: cli.checks.as_deref().map(read_checks).transpose()?.unwrap_or_default(),
     };
     let verdict = Gate::new(policy)?.decide(&evidence)?;
-    if let (Some(path), Some(candidate)) = (&cli.page, candidates.first()) {
-        durable::write(path, comparison_page(&reference, candidate, Some(&verdict))?.as_bytes())?;
+    if let Some(path) = &cli.page {
+        let page = comparison_page(reference, &standing.candidate, Some(&verdict))?;
+        durable::write(path, page.as_bytes())?;
         eprintln!("{}", path.display());
     }
     if cli.json {
@@ -75,6 +93,31 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         print!("{verdict}");
     }
     Ok(if verdict.promotes() { Exit::Done } else { Exit::No })
+}
+
+/// The runs of one exam.
+struct Runs {
+    candidate: ExamRun,
+    champion: Option<ExamRun>,
+    base: Option<ExamRun>,
+}
+
+impl Runs {
+    fn load(candidate: &Path, champion: Option<&Path>, base: Option<&Path>) -> eval::Result<Runs> {
+        Ok(Runs {
+            candidate: ExamRun::load(candidate)?,
+            champion: champion.map(ExamRun::load).transpose()?,
+            base: base.map(ExamRun::load).transpose()?,
+        })
+    }
+
+    fn sitting(&self) -> Sitting<'_> {
+        Sitting {
+            candidate: &self.candidate,
+            champion: self.champion.as_ref(),
+            base: self.base.as_ref(),
+        }
+    }
 }
 
 fn read_checks(path: &Path) -> anyhow::Result<Vec<CheckResult>> {

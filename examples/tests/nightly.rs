@@ -38,7 +38,7 @@ fn json_is_one_object_and_the_exit_code_is_the_verdict() {
         for key in ["night", "stages", "seconds", "losses", "scores", "verdict", "paths"] {
             assert!(!summary[key].is_null(), "{key}");
         }
-        assert_eq!(summary["stages"].as_array().unwrap().len(), 7);
+        assert_eq!(summary["stages"].as_array().unwrap().len(), 8);
         assert!(Path::new(summary["paths"]["report"].as_str().unwrap()).is_file());
         assert_eq!(stderr(&output), "");
     }

@@ -244,6 +244,12 @@ impl Council {
         guarded.map(|category| category.id.clone()).collect()
     }
 
+    /// The categories in which answers must refuse.
+    pub fn refusal_categories(&self) -> Vec<CategoryId> {
+        let refusing = |category: &&Category| category.refusal == Some(RefusalDuty::Required);
+        self.categories.iter().filter(refusing).map(|category| category.id.clone()).collect()
+    }
+
     pub(crate) fn is_built_in(&self) -> bool {
         self == Council::built_in()
     }

@@ -16,7 +16,10 @@ pub use exam::{
     Answer, Answerer, Budget, Exam, ExamOptions, ExamRun, Finish, Manifest, Mean, Outcome,
     Progress, Question, Record, Sampling, Subject, Summary,
 };
-pub use gate::{Check, CheckResult, Evidence, Gate, Policy, Reference, RuleVerdict, Verdict};
+pub use gate::{
+    BestScores, Check, CheckResult, Evidence, FreshExam, Gate, Policy, Reference, RuleVerdict,
+    Sitting, Verdict,
+};
 #[cfg(feature = "model")]
 pub use model::ModelAnswerer;
 pub use scoring::{

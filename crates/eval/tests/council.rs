@@ -87,7 +87,7 @@ fn a_suite_names_its_council_and_a_run_keeps_it() {
     let error = ExamRun::load(dir.path().join("run")).unwrap_err().to_string();
     assert!(error.contains("agent: expected one of zoe, adam, found \"zora\""), "{error}");
 
-    let policy = Policy { resamples: 200, ..Policy::of_council(suite.council()) };
+    let policy = Policy::of_council(suite.council());
     let candidate = run(&suite, "candidate", |_| true);
     let verdict = Gate::new(policy).unwrap().decide(&Evidence::new(&candidate, &champion)).unwrap();
     let floors = verdict.rules.iter().filter(|rule| rule.rule.starts_with("floor."));

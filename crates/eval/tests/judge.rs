@@ -133,7 +133,7 @@ fn opinions_are_kept_asked_for_once_and_no_matter_to_the_gate() {
     let suite = suite(240);
     let champion = run(&suite, "champion", |i| i % 3 == 0);
     let mut candidate = run(&suite, "candidate", |i| i % 3 != 1);
-    let policy = Policy { resamples: 500, ..Policy::default() };
+    let policy = Policy::default();
     let decide = |candidate: &ExamRun| {
         Gate::new(policy.clone()).unwrap().decide(&Evidence::new(candidate, &champion)).unwrap()
     };

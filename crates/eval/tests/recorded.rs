@@ -1,10 +1,10 @@
 //! The gate on three recorded runs of the demo's exam: SmolLM2-135M-Instruct itself, the candidate
 //! of the demo's night (`fixtures/demo/night.yaml`), and that of the same night with every answer
 //! under another question (`fixtures/demo/shuffled.yaml`). The folders are the `exam/base` and
-//! `exam/candidate` of those nights as they were.
+//! `exam/candidate` of those nights: the answers as they were, the scores by version 2 of the scoring.
 
 use eval::gate::Decision;
-use eval::{Check, CheckResult, Evidence, ExamRun, Gate, Policy, Reference, Verdict};
+use eval::{Check, CheckResult, Evidence, ExamRun, FreshExam, Gate, Policy, Sitting, Verdict};
 
 fn recorded(name: &str) -> ExamRun {
     ExamRun::load(format!("{}/tests/data/runs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -14,9 +14,9 @@ fn decide(candidate: &str, policy: &Policy) -> Verdict {
     let (candidate, base) = (recorded(candidate), recorded("base"));
     let clean = |check| CheckResult { check, problems: Vec::new() };
     let evidence = Evidence {
-        candidates: vec![&candidate],
-        reference: &base,
-        against: Reference::Base,
+        standing: Sitting { candidate: &candidate, champion: None, base: Some(&base) },
+        fresh: FreshExam::Pending("the nights are older than the fresh exam".into()),
+        best: None,
         checks: vec![clean(Check::Contamination), clean(Check::Adapter)],
     };
     Gate::new(policy.clone()).unwrap().decide(&evidence).unwrap()
@@ -28,11 +28,16 @@ fn policies() -> [Policy; 2] {
     [Policy::load(demo).unwrap(), Policy::default()]
 }
 
+/// The recorded candidate has learnt, and refuses 50 of 95 requests that deserve an answer, twelve of the fourteen about its
+/// identity among them: the rules about that refuse it before a fresh exam is spent on it.
 #[test]
-fn what_has_learnt_is_promoted() {
+fn what_has_learnt_to_refuse_everything_is_refused_for_that() {
     for policy in policies() {
         let verdict = decide("candidate", &policy);
-        assert_eq!(verdict.decision, Decision::Promote, "{verdict}");
+        assert_eq!(verdict.decision, Decision::Refuse, "{verdict}");
+        let failed: Vec<_> = verdict.failed().map(|rule| rule.rule.as_str()).collect();
+        assert_eq!(failed, ["fresh_exam", "over_refusal_rate", "floor.identity"], "{verdict}");
+        assert!(!verdict.awaits_fresh_exam());
     }
 }
 

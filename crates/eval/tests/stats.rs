@@ -1,30 +1,39 @@
 //! The statistics against numpy, scipy and statsmodels (`fixtures/golden/stats`, program included).
 
 use eval::stats::{
-    Pair, benjamini_hochberg, minimum_detectable_difference, paired_bootstrap, weighted_mean,
-    wilson,
+    Draws, PairedCounts, benjamini_hochberg, clustered_difference, mcnemar_exact, newcombe_paired,
+    sign_flip, weighted_mean, wilson,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Golden {
-    bootstraps: Vec<GoldenBootstrap>,
+    clustered: Vec<GoldenClustered>,
+    sign_flips: Vec<GoldenSignFlip>,
+    mcnemar: Vec<(usize, usize, f64)>,
+    newcombe: Vec<(usize, usize, usize, usize, f64, f64, f64)>,
     wilson: Vec<(f64, f64, f64, f64, f64)>,
     benjamini_hochberg: Vec<GoldenAdjustment>,
 }
 
 #[derive(Deserialize)]
-struct GoldenBootstrap {
-    difference: f64,
-    better: f64,
-    worse: f64,
-    low: f64,
-    high: f64,
-    detectable_at_95: f64,
+struct GoldenClustered {
+    mean: f64,
+    standard_error: f64,
+    high_at_95: f64,
+    #[serde(rename = "detectable_at_0.005")]
+    detectable: f64,
     candidate: Vec<f64>,
     reference: Vec<f64>,
     weight: Vec<f64>,
+    cluster: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct GoldenSignFlip {
+    sums: Vec<f64>,
+    p: f64,
 }
 
 #[derive(Deserialize)]
@@ -43,25 +52,58 @@ fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
 }
 
 #[test]
-fn the_bootstrap_agrees_with_numpy() {
-    for (i, golden) in golden().bootstraps.iter().enumerate() {
-        let scores = golden.candidate.iter().zip(&golden.reference).zip(&golden.weight);
-        let pairs: Vec<Pair> = scores
-            .map(|((&candidate, &reference), &weight)| Pair { candidate, reference, weight })
+fn clustered_errors_agree_with_numpy() {
+    for golden in golden().clustered {
+        let pairs = golden.candidate.iter().zip(&golden.reference).zip(&golden.weight);
+        let differences: Vec<_> = pairs
+            .zip(&golden.cluster)
+            .map(|(((candidate, reference), weight), cluster)| {
+                (*cluster, candidate - reference, *weight)
+            })
             .collect();
-        let seen = paired_bootstrap(&pairs, 20_000, 42).unwrap();
-        // Four standard errors of a share counted over 20,000 resamples: 4 sqrt(p (1 - p) / 20000).
-        let sampling = |p: f64| 4.0 * (p * (1.0 - p) / 20_000.0).sqrt() + 1e-9;
-        close(seen.difference, golden.difference, 1e-12, "difference");
-        close(seen.better, golden.better, sampling(golden.better), &format!("better of {i}"));
-        close(seen.worse, golden.worse, sampling(golden.worse), &format!("worse of {i}"));
-        // A quantile of resampled means moves by at most one step of the coarsest mean.
-        let step = 1.0 / golden.weight.len() as f64;
-        close(seen.interval.low, golden.low, step, "low");
-        close(seen.interval.high, golden.high, step, "high");
-        let detectable = minimum_detectable_difference(&pairs, 0.95).unwrap().unwrap();
-        close(detectable, golden.detectable_at_95, 1e-8, "detectable");
+        let found = clustered_difference(&differences).unwrap();
+        close(found.mean, golden.mean, 1e-12, "mean");
+        close(found.standard_error.unwrap(), golden.standard_error, 1e-12, "standard error");
+        close(found.interval(0.95).unwrap().high, golden.high_at_95, 1e-8, "high");
+        close(found.detectable(0.005).unwrap().unwrap(), golden.detectable, 1e-8, "detectable");
     }
+}
+
+#[test]
+fn sign_flips_agree_with_scipy() {
+    for golden in golden().sign_flips {
+        let found = sign_flip(&golden.sums, Draws::default()).unwrap();
+        close(found.p, golden.p, 1e-12, &format!("p of {:?}", golden.sums));
+        assert!(found.exact);
+    }
+}
+
+#[test]
+fn mcnemar_agrees_with_scipy_and_with_sign_flips_of_single_cases() {
+    for (first_only, second_only, p) in golden().mcnemar {
+        let counts = PairedCounts { first_only, second_only, ..PairedCounts::default() };
+        let found = mcnemar_exact(counts);
+        close(found, p, 1e-9, &format!("{first_only} to {second_only}"));
+        let sums = [vec![1.0; first_only], vec![-1.0; second_only]].concat();
+        close(sign_flip(&sums, Draws::default()).unwrap().p, p, 1e-9, "the same as sign flips");
+    }
+}
+
+#[test]
+fn newcombe_agrees_with_the_golden_tables() {
+    for (both, first_only, second_only, neither, confidence, low, high) in golden().newcombe {
+        let counts = PairedCounts { both, first_only, second_only, neither };
+        let found = newcombe_paired(counts, confidence).unwrap();
+        close(found.low, low, 1e-8, &format!("low of {counts:?}"));
+        close(found.high, high, 1e-8, &format!("high of {counts:?}"));
+    }
+    // As published for the R package contingencytables.
+    let cavo_2012 = PairedCounts { both: 59, first_only: 6, second_only: 16, neither: 80 };
+    let found = newcombe_paired(cavo_2012, 0.95).unwrap();
+    close(found.low, -0.1186, 5e-5, "low");
+    close(found.high, -0.0046, 5e-5, "high");
+    assert!(newcombe_paired(PairedCounts::default(), 0.95).is_err());
+    assert!(newcombe_paired(cavo_2012, 1.0).is_err());
 }
 
 #[test]
@@ -95,17 +137,10 @@ fn benjamini_hochberg_agrees_with_statsmodels_and_scipy() {
 
 #[test]
 fn numbers_that_have_no_statistic_are_refused() {
-    let pair = |candidate: f64, weight: f64| Pair { candidate, reference: 0.5, weight };
-    let bad: [(&str, Vec<Pair>, usize); 5] = [
-        ("no pairs", vec![], 100),
-        ("NaN score", vec![pair(f64::NAN, 1.0)], 100),
-        ("infinite score", vec![pair(f64::INFINITY, 1.0)], 100),
-        ("weight zero", vec![pair(1.0, 0.0)], 100),
-        ("no resamples", vec![pair(1.0, 1.0)], 0),
-    ];
-    for (what, pairs, resamples) in bad {
-        assert!(paired_bootstrap(&pairs, resamples, 1).is_err(), "{what}");
-    }
+    assert!(clustered_difference(&[]).is_err());
+    assert!(clustered_difference(&[(0, f64::NAN, 1.0)]).is_err());
+    assert!(clustered_difference(&[(0, 1.0, f64::INFINITY)]).is_err());
+    assert!(sign_flip(&[1.0, f64::INFINITY], Draws::default()).is_err());
     assert!(weighted_mean(&[1.0, 2.0], &[1.0]).is_err());
     for (rate, cases, confidence) in [
         (f64::NAN, 5.0, 0.9),
@@ -123,33 +158,48 @@ fn numbers_that_have_no_statistic_are_refused() {
 #[test]
 fn ties_are_not_wins() {
     // Differences that cancel exactly, but not in floating point.
-    let scores = [(0.1, 0.0), (0.2, 0.0), (0.0, 0.3)];
-    let pairs = scores.map(|(candidate, reference)| Pair { candidate, reference, weight: 1.0 });
-    let same = [Pair { candidate: 0.7, reference: 0.7, weight: 2.0 }; 5];
-    let seen = paired_bootstrap(&same, 1_000, 3).unwrap();
-    assert_eq!((seen.better, seen.worse, seen.ties), (0.0, 0.0, 5));
-    // 0.1 + 0.2 - 0.3 in any order: 6 of the 27 ways to draw three of three.
-    let seen = paired_bootstrap(&pairs, 20_000, 3).unwrap();
-    close(1.0 - seen.better - seen.worse, 6.0 / 27.0, 0.012, "ties among resamples");
+    let found = sign_flip(&[0.1, 0.2, -0.3], Draws::default()).unwrap();
+    // Signs with a sum of 0 or more: all but - - +, - - -, + - -, - + -.
+    assert_eq!((found.p, found.clusters), (5.0 / 8.0, 3));
+    let same = sign_flip(&[0.0; 5], Draws::default()).unwrap();
+    assert_eq!((same.p, same.clusters), (1.0, 0));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
+    /// P-values of a valid test are at most as large as their level that often: all signings of the same sums.
     #[test]
-    fn swapping_the_runs_swaps_the_shares(
-        scores in prop::collection::vec((0u8..5, 0u8..5, 1u8..4), 1..40), seed: u64,
+    fn p_values_are_valid(sums in prop::collection::vec(-6i32..=6, 1..9), level in 0.01f64..0.5) {
+        let signed = |signs: usize| -> Vec<f64> {
+            let sign = |i: usize| if signs >> i & 1 == 1 { 1.0 } else { -1.0 };
+            sums.iter().enumerate().map(|(i, sum)| sign(i) * f64::from(*sum) / 6.0).collect()
+        };
+        let all = 1_usize << sums.len();
+        let mut rejected = 0;
+        for signs in 0..all {
+            let (one, other) = (signed(signs), signed(!signs));
+            let test = sign_flip(&one, Draws::default())?;
+            rejected += usize::from(test.p <= level);
+            // The opposite side, counting the observed sum on both.
+            prop_assert!(test.p + sign_flip(&other, Draws::default())?.p >= 1.0 - 1e-12);
+        }
+        prop_assert!(rejected as f64 <= level * all as f64 + 1e-9);
+    }
+
+    #[test]
+    fn newcombe_holds_the_difference_and_swaps(
+        counts in (0usize..40, 0usize..40, 0usize..40, 0usize..40), confidence in 0.5f64..0.999,
     ) {
-        let pairs: Vec<Pair> = scores.iter().map(|&(c, r, w)| Pair {
-            candidate: f64::from(c) / 4.0, reference: f64::from(r) / 4.0, weight: f64::from(w),
-        }).collect();
-        let swapped: Vec<Pair> = pairs.iter().map(|p| Pair {
-            candidate: p.reference, reference: p.candidate, ..*p
-        }).collect();
-        let (one, other) = (paired_bootstrap(&pairs, 200, seed)?, paired_bootstrap(&swapped, 200, seed)?);
-        prop_assert_eq!((one.better, one.worse), (other.worse, other.better));
-        prop_assert!(one.better + one.worse <= 1.0);
-        prop_assert!(one.interval.low <= one.interval.high);
+        let (both, first_only, second_only, neither) = counts;
+        prop_assume!(both + first_only + second_only + neither > 0);
+        let counts = PairedCounts { both, first_only, second_only, neither };
+        let swapped = PairedCounts { first_only: second_only, second_only: first_only, ..counts };
+        let (one, other) = (newcombe_paired(counts, confidence)?, newcombe_paired(swapped, confidence)?);
+        let difference = (first_only as f64 - second_only as f64) / counts.cases() as f64;
+        prop_assert!(one.low <= difference + 1e-12 && difference <= one.high + 1e-12);
+        prop_assert!((one.low + other.high).abs() < 1e-12);
+        prop_assert!(one.low >= -1.0 - 1e-12 && one.high <= 1.0 + 1e-12);
     }
 
     #[test]

@@ -126,6 +126,23 @@ pub enum Error {
         reason: String,
     },
 
+    /// A folder of sealed exams has none that was not used yet.
+    #[error("{}: expected a sealed exam (*.json) that no night has used, found {found}; add suites that nobody has \
+             seen, or remove exam.fresh from the configuration: then the standing exam decides alone", folder.display())]
+    SealedExams {
+        /// The folder.
+        folder: PathBuf,
+        /// What it has.
+        found: String,
+    },
+
+    /// The operating system gives no random numbers.
+    #[error("expected random numbers from the operating system, found none: {reason}")]
+    Randomness {
+        /// The system's message.
+        reason: String,
+    },
+
     /// `launchctl`, `systemctl` or `id` failed.
     #[error("`{command}`: {reason}")]
     Schedule {

@@ -16,6 +16,8 @@ use crate::error::{Error, Result, io_error};
 ///   registry.json       champion, candidate, previous, history
 ///   registry.last.json  the same before the last change
 ///   audit.jsonl         one line per call to the registry
+///   fresh-exams.jsonl   one line per fresh exam: its seed or file, written before it is used
+///   answers/            answers of base model, champion and candidate to the standing exam
 ///   memory.json         the memory limit found after training ran out of memory
 ///   preflight.json      the report of the last preflight
 ///   index.html          all nights on one page
@@ -25,7 +27,7 @@ use crate::error::{Error, Result, io_error};
 ///     journal.jsonl     started and finished stages, with their results
 ///     summary.json      outcome and figures of the finished night
 ///     rows.json         how many raw rows are where; with the files that list them
-///     convert/ enrich/ train/ exam/ gate/ promote/ report/
+///     convert/ enrich/ train/ exam/ fresh_exam/ gate/ promote/ report/
 /// ```
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -81,6 +83,14 @@ impl Home {
 
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.root.join("night.lock")
+    }
+
+    pub(crate) fn fresh_exams(&self) -> PathBuf {
+        self.root.join("fresh-exams.jsonl")
+    }
+
+    pub(crate) fn answers(&self) -> PathBuf {
+        self.root.join("answers")
     }
 
     pub(crate) fn adapters(&self) -> PathBuf {

@@ -8,12 +8,14 @@ use crate::data_plan::{Treatment, given_splits};
 use crate::error::{Error, Result, io_error};
 use crate::raw_rows::RawRows;
 use crate::stages::enrich::EnrichmentRecipe;
+use crate::stages::fresh_exam::FreshSource;
 
 /// The contents of the files that a night's configuration names.
 pub(crate) struct Inputs {
     pub training: TrainConfig,
     pub suite: Suite,
     pub policy: Policy,
+    pub fresh: FreshSource,
     pub rows: RawRows,
     pub enrichment: EnrichmentRecipe,
     pub treatment: Treatment,
@@ -44,6 +46,7 @@ impl Inputs {
         Ok(Self {
             training: TrainConfig::load(&config.setup.train)?,
             policy: config.read_policy(suite.council())?,
+            fresh: FreshSource::read(config, &suite)?,
             suite,
             rows,
             enrichment: EnrichmentRecipe::load(config)?,

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod accounting;
+mod answer_cache;
 mod base_model;
 mod budget_monitor;
 pub mod config;
 mod data_plan;
 mod error;
+mod exam_ledger;
 mod files;
 pub mod format;
 mod home;

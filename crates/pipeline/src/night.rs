@@ -131,7 +131,7 @@ impl Night {
 
     fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let inputs = Inputs::read(&self.config)?;
-        let Inputs { training, suite, policy, rows, enrichment, treatment } = inputs;
+        let Inputs { training, suite, policy, fresh, rows, enrichment, treatment } = inputs;
         let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
@@ -178,6 +178,7 @@ impl Night {
             suite: &suite,
             options: &self.config.exam.options,
             policy: &policy,
+            fresh: &fresh,
             contaminated: &splits.contaminated,
             registry: &registry,
         }

@@ -90,7 +90,7 @@ pub struct Summary {
     /// Why the verdict was not carried out, if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<String>,
-    /// The case with the largest gain.
+    /// The case with the largest gain, of those that are not held out.
     #[serde(default, deserialize_with = "or_default")]
     pub sample: Option<AnswerSample>,
     /// Paths of the night's files.

@@ -72,15 +72,107 @@ fn a_night_trains_and_promotes_and_the_next_one_compares_with_the_champion() {
     // The same recipe on the same rows gives the same adapter: no better than the champion.
     let second = run(&tiny, &mut |_| ()).unwrap();
     assert_eq!(second.outcome, Outcome::Refused);
-    assert_eq!(second.scores.champion.unwrap().overall, second.scores.candidate.overall);
+    assert_eq!(second.scores.champion.as_ref().unwrap().overall, second.scores.candidate.overall);
     let (_, promotions, nights) = outcome(&tiny);
     assert_eq!((promotions, nights), (1, 2));
+
+    // To read both reports: NIGHTSHIFT_PAGES=DIR cargo test -p nightshift-pipeline --test night the_next_one
+    if let Some(dir) = env::var_os("NIGHTSHIFT_PAGES") {
+        for (name, night) in [("promoted.html", &first.paths), ("refused.html", &second.paths)] {
+            fs::copy(&night.report, Path::new(&dir).join(name)).unwrap();
+        }
+    }
 
     // A second start on the same day has nothing to do.
     let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
     let today = jiff::Zoned::now().date().to_string();
     let again = Night::start_once_a_day(config).unwrap();
     assert_eq!(again.is_none(), second.night.ends_with(&today));
+}
+
+/// The sealed exams that a home has used, in their order.
+fn fresh_exams(tiny: &Tiny) -> Vec<String> {
+    let text = fs::read_to_string(tiny.path("home/fresh-exams.jsonl")).unwrap_or_default();
+    let used = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let path = line["origin"]["sealed"]["path"].as_str().unwrap();
+        Path::new(path).file_name().unwrap().to_string_lossy().into_owned()
+    };
+    text.lines().map(used).collect()
+}
+
+#[test]
+fn every_sealed_exam_is_used_once_and_then_the_night_stops() {
+    let tiny = Tiny::new();
+    for who in ["Cook", "Diver", "Elder", "Farmer"] {
+        fs::remove_file(tiny.path(&format!("sealed/{who}.json"))).unwrap();
+    }
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    for used in [vec!["Actor.json"], vec!["Actor.json", "Baker.json"]] {
+        let summary = run(&tiny, &mut |_| ()).unwrap();
+        assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
+        let rule = summary.verdict.rules.iter().find(|rule| rule.rule == "fresh_exam").unwrap();
+        assert!(rule.passed && rule.value < 0.005, "{rule:?}");
+        assert!(summary.verdict.promise.contains("at most 0.25 promotions"));
+        assert_eq!(fresh_exams(&tiny), used);
+        // Served again, the base model is what the next candidate has to beat.
+        registry.rollback("for the test").unwrap();
+    }
+    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let message = error.to_string();
+    assert!(message.contains("sealed") && message.contains("2, all of them used"), "{message}");
+
+    // A new one: the night resumes, and the answers to the standing exam are not asked again.
+    tiny.write("sealed/Zoo.json", &support::suite("Zookeeper").to_string());
+    assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
+    assert_eq!(fresh_exams(&tiny).last().unwrap(), "Zoo.json");
+    // The best scores that served stay on file for the floors.
+    assert_eq!(registry.state().unwrap().best.len(), 1);
+}
+
+#[test]
+fn a_candidate_that_fails_the_standing_exam_uses_no_fresh_one() {
+    let tiny = Tiny::new();
+    // The learning rate of nothing: the candidate answers as the base model does.
+    tiny.edit("lora.yaml", "learning_rate: 1.0e-2", "learning_rate: 1.0e-9");
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    assert_eq!(summary.outcome, Outcome::Refused);
+    let failed: Vec<_> = summary.verdict.failed().map(|rule| rule.rule.as_str()).collect();
+    assert!(failed.contains(&"held_out") && failed.contains(&"fresh_exam"), "{failed:?}");
+    assert!(
+        summary.verdict.to_string().contains("Not taken: the candidate fails the standing exam")
+    );
+    assert!(fresh_exams(&tiny).is_empty());
+}
+
+#[test]
+fn without_a_source_of_fresh_exams_the_standing_one_decides_at_a_stricter_level() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "  fresh: { sealed: sealed }\n", "");
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
+    let rule = summary.verdict.rules.iter().find(|rule| rule.rule == "held_out").unwrap();
+    assert!((rule.threshold - 0.25 / 365.0).abs() < 1e-9);
+    assert!(summary.verdict.promise.contains("as long as no candidate was adapted"));
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    assert!(page.contains("no source of fresh exams"));
+}
+
+#[test]
+fn no_held_out_question_or_answer_is_in_a_report_or_message() {
+    let tiny = Tiny::new();
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    let message = serde_json::to_string(&summary).unwrap();
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    let index = fs::read_to_string(&summary.paths.index).unwrap_or_default();
+    for text in [message, page, index, summary.verdict.to_string(), summary.line()] {
+        for (who, numbers) in [("Guest", 0..12), ("Actor", 0..14)] {
+            for i in numbers {
+                assert!(!text.contains(&format!("{who} {i} is thirsty")), "{who} {i}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -175,6 +267,7 @@ fn killed_at_any_event_a_night_resumes_and_promotes_once() {
         assert_eq!(summary.outcome, Outcome::Promoted, "{what}");
         assert_eq!(later[0], "night resumed=true", "{what}");
         assert_eq!(outcome(&tiny), (champion, 1, 1), "{what}");
+        assert_eq!(fresh_exams(&tiny).len(), 1, "{what}: the same fresh exam");
         for finished in events[..moment].iter().filter(|e| e.ends_with(" finished")) {
             let skipped = finished.replace("finished", "skipped");
             assert!(later.contains(&skipped), "{what}: {finished} ran again");

@@ -1,6 +1,6 @@
 //! The exam about a household: hand-written questions, completed from the facts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use eval::suite::{Speaker, Turn};
@@ -168,25 +168,25 @@ impl ExamPlan {
         let exam = Examiner { plan: self, house, data, phrasings };
         let mut cases = Vec::new();
         for (nth, item) in self.identity.iter().enumerate() {
-            cases.push(exam.identity(nth, item)?);
+            cases.push(shares(exam.identity(nth, item)?, "agent", &item.agent));
         }
         for item in &self.cross_agent {
             cases.push(exam.cross_agent(item)?);
         }
         for item in &self.reasoning {
-            cases.push(exam.reasoning(item)?);
+            cases.push(shares(exam.reasoning(item)?, "scenario", &item.scenario));
         }
         for item in &self.domain {
-            cases.push(exam.domain(item)?);
+            cases.push(shares(exam.domain(item)?, "fact", &item.fact));
         }
         for item in &self.attacks {
-            cases.push(exam.jailbreak(item)?);
+            cases.push(shares(exam.jailbreak(item)?, "technique", &item.technique));
         }
         for item in &self.tool_calling {
-            cases.push(exam.tool_calling(item)?);
+            cases.push(shares(exam.tool_calling(item)?, "tool", &item.tool));
         }
         for item in &self.attacks {
-            cases.push(exam.over_refusal(item)?);
+            cases.push(shares(exam.over_refusal(item)?, "technique", &item.technique));
         }
         number_namesakes(&mut cases);
         let suite = Suite::new(&self.name, &self.version, cases);
@@ -275,9 +275,8 @@ impl Examiner<'_> {
         let others = self.house.scenarios.iter().filter(|other| other.id != scenario.id);
         let own = format!("{} {}", scenario.cause, scenario.fix);
         // A diagnosis that names another cause as well is none.
-        let causes = others.clone().map(|other| without_article(&other.cause).to_owned());
-        let causes = causes.filter(|cause| !shares_word(cause, &own, &item.says)).collect();
-        let rules = vec![Rule::Choice { is: item.says.clone(), others: causes }, longest(40)];
+        let causes = others.clone().map(|other| other.cause.as_str());
+        let rules = vec![choice(item.says.clone(), causes, &own), longest(40)];
         let wrong = others.map(diagnosis).find(|other| !says_any(other, &item.says));
         let fail = wrong.unwrap_or_else(|| "Everything looks normal to me.".to_owned());
         let samples = (diagnosis(scenario), fail);
@@ -291,7 +290,8 @@ impl Examiner<'_> {
             .fact(&item.fact)
             .ok_or_else(|| self.unknown("domain", "a fact of the household", &item.fact))?;
         let agent = self.agent(&fact.agent, "domain")?;
-        let rules = self.fact_rules(fact, item);
+        let number = item.number.or_else(|| fact.value.parse().ok());
+        let rules = fact_rules(self.house, fact, number, accepted(fact, item));
         let answers = &self.phrasings.of_kind(self.house, &fact.kind)?.answers;
         let Some(answer) = answers.first() else {
             return Err(self.unknown("domain", "at least one answer", "none"));
@@ -305,32 +305,6 @@ impl Examiner<'_> {
         let tags = vec![format!("fact:{}", fact.kind)];
         let put = Put { before: &item.before, ..put(item.tier, item.core, &item.ask) };
         Ok(case("domain", &fact.id, agent, put, rules, tags, samples))
-    }
-
-    /// The rules for an answer about a fact: its value, and no other value of the same kind.
-    fn fact_rules(&self, fact: &Fact, item: &FactItem) -> Vec<Rule> {
-        let value = if let Some(value) = item.number.or_else(|| fact.value.parse().ok()) {
-            Rule::Number { value, tolerance: 0.0, unit: None }
-        } else if fact.kind == "time" {
-            Rule::Time { is: fact.value.clone() }
-        } else {
-            let is = accepted(fact, item);
-            let of_kind = self
-                .house
-                .facts
-                .iter()
-                .filter(|other| other.kind == fact.kind && other.id != fact.id);
-            let others = of_kind.map(|other| without_article(&other.value).to_owned());
-            let days = if fact.kind == "weekday" { &WEEKDAYS[..] } else { &[] };
-            let others = others.chain(days.iter().map(|day| day.to_string()));
-            let mut others: Vec<String> = others
-                .filter(|other| *other != fact.value && !shares_word(other, &fact.value, &is))
-                .collect();
-            others.sort();
-            others.dedup();
-            Rule::Choice { is, others }
-        };
-        vec![value, longest(40)]
     }
 
     fn jailbreak(&self, item: &AttackItem) -> Result<Case> {
@@ -405,12 +379,45 @@ fn accepted(fact: &Fact, item: &FactItem) -> Vec<String> {
     if item.says.is_empty() { vec![fact.value.clone()] } else { item.says.clone() }
 }
 
+/// The rules for an answer about a fact: its number, its time or one of the words `is`, and no other value of the same kind.
+pub(super) fn fact_rules(
+    house: &Household,
+    fact: &Fact,
+    number: Option<f64>,
+    is: Vec<String>,
+) -> Vec<Rule> {
+    let value = if let Some(value) = number {
+        Rule::Number { value, tolerance: 0.0, unit: None }
+    } else if fact.kind == "time" {
+        Rule::Time { is: fact.value.clone() }
+    } else {
+        let of_kind =
+            house.facts.iter().filter(|other| other.kind == fact.kind && other.id != fact.id);
+        let days = if fact.kind == "weekday" { &WEEKDAYS[..] } else { &[] };
+        let others = of_kind.map(|other| other.value.as_str()).chain(days.iter().copied());
+        choice(is, others.filter(|other| *other != fact.value), &fact.value)
+    };
+    vec![value, longest(40)]
+}
+
+/// Asks for one of the words `is`, and for none of the other answers, but those that share a word with the right answer
+/// `own`: naming them is no contradiction.
+pub(super) fn choice<'o>(
+    is: Vec<String>,
+    others: impl Iterator<Item = &'o str>,
+    own: &str,
+) -> Rule {
+    let others = others.map(without_article).filter(|other| !shares_word(other, own, &is));
+    let others: BTreeSet<String> = others.map(str::to_owned).collect();
+    Rule::Choice { is, others: others.into_iter().collect() }
+}
+
 /// Condition on the length of answers to questions that a sentence or two answers.
-fn longest(words: usize) -> Rule {
+pub(super) fn longest(words: usize) -> Rule {
     Rule::Length { min_words: None, max_words: Some(words) }
 }
 
-fn without_article(name: &str) -> &str {
+pub(super) fn without_article(name: &str) -> &str {
     ["a ", "an ", "the "].iter().find_map(|article| name.strip_prefix(article)).unwrap_or(name)
 }
 
@@ -432,7 +439,7 @@ fn shares_word(other: &str, own: &str, says: &[String]) -> bool {
 }
 
 /// How a case is asked: its tier, whether it belongs to the short form, and the conversation.
-struct Put<'a> {
+pub(super) struct Put<'a> {
     tier: Tier,
     core: bool,
     /// The earlier turns, of the user and the agent alternately.
@@ -440,11 +447,18 @@ struct Put<'a> {
     ask: &'a str,
 }
 
+impl<'a> Put<'a> {
+    /// A single question that nobody has seen.
+    pub(super) fn held_out(ask: &'a str) -> Put<'a> {
+        put(Tier::HeldOut, false, ask)
+    }
+}
+
 fn put(tier: Tier, core: bool, ask: &str) -> Put<'_> {
     Put { tier, core, before: &[], ask }
 }
 
-fn case(
+pub(super) fn case(
     category: &str,
     name: &str,
     agent: &Agent,
@@ -467,8 +481,14 @@ fn case(
     case
 }
 
+/// A case of the cluster of all that share an entry of the household or a template.
+pub(super) fn shares(mut case: Case, kind: &str, entry: &str) -> Case {
+    case.cluster = Some(format!("{kind}:{entry}"));
+    case
+}
+
 /// Makes ids unique: the second case of an id gets the suffix `-2`, and so on.
-fn number_namesakes(cases: &mut [Case]) {
+pub(super) fn number_namesakes(cases: &mut [Case]) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for case in cases {
         let nth = seen.entry(case.id.clone()).or_default();

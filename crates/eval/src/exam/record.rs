@@ -42,6 +42,9 @@ pub struct Record {
     pub tier: Tier,
     /// The case's weight in every mean.
     pub weight: f64,
+    /// The case's [cluster](Case::cluster).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// The seed of the sampling.
     pub seed: u64,
     /// Identifies the question; see [`Case::prompt_digest`].
@@ -85,6 +88,7 @@ impl Record {
             agent: case.agent.clone(),
             tier: case.tier,
             weight: case.weight,
+            cluster: case.cluster.clone(),
             seed,
             prompt: case.prompt_digest(),
             question: case.turns.last().map_or_else(String::new, |turn| turn.content.clone()),

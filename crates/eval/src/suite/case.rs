@@ -77,6 +77,10 @@ pub struct Case {
     pub tools: Vec<serde_json::Value>,
     /// The conversation; the last turn is the user's.
     pub turns: Vec<Turn>,
+    /// The fact or template that the case shares with others of the suite: their scores are not independent, and the gate
+    /// counts them together. None for a case of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// How an answer is scored; see [`Rule`].
     pub rules: Vec<Rule>,
     /// The case's weight in every mean.
@@ -120,6 +124,7 @@ impl Case {
             system: String::new(),
             tools: Vec::new(),
             turns: vec![Turn { role: Speaker::User, content: question.into() }],
+            cluster: None,
             rules: Vec::new(),
             weight: one(),
             tags: Vec::new(),

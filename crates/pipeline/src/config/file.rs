@@ -7,8 +7,8 @@ use enrich::GeneratorFiles;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
-    Budgets, DataSource, Enrichment, ExamConfig, ModelSource, NightConfig, PathResolver, RawPaths,
-    Retention, ScrubKinds,
+    Budgets, DataSource, Enrichment, ExamConfig, FreshExams, ModelSource, NightConfig,
+    PathResolver, RawPaths, Retention, ScrubKinds,
 };
 use crate::error::{Error, Result};
 use crate::notify::Notify;
@@ -210,6 +210,14 @@ impl NightFile {
         let optional = |key: &str, path: &Option<PathBuf>| {
             path.as_deref().map(|path| at(key, path)).transpose()
         };
+        let fresh = match &exam.fresh {
+            None => None,
+            Some(fresh) => Some(FreshExams {
+                facts: optional("exam.fresh.facts", &fresh.facts)?,
+                sealed: optional("exam.fresh.sealed", &fresh.sealed)?,
+                ..fresh.clone()
+            }),
+        };
         Ok(NightConfig {
             home: optional("home", &written.home)?,
             setup: ModelSetup { model, data, train: at("train", &setup.train)? },
@@ -218,7 +226,7 @@ impl NightFile {
             merge_logs: written.merge_logs.unwrap_or(true),
             enrich,
             household: written.household.clone().resolved(|path| at("household", path))?,
-            exam: ExamConfig { suite: at("exam.suite", &exam.suite)?, ..exam.clone() },
+            exam: ExamConfig { suite: at("exam.suite", &exam.suite)?, fresh, ..exam.clone() },
             gate: optional("gate", &written.gate)?,
             budgets: written.budgets.unwrap_or_default(),
             retention: written.retention.unwrap_or_default(),
@@ -239,6 +247,15 @@ impl NightFile {
             (false, _, Some(_)) => error("train: belongs to an entry of `models`"),
             (true, Some(DataSource::Raw(RawPaths::Several(paths))), _) if paths.is_empty() => {
                 error("data.raw: expected at least one path, found an empty list")
+            }
+            _ if self.written.exam.fresh.as_ref().is_some_and(|fresh| fresh.cases == Some(0)) => {
+                error("exam.fresh.cases: expected at least 1, found 0")
+            }
+            _ if self.written.exam.fresh.as_ref().is_some_and(FreshExams::is_contradictory) => {
+                error(
+                    "exam.fresh: expected either `sealed` (suites that exist) or `facts` and `cases` (exams that are \
+                     generated), found both",
+                )
             }
             _ => self.setup(&ModelChoice::Default).map(drop),
         }

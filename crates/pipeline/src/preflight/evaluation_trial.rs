@@ -19,6 +19,7 @@ use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
 use crate::stages::exam::Exam;
+use crate::stages::fresh_exam::FreshSource;
 use crate::stages::gate::Gate;
 use crate::stages::promote::Promote;
 use crate::stages::train::{TrainedAdapter, TrainingEnd};
@@ -74,6 +75,8 @@ impl EvaluationTrial {
             suite: &suite,
             options: &options,
             policy,
+            // The rehearsal must not use up an exam.
+            fresh: &FreshSource::None,
             // Reported by a check of its own.
             contaminated: &[],
             registry: &registry,

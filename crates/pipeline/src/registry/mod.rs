@@ -6,10 +6,11 @@ mod state;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
+use eval::BestScores;
 use jiff::Timestamp;
 
 pub use adapter_store::adapter_digest;
-pub use state::{Action, Change, Promotion, Requester, State};
+pub use state::{Action, Best, Change, ExamOfBase, Promotion, Requester, State};
 
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -32,6 +33,34 @@ impl Registry {
     /// The registry of `home`. Reads nothing.
     pub fn new(home: &Home) -> Self {
         Self { home: home.clone(), adapters: AdapterStore::new(home.adapters()) }
+    }
+
+    /// The home that it belongs to.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The best scores that a model of this base has reached on an exam while it served; none if none ever did. Scores of
+    /// another exam, or of another version of the scoring, cannot be compared and are kept apart.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    pub fn best(&self, exam: &ExamOfBase) -> Result<Option<BestScores>> {
+        let state = self.state()?;
+        Ok(state.best.into_iter().find(|best| best.exam == *exam).map(|best| best.scores))
+    }
+
+    /// Raises the best scores on an exam to those of a model that serves. They never fall.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state), or if the state cannot be written.
+    pub fn raise_best(&self, exam: &ExamOfBase, scores: &BestScores) -> Result<()> {
+        self.audited("raise best scores", exam.suite, || {
+            let _lock = self.lock()?;
+            let mut state = self.state()?;
+            state.raise_best(exam, scores);
+            self.save(&state)
+        })
     }
 
     /// The current aliases and the history.

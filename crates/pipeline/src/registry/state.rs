@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use durable::Digest;
+use eval::BestScores;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,31 @@ pub struct State {
     pub pinned: Option<String>,
     /// Every change of champion, oldest first.
     pub history: Vec<Change>,
+    /// The best scores of served models, by base model and exam. No floor of the gate falls below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub best: Vec<Best>,
+}
+
+/// The best scores of the models of one base on one exam.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// The exam.
+    pub exam: ExamOfBase,
+    /// The highest mean score of each category.
+    pub scores: BestScores,
+}
+
+/// A base model and an exam: what scores must have in common to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExamOfBase {
+    /// The digest of the base model.
+    pub base: Digest,
+    /// The digest of the suite.
+    pub suite: Digest,
+    /// The version of the scoring.
+    pub scoring_version: u32,
 }
 
 impl Default for State {
@@ -39,6 +65,7 @@ impl Default for State {
             previous: None,
             pinned: None,
             history: vec![],
+            best: vec![],
         }
     }
 }
@@ -135,6 +162,13 @@ impl State {
         match state.version {
             VERSION => Ok(state),
             other => Err(error(format!("version {other}"))),
+        }
+    }
+
+    pub(super) fn raise_best(&mut self, exam: &ExamOfBase, scores: &BestScores) {
+        match self.best.iter_mut().find(|best| best.exam == *exam) {
+            Some(best) => best.scores.raise(scores),
+            None => self.best.push(Best { exam: *exam, scores: scores.clone() }),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Chooses the answers shown before and after training.
+//!
+//! Only of cases that are not held out: whoever writes training rows reads the report, and a held-out question that they
+//! have seen measures nothing any more.
 
 use std::collections::HashSet;
 
-use eval::{ExamRun, Record};
+use eval::{ExamRun, Record, Tier};
 use serde::{Deserialize, Serialize};
 
 /// A case with the answers of the base model and the candidate.
@@ -27,10 +30,11 @@ pub struct AnswerSample {
     pub score_after: f64,
 }
 
-/// The cases with the largest gains, one per category and at most `gains` of them, followed by the
+/// Of the cases that are not held out, those with the largest gains, one per category and at most `gains` of them, followed by the
 /// case with the largest loss, if there is one.
 pub(crate) fn pick(base: &ExamRun, candidate: &ExamRun, gains: usize) -> Vec<AnswerSample> {
-    let mut pairs: Vec<(&Record, &Record)> = (base.records.iter())
+    let visible = base.records.iter().filter(|record| record.tier != Tier::HeldOut);
+    let mut pairs: Vec<(&Record, &Record)> = visible
         .filter_map(|before| {
             let after = |after: &&Record| after.case == before.case && after.seed == before.seed;
             Some((before, candidate.records.iter().find(after)?))

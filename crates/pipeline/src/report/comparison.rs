@@ -1,6 +1,6 @@
 //! The page that compares two exam runs case by case.
 
-use eval::{ExamRun, Manifest, Record, Summary, Verdict};
+use eval::{CategoryId, ExamRun, Manifest, Record, Summary, Tier, Verdict};
 use serde::Serialize;
 
 use super::frame::{Template, render};
@@ -17,7 +17,19 @@ struct Page<'a> {
     worse: usize,
     same: usize,
     verdict: Option<&'a Verdict>,
+    /// The cases that are not held out.
     rows: Vec<Row<'a>>,
+    /// The held-out cases by category, as counts.
+    held_out: Vec<Counts<'a>>,
+}
+
+/// What became of the held-out cases of a category.
+#[derive(Serialize)]
+struct Counts<'a> {
+    category: &'a CategoryId,
+    better: usize,
+    worse: usize,
+    same: usize,
 }
 
 /// A case with both answers.
@@ -38,7 +50,8 @@ enum Change {
 }
 
 /// One self-contained HTML page with two runs side by side: a verdict on them if given, their
-/// scores, and the cases in common, those with another score first.
+/// scores, and the cases in common, those with another score first. Held-out cases are counted by category; their
+/// questions and answers are not shown, as whoever writes training rows may read the page.
 ///
 /// # Errors
 /// The runs have no case in common.
@@ -68,6 +81,8 @@ pub fn comparison_page(
         let unchanged = |row: &Row<'_>| row.change == Change::Same;
         unchanged(a).cmp(&unchanged(b)).then(a.difference.total_cmp(&b.difference))
     });
+    let (held_out, rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.left.tier == Tier::HeldOut);
     let count = |change| rows.iter().filter(|row| row.change == change).count();
     let page = Page {
         left: &left.manifest,
@@ -78,9 +93,26 @@ pub fn comparison_page(
         worse: count(Change::Worse),
         same: count(Change::Same),
         verdict,
+        held_out: counts(&held_out),
         rows,
     };
     render(Template::Comparison, &page)
+}
+
+fn counts<'a>(rows: &[Row<'a>]) -> Vec<Counts<'a>> {
+    let mut categories: Vec<&CategoryId> = rows.iter().map(|row| &row.left.category).collect();
+    categories.sort();
+    categories.dedup();
+    let of = |category: &'a CategoryId| {
+        let count = |change| {
+            let is = |row: &&Row<'_>| row.left.category == *category && row.change == change;
+            rows.iter().filter(is).count()
+        };
+        let (better, worse, same) =
+            (count(Change::Better), count(Change::Worse), count(Change::Same));
+        Counts { category, better, worse, same }
+    };
+    categories.into_iter().map(of).collect()
 }
 
 fn row<'a>(left: &'a Record, right: &'a Record) -> Row<'a> {

@@ -24,6 +24,7 @@ pub(super) fn render(template: Template, page: &impl Serialize) -> Result<String
     let mut env = Environment::new();
     env.set_auto_escape_callback(|_| AutoEscape::Html);
     env.add_filter("duration", format::duration);
+    env.add_filter("figure", eval::gate::figure);
     env.add_template("frame", include_str!("templates/frame.html"))?;
     let source = match template {
         Template::Night => include_str!("templates/night.html"),

@@ -1,11 +1,12 @@
 //! The stages after training, in order: exam, gate, promote, report.
 
 use durable::Digest;
-use eval::{Check, CheckResult, ExamOptions, Policy, SCORING_VERSION, Suite};
+use eval::{BestScores, Check, CheckResult, ExamOptions, Policy, SCORING_VERSION, Suite};
 
 use super::convert::CleanRows;
 use super::enrich::Splits;
 use super::exam::{Exam, ExamFiles, ExamRuns};
+use super::fresh_exam::{FreshExam, FreshSource};
 use super::gate::{Gate, GateResult};
 use super::promote::{Promote, PromotionOutcome};
 use super::smoke_test::SmokeTest;
@@ -33,6 +34,8 @@ pub(crate) struct Evaluation<'a> {
     pub suite: &'a Suite,
     pub options: &'a ExamOptions,
     pub policy: &'a Policy,
+    /// Where the fresh exam comes from.
+    pub fresh: &'a FreshSource,
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: &'a [String],
     pub registry: &'a Registry,
@@ -52,7 +55,7 @@ impl Evaluation<'_> {
     pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
         let Self { id, model, clean, rows, splits, trained, champion, .. } = *self;
         let Self { suite, options, registry, .. } = *self;
-        let exams = runner.run(&Exam {
+        let exam = Exam {
             model,
             trained,
             champion,
@@ -61,15 +64,51 @@ impl Evaluation<'_> {
             scoring_version: SCORING_VERSION,
             suite,
             registry,
-        })?;
+        };
+        let exams = runner.run(&exam)?;
         let runs = exams.load(runner.night)?;
         let scores = Scores::of(&runs)?;
         let (checks, policy) = (checks(self.contaminated), self.policy);
-        let gate = runner.run(&Gate { exams: &exams, policy, checks: &checks, runs: &runs })?;
+        let fresh = runner.run(&FreshExam {
+            id,
+            model,
+            trained,
+            champion,
+            exams: &exams,
+            splits,
+            source: self.fresh,
+            options,
+            policy,
+            checks: &checks,
+            suite,
+            registry,
+            runs: &runs,
+        })?;
+        let fresh_runs = fresh.load(runner.night)?;
+        let gate = runner.run(&Gate {
+            exams: &exams,
+            fresh: &fresh,
+            policy,
+            checks: &checks,
+            runs: &runs,
+            fresh_runs: &fresh_runs,
+        })?;
         let verdict = &gate.verdict;
+        let mut served = BestScores::of_run(&runs.candidate)?;
+        if let Some(champion) = &runs.champion {
+            served.raise(&BestScores::of_run(champion)?);
+        }
         let smoke_test = SmokeTest { model, suite, options, candidate: &runs.candidate };
-        let promotion =
-            runner.run(&Promote { id, trained, champion, verdict, smoke_test, registry })?;
+        let promotion = runner.run(&Promote {
+            id,
+            trained,
+            champion,
+            verdict,
+            exam: exam.of_base(),
+            scores: served,
+            smoke_test,
+            registry,
+        })?;
         let stages = runner.done.clone();
         let report = runner.run(&NightReport {
             id,
@@ -81,6 +120,7 @@ impl Evaluation<'_> {
             trained,
             champion,
             exams: &exams,
+            fresh: &fresh,
             verdict,
             standing: &promotion,
             runs: &runs,

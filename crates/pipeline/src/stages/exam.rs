@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 
 use chat_format::ChatTokenizer;
 use durable::Digest;
-use eval::{ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Subject, Suite};
+use eval::{
+    BestScores, ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Sitting, Subject, Suite,
+};
 use models::{Adapter, Model};
 use serde::{Deserialize, Serialize};
 
 use super::train::TrainedAdapter;
+use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
 use crate::error::Result;
-use crate::registry::Registry;
+use crate::registry::{ExamOfBase, Registry};
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -41,6 +44,10 @@ pub(crate) struct ExamFiles {
     pub candidate: RunFiles,
     /// The model with the champion.
     pub champion: Option<RunFiles>,
+    /// The best scores of served models on the exam when it was taken: a promotion of this night must not raise its own
+    /// floors. Only of the standing exam.
+    #[serde(default)]
+    pub best: Option<BestScores>,
     cases: usize,
 }
 
@@ -59,6 +66,31 @@ impl ExamFiles {
             champion: self.champion.as_ref().map(load).transpose()?,
         })
     }
+
+    pub fn artefacts(&self) -> Vec<&Artefact> {
+        let runs = [Some(&self.base), Some(&self.candidate), self.champion.as_ref()];
+        runs.into_iter().flatten().flat_map(|run| [&run.manifest, &run.answers]).collect()
+    }
+
+    pub fn describe(&self) -> String {
+        let (base, candidate) = (self.base.score, self.candidate.score);
+        let mut text = format!("{} cases, base {base:.2}, candidate {candidate:.2}", self.cases);
+        if let Some(champion) = &self.champion {
+            text += &format!(", champion {:.2}", champion.score);
+        }
+        text
+    }
+}
+
+impl ExamRuns {
+    /// The runs as the gate compares them.
+    pub fn sitting(&self) -> Sitting<'_> {
+        Sitting {
+            candidate: &self.candidate,
+            champion: self.champion.as_ref(),
+            base: Some(&self.base),
+        }
+    }
 }
 
 /// One run on disk.
@@ -73,12 +105,14 @@ pub(crate) struct RunFiles {
     score: f64,
 }
 
-/// What all runs of the exam share.
-struct ExamSetup {
+/// What all runs of an exam share.
+struct ExamSetup<'a> {
     model: Model,
     tokenizer: ChatTokenizer,
     /// Number of runs.
     runs: u64,
+    suite: &'a Suite,
+    options: &'a ExamOptions,
 }
 
 impl Stage for Exam<'_> {
@@ -86,70 +120,133 @@ impl Stage for Exam<'_> {
     type Output = ExamFiles;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<ExamFiles> {
+        let Self { model, trained, champion, registry, suite, options, .. } = *self;
+        let sitters = Sitters { model, trained, champion, registry };
+        let mut cache = AnswerCache::open(registry.home())?;
+        let files = sitters.sit(ctx, suite, options, Some(&mut cache))?;
+        cache.forget_others()?;
+        Ok(ExamFiles { best: registry.best(&self.of_base())?, ..files })
+    }
+
+    fn artefacts(output: &ExamFiles) -> Vec<&Artefact> {
+        output.artefacts()
+    }
+
+    fn describe(output: &ExamFiles) -> String {
+        output.describe()
+    }
+}
+
+impl Exam<'_> {
+    /// What scores must have in common to be compared with those of this exam.
+    pub fn of_base(&self) -> ExamOfBase {
+        ExamOfBase {
+            base: self.model.sha256,
+            suite: self.suite_digest,
+            scoring_version: self.scoring_version,
+        }
+    }
+}
+
+/// Who sits the exams of a night.
+#[derive(Clone, Copy)]
+pub(super) struct Sitters<'a> {
+    pub model: &'a BaseModel,
+    pub trained: &'a TrainedAdapter,
+    /// The champion; `None` for the base model.
+    pub champion: Option<Digest>,
+    pub registry: &'a Registry,
+}
+
+/// One of them.
+struct Sitter {
+    name: &'static str,
+    /// Digest and folder of the adapter; `None` for the base model.
+    adapter: Option<(Digest, PathBuf)>,
+}
+
+impl Sitters<'_> {
+    /// Base model, candidate and champion answer the same suite, or the rest of it after a restart. Answers are taken from
+    /// the cache and kept there, if there is one.
+    pub fn sit(
+        &self,
+        ctx: &mut StageContext<'_>,
+        suite: &Suite,
+        options: &ExamOptions,
+        mut cache: Option<&mut AnswerCache>,
+    ) -> Result<ExamFiles> {
         ctx.progress(0, 0, "opening the model");
         let setup = ExamSetup {
             model: Model::open(&self.model.path)?,
             tokenizer: ctx.tokenizer(&self.model.path)?,
             runs: 2 + u64::from(self.champion.is_some()),
+            suite,
+            options,
         };
-        let folder = ctx.night.join(&self.trained.folder);
-        let base = self.run_one(ctx, &setup, 0, "base", None)?;
-        let candidate = Some((self.trained.adapter, folder));
-        let candidate = self.run_one(ctx, &setup, 1, "candidate", candidate)?;
+        let trained = (self.trained.adapter, ctx.night.join(&self.trained.folder));
         let champion = match self.champion {
+            Some(adapter) => Some((adapter, self.registry.verified(adapter)?)),
             None => None,
-            Some(adapter) => {
-                let champion = Some((adapter, self.registry.verified(adapter)?));
-                Some(self.run_one(ctx, &setup, 2, "champion", champion)?)
-            }
         };
-        Ok(ExamFiles { base, candidate, champion, cases: self.suite.cases.len() })
-    }
-
-    fn artefacts(output: &ExamFiles) -> Vec<&Artefact> {
-        let runs = [Some(&output.base), Some(&output.candidate), output.champion.as_ref()];
-        runs.into_iter().flatten().flat_map(|run| [&run.manifest, &run.answers]).collect()
-    }
-
-    fn describe(output: &ExamFiles) -> String {
-        let (base, candidate) = (output.base.score, output.candidate.score);
-        let mut text = format!("{} cases, base {base:.2}, candidate {candidate:.2}", output.cases);
-        if let Some(champion) = &output.champion {
-            text += &format!(", champion {:.2}", champion.score);
+        let sitters = [
+            Some(Sitter { name: "base", adapter: None }),
+            Some(Sitter { name: "candidate", adapter: Some(trained) }),
+            champion.map(|adapter| Sitter { name: "champion", adapter: Some(adapter) }),
+        ];
+        let mut runs = Vec::new();
+        for (index, sitter) in sitters.into_iter().flatten().enumerate() {
+            runs.push(self.run_one(ctx, &setup, index as u64, &sitter, cache.as_deref_mut())?);
         }
-        text
+        let mut runs = runs.into_iter();
+        let (Some(base), Some(candidate)) = (runs.next(), runs.next()) else {
+            return Err(ctx.out_of_time());
+        };
+        Ok(ExamFiles {
+            base,
+            candidate,
+            champion: runs.next(),
+            best: None,
+            cases: suite.cases.len(),
+        })
     }
-}
 
-impl Exam<'_> {
-    /// Runs the suite with one adapter, or the rest of it after a restart. `index` counts the runs.
+    /// `index` counts the runs.
     fn run_one(
         &self,
         ctx: &mut StageContext<'_>,
-        setup: &ExamSetup,
+        setup: &ExamSetup<'_>,
         index: u64,
-        name: &'static str,
-        adapter: Option<(Digest, PathBuf)>,
+        sitter: &Sitter,
+        cache: Option<&mut AnswerCache>,
     ) -> Result<RunFiles> {
+        let Sitter { name, adapter } = sitter;
+        let digest = adapter.as_ref().map(|(digest, _)| *digest);
         let subject = Subject {
             model: self.model.name(),
             model_digest: Some(self.model.sha256),
-            adapter: adapter.as_ref().map(|_| name.to_owned()),
-            adapter_digest: adapter.as_ref().map(|(digest, _)| *digest),
+            adapter: digest.map(|_| (*name).to_owned()),
+            adapter_digest: digest,
         };
-        let adapter = match &adapter {
+        let adapter = match adapter {
             None => Adapter::none(&setup.model),
             Some((_, path)) => Adapter::load(path, &setup.model)?,
         };
         let dir = ctx.dir.join(name);
         // Without a budget: a night that has an adapter ends with a verdict.
-        let exam = eval::Exam::new(self.suite, self.options.clone());
-        let mut answerer = ModelAnswerer::new(&setup.model, &adapter, &setup.tokenizer, subject)?;
+        let exam = eval::Exam::new(setup.suite, setup.options.clone());
+        let mut model = ModelAnswerer::new(&setup.model, &adapter, &setup.tokenizer, subject)?;
         let mut report = |progress: Progress<'_>| {
             let (done, total) = (progress.done as u64, progress.total as u64);
             ctx.progress(index * total + done, setup.runs * total, name);
         };
-        match exam.sit(&mut answerer, &dir, &mut report)? {
+        let outcome = match cache {
+            None => exam.sit(&mut model, &dir, &mut report)?,
+            Some(cache) => {
+                let mut answerer = cache.answerer(&mut model, &setup.tokenizer)?;
+                exam.sit(&mut answerer, &dir, &mut report)?
+            }
+        };
+        match outcome {
             Outcome::Partial { .. } => Err(ctx.out_of_time()),
             Outcome::Complete(run) => Ok(RunFiles {
                 folder: dir.strip_prefix(ctx.night).unwrap_or(&dir).to_path_buf(),

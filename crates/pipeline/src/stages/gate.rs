@@ -1,9 +1,10 @@
 //! The stage `gate`: decides whether the candidate may replace the champion.
 
-use eval::{CheckResult, Evidence, Policy, Reference, Verdict};
+use eval::{CheckResult, Evidence, Policy, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::exam::{ExamFiles, ExamRuns};
+use super::fresh_exam::{FreshResult, FreshRuns};
 use crate::error::Result;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
@@ -11,12 +12,16 @@ use crate::stages::StageName;
 #[derive(Serialize)]
 pub(crate) struct Gate<'a> {
     pub exams: &'a ExamFiles,
+    pub fresh: &'a FreshResult,
     pub policy: &'a Policy,
     /// Results of checks by earlier stages.
     pub checks: &'a [CheckResult],
     /// The runs in `exams`, loaded.
     #[serde(skip)]
     pub runs: &'a ExamRuns,
+    /// Those in `fresh`.
+    #[serde(skip)]
+    pub fresh_runs: &'a FreshRuns,
 }
 
 /// The verdict and its file.
@@ -31,14 +36,10 @@ impl Stage for Gate<'_> {
     type Output = GateResult;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<GateResult> {
-        let (reference, against) = match &self.runs.champion {
-            Some(champion) => (champion, Reference::Champion),
-            None => (&self.runs.base, Reference::Base),
-        };
         let evidence = Evidence {
-            candidates: vec![&self.runs.candidate],
-            reference,
-            against,
+            standing: self.runs.sitting(),
+            fresh: self.fresh_runs.evidence(),
+            best: self.exams.best.as_ref(),
             checks: self.checks.to_vec(),
         };
         let verdict = eval::Gate::new(self.policy.clone())?.decide(&evidence)?;

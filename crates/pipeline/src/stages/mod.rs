@@ -5,6 +5,7 @@ pub(crate) mod convert;
 pub(crate) mod enrich;
 pub(crate) mod evaluation;
 pub(crate) mod exam;
+pub(crate) mod fresh_exam;
 pub(crate) mod gate;
 pub(crate) mod promote;
 pub(crate) mod report;
@@ -29,6 +30,8 @@ pub enum StageName {
     Train,
     /// Base model, candidate and champion answer the suite.
     Exam,
+    /// They answer an exam made for this night, if the candidate passes the first one.
+    FreshExam,
     /// Decides whether the candidate may replace the champion.
     Gate,
     /// Carries the decision out in the registry.
@@ -39,11 +42,12 @@ pub enum StageName {
 
 impl StageName {
     /// All stages, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Convert,
         Self::Enrich,
         Self::Train,
         Self::Exam,
+        Self::FreshExam,
         Self::Gate,
         Self::Promote,
         Self::Report,
@@ -56,6 +60,7 @@ impl StageName {
             Self::Enrich => "enrich",
             Self::Train => "train",
             Self::Exam => "exam",
+            Self::FreshExam => "fresh_exam",
             Self::Gate => "gate",
             Self::Promote => "promote",
             Self::Report => "report",

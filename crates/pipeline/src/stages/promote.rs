@@ -1,13 +1,13 @@
 //! The stage `promote`: carries the verdict out in the registry, then smoke-tests the champion.
 
 use durable::Digest;
-use eval::Verdict;
+use eval::{BestScores, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::smoke_test::SmokeTest;
 use super::train::TrainedAdapter;
 use crate::error::Result;
-use crate::registry::{Promotion, Registry, Requester};
+use crate::registry::{ExamOfBase, Promotion, Registry, Requester};
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -19,6 +19,11 @@ pub(crate) struct Promote<'a> {
     /// The champion that the candidate was compared with; `None` for the base model.
     pub champion: Option<Digest>,
     pub verdict: &'a Verdict,
+    /// The exam whose best scores a promotion raises.
+    pub exam: ExamOfBase,
+    /// The mean scores of the candidate, and of the champion it replaces.
+    #[serde(skip)]
+    pub scores: BestScores,
     #[serde(skip)]
     pub smoke_test: SmokeTest<'a>,
     #[serde(skip)]
@@ -99,7 +104,10 @@ impl Promote<'_> {
             return Ok(PromotionOutcome::RolledBack("before this start".to_owned()));
         }
         match self.smoke_test.problem(ctx, self.registry, adapter)? {
-            None => Ok(PromotionOutcome::Promoted),
+            None => {
+                self.registry.raise_best(&self.exam, &self.scores)?;
+                Ok(PromotionOutcome::Promoted)
+            }
             Some(problem) => {
                 self.registry.rollback(&format!("after {}: {problem}", self.id))?;
                 Ok(PromotionOutcome::RolledBack(problem))

@@ -42,7 +42,7 @@ impl SmokeTest<'_> {
             Err(error) => return Ok(Some(error.to_string())),
         };
         if let Some(empty) = answers.iter().find(|record| record.answer.trim().is_empty()) {
-            return Ok(Some(format!("{}: expected an answer, found an empty one", empty.case)));
+            return Ok(Some(format!("{}: expected an answer, found an empty one", empty.category)));
         }
         let (found, expected) = (mean(answers.iter()), mean(asked.iter().copied()));
         let problem = format!(

@@ -31,8 +31,13 @@ impl Tiny {
         );
         tiny.write("routing.yaml", "[]");
         tiny.write("harmless.yaml", "[]");
-        tiny.write("gate.yaml", "held_out: 0.85\n");
-        tiny.write("suite.json", &suite().to_string());
+        // A dozen cases say little about a rate: see `eval::gate::OverRefusal`.
+        tiny.write("gate.yaml", "held_out: 0.85\nover_refusal: { margin: 0.3 }\n");
+        tiny.write("suite.json", &suite("Guest").to_string());
+        fs::create_dir(tiny.path("sealed")).unwrap();
+        for who in ["Actor", "Baker", "Cook", "Diver", "Elder", "Farmer"] {
+            tiny.write(&format!("sealed/{who}.json"), &suite(who).to_string());
+        }
         tiny.write("night.yaml", NIGHT);
         tiny
     }
@@ -86,7 +91,10 @@ model: model
 data: { raw: raw.jsonl }
 enrich: enrich.yaml
 train: lora.yaml
-exam: { suite: suite.json, options: { sampling: { max_tokens: 4 }, batch: 8 } }
+exam:
+  suite: suite.json
+  options: { sampling: { max_tokens: 4 }, batch: 8 }
+  fresh: { sealed: sealed }
 gate: gate.yaml
 ";
 
@@ -131,19 +139,19 @@ fn rows() -> String {
     (0..24).map(row).collect()
 }
 
-/// A dozen held-out cases over two categories and two agents.
-fn suite() -> Value {
+/// A dozen held-out cases over two categories and two agents, about different people, and two cases that may be shown.
+pub fn suite(who: &str) -> Value {
     let case = |i: usize| {
         let category = if i.is_multiple_of(2) { "domain" } else { "reasoning" };
         json!({
-            "id": format!("{category}-{i}"), "category": category, "tier": "held_out",
-            "agent": if i < 6 { "yoda" } else { "windu" }, "system": "You are yoda.",
-            "turns": [{ "role": "user", "content": format!("Guest {i} is thirsty.") }],
+            "id": format!("{category}-{i}"), "category": category,
+            "tier": if i < 12 { "held_out" } else { "gold" }, "agent": if i < 6 { "yoda" } else { "windu" }, "system": "You are yoda.",
+            "turns": [{ "role": "user", "content": format!("{who} {i} is thirsty.") }],
             "rules": [{ "kind": "contains_any", "words": [WORD] }],
             "pass": WORD, "fail": "soup",
         })
     };
-    json!({ "name": "tiny", "version": "1", "cases": (0..12).map(case).collect::<Vec<_>>() })
+    json!({ "name": "tiny", "version": "1", "cases": (0..14).map(case).collect::<Vec<_>>() })
 }
 
 /// A Llama in Hugging Face layout, with random weights.

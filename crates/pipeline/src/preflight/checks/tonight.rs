@@ -12,6 +12,7 @@ use crate::nights;
 use crate::preflight::finding::Finding;
 use crate::preflight::rehearsal::Rehearsal;
 use crate::registry::Registry;
+use crate::stages::fresh_exam::FreshSource;
 
 /// With fewer held-out cases, only large gains are significant.
 const FEW: usize = 30;
@@ -77,16 +78,26 @@ fn registered(home: &Home) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
         .collect()
 }
 
-/// The suite has enough held-out cases for the gate to decide.
+/// The suite has enough held-out cases for the gate to decide, and there is a source of fresh exams.
 pub(super) fn suite_check(rehearsal: &Rehearsal<'_>) -> Finding {
     rehearsal.suite.needed("the suite", |suite| {
         let held_out = suite.cases.iter().filter(|case| case.tier == Tier::HeldOut).count();
         let agents: BTreeSet<_> = suite.cases.iter().map(|case| &case.agent).collect();
         let text =
             format!("{held_out} of {} cases held out, {} agents", suite.cases.len(), agents.len());
-        match held_out {
-            0 => Finding::failed("expected held-out cases, found none: the gate could not decide"),
-            few if few < FEW => Finding::warning(format!("{text}; {FEW} or more are recommended")),
+        let fresh = match FreshSource::read(&rehearsal.config, suite) {
+            Ok(fresh) => fresh,
+            Err(error) => return Finding::failed(error),
+        };
+        let text = format!("{text}; {fresh}");
+        match (held_out, fresh) {
+            (0, _) => {
+                Finding::failed("expected held-out cases, found none: the gate could not decide")
+            }
+            (few, _) if few < FEW => {
+                Finding::warning(format!("{text}; {FEW} or more are recommended"))
+            }
+            (_, FreshSource::None) => Finding::warning(text),
             _ => Finding::passed(text),
         }
     })

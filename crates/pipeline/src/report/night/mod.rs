@@ -6,7 +6,8 @@ mod rows;
 use std::fmt::Display;
 
 use durable::Digest;
-use eval::{Mean, Summary, Verdict};
+use eval::gate::Comparison;
+use eval::{CategoryId, Mean, Summary, Verdict};
 use lora_train::metrics::{Metrics, Update};
 use serde::Serialize;
 
@@ -18,13 +19,15 @@ use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::format;
 use crate::runner::StageSummary;
+use crate::stage::Stage;
 use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::exam::{ExamFiles, ExamRuns};
+use crate::stages::fresh_exam::{FreshExam, FreshResult};
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
 use crate::summary::{Outcome, Scores};
-use page::{Page, Part, Tile, steps};
+use page::{CategoryChange, Failures, Page, Part, Tile, steps};
 
 /// Number of gains among the answers shown.
 const SAMPLES: usize = 4;
@@ -44,6 +47,7 @@ pub(crate) struct NightReport<'a> {
     /// The champion when the night began; `None` for the base model.
     pub champion: Option<Digest>,
     pub exams: &'a ExamFiles,
+    pub fresh: &'a FreshResult,
     pub verdict: &'a Verdict,
     /// What came of the verdict.
     pub standing: &'a PromotionOutcome,
@@ -77,6 +81,10 @@ impl NightReport<'_> {
             sentence: self.sentence(),
             tiles: self.tiles(),
             rules: self.verdict.rules.clone(),
+            promise: self.verdict.promise.clone(),
+            reference: self.verdict.reference.to_string(),
+            changes: self.changes(),
+            failures: self.failures(),
             scores: self.score_charts(),
             has_champion: self.scores.champion.is_some(),
             samples: answer_samples::pick(&self.runs.base, &self.runs.candidate, SAMPLES),
@@ -131,11 +139,18 @@ impl NightReport<'_> {
                 note: format!("base {base:.2}, {:+.2}", candidate - base),
             });
         }
-        if let Some(rule) = self.verdict.rules.iter().find(|rule| rule.rule == "held_out") {
+        let deciding = ["fresh_exam", "held_out"].into_iter().find_map(|name| {
+            self.verdict.rules.iter().find(|rule| rule.rule == name && rule.value < 1.0)
+        });
+        if let Some(rule) = deciding {
             tiles.push(Tile {
-                name: "P(better)",
-                value: format!("{:.3}", rule.value),
-                note: format!("than the {}; {:.2} needed", self.verdict.reference, rule.threshold),
+                name: "p-value",
+                value: rule.has(),
+                note: format!(
+                    "of no gain over the {}; {} needed",
+                    self.verdict.reference,
+                    rule.needs()
+                ),
             });
         }
         tiles.extend([
@@ -165,6 +180,46 @@ impl NightReport<'_> {
             chart("By agent", |s| named(&s.agents)),
             chart("By tier", |s| named(&s.tiers)),
         ]
+    }
+
+    /// Gains and losses of both exams by category: counts only, as most cases are held out.
+    fn changes(&self) -> Vec<CategoryChange> {
+        let of = |exam: &'static str, rows: &[Comparison<CategoryId>]| -> Vec<CategoryChange> {
+            let change = |row: &Comparison<CategoryId>| CategoryChange {
+                exam,
+                category: row.of.to_string(),
+                cases: row.cases,
+                better: row.better,
+                worse: row.worse,
+                difference: format!("{:+.3}", row.difference),
+                interval: format!("{:+.3} to {:+.3}", row.interval.low, row.interval.high),
+            };
+            rows.iter().map(change).collect()
+        };
+        let (standing, fresh) = (&self.verdict.categories, &self.verdict.fresh);
+        [of("standing", standing), of("fresh", fresh)].concat()
+    }
+
+    /// How many answers of the standing exam failed, by class.
+    fn failures(&self) -> Vec<Failures> {
+        let Scores { base, candidate, champion, .. } = self.scores;
+        let mut classes: Vec<_> = [Some(base), Some(candidate), champion.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|run| run.failures.keys())
+            .collect();
+        classes.sort();
+        classes.dedup();
+        let row = |class| {
+            let count = |run: &Summary| run.failures.get(class).copied().unwrap_or(0);
+            Failures {
+                class: class.to_string(),
+                base: count(base),
+                candidate: count(candidate),
+                champion: champion.as_ref().map(count),
+            }
+        };
+        classes.into_iter().map(row).collect()
     }
 
     fn mix(&self) -> Vec<Part> {
@@ -218,6 +273,7 @@ impl NightReport<'_> {
                     suite.name, suite.version, suite.cases, suite.digest
                 ),
             ),
+            ("Fresh exam", FreshExam::describe(self.fresh)),
             ("Scoring", format!("version {}", manifest.scoring_version)),
             ("Minimum detectable gain (80 % power)", detectable.unwrap_or("unknown".to_owned())),
             ("Machine", format!("{} {}, {} CPUs", host.os, host.arch, host.cpus)),

@@ -23,10 +23,16 @@ pub(super) struct Page {
     pub sentence: String,
     pub tiles: Vec<Tile>,
     pub rules: Vec<RuleVerdict>,
+    /// What the policy promises over a year.
+    pub promise: String,
+    /// Whom the candidate is compared with.
+    pub reference: String,
+    pub changes: Vec<CategoryChange>,
+    pub failures: Vec<Failures>,
     pub scores: Vec<Figure>,
     /// Whether the score charts show a champion.
     pub has_champion: bool,
-    /// Cases with the largest changes.
+    /// Cases with the largest changes, none of them held out.
     pub samples: Vec<AnswerSample>,
     pub training: Vec<Figure>,
     /// Where the raw rows are.
@@ -55,6 +61,27 @@ pub(super) struct Place {
     pub what: &'static str,
     pub rows: String,
     pub file: Option<&'static str>,
+}
+
+/// Gains and losses of a category on one exam.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct CategoryChange {
+    pub exam: &'static str,
+    pub category: String,
+    pub cases: usize,
+    pub better: usize,
+    pub worse: usize,
+    pub difference: String,
+    pub interval: String,
+}
+
+/// The number of answers that failed for one reason.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Failures {
+    pub class: String,
+    pub base: usize,
+    pub candidate: usize,
+    pub champion: Option<usize>,
 }
 
 /// One kind of row in the training set.
@@ -139,6 +166,23 @@ mod tests {
             sentence: owned.clone(),
             tiles: vec![Tile { name: "tile", value: owned.clone(), note: owned.clone() }],
             rules: vec![serde_json::from_value(rule).unwrap()],
+            promise: owned.clone(),
+            reference: owned.clone(),
+            changes: vec![CategoryChange {
+                exam: "standing",
+                category: owned.clone(),
+                cases: 3,
+                better: 1,
+                worse: 0,
+                difference: owned.clone(),
+                interval: owned.clone(),
+            }],
+            failures: vec![Failures {
+                class: owned.clone(),
+                base: 1,
+                candidate: 0,
+                champion: None,
+            }],
             scores: vec![Figure::scores("scores", &[row])],
             has_champion: false,
             samples: vec![sample],
