@@ -79,6 +79,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
             .as_ref()
             .map_or(FreshExam::Unavailable, |runs| FreshExam::Taken(runs.sitting())),
         best: None,
+        drifts: None,
         checks: cli.checks.as_deref().map(read_checks).transpose()?.unwrap_or_default(),
     };
     let verdict = Gate::new(policy)?.decide(&evidence)?;

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use chat_format::ChatTokenizer;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use lora_train::config::TrainMode;
 use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
 use lora_train::{
@@ -59,11 +60,11 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
-    let mut falls = 0;
+    let (mut falls, unit) = (0, unit(&config));
     let outcome = trainer.run(&mut |progress: Progress<'_>| {
         match progress {
             Progress::Recorded(record) => {
-                show(&bar, record);
+                show(&bar, unit, record);
                 falls += u64::from(warn_of_fall(&bar, record, falls));
                 if args.json {
                     println!("{}", json!(record));
@@ -105,10 +106,19 @@ fn print_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Resu
     let (cut, empty) = (data.train.truncated().len(), data.train.dropped().len());
     if cut + empty > 0 {
         eprintln!(
-            "warning: {cut} rows or pairs are cut to `max_seq_length`, {empty} have nothing to train"
+            "warning: {cut} {} are cut to `max_seq_length`, {empty} have nothing to train",
+            unit(config)
         );
     }
     Ok(())
+}
+
+/// What a run trains on.
+fn unit(config: &TrainConfig) -> &'static str {
+    match config.train_mode {
+        None | Some(TrainMode::Sft) => "rows",
+        Some(_) => "pairs",
+    }
 }
 
 /// Warns of the first update whose chosen answers have become less likely; returns whether they have.
@@ -133,7 +143,7 @@ fn warn_of_fall(bar: &ProgressBar, record: &Record, before: u64) -> bool {
     falls
 }
 
-fn show(bar: &ProgressBar, record: &Record) {
+fn show(bar: &ProgressBar, unit: &str, record: &Record) {
     match record {
         Record::Update(update) => {
             let speed = update.processed_tokens as f64 / update.seconds;
@@ -146,7 +156,7 @@ fn show(bar: &ProgressBar, record: &Record) {
         }
         Record::Event(Event::Plan { updates, parameters, rows, work, .. }) => {
             bar.set_length(*updates);
-            eprintln!("{parameters} parameters, {rows} rows or pairs, {updates} updates");
+            eprintln!("{parameters} parameters, {rows} {unit}, {updates} updates");
             eprintln!("{work}");
         }
         Record::Event(Event::Validation { step, loss, preference, .. }) => {

@@ -49,6 +49,10 @@ pub struct EnrichConfig {
     /// Suites whose questions must not be in the rows.
     #[serde(default)]
     pub suites: Vec<PathBuf>,
+    /// A file of rows that the base model answered itself ([`neutral`](crate::neutral)), which are added to the others. A night
+    /// sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<PathBuf>,
     /// When rows count as duplicates.
     #[serde(default)]
     pub duplicates: Duplicates,
@@ -123,6 +127,7 @@ impl EnrichConfig {
             sources: Vec::new(),
             system_prompts: None,
             suites: Vec::new(),
+            replay: None,
             duplicates: Duplicates::default(),
             leaks: Leaks::default(),
             split: Shares::default(),

@@ -48,6 +48,8 @@ pub struct Report {
     pub read: usize,
     /// Rows generated.
     pub made: usize,
+    /// Rows that the base model answered.
+    pub replayed: usize,
     /// Rows left out as near duplicates of an earlier one. Row numbers start at 0, rows read before rows generated.
     pub duplicates: Vec<Duplicate>,
     /// Rows left out as too similar to an exam question.
@@ -104,6 +106,17 @@ impl Dataset {
         let made_leaks = questions.leaks(&made_rows, &config.leaks)?.into_iter();
         leaks.extend(made_leaks.map(|leak| Leak { row: leak.row + read, ..leak }));
         rows.extend(made_rows);
+        let generated = rows.len() - read;
+        let replay = Read::all(config.replay.as_slice())?;
+        let replayed = replay.rows.len();
+        leaks.extend(
+            questions
+                .leaks(&replay.rows, &config.leaks)?
+                .into_iter()
+                .map(|leak| Leak { row: leak.row + read + generated, ..leak }),
+        );
+        rows.extend(replay.rows);
+        inputs.extend(replay.files);
 
         let duplicates = config.duplicates.find(&rows);
         let private = private::scan(&rows)?;
@@ -127,7 +140,7 @@ impl Dataset {
             Some(_) => Vec::new(),
         };
         let mut mix = Mix::of(&rows, &splits).with_pairs(&pairs);
-        let share = duplicates.len() as f64 / (read + made.len()) as f64;
+        let share = duplicates.len() as f64 / (read + generated + replayed) as f64;
         if share > REPETITION {
             mix.warnings.push(Warning::Repetition { share });
         }
@@ -149,6 +162,7 @@ impl Dataset {
         let report = Report {
             read,
             made,
+            replayed,
             duplicates,
             leaks,
             left_out,
@@ -170,24 +184,36 @@ impl Dataset {
     /// If a file cannot be read or is invalid, or there is no row to train.
     pub fn as_given(config: &EnrichConfig, parts: &[(Split, PathBuf)]) -> Result<Dataset> {
         let paths: Vec<_> = parts.iter().map(|(_, path)| path.clone()).collect();
-        let Read { rows, files, .. } = Read::all(&paths)?;
+        let Read { mut rows, mut files, .. } = Read::all(&paths)?;
         let entries = files.iter().map(|file| file.entries);
         let splits = parts.iter().zip(entries);
-        let splits: Vec<Split> =
+        let mut splits: Vec<Split> =
             splits.flat_map(|((split, _), rows)| std::iter::repeat_n(*split, rows)).collect();
         if !splits.contains(&Split::Train) {
             return Err(Error::Empty { read: rows.len(), left_out: 0 });
         }
         let (questions, suites) = exams(&config.suites)?;
         let leaks = questions.leaks(&rows, &config.leaks)?;
+        let read = rows.len();
+        let replay = Read::all(config.replay.as_slice())?;
+        let leaked = questions.leaks(&replay.rows, &config.leaks)?;
+        let replay_rows = replay.rows.into_iter().enumerate();
+        rows.extend(
+            replay_rows.filter_map(|(index, row)| {
+                leaked.iter().all(|leak| leak.row != index).then_some(row)
+            }),
+        );
+        splits.resize(rows.len(), Split::Train);
+        files.extend(replay.files);
         let mut mix = Mix::of(&rows, &splits);
         if !leaks.is_empty() {
             mix.warnings.push(Warning::KeptLeaks { rows: leaks.len() });
         }
         mix.warnings.extend(private::scan(&rows)?);
         let report = Report {
-            read: rows.len(),
+            read,
             made: 0,
+            replayed: rows.len() - read,
             duplicates: Vec::new(),
             leaks: Vec::new(),
             left_out: Vec::new(),

@@ -19,6 +19,7 @@ pub mod left_out;
 mod manifest;
 mod minhash;
 pub mod mix;
+pub mod neutral;
 mod pairs;
 pub mod personas;
 mod private;

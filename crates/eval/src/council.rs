@@ -128,6 +128,10 @@ pub struct Category {
     /// Whether a [`Policy`](crate::Policy) that lists no floors guards the category with one.
     #[serde(default)]
     pub floor: bool,
+    /// Whether its questions are everyday ones: the gate limits what a candidate loses of those that the base model answers
+    /// right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retained: bool,
 }
 
 /// What a category asks of an answer with regard to refusing.

@@ -3,7 +3,9 @@
 pub mod council;
 mod error;
 pub mod exam;
+pub mod forgetting;
 pub mod gate;
+pub mod general;
 #[cfg(feature = "model")]
 mod model;
 pub mod scoring;
@@ -16,12 +18,13 @@ pub use exam::{
     Answer, Answerer, Budget, Exam, ExamOptions, ExamRun, Finish, Manifest, Mean, Outcome,
     Progress, Question, Record, Sampling, Subject, Summary,
 };
+pub use forgetting::{Drift, ForgettingPolicy, Known};
 pub use gate::{
-    BestScores, Check, CheckResult, Evidence, FreshExam, Gate, Policy, Reference, RuleVerdict,
-    Sitting, Verdict,
+    BestScores, Check, CheckResult, Drifts, Evidence, FreshExam, Gate, Policy, Reference,
+    RuleVerdict, Sitting, Verdict,
 };
 #[cfg(feature = "model")]
-pub use model::ModelAnswerer;
+pub use model::{ModelAnswerer, answer_text};
 pub use scoring::{
     Failure, Help, Polarity, Rule, SCORING_VERSION, Scorer, Stance, classify_refusal,
 };

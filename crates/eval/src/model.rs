@@ -56,22 +56,23 @@ impl<'a> ModelAnswerer<'a> {
         let options = RenderOptions::default().tools(question.tools.to_vec());
         self.tokenizer.prompt_tokens(&messages, &options)
     }
+}
 
-    /// The text of an answer with the names of its control tokens, because many models mark reasoning and tool calls by
-    /// nothing else.
-    fn text(&self, tokens: &[u32]) -> chat_format::Result<String> {
-        let mut text = String::new();
-        for run in
-            tokens.chunk_by(|a, b| self.tokenizer.is_control(*a) == self.tokenizer.is_control(*b))
-        {
-            if run.first().is_some_and(|id| self.tokenizer.is_control(*id)) {
-                run.iter().for_each(|id| text += &self.tokenizer.token(*id));
-            } else {
-                text += &self.tokenizer.decode(run)?;
-            }
+/// The text of an answer with the names of its control tokens, because many models mark reasoning and tool calls by
+/// nothing else.
+///
+/// # Errors
+/// If the tokens cannot be decoded.
+pub fn answer_text(tokenizer: &ChatTokenizer, tokens: &[u32]) -> chat_format::Result<String> {
+    let mut text = String::new();
+    for run in tokens.chunk_by(|a, b| tokenizer.is_control(*a) == tokenizer.is_control(*b)) {
+        if run.first().is_some_and(|id| tokenizer.is_control(*id)) {
+            run.iter().for_each(|id| text += &tokenizer.token(*id));
+        } else {
+            text += &tokenizer.decode(run)?;
         }
-        Ok(text)
     }
+    Ok(text)
 }
 
 impl Answerer for ModelAnswerer<'_> {
@@ -99,7 +100,7 @@ impl Answerer for ModelAnswerer<'_> {
         let latency: Duration = start.elapsed();
         let answers = prompts.iter().zip(completions).map(|(prompt, completion)| {
             Ok(Answer {
-                text: self.text(&completion.tokens)?,
+                text: answer_text(self.tokenizer, &completion.tokens)?,
                 finish: match completion.finish {
                     FinishReason::Stop => Finish::Stop,
                     FinishReason::Length => Finish::Length,

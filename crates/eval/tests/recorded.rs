@@ -17,6 +17,7 @@ fn decide(candidate: &str, policy: &Policy) -> Verdict {
         standing: Sitting { candidate: &candidate, champion: None, base: Some(&base) },
         fresh: FreshExam::Pending("the nights are older than the fresh exam".into()),
         best: None,
+        drifts: None,
         checks: vec![clean(Check::Contamination), clean(Check::Adapter)],
     };
     Gate::new(policy.clone()).unwrap().decide(&evidence).unwrap()

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use chat_format::TrainingRow;
 use durable::Digest;
+use serde_json::Value;
 
 use crate::config::AnchoredTokens;
 use crate::{Error, Result};
@@ -28,6 +29,13 @@ pub enum RowSource {
     Data,
     /// The base model, which gave them itself: the row is there so that they stay as they are.
     Replay,
+}
+
+impl RowSource {
+    /// The source that a row's field `kind` names: `replay`, or the training data.
+    pub fn of_kind(kind: Option<&Value>) -> Self {
+        if kind.is_some_and(|kind| kind == "replay") { Self::Replay } else { Self::Data }
+    }
 }
 
 impl Example {

@@ -126,8 +126,7 @@ fn read_all(
     let rows = rows
         .into_par_iter()
         .map(|jsonl::Row { line, value, .. }| {
-            let replay = value.get("kind").is_some_and(|kind| kind == "replay");
-            let source = if replay { RowSource::Replay } else { RowSource::Data };
+            let source = RowSource::of_kind(value.get("kind"));
             let content = Content::of(value, columns, supervision).map_err(|problem| {
                 chat_format::Error::Row { path: path.to_owned(), line, problem }
             })?;

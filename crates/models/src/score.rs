@@ -61,28 +61,38 @@ const LOGITS_AT_ONCE: usize = 16 << 20;
 /// ```
 pub fn score(model: &Model, adapter: &Adapter, rows: &[ScoreRow]) -> Result<Vec<Score>> {
     let mut scores = Vec::with_capacity(rows.len());
+    for batch in micro_batches(rows) {
+        scores.extend(score_batch(model, adapter, batch)?);
+    }
+    Ok(scores)
+}
+
+/// Consecutive rows of at most [`TOKENS_PER_STEP`] tokens together, or a single longer one.
+pub(crate) fn micro_batches<'r, 't>(
+    rows: &'r [ScoreRow<'t>],
+) -> impl Iterator<Item = &'r [ScoreRow<'t>]> {
     let mut rest = rows;
-    while let Some(first) = rest.first() {
-        let mut tokens = first.tokens.len();
+    std::iter::from_fn(move || {
+        let mut tokens = rest.first()?.tokens.len();
         let more = rest.iter().skip(1).take_while(|row| {
             tokens += row.tokens.len();
             tokens <= TOKENS_PER_STEP
         });
         let (batch, later) = rest.split_at(1 + more.count());
-        scores.extend(score_batch(model, adapter, batch)?);
         rest = later;
-    }
-    Ok(scores)
+        Some(batch)
+    })
 }
 
 /// A scored token: its row, the index of the token before it among those stored, and its id.
-struct Target {
-    row: usize,
-    place: u32,
-    token: u32,
+pub(crate) struct Target {
+    pub row: usize,
+    pub place: u32,
+    pub token: u32,
 }
 
-fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<Vec<Score>> {
+/// The rows of a micro-batch, their stored tokens and the scored ones among them.
+pub(crate) fn targets(batch: &[ScoreRow]) -> Result<(Rows, Vec<u32>, Vec<Target>)> {
     let inputs: Vec<&[u32]> = batch.iter().map(|row| row.tokens).collect();
     let (rows, tokens) = Rows::with_shared_prefixes(&inputs)?;
     let mut targets = Vec::new();
@@ -94,14 +104,23 @@ fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<V
             }
         }
     }
+    Ok((rows, tokens, targets))
+}
+
+/// The hidden states from which targets are predicted: `[1, targets, hidden]`.
+pub(crate) fn before(targets: &[Target], hidden: &Array) -> Result<Array> {
+    let places = targets.iter().map(|target| target.place);
+    let places = Array::from_iter(places, &[targets.len() as i32]);
+    Ok(hidden.take_axis(places, 1)?)
+}
+
+fn score_batch(model: &Model, adapter: &Adapter, batch: &[ScoreRow]) -> Result<Vec<Score>> {
+    let (rows, tokens, targets) = targets(batch)?;
     let mut scores = vec![Score::default(); batch.len()];
     let vocabulary = model.config().vocab_size;
     let hidden = model.hidden(&tokens, &rows, adapter)?;
     for chunk in targets.chunks((LOGITS_AT_ONCE / vocabulary).max(1)) {
-        let places = chunk.iter().map(|target| target.place);
-        let places = Array::from_iter(places, &[chunk.len() as i32]);
-        let chosen = hidden.take_axis(places, 1)?;
-        let logits = model.head().logits(&chosen, adapter.embeddings())?;
+        let logits = model.head().logits(&before(chunk, &hidden)?, adapter.embeddings())?;
         let logits = logits.try_as_slice::<f32>()?;
         for (target, logits) in chunk.iter().zip(logits.chunks_exact(vocabulary)) {
             let (Some(score), Some(&logit)) =

@@ -4,34 +4,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{Tiny, tokens, worst, write_safetensors};
+use common::{RANK, SCALE, Tiny, adapter, tokens, worst, write_safetensors};
 use mlx_rs::Array;
 use models::layers::{LayerAdapter, Lora};
 use models::{Adapter, Error, Model};
-
-const RANK: usize = 4;
-const SCALE: f32 = 3.0;
-
-/// Random factors for every linear layer of the last two layers; and `tiny` with them merged in.
-fn adapter(tiny: &mut Tiny, model: &Model) -> Adapter {
-    let draw = |seed: u64, count: usize| -> Vec<f32> {
-        tokens(seed, count, 201).iter().map(|&t| (t as f32 - 100.0) / 500.0).collect()
-    };
-    let mut layers = vec![LayerAdapter::default()];
-    for (index, layer) in model.layers().iter().enumerate().skip(1) {
-        let updates = layer.linears().into_iter().enumerate().map(|(i, spec)| {
-            let seed = (index * 100 + i * 2) as u64;
-            let (inputs, outputs) = (spec.in_features, spec.out_features);
-            let (a, b) = (draw(seed, inputs * RANK), draw(seed + 1, RANK * outputs));
-            tiny.merge(&format!("model.layers.{index}.{}", spec.path), &a, &b, RANK, SCALE);
-            let a = Array::from_slice(&a, &[inputs as i32, RANK as i32]);
-            let b = Array::from_slice(&b, &[RANK as i32, outputs as i32]);
-            (spec.path, Lora { a, b, scale: SCALE, magnitude: None, dropout: None })
-        });
-        layers.push(updates.collect());
-    }
-    Adapter::new(layers)
-}
 
 fn open(tiny: &Tiny) -> Model {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ use crate::error::{Error, Result, io_error};
 ///   index.html          all nights on one page
 ///   metrics.txt         the last night as OpenMetrics
 ///   adapters/<sha256>/  adapters by digest, in the layout of mlx-lm
+///   replay/             base models' own answers to neutral prompts
 ///   nights/0001-2026-04-08/
 ///     journal.jsonl     started and finished stages, with their results
 ///     summary.json      outcome and figures of the finished night
@@ -99,6 +100,10 @@ impl Home {
 
     pub(crate) fn nights(&self) -> PathBuf {
         self.root.join("nights")
+    }
+
+    pub(crate) fn replay(&self) -> PathBuf {
+        self.root.join("replay")
     }
 }
 

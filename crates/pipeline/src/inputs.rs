@@ -1,12 +1,14 @@
 //! Reads all input files of a night before it starts, so that a bad file is found before training.
 
-use eval::{Council, Policy, Suite};
+use eval::{Council, Policy, Suite, general};
 use lora_train::TrainConfig;
 
 use crate::config::{DataSource, Enrichment, ModelSource, NightConfig};
 use crate::data_plan::{Treatment, given_splits};
+use crate::drift::DriftPlan;
 use crate::error::{Error, Result, io_error};
 use crate::raw_rows::RawRows;
+use crate::replay::ReplayPlan;
 use crate::stages::enrich::EnrichmentRecipe;
 use crate::stages::fresh_exam::FreshSource;
 
@@ -19,6 +21,10 @@ pub(crate) struct Inputs {
     pub rows: RawRows,
     pub enrichment: EnrichmentRecipe,
     pub treatment: Treatment,
+    pub replay: Option<ReplayPlan>,
+    /// All everyday questions, if the exam has some of them: none may be trained.
+    pub everyday: Option<Suite>,
+    pub drift: Option<DriftPlan>,
 }
 
 /// The rows of a night and what is done to them.
@@ -43,6 +49,10 @@ impl Inputs {
     pub fn read(config: &NightConfig) -> Result<Self> {
         let suite = config.read_suite()?;
         let RowInputs { rows, treatment } = RowInputs::read(config)?;
+        let everyday =
+            config.everyday_questions().map(|_| general::suite(suite.council(), usize::MAX));
+        let drift = DriftPlan::load(config.forgetting.as_ref())?;
+        let measured = drift.as_ref().map_or(&[][..], DriftPlan::prompts);
         Ok(Self {
             training: TrainConfig::load(&config.setup.train)?,
             policy: config.read_policy(suite.council())?,
@@ -51,18 +61,33 @@ impl Inputs {
             rows,
             enrichment: EnrichmentRecipe::load(config)?,
             treatment,
+            replay: ReplayPlan::load(config.replay.as_ref(), measured)?,
+            everyday: everyday.transpose()?,
+            drift,
         })
     }
 }
 
 impl NightConfig {
-    /// The suite of the exam, reduced to the cases with the configured tag.
+    /// The suite of the exam, reduced to the cases with the configured tag, and the everyday questions.
     pub(crate) fn read_suite(&self) -> Result<Suite> {
         let suite = Suite::load(&self.exam.suite)?;
-        Ok(match &self.exam.tag {
+        let suite = match &self.exam.tag {
             Some(tag) => suite.tagged(tag)?,
             None => suite,
-        })
+        };
+        match self.everyday_questions() {
+            Some(count) => {
+                let questions = general::suite(suite.council(), count)?;
+                Ok(suite.joined(questions)?)
+            }
+            None => Ok(suite),
+        }
+    }
+
+    /// The number of everyday questions in the exam, if there are any.
+    fn everyday_questions(&self) -> Option<usize> {
+        self.forgetting.as_ref().map(|it| it.questions).filter(|questions| *questions > 0)
     }
 
     /// Refuses facts that are named twice: as the source of raw rows, and as those of generated rows.

@@ -21,11 +21,12 @@ use crate::nights::{self, NightId};
 use crate::notify::Message;
 use crate::observer::{Event, Observer};
 use crate::registry::Registry;
+use crate::replay::Replay;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
-use crate::stages::enrich::Enrich;
+use crate::stages::enrich::{Enrich, Everyday};
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
 use crate::stages::train::{Train, TrainedAdapter};
 use crate::summary::{Outcome, Paths, Summary};
@@ -131,7 +132,8 @@ impl Night {
 
     fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let inputs = Inputs::read(&self.config)?;
-        let Inputs { training, suite, policy, fresh, rows, enrichment, treatment } = inputs;
+        let Inputs { training, suite, policy, fresh, rows, enrichment, treatment, .. } = inputs;
+        let Inputs { replay, everyday, drift, .. } = inputs;
         let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
@@ -161,6 +163,8 @@ impl Night {
             // The whole suite: no case may leak, even if tonight's exam is only a part of it.
             suite_digest: durable::sha256_file(&self.config.exam.suite)?,
             suite: &self.config.exam.suite,
+            everyday: everyday.as_ref().map(Everyday::new),
+            replay: replay.as_ref().map(|plan| Replay { plan, model: &model, home: &self.home }),
         })?;
         let training =
             Train { model: &model, splits: &splits, recipe: &training, max_refused_share };
@@ -181,6 +185,7 @@ impl Night {
             fresh: &fresh,
             contaminated: &splits.contaminated,
             registry: &registry,
+            drift: drift.as_ref(),
         }
         .run(&mut runner)?;
         let stages = runner.done;

@@ -418,6 +418,7 @@ impl<'a> World<'a> {
             standing: paired(&self.standing, standing, &state.champion, &state.base),
             fresh,
             best: Some(&state.best),
+            drifts: None,
             checks: &[],
             scoring_version: 0,
         }

@@ -10,6 +10,7 @@ use super::verdict::Reference;
 use crate::council::{CategoryId, Council};
 use crate::error::{Error, Result};
 use crate::exam::ExamRun;
+use crate::forgetting::Drift;
 
 /// The runs and checks that a verdict is based on.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Evidence<'a> {
     pub fresh: FreshExam<Sitting<'a>>,
     /// The best scores that a served model of this base has reached on the standing exam.
     pub best: Option<&'a BestScores>,
+    /// How far the models have moved from the base, if it was measured.
+    pub drifts: Option<Drifts>,
     /// The results of checks made outside this crate.
     pub checks: Vec<CheckResult>,
 }
@@ -41,6 +44,16 @@ pub enum FreshExam<T> {
 pub struct BestScores {
     /// The highest mean score of each category.
     pub categories: BTreeMap<CategoryId, f64>,
+}
+
+/// How far a candidate and the champion have moved from the base model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drifts {
+    /// The candidate.
+    pub candidate: Drift,
+    /// The champion, if there is one.
+    pub champion: Option<Drift>,
 }
 
 /// The result of a check made outside this crate.
@@ -66,6 +79,8 @@ pub struct PairedEvidence<'a> {
     pub fresh: FreshExam<Vec<PairedCase<'a>>>,
     /// See [`Evidence::best`].
     pub best: Option<&'a BestScores>,
+    /// See [`Evidence::drifts`].
+    pub drifts: Option<Drifts>,
     /// See [`Evidence::checks`].
     pub checks: &'a [CheckResult],
     /// The scoring version of all runs.
@@ -79,6 +94,7 @@ impl<'a> Evidence<'a> {
             standing: Sitting { candidate, champion: Some(champion), base: None },
             fresh: FreshExam::Unavailable,
             best: None,
+            drifts: None,
             checks: Vec::new(),
         }
     }
@@ -113,6 +129,7 @@ impl<'a> Evidence<'a> {
             standing: self.standing.paired(overlap)?,
             fresh,
             best: self.best,
+            drifts: self.drifts,
             checks: &self.checks,
             scoring_version: reference.scoring_version,
         })

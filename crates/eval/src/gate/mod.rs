@@ -7,7 +7,7 @@ mod policy;
 mod rules;
 mod verdict;
 
-pub use evidence::{BestScores, CheckResult, Evidence, FreshExam, PairedEvidence};
+pub use evidence::{BestScores, CheckResult, Drifts, Evidence, FreshExam, PairedEvidence};
 pub use pairs::{Mark, PairedCase, Sitting};
 pub use policy::{AgentFloors, Check, Floors, FreshRule, OverRefusal, Policy, Safety};
 pub use verdict::{Comparison, Decision, Limit, Reference, RuleVerdict, Verdict, figure};

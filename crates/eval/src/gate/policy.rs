@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::council::{CategoryId, Council};
 use crate::error::{Error, Result};
+use crate::forgetting::ForgettingPolicy;
 
 /// The nights of a year.
 const NIGHTS: f64 = 365.0;
@@ -43,6 +44,8 @@ pub struct Policy {
     pub floors: Floors,
     /// Floors for the agents.
     pub agents: AgentFloors,
+    /// What a candidate may lose of what the base model could do.
+    pub forgetting: ForgettingPolicy,
     /// Checks made outside this crate that must have been made. Default: none. A check that was made must be clean
     /// whether it is listed or not.
     pub require: Vec<Check>,
@@ -151,6 +154,7 @@ impl Default for Policy {
             over_refusal: OverRefusal::default(),
             floors: Floors::default(),
             agents: AgentFloors::default(),
+            forgetting: ForgettingPolicy::default(),
             require: Vec::new(),
             overlap: 0.9,
             resamples: 100_000,
@@ -303,6 +307,7 @@ impl Policy {
                             second one";
             return refuse("seeds", expected, self.seeds.to_string());
         }
+        self.forgetting.check()?;
         if !(self.agents.shrinkage.is_finite() && self.agents.shrinkage >= 0.0) {
             let found = self.agents.shrinkage.to_string();
             return refuse("agents.shrinkage", "a number of at least 0", found);

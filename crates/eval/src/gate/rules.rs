@@ -2,12 +2,13 @@
 
 use super::FRESH_EXAM;
 use super::compare::{by_agent, by_category, effective, means};
-use super::evidence::{FreshExam, PairedEvidence};
+use super::evidence::{Drifts, FreshExam, PairedEvidence};
 use super::pairs::{Mark, PairedCase};
 use super::policy::{AgentFloors, Check, Policy};
 use super::verdict::{Reference, RuleVerdict, figure};
 use crate::council::CategoryId;
 use crate::error::{Error, Result};
+use crate::forgetting::Known;
 use crate::stats::{
     self, Draws, Interval, PairedCounts, SignFlip, benjamini_hochberg, newcombe_paired, sign_flip,
 };
@@ -28,7 +29,7 @@ type Found = Result<Vec<RuleVerdict>>;
 
 impl Rules<'_> {
     /// Every group of rules: first those that refuse most candidates.
-    fn groups() -> [fn(&Self) -> Found; 8] {
+    fn groups() -> [fn(&Self) -> Found; 9] {
         [
             Self::better,
             Self::fresh_exam,
@@ -37,6 +38,7 @@ impl Rules<'_> {
             Self::over_refusal,
             Self::floors,
             Self::agents,
+            Self::forgetting,
             Self::checks,
         ]
     }
@@ -274,6 +276,40 @@ impl Rules<'_> {
             rules.push(RuleVerdict::at_least(format!("agent.{agent}"), floor, value, sentence));
         }
         Ok(rules)
+    }
+
+    /// Keeps what the base model knew, on the standing exam. There is no rule about questions if the base answers none of
+    /// them right, and none about the divergence if it was not measured.
+    fn forgetting(&self) -> Found {
+        let policy = &self.policy.forgetting;
+        let mut rules = Vec::new();
+        let known = self.known(|case| Some(case.candidate));
+        if known.known > 0 {
+            let champion = self.known(|case| case.champion);
+            let champion = (champion.asked > 0).then_some(champion);
+            rules.push(RuleVerdict::at_most(
+                "forgetting.general",
+                policy.loss,
+                known.loss_bound(policy.confidence)?,
+                known.sentence(champion)?,
+            ));
+        }
+        if let Some(Drifts { candidate, champion }) = self.evidence.drifts {
+            let ceiling = policy.kl_ceiling(champion.as_ref());
+            let sentence = candidate.sentence(champion.as_ref());
+            rules.push(RuleVerdict::at_most("forgetting.kl", ceiling, candidate.kl, sentence));
+        }
+        Ok(rules)
+    }
+
+    /// What a model has kept of the everyday questions that the base answers right.
+    fn known(&self, of: fn(&PairedCase<'_>) -> Option<Mark>) -> Known {
+        let council = self.evidence.council;
+        let retained = |case: &&PairedCase<'_>| {
+            council.category(case.category.as_str()).is_some_and(|category| category.retained)
+        };
+        let pairs = self.evidence.standing.iter().filter(retained);
+        Known::of_pairs(pairs.filter_map(|case| Some((case.base?.passes(), of(case)?.passes()))))
     }
 
     /// The checks made elsewhere.

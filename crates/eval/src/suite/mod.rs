@@ -67,6 +67,33 @@ impl Suite {
         Suite { council_file: Some(file.into()), council, ..self }
     }
 
+    /// The suite with another council, which its file does not name: [`Suite::save`] loses it.
+    pub(crate) fn of_council(self, council: Council) -> Suite {
+        Suite { council, ..self }
+    }
+
+    /// This suite's cases and then those of `other`, whose categories are added to the council.
+    ///
+    /// # Errors
+    /// If a case of `other` has the id of one of these, or an agent that the council does not have.
+    pub fn joined(mut self, other: Suite) -> Result<Suite> {
+        for category in other.council.categories {
+            if self.council.category(category.id.as_str()).is_none() {
+                self.council.categories.push(category);
+            }
+        }
+        for case in other.cases {
+            if self.cases.iter().any(|own| own.id == case.id) {
+                let problem = format!("expected every case once, found {} twice", case.id);
+                return Err(self.problem(problem));
+            }
+            self.located(&case, check::ids(&case, &self.council))?;
+            self.cases.push(case);
+        }
+        self.version = format!("{}+{}-{}", self.version, other.name, other.version);
+        Ok(self)
+    }
+
     /// Reads a suite and [checks](Suite::check) it.
     ///
     /// # Errors

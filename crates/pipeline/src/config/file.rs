@@ -7,8 +7,8 @@ use enrich::GeneratorFiles;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
-    Budgets, DataSource, Enrichment, ExamConfig, FreshExams, ModelSource, NightConfig,
-    PathResolver, RawPaths, Retention, ScrubKinds,
+    Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
+    NightConfig, PathResolver, RawPaths, ReplayConfig, Retention, ScrubKinds,
 };
 use crate::error::{Error, Result};
 use crate::notify::Notify;
@@ -50,6 +50,7 @@ impl ModelSetup {
 /// scrub: [email, phone]
 /// enrich: seed
 /// household: { council: council.yaml, personas: personas.yaml, routing: routing.yaml }
+/// replay: { share: 0.25, persona: mixed }
 /// exam: { suite: suites/household.json }
 /// budgets: { wall_clock: 6h, memory: 60GB, disk: 10GB }
 /// retention: { adapters: 14 }
@@ -80,7 +81,9 @@ pub(super) struct Written {
     pub enrich: Option<Enrichment>,
     #[serde(default)]
     pub household: GeneratorFiles,
+    pub replay: Option<ReplayConfig>,
     exam: ExamConfig,
+    pub forgetting: Option<ForgettingConfig>,
     pub gate: Option<PathBuf>,
     pub budgets: Option<Budgets>,
     pub retention: Option<Retention>,
@@ -210,6 +213,13 @@ impl NightFile {
         let optional = |key: &str, path: &Option<PathBuf>| {
             path.as_deref().map(|path| at(key, path)).transpose()
         };
+        let replay = match &written.replay {
+            None => None,
+            Some(replay) => Some(ReplayConfig {
+                prompts: optional("replay.prompts", &replay.prompts)?,
+                ..replay.clone()
+            }),
+        };
         let fresh = match &exam.fresh {
             None => None,
             Some(fresh) => Some(FreshExams {
@@ -228,6 +238,8 @@ impl NightFile {
             household: written.household.clone().resolved(|path| at("household", path))?,
             exam: ExamConfig { suite: at("exam.suite", &exam.suite)?, fresh, ..exam.clone() },
             gate: optional("gate", &written.gate)?,
+            replay,
+            forgetting: written.forgetting.clone(),
             budgets: written.budgets.unwrap_or_default(),
             retention: written.retention.unwrap_or_default(),
             notify: written.notify.clone().unwrap_or_default(),
@@ -240,6 +252,11 @@ impl NightFile {
         let error = |reason: &str| {
             Err(Error::Config { path: self.path.clone(), reason: reason.to_owned() })
         };
+        let problem = self.written.replay.as_ref().and_then(ReplayConfig::problem);
+        let forgetting = self.written.forgetting.as_ref();
+        if let Some(problem) = problem.or_else(|| forgetting.and_then(ForgettingConfig::problem)) {
+            return error(&problem);
+        }
         match (models.is_empty(), data, train) {
             (true, None, _) => error("missing field `data`"),
             (true, _, None) => error("missing field `train`"),

@@ -3,7 +3,9 @@
 mod budgets;
 mod data;
 mod file;
+mod forgetting;
 mod paths;
+mod replay;
 mod retention;
 mod settings;
 
@@ -15,7 +17,9 @@ use serde::{Deserialize, Serialize};
 pub use budgets::{Budgets, Span};
 pub use data::{DataSource, Enrichment, RawPaths, ScrubKinds};
 pub use file::{ModelChoice, ModelSetup, NightFile};
+pub use forgetting::ForgettingConfig;
 pub(crate) use paths::PathResolver;
+pub use replay::ReplayConfig;
 pub use retention::Retention;
 pub use settings::{Origin, Setting};
 
@@ -45,8 +49,12 @@ pub struct NightConfig {
     pub enrich: Option<Enrichment>,
     /// The household's own files, each in place of a shipped one.
     pub household: GeneratorFiles,
+    /// The base model's own answers among the training rows; `None` for no such rows.
+    pub replay: Option<ReplayConfig>,
     /// The exam.
     pub exam: ExamConfig,
+    /// How forgetting is measured; `None` for not at all.
+    pub forgetting: Option<ForgettingConfig>,
     /// The rules of the gate; `None` for the defaults of the `eval` crate.
     pub gate: Option<PathBuf>,
     /// Limits of time, memory and disk.
@@ -69,7 +77,9 @@ impl NightConfig {
             merge_logs: true,
             enrich: None,
             household: GeneratorFiles::default(),
+            replay: None,
             exam,
+            forgetting: None,
             gate: None,
             budgets: Budgets::default(),
             retention: Retention::default(),

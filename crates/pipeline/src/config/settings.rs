@@ -90,10 +90,12 @@ impl NightFile {
             stated("scrub", written.scrub.is_some()),
             stated("merge_logs", written.merge_logs.is_some()),
             enrichment(&config)?,
+            stated("replay", written.replay.is_some()),
         ]);
         settings.extend(household(&config)?);
         settings.extend([
             stated("exam", true),
+            stated("forgetting", written.forgetting.is_some()),
             stated("gate", written.gate.is_some()),
             stated("budgets", written.budgets.is_some()),
             stated("retention", written.retention.is_some()),

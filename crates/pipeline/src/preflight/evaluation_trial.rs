@@ -80,6 +80,7 @@ impl EvaluationTrial {
             // Reported by a check of its own.
             contaminated: &[],
             registry: &registry,
+            drift: None,
         };
         let EvaluationOutcome { exams, gate, promotion, .. } =
             run_stages(night, |runner| evaluation.run(runner))?;

@@ -209,7 +209,15 @@ fn prepare(
     let suite = &config.exam.suite;
     let enriched = EnrichmentRecipe::load(config).and_then(|recipe| {
         let suite_digest = durable::sha256_file(suite)?;
-        let stage = Enrich { clean: clean_rows, recipe: &recipe, treatment, suite_digest, suite };
+        let stage = Enrich {
+            clean: clean_rows,
+            recipe: &recipe,
+            treatment,
+            suite_digest,
+            suite,
+            everyday: None,
+            replay: None,
+        };
         let splits = runner.run(&stage)?;
         let rows = read(&splits.train.verified(night)?)?;
         Ok(Enriched { splits, rows })

@@ -8,6 +8,7 @@ use durable::Digest;
 use enrich::leaks::ExamQuestions;
 use enrich::split::Split;
 use enrich::{Dataset, EnrichConfig, GeneratorFiles, Manifest, Recipe};
+use eval::Suite;
 use serde::{Deserialize, Serialize};
 
 use super::convert::CleanRows;
@@ -15,6 +16,7 @@ use crate::config::{Enrichment, NightConfig, PathResolver};
 use crate::data_plan::Treatment;
 use crate::error::{Error, Result};
 use crate::format;
+use crate::replay::{Replay, Replayed};
 use crate::split_account::SplitAccount;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
@@ -72,6 +74,26 @@ pub(crate) struct Enrich<'a> {
     pub suite_digest: Digest,
     #[serde(skip)]
     pub suite: &'a Path,
+    /// The everyday questions, if the exam has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub everyday: Option<Everyday<'a>>,
+    /// The base model's own answers among the rows, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay<'a>>,
+}
+
+/// Questions of the exam that are in no file.
+#[derive(Serialize)]
+pub(crate) struct Everyday<'a> {
+    sha256: Digest,
+    #[serde(skip)]
+    suite: &'a Suite,
+}
+
+impl<'a> Everyday<'a> {
+    pub fn new(suite: &'a Suite) -> Self {
+        Self { sha256: suite.digest(), suite }
+    }
 }
 
 /// The training set, split into training and validation rows.
@@ -100,6 +122,9 @@ pub(crate) struct Splits {
     /// Number of rows by the model family of their chat format, most frequent first.
     #[serde(default)]
     pub families: Vec<(String, usize)>,
+    /// The rows that the base model answered, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
     pub warnings: Vec<String>,
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: Vec<String>,
@@ -112,25 +137,32 @@ impl Stage for Enrich<'_> {
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Splits> {
         let parts = self.clean.parts.iter();
-        let parts = parts.map(|part| Ok((part.split, part.file.verified(ctx.night)?)));
+        let parts = parts
+            .map(|part| Ok((part.split.unwrap_or(Split::Train), part.file.verified(ctx.night)?)));
         let parts = parts.collect::<Result<Vec<_>>>()?;
-        let config = EnrichConfig {
+        let mut config = EnrichConfig {
             inputs: parts.iter().map(|(_, path)| path.clone()).collect(),
-            suites: vec![self.suite.to_path_buf()],
+            suites: self.suites(ctx)?,
             ..self.recipe.config.clone()
         };
-        let (dataset, config) = match self.treatment.as_they_are {
-            false => (Dataset::build(&config)?, config),
-            true => {
-                let split =
-                    |(split, path): (Option<Split>, PathBuf)| (split.unwrap_or(Split::Train), path);
-                let parts: Vec<_> = parts.into_iter().map(split).collect();
-                let config = EnrichConfig { recipe: Recipe::None, ..config };
-                (Dataset::as_given(&config, &parts)?, config)
-            }
+        if self.treatment.as_they_are {
+            config.recipe = Recipe::None;
+        }
+        let build = |config: &EnrichConfig| match self.treatment.as_they_are {
+            false => Dataset::build(config),
+            true => Dataset::as_given(config, &parts),
         };
+        let mut dataset = build(&config)?;
+        let mut replayed = None;
+        if let Some(replay) = &self.replay {
+            let (file, counts) = replay.rows(ctx, &config, dataset.rows.len())?;
+            config.replay = Some(file);
+            dataset = build(&config)?;
+            replayed = Some(counts);
+        }
         let manifest = dataset.write(ctx.dir, &config)?;
         let report = &dataset.report;
+        let warnings = report.mix.warnings.iter().map(ToString::to_string);
         let (train, train_rows) = output(ctx, &manifest, "train.jsonl")?;
         let (valid, valid_rows) = output(ctx, &manifest, "valid.jsonl")?;
         let (test, _) = output(ctx, &manifest, "test.jsonl")?;
@@ -149,7 +181,8 @@ impl Stage for Enrich<'_> {
             personas: report.personas.iter().map(ToString::to_string).collect(),
             mix: by_frequency(&report.mix.by_kind),
             families: by_frequency(&report.mix.by_family),
-            warnings: report.mix.warnings.iter().map(ToString::to_string).collect(),
+            warnings: warnings.chain(replayed.iter().filter_map(Replayed::warning)).collect(),
+            replayed,
         })
     }
 
@@ -158,20 +191,33 @@ impl Stage for Enrich<'_> {
     }
 
     fn describe(output: &Splits) -> String {
-        let Splits { train_rows, valid_rows, made, left_out, account, .. } = output;
+        let Splits { train_rows, valid_rows, made, left_out, account, replayed, .. } = output;
         let train = format::count(*train_rows as u64);
         let as_they_are = if account.as_given { " (as they are)" } else { "" };
+        let replayed =
+            replayed.as_ref().map_or(String::new(), |it| format!(", {} replayed", it.rows));
         format!(
-            "{train} training rows, {valid_rows} for validation{as_they_are}; {made} generated, {left_out} dropped"
+            "{train} training rows, {valid_rows} for validation{as_they_are}; {made} generated{replayed}, {left_out} dropped"
         )
     }
 }
 
 impl Enrich<'_> {
+    /// The files of all questions that no row may be similar to.
+    fn suites(&self, ctx: &StageContext<'_>) -> Result<Vec<PathBuf>> {
+        let mut suites = vec![self.suite.to_path_buf()];
+        if let Some(everyday) = &self.everyday {
+            let path = ctx.dir.join("everyday.json");
+            everyday.suite.save(&path)?;
+            suites.push(path);
+        }
+        Ok(suites)
+    }
+
     /// Checks the finished training file, independently of what the recipe dropped.
     fn contaminated(&self, train: &Path, config: &EnrichConfig) -> Result<Vec<String>> {
         let mut questions = ExamQuestions::default();
-        questions.read(self.suite)?;
+        config.suites.iter().try_for_each(|suite| questions.read(suite))?;
         let rows =
             jsonl::Reader::open(train)?.conversations().collect::<chat_format::Result<Vec<_>>>()?;
         let leaks = questions.leaks(&rows, &config.leaks)?;

@@ -13,6 +13,7 @@ use super::smoke_test::SmokeTest;
 use super::train::TrainedAdapter;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
+use crate::drift::DriftPlan;
 use crate::error::Result;
 use crate::registry::Registry;
 use crate::report::NightReport;
@@ -39,6 +40,8 @@ pub(crate) struct Evaluation<'a> {
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: &'a [String],
     pub registry: &'a Registry,
+    /// How drifts from the base are measured, if they are.
+    pub drift: Option<&'a DriftPlan>,
 }
 
 /// The outputs of the stages.
@@ -54,7 +57,7 @@ pub(crate) struct EvaluationOutcome {
 impl Evaluation<'_> {
     pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
         let Self { id, model, clean, rows, splits, trained, champion, .. } = *self;
-        let Self { suite, options, registry, .. } = *self;
+        let Self { suite, options, registry, drift, .. } = *self;
         let exam = Exam {
             model,
             trained,
@@ -62,6 +65,7 @@ impl Evaluation<'_> {
             suite_digest: suite.digest(),
             options,
             scoring_version: SCORING_VERSION,
+            drift,
             suite,
             registry,
         };

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use chat_format::ChatTokenizer;
 use durable::Digest;
 use eval::{
-    BestScores, ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Sitting, Subject, Suite,
+    BestScores, Council, Drifts, ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Sitting,
+    Subject, Suite,
 };
 use models::{Adapter, Model};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::train::TrainedAdapter;
 use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
+use crate::drift::DriftPlan;
 use crate::error::Result;
 use crate::registry::{ExamOfBase, Registry};
 use crate::stage::{Artefact, Stage, StageContext};
@@ -28,6 +30,9 @@ pub(crate) struct Exam<'a> {
     /// Sampling, seeds and batch size.
     pub options: &'a ExamOptions,
     pub scoring_version: u32,
+    /// How drifts from the base are measured, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<&'a DriftPlan>,
     #[serde(skip)]
     pub suite: &'a Suite,
     /// The registry, which holds the champion.
@@ -48,6 +53,9 @@ pub(crate) struct ExamFiles {
     /// floors. Only of the standing exam.
     #[serde(default)]
     pub best: Option<BestScores>,
+    /// How far candidate and champion are from the base, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drifts: Option<Drifts>,
     cases: usize,
 }
 
@@ -105,10 +113,15 @@ pub(crate) struct RunFiles {
     score: f64,
 }
 
-/// What all runs of an exam share.
-struct ExamSetup<'a> {
+/// The base model, opened.
+pub(super) struct BaseOpened {
     model: Model,
     tokenizer: ChatTokenizer,
+}
+
+/// What all runs of an exam share.
+struct ExamSetup<'a> {
+    base: &'a BaseOpened,
     /// Number of runs.
     runs: u64,
     suite: &'a Suite,
@@ -123,9 +136,14 @@ impl Stage for Exam<'_> {
         let Self { model, trained, champion, registry, suite, options, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
         let mut cache = AnswerCache::open(registry.home())?;
-        let files = sitters.sit(ctx, suite, options, Some(&mut cache))?;
+        let models = sitters.open(ctx)?;
+        let files = sitters.sit(ctx, &models, suite, options, Some(&mut cache))?;
         cache.forget_others()?;
-        Ok(ExamFiles { best: registry.best(&self.of_base())?, ..files })
+        let drifts = match self.drift {
+            Some(plan) => Some(sitters.drifts(ctx, &models, plan, suite.council())?),
+            None => None,
+        };
+        Ok(ExamFiles { best: registry.best(&self.of_base())?, drifts, ..files })
     }
 
     fn artefacts(output: &ExamFiles) -> Vec<&Artefact> {
@@ -165,34 +183,69 @@ struct Sitter {
     adapter: Option<(Digest, PathBuf)>,
 }
 
+impl Sitter {
+    fn adapter(&self, base: &Model) -> Result<Adapter> {
+        Ok(match &self.adapter {
+            None => Adapter::none(base),
+            Some((_, path)) => Adapter::load(path, base)?,
+        })
+    }
+}
+
 impl Sitters<'_> {
+    /// Opens the base model.
+    pub fn open(&self, ctx: &mut StageContext<'_>) -> Result<BaseOpened> {
+        ctx.progress(0, 0, "opening the model");
+        let tokenizer = ctx.tokenizer(&self.model.path)?;
+        Ok(BaseOpened { model: Model::open(&self.model.path)?, tokenizer })
+    }
+
+    /// The candidate, and the champion if there is one.
+    fn adapted(&self, ctx: &StageContext<'_>) -> Result<(Sitter, Option<Sitter>)> {
+        let adapter = Some((self.trained.adapter, ctx.night.join(&self.trained.folder)));
+        let candidate = Sitter { name: "candidate", adapter };
+        let champion = match self.champion {
+            None => None,
+            Some(adapter) => {
+                let adapter = Some((adapter, self.registry.verified(adapter)?));
+                Some(Sitter { name: "champion", adapter })
+            }
+        };
+        Ok((candidate, champion))
+    }
+
+    /// How far candidate and champion are from the base.
+    fn drifts(
+        &self,
+        ctx: &mut StageContext<'_>,
+        base: &BaseOpened,
+        plan: &DriftPlan,
+        council: &Council,
+    ) -> Result<Drifts> {
+        let BaseOpened { model, tokenizer } = base;
+        let subject = (model, self.model.sha256);
+        let sequences = plan.sequences(ctx, subject, tokenizer, council, self.registry.home())?;
+        let (candidate, champion) = self.adapted(ctx)?;
+        let mut drift = |it: Sitter| sequences.drift(ctx, model, &it.adapter(model)?, it.name);
+        let candidate = drift(candidate)?;
+        let champion = champion.map(drift).transpose()?;
+        Ok(Drifts { candidate, champion })
+    }
+
     /// Base model, candidate and champion answer the same suite, or the rest of it after a restart. Answers are taken from
     /// the cache and kept there, if there is one.
     pub fn sit(
         &self,
         ctx: &mut StageContext<'_>,
+        base: &BaseOpened,
         suite: &Suite,
         options: &ExamOptions,
         mut cache: Option<&mut AnswerCache>,
     ) -> Result<ExamFiles> {
-        ctx.progress(0, 0, "opening the model");
-        let setup = ExamSetup {
-            model: Model::open(&self.model.path)?,
-            tokenizer: ctx.tokenizer(&self.model.path)?,
-            runs: 2 + u64::from(self.champion.is_some()),
-            suite,
-            options,
-        };
-        let trained = (self.trained.adapter, ctx.night.join(&self.trained.folder));
-        let champion = match self.champion {
-            Some(adapter) => Some((adapter, self.registry.verified(adapter)?)),
-            None => None,
-        };
-        let sitters = [
-            Some(Sitter { name: "base", adapter: None }),
-            Some(Sitter { name: "candidate", adapter: Some(trained) }),
-            champion.map(|adapter| Sitter { name: "champion", adapter: Some(adapter) }),
-        ];
+        let setup =
+            ExamSetup { base, runs: 2 + u64::from(self.champion.is_some()), suite, options };
+        let (candidate, champion) = self.adapted(ctx)?;
+        let sitters = [Some(Sitter { name: "base", adapter: None }), Some(candidate), champion];
         let mut runs = Vec::new();
         for (index, sitter) in sitters.into_iter().flatten().enumerate() {
             runs.push(self.run_one(ctx, &setup, index as u64, &sitter, cache.as_deref_mut())?);
@@ -206,6 +259,7 @@ impl Sitters<'_> {
             candidate,
             champion: runs.next(),
             best: None,
+            drifts: None,
             cases: suite.cases.len(),
         })
     }
@@ -219,22 +273,20 @@ impl Sitters<'_> {
         sitter: &Sitter,
         cache: Option<&mut AnswerCache>,
     ) -> Result<RunFiles> {
-        let Sitter { name, adapter } = sitter;
-        let digest = adapter.as_ref().map(|(digest, _)| *digest);
+        let name = sitter.name;
+        let digest = sitter.adapter.as_ref().map(|(digest, _)| *digest);
         let subject = Subject {
             model: self.model.name(),
             model_digest: Some(self.model.sha256),
-            adapter: digest.map(|_| (*name).to_owned()),
+            adapter: digest.map(|_| name.to_owned()),
             adapter_digest: digest,
         };
-        let adapter = match adapter {
-            None => Adapter::none(&setup.model),
-            Some((_, path)) => Adapter::load(path, &setup.model)?,
-        };
+        let BaseOpened { model: base, tokenizer } = setup.base;
+        let adapter = sitter.adapter(base)?;
         let dir = ctx.dir.join(name);
         // Without a budget: a night that has an adapter ends with a verdict.
         let exam = eval::Exam::new(setup.suite, setup.options.clone());
-        let mut model = ModelAnswerer::new(&setup.model, &adapter, &setup.tokenizer, subject)?;
+        let mut model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
         let mut report = |progress: Progress<'_>| {
             let (done, total) = (progress.done as u64, progress.total as u64);
             ctx.progress(index * total + done, setup.runs * total, name);
@@ -242,7 +294,7 @@ impl Sitters<'_> {
         let outcome = match cache {
             None => exam.sit(&mut model, &dir, &mut report)?,
             Some(cache) => {
-                let mut answerer = cache.answerer(&mut model, &setup.tokenizer)?;
+                let mut answerer = cache.answerer(&mut model, tokenizer)?;
                 exam.sit(&mut answerer, &dir, &mut report)?
             }
         };

@@ -58,7 +58,11 @@ impl FreshSource {
         };
         let Some(path) = fresh.facts.or(of_data) else { return Ok(Self::None) };
         Household::load(&path)?;
-        let cases = fresh.cases.unwrap_or(TIMES * standing.cases.len());
+        // No fresh exam asks the everyday questions, which are about no household.
+        let council = standing.council();
+        let retained = |id: &str| council.category(id).is_some_and(|category| category.retained);
+        let own = standing.cases.iter().filter(|case| !retained(case.category.as_str())).count();
+        let cases = fresh.cases.unwrap_or(TIMES * own);
         Ok(Self::Household { facts: durable::sha256_file(&path)?, cases, path })
     }
 }
@@ -188,7 +192,8 @@ impl Stage for FreshExam<'_> {
         durable::write_json(&path, &suite)?;
         let Self { model, trained, champion, registry, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
-        let exams = Box::new(sitters.sit(ctx, &suite, self.options, None)?);
+        let models = sitters.open(ctx)?;
+        let exams = Box::new(sitters.sit(ctx, &models, &suite, self.options, None)?);
         Ok(FreshResult::Taken { exams, suite: ctx.artefact(&path)?, origin, left_out })
     }
 
@@ -224,6 +229,7 @@ impl FreshExam<'_> {
             standing: self.runs.sitting(),
             fresh: eval::FreshExam::Pending("it is the next stage".to_owned()),
             best: self.exams.best.as_ref(),
+            drifts: self.exams.drifts,
             checks: self.checks.to_vec(),
         };
         Ok(Gate::new(self.policy.clone())?.decide(&evidence)?.awaits_fresh_exam())

@@ -40,6 +40,7 @@ impl Stage for Gate<'_> {
             standing: self.runs.sitting(),
             fresh: self.fresh_runs.evidence(),
             best: self.exams.best.as_ref(),
+            drifts: self.exams.drifts,
             checks: self.checks.to_vec(),
         };
         let verdict = eval::Gate::new(self.policy.clone())?.decide(&evidence)?;

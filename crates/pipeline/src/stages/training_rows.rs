@@ -7,7 +7,7 @@ use chat_format::clean::SOURCE_ROW;
 use chat_format::{ChatTokenizer, Conversation, RenderOptions, Supervision, TrainingRow, jsonl};
 use enrich::left_out::row_name;
 use enrich::split::Split;
-use lora_train::{Data, Dataset, TrainConfig};
+use lora_train::{Data, Dataset, Example, RowSource, TrainConfig};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -152,8 +152,8 @@ impl RenderedSplit {
         Ok(Self { split, rows: rows.into_par_iter().map(render).collect() })
     }
 
-    /// The rendered rows, and the rows that are not trained, or not as a whole, within `length` tokens.
-    fn fit(self, length: usize) -> (Vec<TrainingRow>, Vec<NotTrained>) {
+    /// The rendered rows as examples, and the rows that are not trained, or not as a whole, within `length` tokens.
+    fn fit(self, length: usize) -> (Vec<Example>, Vec<NotTrained>) {
         let (mut all, mut aside) = (Vec::new(), Vec::new());
         for (row, rendered) in self.rows {
             let reason = match &rendered {
@@ -166,7 +166,9 @@ impl RenderedSplit {
                 split: self.split,
                 reason,
             }));
-            all.extend(rendered.unwrap_or_default());
+            let source = RowSource::of_kind(row.meta.get("kind"));
+            let examples = rendered.unwrap_or_default().into_iter().map(Example::from);
+            all.extend(examples.map(|example| example.from_source(source)));
         }
         (all, aside)
     }

@@ -69,6 +69,13 @@ impl Tiny {
         tiny
     }
 
+    /// A night whose file has these further keys.
+    pub fn with(keys: &str) -> Self {
+        let tiny = Self::new();
+        tiny.write("night.yaml", &format!("{NIGHT}{keys}"));
+        tiny
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

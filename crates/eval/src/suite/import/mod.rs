@@ -103,8 +103,13 @@ impl Suite {
 /// The council of imported suites: one agent, one category.
 fn council() -> Council {
     let agent = Agent::named(AGENT, "Assistant", "assistant");
-    let category =
-        Category { id: CATEGORY.into(), about: String::new(), refusal: None, floor: false };
+    let category = Category {
+        id: CATEGORY.into(),
+        about: String::new(),
+        refusal: None,
+        floor: false,
+        retained: false,
+    };
     Council { agents: vec![agent], categories: vec![category] }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use durable::Digest;
 use eval::gate::Comparison;
-use eval::{CategoryId, Mean, Summary, Verdict};
+use eval::{CategoryId, Known, Mean, Summary, Verdict};
 use lora_train::metrics::{Metrics, Update};
 use serde::Serialize;
 
@@ -153,6 +153,7 @@ impl NightReport<'_> {
                 ),
             });
         }
+        tiles.extend(self.forgetting());
         tiles.extend([
             Tile { name, value: format!("{last:.2}"), note: format!("from {first:.2}") },
             Tile {
@@ -166,6 +167,33 @@ impl NightReport<'_> {
                 note: format!("MLX; the process {}", format::bytes(trained.rss_bytes)),
             },
         ]);
+        tiles
+    }
+
+    /// What the candidate has kept of what the base could do.
+    fn forgetting(&self) -> Vec<Tile> {
+        let known = Known::of(&self.runs.base, &self.runs.candidate);
+        let mut tiles = Vec::new();
+        if known.known > 0 {
+            let share = 100.0 * known.kept as f64 / known.known as f64;
+            tiles.push(Tile {
+                name: "Everyday questions kept",
+                value: format!("{share:.0} %"),
+                note: format!("{} of {} that the base answers right", known.kept, known.known),
+            });
+        }
+        if let Some(drifts) = &self.exams.drifts {
+            let champion =
+                drifts.champion.map_or(String::new(), |it| format!(", champion {:.3}", it.kl));
+            tiles.push(Tile {
+                name: "KL to the base",
+                value: format!("{:.3}", drifts.candidate.kl),
+                note: format!(
+                    "nats a token; perplexity ×{:.2}{champion}",
+                    drifts.candidate.perplexity_ratio
+                ),
+            });
+        }
         tiles
     }
 

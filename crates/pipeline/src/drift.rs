@@ -1,0 +1,115 @@
+//! How far candidate and champion have moved from the base model, on the base's own answers to neutral prompts.
+
+use std::ops::ControlFlow;
+use std::ops::Range;
+
+use chat_format::ChatTokenizer;
+use durable::Digest;
+use enrich::neutral::{NeutralPrompt, NeutralPrompts, Personas};
+use eval::{Council, Drift, Sampling};
+use models::{Adapter, Divergence, Model, ScoreRow, divergence};
+use serde::Serialize;
+
+use crate::config::ForgettingConfig;
+use crate::error::Result;
+use crate::home::Home;
+use crate::replay::{Asked, BaseAnswers};
+use crate::stage::StageContext;
+
+/// The seed of the order from which prompts are taken: the same ones on every night.
+const SEED: u64 = 0;
+
+/// Answers that are compared between two reports of progress.
+const STEP: usize = 16;
+
+/// The prompts on which models are compared.
+#[derive(Debug, Serialize)]
+pub(crate) struct DriftPlan {
+    max_tokens: usize,
+    sha256: Digest,
+    #[serde(skip)]
+    prompts: Vec<NeutralPrompt>,
+}
+
+impl DriftPlan {
+    /// Chooses the prompts; `None` if the drift is not measured.
+    pub fn load(config: Option<&ForgettingConfig>) -> Result<Option<Self>> {
+        let Some(config) = config.filter(|config| config.prompts > 0) else { return Ok(None) };
+        let mut prompts = NeutralPrompts::embedded()?.in_order(SEED);
+        prompts.truncate(config.prompts);
+        let texts: String = prompts.iter().map(|prompt| format!("{}\0", prompt.text)).collect();
+        let sha256 = durable::digest(texts);
+        Ok(Some(Self { max_tokens: config.max_tokens, sha256, prompts }))
+    }
+
+    /// The prompts, which must not be trained.
+    pub fn prompts(&self) -> &[NeutralPrompt] {
+        &self.prompts
+    }
+}
+
+/// The base's answers: prompt and answer in one sequence, and the range of the answer.
+pub(crate) struct BaseSequences(Vec<(Vec<u32>, [Range<usize>; 1])>);
+
+impl DriftPlan {
+    /// The base's own greedy answers, under the personas of the council for half of the prompts. Answers that the token
+    /// limit cuts off count as far as they go.
+    pub fn sequences(
+        &self,
+        ctx: &mut StageContext<'_>,
+        (model, sha256): (&Model, Digest),
+        tokenizer: &ChatTokenizer,
+        council: &Council,
+        home: &Home,
+    ) -> Result<BaseSequences> {
+        let sampling = Sampling { max_tokens: self.max_tokens, ..Sampling::default() };
+        let mut answers = BaseAnswers::open(home, sha256, model, tokenizer, sampling)?;
+        let asked = self.prompts.iter();
+        let asked =
+            asked.map(|prompt| Asked { prompt, agent: prompt.agent(Personas::Mixed, council) });
+        let asked: Vec<_> = asked.collect();
+        let (mut found, total) = (Vec::new(), asked.len() as u64);
+        answers.ask(&asked, &mut |batch| {
+            found.extend(batch.iter().map(|(asked, answer)| (*asked, answer.tokens.clone())));
+            ctx.progress(found.len() as u64, total, "the base answers neutral prompts");
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut sequences = Vec::with_capacity(found.len());
+        for (asked, answer) in found.into_iter().filter(|(_, answer)| !answer.is_empty()) {
+            let mut tokens = answers.tokens(&asked)?;
+            let start = tokens.len();
+            tokens.extend(answer);
+            let end = tokens.len();
+            sequences.push((tokens, [start..end]));
+        }
+        Ok(BaseSequences(sequences))
+    }
+}
+
+impl BaseSequences {
+    /// The drift of a model under an adapter; `name` is for messages.
+    pub fn drift(
+        &self,
+        ctx: &mut StageContext<'_>,
+        model: &Model,
+        adapter: &Adapter,
+        name: &str,
+    ) -> Result<Drift> {
+        let none = Adapter::none(model);
+        let rows: Vec<ScoreRow> =
+            self.0.iter().map(|(tokens, scored)| ScoreRow { tokens, scored }).collect();
+        let mut sum = Divergence::default();
+        for (nth, part) in rows.chunks(STEP).enumerate() {
+            let parts = divergence(model, &none, adapter, part)?;
+            sum = parts.into_iter().chain([sum]).sum();
+            let (done, total) = ((nth * STEP + part.len()) as u64, rows.len() as u64);
+            ctx.progress(done, total, &format!("comparing the {name} with the base"));
+        }
+        let (answers, tokens) = (rows.len(), sum.tokens);
+        let (kl, perplexity_ratio) = match tokens {
+            0 => (0.0, 1.0),
+            _ => (sum.mean_kl(), sum.perplexity_ratio()),
+        };
+        Ok(Drift { answers, tokens, kl, perplexity_ratio })
+    }
+}
