@@ -32,10 +32,13 @@ fn a_candidate_that_has_moved_far_from_the_base_is_refused_for_forgetting() {
     assert!(rule(&night, "forgetting.general").is_none());
     let answers = fs::read_to_string(night.paths.night.join("exam/base/answers.jsonl")).unwrap();
     let general = answers.lines().filter(|line| line.contains("\"category\":\"general\"")).count();
-    assert_eq!((general, answers.lines().count()), (16, 28));
+    assert_eq!((general, answers.lines().count()), (16, 30));
 
     // With room for it, the same candidate is promoted, and the next night measures the champion too.
-    tiny.write("gate.yaml", "held_out: 0.85\nforgetting: { kl: 1000, kl_step: 1 }\n");
+    tiny.write(
+        "gate.yaml",
+        "held_out: 0.85\nover_refusal: { margin: 0.3 }\nforgetting: { kl: 1000, kl_step: 1 }\n",
+    );
     let promoted = run(&tiny);
     assert_eq!(promoted.outcome, Outcome::Promoted, "{}", promoted.verdict);
     let next = run(&tiny);
