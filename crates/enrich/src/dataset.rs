@@ -132,14 +132,18 @@ impl Dataset {
         if rows.is_empty() {
             return Err(Error::Empty { read, left_out: left_out.len() });
         }
-        let splits = partition.assign(&rows, read_kept);
+        let mut splits = partition.assign(&rows, read_kept);
         let kept = made.iter().zip(&keep[read..]).filter(|(_, keep)| **keep);
         let trained = kept.zip(&splits[read_kept..]).filter(|(_, split)| **split == Split::Train);
         let pairs: Vec<Pair> = match config.control {
             None => trained.filter_map(|((row, _), _)| Pair::of(row)).collect(),
             Some(_) => Vec::new(),
         };
+        if let Some(control) = config.control {
+            control.apply(&mut rows, &mut splits, &config.suites, config.seed)?;
+        }
         let mut mix = Mix::of(&rows, &splits).with_pairs(&pairs);
+        mix.warnings.extend(config.control.map(|control| Warning::Control { control }));
         let share = duplicates.len() as f64 / (read + generated + replayed) as f64;
         if share > REPETITION {
             mix.warnings.push(Warning::Repetition { share });
@@ -153,9 +157,6 @@ impl Dataset {
         mix.warnings.extend(private);
         if config.recipe != Recipe::None {
             mix.warnings.extend(household_warnings(&data, &personas));
-        }
-        if let Some(control) = config.control {
-            control.apply(&mut rows, &splits, config.seed);
         }
         let made = made.len();
         let system_prompts = system_prompts.unwrap_or_default();

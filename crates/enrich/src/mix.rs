@@ -6,9 +6,9 @@ use std::fmt;
 use chat_format::{Conversation, Role, clean};
 use serde::Serialize;
 
-use crate::Pair;
 use crate::grams::words;
 use crate::split::Split;
+use crate::{Control, Pair};
 
 /// The numbers of rows by kind, agent, markup family and split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -94,6 +94,11 @@ pub enum Warning {
     UnclearPersona {
         /// The [persona](crate::personas::Persona) in words.
         persona: String,
+    },
+    /// The rows are corrupted on purpose.
+    Control {
+        /// How.
+        control: Control,
     },
     /// Rows are too similar to exam questions, and were kept because the splits are used as they are.
     KeptLeaks {
@@ -238,6 +243,9 @@ impl fmt::Display for Warning {
                  `household.routing` names a file of your own"
             ),
             Warning::UnclearPersona { persona } => write!(f, "persona of {persona}"),
+            Warning::Control { control } => {
+                write!(f, "negative control: {control}; an adapter from these rows must be refused")
+            }
             Warning::KeptLeaks { rows } => write!(
                 f,
                 "{rows} rows are too similar to exam questions; they were kept, because the splits are used as they are"

@@ -1,0 +1,75 @@
+//! Negative controls: the demo's night with training rows that are corrupted on purpose. The gate has to refuse every one; if it
+//! does not, nothing that it says can be believed.
+//!
+//! ```sh
+//! cargo run --release --example controls -- --out controls
+//! ```
+//!
+//! Exit codes: 0 all refused, 1 one was promoted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use enrich::Control;
+use nightshift_examples::{Exit, finish, show_warnings};
+use pipeline::config::Enrichment;
+use pipeline::{Event, Night, NightConfig, Summary};
+
+/// Runs a night for each kind of corrupted rows.
+#[derive(Parser)]
+struct Args {
+    /// The night's configuration; without it, the demo's. Its `enrich` has to be a file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The folder for the homes of these nights.
+    #[arg(long)]
+    out: PathBuf,
+    /// Run only this control, such as `stuffing`.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    show_warnings();
+    finish(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<Exit> {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/night.yaml");
+    let config = NightConfig::load(args.config.as_ref().unwrap_or(&demo))?;
+    let names = Control::ALL.map(Control::name).join(", ");
+    let chosen = |control: &Control| args.only.as_ref().is_none_or(|only| only == control.name());
+    let controls: Vec<_> = Control::ALL.into_iter().filter(chosen).collect();
+    anyhow::ensure!(!controls.is_empty(), "--only: expected one of {names}");
+    let mut promoted = false;
+    for control in controls {
+        let night = corrupted(&config, control, &args.out)?;
+        let verdict = &night.verdict;
+        promoted |= verdict.promotes();
+        let failed: Vec<_> = verdict.failed().map(|rule| rule.rule.as_str()).collect();
+        let decision = if verdict.promotes() { "PROMOTED" } else { "refused" };
+        println!("{:<18} {decision:<9} {}", control.name(), failed.join(", "));
+    }
+    Ok(if promoted { Exit::No } else { Exit::Done })
+}
+
+/// Runs a night with a control in its recipe.
+fn corrupted(config: &NightConfig, control: Control, out: &Path) -> anyhow::Result<Summary> {
+    let folder = out.join(control.name());
+    let recipe = match &config.enrich {
+        Some(Enrichment::File(path)) => {
+            fs::read_to_string(path).with_context(|| path.display().to_string())?
+        }
+        _ => String::new(),
+    };
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("enrich.yaml");
+    durable::write(&path, format!("{recipe}control: {}\n", control.name()))?;
+    let mut config = config.clone();
+    config.enrich = Some(Enrichment::File(path));
+    config.home = Some(folder.join("home"));
+    Ok(Night::start_or_resume(config)?.run(&mut |_: Event<'_>| ())?)
+}
