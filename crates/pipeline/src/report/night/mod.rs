@@ -6,8 +6,9 @@ mod rows;
 use std::fmt::Display;
 
 use durable::Digest;
+use eval::exam::Share;
 use eval::gate::Comparison;
-use eval::{CategoryId, Known, Mean, Summary, Verdict};
+use eval::{CategoryId, ExamRun, Known, Mean, Summary, Verdict};
 use lora_train::metrics::{Metrics, Update};
 use serde::Serialize;
 
@@ -153,6 +154,7 @@ impl NightReport<'_> {
                 ),
             });
         }
+        tiles.push(self.refusals());
         tiles.extend(self.forgetting());
         tiles.extend([
             Tile { name, value: format!("{last:.2}"), note: format!("from {first:.2}") },
@@ -168,6 +170,19 @@ impl NightReport<'_> {
             },
         ]);
         tiles
+    }
+
+    /// Refusals of questions that deserve an answer, on the standing exam.
+    fn refusals(&self) -> Tile {
+        let Share { count, total, .. } = self.runs.candidate.refused();
+        let before = |name, run: &ExamRun| format!("{name} {}", run.refused().count);
+        let champion = self.runs.champion.as_ref().map(|run| before("champion", run));
+        let others = champion.into_iter().chain([before("base", &self.runs.base)]);
+        Tile {
+            name: "Refused what deserves an answer",
+            value: format!("{count} of {total}"),
+            note: others.collect::<Vec<_>>().join(", "),
+        }
     }
 
     /// What the candidate has kept of what the base could do.
