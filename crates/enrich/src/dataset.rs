@@ -119,7 +119,7 @@ impl Dataset {
         inputs.extend(replay.files);
 
         let duplicates = config.duplicates.find(&rows);
-        let private = private::scan(&rows)?;
+        let private = private::scan(&rows, |row| left_out::name(&rows[row], places.get(row)));
         let mut keep = vec![true; rows.len()];
         let left_out = left_out::list(&rows, &places, &duplicates, &leaks);
         for (row, _) in &left_out {
@@ -185,7 +185,7 @@ impl Dataset {
     /// If a file cannot be read or is invalid, or there is no row to train.
     pub fn as_given(config: &EnrichConfig, parts: &[(Split, PathBuf)]) -> Result<Dataset> {
         let paths: Vec<_> = parts.iter().map(|(_, path)| path.clone()).collect();
-        let Read { mut rows, mut files, .. } = Read::all(&paths)?;
+        let Read { mut rows, places, mut files } = Read::all(&paths)?;
         let entries = files.iter().map(|file| file.entries);
         let splits = parts.iter().zip(entries);
         let mut splits: Vec<Split> =
@@ -210,7 +210,8 @@ impl Dataset {
         if !leaks.is_empty() {
             mix.warnings.push(Warning::KeptLeaks { rows: leaks.len() });
         }
-        mix.warnings.extend(private::scan(&rows)?);
+        let name = |row: usize| left_out::name(&rows[row], places.get(row));
+        mix.warnings.extend(private::scan(&rows, name));
         let report = Report {
             read,
             made: 0,

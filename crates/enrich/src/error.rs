@@ -93,9 +93,6 @@ pub enum Error {
         /// The serializer's error.
         source: serde_json::Error,
     },
-    /// A pattern of the scan for personal data could not be compiled.
-    #[error("the scan for personal data: {0}")]
-    Scan(#[source] regex::Error),
     /// A council or a generated suite is invalid; the error names file and entry.
     #[error(transparent)]
     Eval(#[from] eval::Error),

@@ -113,7 +113,7 @@ pub fn row_name(row: &Conversation) -> String {
 }
 
 /// The name of a row, with its place if it does not name it.
-fn name(row: &Conversation, place: Option<&Place>) -> String {
+pub(crate) fn name(row: &Conversation, place: Option<&Place>) -> String {
     let meta = |key: &str| row.meta.get(key).and_then(|value| value.as_str());
     match (meta(SOURCE_ROW), place) {
         (Some(source), _) => source.to_owned(),

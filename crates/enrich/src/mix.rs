@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use chat_format::clean::Personal;
 use chat_format::{Conversation, Role, clean};
 use serde::Serialize;
 
@@ -105,12 +106,14 @@ pub enum Warning {
         /// How many.
         rows: usize,
     },
-    /// A row seems to contain personal data or a secret.
+    /// Rows seem to contain personal data or secrets.
     Private {
-        /// The row, from 1 over all rows.
-        row: usize,
-        /// What it seems to be.
-        what: &'static str,
+        /// Which.
+        kind: Personal,
+        /// How many rows.
+        rows: usize,
+        /// The first of them, by file and line, or for a generated row what it teaches.
+        first: Vec<String>,
     },
 }
 
@@ -250,7 +253,14 @@ impl fmt::Display for Warning {
                 f,
                 "{rows} rows are too similar to exam questions; they were kept, because the splits are used as they are"
             ),
-            Warning::Private { row, what } => write!(f, "row {row} seems to hold {what}"),
+            Warning::Private { kind, rows, first } => {
+                let seem = if *rows == 1 { "row seems" } else { "rows seem" };
+                write!(f, "{rows} {seem} to hold {kind}: {}", first.join(", "))?;
+                match rows.saturating_sub(first.len()) {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
         }
     }
 }

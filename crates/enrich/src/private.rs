@@ -1,39 +1,29 @@
-//! Warns of rows that seem to contain personal data or secrets.
+//! Warns of rows that seem to contain personal data or secrets, as `convert --scrub` recognizes them.
+
+use std::collections::BTreeMap;
 
 use chat_format::Conversation;
-use regex::RegexSet;
+use chat_format::clean::{Personal, Scrub};
 
 use crate::mix::Warning;
-use crate::{Error, Result};
 
-const KINDS: [(&str, &str); 4] = [
-    ("a mail address", r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b"),
-    ("a phone number", r"(\+\d{1,3}[ .-]?)?(\(\d{2,4}\)[ .-]?|\b\d{3}[ .-])\d{3}[ .-]\d{2,4}\b"),
-    ("an access key", r"\b(sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,})\b"),
-    ("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-];
+/// How many rows a warning names.
+const NAMED: usize = 3;
 
-/// The contents of all messages and the arguments of their calls.
-fn text(row: &Conversation) -> String {
-    let mut said = Vec::new();
-    for message in &row.messages {
-        said.push(message.content.clone());
-        said.extend(message.tool_calls.iter().map(|call| call.arguments.to_string()));
-    }
-    said.join("\n")
-}
-
-/// Warns of rows that seem to contain personal data or secrets.
-pub(crate) fn scan(rows: &[Conversation]) -> Result<Vec<Warning>> {
-    let patterns = RegexSet::new(KINDS.map(|(_, pattern)| pattern)).map_err(Error::Scan)?;
-    let mut warnings = Vec::new();
+/// One warning for each kind of personal data in the rows, which `name` names.
+pub(crate) fn scan(rows: &[Conversation], name: impl Fn(usize) -> String) -> Vec<Warning> {
+    let mut found: BTreeMap<Personal, (usize, Vec<String>)> = BTreeMap::new();
     for (row, conversation) in rows.iter().enumerate() {
-        for kind in patterns.matches(&text(conversation)).iter() {
-            let what = KINDS.get(kind).map_or("something private", |(what, _)| what);
-            warnings.push(Warning::Private { row: row + 1, what });
+        for kind in Scrub::all().count(conversation).into_keys() {
+            let (rows, first) = found.entry(kind).or_default();
+            *rows += 1;
+            if first.len() < NAMED {
+                first.push(name(row));
+            }
         }
     }
-    Ok(warnings)
+    let warning = |(kind, (rows, first))| Warning::Private { kind, rows, first };
+    found.into_iter().map(warning).collect()
 }
 
 #[cfg(test)]
@@ -42,36 +32,31 @@ mod tests {
 
     use super::*;
 
-    fn found(content: &str) -> Vec<&'static str> {
-        let row = Conversation::new(vec![Message::user(content)]);
-        let what = |warning| match warning {
-            Warning::Private { what, .. } => what,
-            other => panic!("{other}"),
+    #[test]
+    fn rows_are_counted_by_kind_and_the_first_are_named() {
+        let call = serde_json::json!({"name": "send", "arguments": {"to": ["jo@example.org"]}});
+        let mut calls = Message::assistant("");
+        calls.tool_calls = vec![serde_json::from_value(call).unwrap()];
+        let mut thinks = Message::assistant("I call.");
+        thinks.reasoning_content = Some("jo@example.org".to_owned());
+        let mut rows = vec![Conversation::new(vec![Message::user("Write to Jo."), calls])];
+        rows.push(Conversation::new(vec![Message::user("At 02:40, port 8443, VLAN 40.")]));
+        rows.push(Conversation::new(vec![Message::user("Call +1 555-010-9999."), thinks]));
+        let mail = Message::user("jo@example.org, or bo@example.org");
+        rows.extend((0..5).map(|_| Conversation::new(vec![mail.clone()])));
+        let private = |kind, rows, first: &[&str]| Warning::Private {
+            kind,
+            rows,
+            first: first.iter().map(|name| (*name).to_owned()).collect(),
         };
-        scan(&[row]).unwrap().into_iter().map(what).collect()
-    }
-
-    #[test]
-    fn looks_into_the_arguments_of_calls() {
-        let arguments = serde_json::json!({"to": "jo.doe@mail.example.org"});
-        let mut message = Message::assistant("");
-        let call = serde_json::json!({"name": "send", "arguments": arguments});
-        message.tool_calls = vec![serde_json::from_value(call).unwrap()];
-        let row = Conversation::new(vec![Message::user("Write to Jo."), message]);
-        assert_eq!(scan(&[row]).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn finds_what_is_private_and_leaves_the_rest() {
-        for (content, expected) in [
-            ("write to jo.doe@mail.example.org", vec!["a mail address"]),
-            ("call +1 555-010-9999 today", vec!["a phone number"]),
-            ("token ghp_0123456789abcdefghijABCDEFGHIJ0123", vec!["an access key"]),
-            ("-----BEGIN RSA PRIVATE KEY-----", vec!["a private key"]),
-            ("the NAS is at 10.7.0.12, port 8443, VLAN 40, at 02:40", vec![]),
-            ("10000 dollars, 9000 steps, badger 1500", vec![]),
-        ] {
-            assert_eq!(found(content), expected, "{content}");
-        }
+        assert_eq!(
+            scan(&rows, |row| format!("a.jsonl:{}", row + 1)),
+            [
+                private(Personal::Email, 7, &["a.jsonl:1", "a.jsonl:3", "a.jsonl:4"]),
+                private(Personal::Phone, 1, &["a.jsonl:3"]),
+            ]
+        );
+        let text = private(Personal::Email, 7, &["a.jsonl:1", "a.jsonl:3"]).to_string();
+        assert_eq!(text, "7 rows seem to hold e-mail addresses: a.jsonl:1, a.jsonl:3 and 5 more");
     }
 }

@@ -1,14 +1,21 @@
-//! Replaces personal data and secrets in texts by placeholders.
+//! Finds personal data and secrets in texts, and replaces them by placeholders.
 
 mod recognize;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Serialize;
 use serde_json::Value;
 
 use super::report::{Event, Tally};
 use crate::draft::Draft;
+use crate::{Conversation, Message};
 
-/// A kind of personal data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A kind of personal data. [`fmt::Display`] writes it in the plural: "e-mail addresses".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Personal {
     /// E-mail addresses.
@@ -47,9 +54,8 @@ impl Personal {
         }
     }
 
-    /// The length of the data that begins at byte `at`.
-    fn length(self, text: &str, at: usize) -> Option<usize> {
-        let (before, rest) = (&text.as_bytes()[..at], &text.as_bytes()[at..]);
+    /// The length of the data that `rest` begins with, behind the text `before`.
+    fn length(self, before: &[u8], rest: &[u8]) -> Option<usize> {
         let length = match self {
             Personal::Email => recognize::email(before, rest),
             Personal::Phone => recognize::phone(before, rest),
@@ -59,8 +65,25 @@ impl Personal {
             Personal::Mac => recognize::mac(rest),
             Personal::Secret => recognize::secret(rest),
         }?;
-        let next = rest.get(length);
-        (!next.is_some_and(u8::is_ascii_alphanumeric)).then_some(length)
+        // Inside a longer word it is something else.
+        let ends = rest
+            .get(length - 1..=length)
+            .is_none_or(|two| !two.iter().all(u8::is_ascii_alphanumeric));
+        ends.then_some(length)
+    }
+}
+
+impl fmt::Display for Personal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Personal::Email => "e-mail addresses",
+            Personal::Phone => "telephone numbers",
+            Personal::Iban => "bank accounts",
+            Personal::Card => "payment cards",
+            Personal::Ip => "IP addresses",
+            Personal::Mac => "hardware addresses",
+            Personal::Secret => "keys or tokens",
+        })
     }
 }
 
@@ -87,30 +110,64 @@ impl Scrub {
         self.0 & 1 << kind as u8 != 0
     }
 
+    /// The first personal data that begins at byte `from` of a text or later: its kind and its place.
+    fn next(self, text: &str, from: usize) -> Option<(Personal, Range<usize>)> {
+        let bytes = &text.as_bytes()[from..];
+        let found = |at: usize| {
+            let (before, rest) = bytes.split_at(at);
+            let starts = !before.last().is_some_and(u8::is_ascii_alphanumeric);
+            let begins = rest[0].is_ascii_alphanumeric() || b"+(-:_.%".contains(&rest[0]);
+            let kinds =
+                Personal::ALL.into_iter().filter(|kind| starts && begins && self.has(*kind));
+            let mut found = kinds.filter_map(|kind| Some((kind, kind.length(before, rest)?)));
+            let (kind, length) = found.next()?;
+            Some((kind, from + at..from + at + length))
+        };
+        (0..bytes.len()).find_map(found)
+    }
+
+    /// The personal data of these kinds in a text, in order: the kind and the range of bytes of each.
+    ///
+    /// ```
+    /// use chat_format::clean::{Personal, Scrub};
+    ///
+    /// let found: Vec<_> = Scrub::all().find("write to ada@example.org").collect();
+    /// assert_eq!(found, [(Personal::Email, 9..24)]);
+    /// ```
+    pub fn find(self, text: &str) -> impl Iterator<Item = (Personal, Range<usize>)> {
+        let mut done = 0;
+        std::iter::from_fn(move || {
+            let (kind, range) = self.next(text, done)?;
+            done = range.end;
+            Some((kind, range))
+        })
+    }
+
+    /// How often personal data of these kinds is in the texts of a conversation that are scrubbed: contents, reasoning and the
+    /// arguments of calls.
+    pub fn count(self, chat: &Conversation) -> BTreeMap<Personal, u64> {
+        let mut counts = BTreeMap::new();
+        let mut note = |text: &str| {
+            self.find(text).for_each(|(kind, _)| *counts.entry(kind).or_default() += 1);
+        };
+        for Message { content, reasoning_content, tool_calls, .. } in &chat.messages {
+            note(content);
+            note(reasoning_content.as_deref().unwrap_or_default());
+            tool_calls.iter().for_each(|call| visit(&call.arguments, &mut note));
+        }
+        counts
+    }
+
     /// The text with placeholders; `None` if it holds nothing to replace.
     fn text(self, text: &str, tally: &mut Tally) -> Option<String> {
         let mut out: Option<String> = None;
-        let (mut at, mut done) = (0, 0);
-        let bytes = text.as_bytes();
-        while at < bytes.len() {
-            let starts =
-                at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] >= 128);
-            let begins =
-                bytes[at].is_ascii_alphanumeric() || matches!(bytes[at], b'+' | b'(' | b'-' | b':');
-            if starts && begins {
-                let kinds = Personal::ALL.into_iter().filter(|kind| self.has(*kind));
-                let found = kinds.filter_map(|kind| Some((kind, kind.length(text, at)?))).next();
-                if let Some((kind, length)) = found {
-                    let out = out.get_or_insert_default();
-                    out.push_str(&text[done..at]);
-                    out.push_str(kind.placeholder());
-                    tally.note(Event::Scrubbed(kind.placeholder()));
-                    at += length;
-                    done = at;
-                    continue;
-                }
-            }
-            at += 1;
+        let mut done = 0;
+        for (kind, range) in self.find(text) {
+            let out = out.get_or_insert_default();
+            out.push_str(&text[done..range.start]);
+            out.push_str(kind.placeholder());
+            tally.note(Event::Scrubbed(kind.placeholder()));
+            done = range.end;
         }
         out.map(|out| out + &text[done..])
     }
@@ -143,8 +200,20 @@ impl Scrub {
     }
 }
 
+/// Passes the texts of a value to `note`; keys are the names of parameters.
+fn visit(value: &Value, note: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => note(text),
+        Value::Array(items) => items.iter().for_each(|item| visit(item, note)),
+        Value::Object(fields) => fields.values().for_each(|field| visit(field, note)),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -165,6 +234,17 @@ mod tests {
             ("key sk-abcdefghij0123456789XY end", "key [SECRET] end"),
             ("AKIAIOSFODNN7EXAMPLE", "[SECRET]"),
             (key, "[SECRET]"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK", "[SECRET]"),
+            (
+                r#"{"k": "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"}"#,
+                r#"{"k": "[SECRET]\n"}"#,
+            ),
+            ("_jo@example.org_, jo@example.org...", "[EMAIL]_, [EMAIL]..."),
+            ("jo@m\u{fc}ller.de--bye, jo@example.org.2", "[EMAIL]--bye, [EMAIL].2"),
+            ("\u{90ae}\u{7bb1}jo@example.com\u{8054}", "\u{90ae}\u{7bb1}[EMAIL]\u{8054}"),
+            ("\u{7535}\u{8bdd}+49 30 1234567", "\u{7535}\u{8bdd}[PHONE]"),
+            ("1-555-123-4567 or (030) 1234567", "[PHONE] or [PHONE]"),
+            ("GR1601101250000000012300695", "[IBAN]"),
         ] {
             let mut tally = Tally::default();
             let scrubbed = Scrub::all().text(text, &mut tally);
@@ -177,6 +257,76 @@ mod tests {
             only.text(text, &mut Tally::default()).as_deref(),
             Some("[EMAIL] +4930123456789")
         );
+    }
+
+    const DATA: &[(Personal, &str)] = &[
+        (Personal::Email, "jo@example.org"),
+        (Personal::Ip, "192.168.1.20"),
+        (Personal::Ip, "fe80::1ff:fe23:4567:890a"),
+        (Personal::Mac, "00:1a:2b:3c:4d:5e"),
+        (Personal::Card, "4111 1111 1111 1111"),
+        (Personal::Iban, "DE89370400440532013000"),
+        (Personal::Phone, "+49 30 1234567"),
+        (Personal::Phone, "555-123-4567"),
+        (Personal::Phone, "030/1234567"),
+        (Personal::Secret, "AKIAIOSFODNN7EXAMPLE"),
+        (Personal::Secret, "sk-abcdefghij0123456789XY"),
+        (Personal::Secret, "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----"),
+    ];
+
+    const OTHER: &[&str] = &[
+        " ",
+        "\n",
+        ".",
+        "-",
+        "--",
+        "@",
+        ":",
+        "::",
+        "/",
+        "(",
+        ")",
+        "+",
+        "\u{e9}",
+        "\u{90ae}",
+        "a",
+        "_",
+        "0",
+        "1",
+        "jo",
+        ".org",
+        "-----BEGIN ",
+        "PRIVATE KEY-----",
+        "version ",
+        "[EMAIL]",
+    ];
+
+    proptest! {
+        /// Data among words is found, all of it and nothing else.
+        #[test]
+        fn data_among_words_is_found(items in prop::collection::vec(prop::sample::select(DATA), 0..8)) {
+            let texts: Vec<&str> = items.iter().map(|(_, text)| *text).collect();
+            for between in [" and ", ", ", "\u{90ae}\u{7bb1}"] {
+                let text = texts.join(between);
+                let found: Vec<_> = Scrub::all().find(&text).map(|(kind, at)| (kind, &text[at])).collect();
+                prop_assert_eq!(&found, &items);
+            }
+        }
+
+        /// Whatever the text: places ascend, are not empty, and lie between characters.
+        #[test]
+        fn places_ascend(pieces in prop::collection::vec(
+            prop_oneof![prop::sample::select(DATA).prop_map(|(_, text)| text), prop::sample::select(OTHER)],
+            0..12,
+        )) {
+            let text = pieces.concat();
+            let mut done = 0;
+            for (kind, at) in Scrub::all().find(&text) {
+                prop_assert!(done <= at.start && at.start < at.end, "{:?} {:?}", kind, text);
+                prop_assert!(text.get(at.clone()).is_some(), "{:?} {:?}", kind, text);
+                done = at.end;
+            }
+        }
     }
 
     #[test]

@@ -12,14 +12,18 @@ pub(super) fn email(before: &[u8], text: &[u8]) -> Option<usize> {
         return None;
     }
     let name = run(text, local);
+    text[..name].iter().find(|byte| byte.is_ascii_alphanumeric())?;
     let host = text.get(name..)?.strip_prefix(b"@")?;
-    let length = run(host, |byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-    let host = host[..length].trim_ascii_end();
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    let dot = host.iter().rposition(|&byte| byte == b'.')?;
-    let top = &host[dot + 1..];
-    (dot > 0 && top.len() > 1 && top.iter().all(u8::is_ascii_alphabetic))
-        .then_some(name + 1 + host.len())
+    let part = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte) || !byte.is_ascii();
+    let host = &host[..run(host, part)];
+    // The last label of the host; a full stop behind it ends a sentence.
+    let mut dots = memchr::memrchr_iter(b'.', host).take_while(|&dot| dot > 0);
+    let end = dots.find_map(|dot| {
+        let top = run(&host[dot + 1..], |byte| byte.is_ascii_alphabetic());
+        let end = dot + 1 + top;
+        (top > 1 && !host.get(end).is_some_and(u8::is_ascii_digit)).then_some(end)
+    })?;
+    Some(name + 1 + end)
 }
 
 pub(super) fn mac(text: &[u8]) -> Option<usize> {
@@ -54,7 +58,9 @@ pub(super) fn ipv4(before: &[u8], text: &[u8]) -> Option<usize> {
 }
 
 pub(super) fn ipv6(text: &[u8]) -> Option<usize> {
-    let length = run(text, |byte| byte.is_ascii_hexdigit() || byte == b':');
+    const LONGEST: usize = 39;
+    let near = &text[..text.len().min(LONGEST + 1)];
+    let length = run(near, |byte| byte.is_ascii_hexdigit() || byte == b':');
     let found = std::str::from_utf8(&text[..length]).ok()?;
     let digits =
         run(text, |byte| byte.is_ascii_hexdigit()).max(found.len() - found.matches(':').count());
@@ -63,30 +69,27 @@ pub(super) fn ipv6(text: &[u8]) -> Option<usize> {
 }
 
 pub(super) fn iban(text: &[u8]) -> Option<usize> {
-    const LENGTHS: [(&[u8], usize); 20] = [
-        (b"DE", 22),
-        (b"AT", 20),
-        (b"CH", 21),
-        (b"FR", 27),
-        (b"GB", 22),
-        (b"ES", 24),
-        (b"IT", 27),
-        (b"NL", 18),
-        (b"BE", 16),
-        (b"PT", 25),
-        (b"PL", 28),
-        (b"LU", 20),
-        (b"IE", 22),
-        (b"SE", 24),
-        (b"DK", 18),
-        (b"NO", 15),
-        (b"FI", 18),
-        (b"CZ", 24),
-        (b"HU", 28),
-        (b"LI", 21),
+    /// The lengths of accounts by country (the IBAN registry of SWIFT).
+    const LENGTHS: [(usize, &str); 15] = [
+        (15, "NO"),
+        (16, "BE"),
+        (18, "DK FI FO GL NL"),
+        (19, "MK SI"),
+        (20, "AT BA EE LT LU"),
+        (21, "CH HR LI LV"),
+        (22, "BG DE GB GE IE ME RS"),
+        (23, "AE GI IL"),
+        (24, "AD CZ ES MD RO SA SE SK"),
+        (25, "PT"),
+        (26, "IS TR"),
+        (27, "FR GR IT MC SM"),
+        (28, "AL CY HU PL"),
+        (29, "BR UA"),
+        (31, "MT"),
     ];
     let country = text.get(..2)?;
-    let wanted = LENGTHS.iter().find(|(name, _)| *name == country)?.1;
+    let of = |names: &str| names.split(' ').any(|name| name.as_bytes() == country);
+    let wanted = LENGTHS.iter().find(|(_, names)| of(names))?.0;
     let (mut account, mut at) = (Vec::with_capacity(wanted), 0);
     while account.len() < wanted {
         match *text.get(at)? {
@@ -154,6 +157,10 @@ pub(super) fn phone(before: &[u8], text: &[u8]) -> Option<usize> {
             (all, end + 1)
         }
         [b'0', ..] => digits(text, b" -()/", 15),
+        [b'(', b'0', ..] => {
+            let (all, end) = digits(&text[1..], b" -()/", 15);
+            (all, end + 1)
+        }
         _ => return american(text),
     };
     let least = if text[0] == b'+' { 8 } else { 9 };
@@ -161,9 +168,12 @@ pub(super) fn phone(before: &[u8], text: &[u8]) -> Option<usize> {
     (least..=15).contains(&all.len()).then_some(end)
 }
 
-/// `(555) 123-4567` or `555-123-4567`.
+/// `(555) 123-4567` or `555-123-4567`, also with the country's `1`.
 fn american(text: &[u8]) -> Option<usize> {
-    let patterns: [&[u8]; 3] = [b"(ddd) ddd-dddd", b"ddd-ddd-dddd", b"ddd.ddd.dddd"];
+    let country = usize::from(matches!(text, [b'1', b' ' | b'-' | b'.', ..])) * 2;
+    let text = &text[country..];
+    let patterns: [&[u8]; 4] =
+        [b"(ddd) ddd-dddd", b"(ddd)ddd-dddd", b"ddd-ddd-dddd", b"ddd.ddd.dddd"];
     let fits = |pattern: &&&[u8]| {
         let mut pairs = text.iter().zip(pattern.iter());
         text.len() >= pattern.len()
@@ -171,18 +181,28 @@ fn american(text: &[u8]) -> Option<usize> {
                 |(&byte, &want)| if want == b'd' { byte.is_ascii_digit() } else { byte == want },
             )
     };
-    patterns.iter().find(fits).map(|pattern| pattern.len())
+    patterns.iter().find(fits).map(|pattern| country + pattern.len())
 }
 
 pub(super) fn secret(text: &[u8]) -> Option<usize> {
     /// What keys of services begin with, and how many characters follow at least.
-    const PREFIXES: [(&[u8], usize); 14] = [
+    const PREFIXES: [(&[u8], usize); 24] = [
         (b"sk-", 20),
         (b"sk_live_", 16),
         (b"sk_test_", 16),
         (b"ghp_", 30),
         (b"gho_", 30),
         (b"ghs_", 30),
+        (b"ghu_", 30),
+        (b"ghr_", 30),
+        (b"gsk_", 30),
+        (b"rk_live_", 16),
+        (b"npm_", 30),
+        (b"pypi-", 30),
+        (b"hvs.", 20),
+        (b"dop_v1_", 30),
+        (b"tskey-", 20),
+        (b"ASIA", 16),
         (b"github_pat_", 30),
         (b"glpat-", 16),
         (b"xoxb-", 20),
@@ -192,20 +212,34 @@ pub(super) fn secret(text: &[u8]) -> Option<usize> {
         (b"hf_", 30),
         (b"eyJ", 30),
     ];
-    /// The longest private key that is searched for its end.
-    const LONGEST: usize = 20_000;
+    /// The longest token. Texts are searched in linear time.
+    const LONGEST: usize = 8192;
     if text.starts_with(b"-----BEGIN ") {
-        let near = &text[..text.len().min(LONGEST)];
-        let end = memchr::memmem::find(near, b"PRIVATE KEY-----\n")?;
-        let close = memchr::memmem::find(&near[end + 17..], b"PRIVATE KEY-----")?;
-        return Some(end + 17 + close + 16);
+        return private_key(text);
     }
     let (prefix, least) = PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix))?;
     let dots = *prefix == b"eyJ";
-    let length = run(text, |byte| {
+    let near = &text[..text.len().min(LONGEST)];
+    let length = run(near, |byte| {
         byte.is_ascii_alphanumeric() || b"_-".contains(&byte) || dots && byte == b'.'
     });
     let varied = text[..length].iter().any(u8::is_ascii_digit);
     let token = !dots || text[..length].iter().filter(|&&byte| byte == b'.').count() == 2;
     (length >= prefix.len() + least && varied && token).then_some(length)
+}
+
+/// A private key in PEM: to its last line, or as far as it goes where it was cut off. Its line breaks may be escaped.
+fn private_key(text: &[u8]) -> Option<usize> {
+    let near = &text[..text.len().min(64)];
+    let title = run(near, |byte| byte.is_ascii_uppercase() || b"- ".contains(&byte));
+    memchr::memmem::find(&text[..title], b"PRIVATE KEY")?;
+    // Base64, the headers of older keys, white space.
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=:,-\\ \r\n\t".contains(&byte);
+    let body = &text[title..title + run(&text[title..], inside)];
+    let Some(end) = memchr::memmem::find(body, b"-----END ") else {
+        return Some(title + run(body, |byte| byte != b' ' && inside(byte)));
+    };
+    let last = &body[end..];
+    let last = &last[..run(last, |byte| byte.is_ascii_uppercase() || b"- ".contains(&byte))];
+    Some(title + end + last.trim_ascii_end().len())
 }
