@@ -65,8 +65,23 @@ impl Disguise {
 
     /// Gives a piece of rendered text its characters back.
     pub(crate) fn reveal(&self, text: &str) -> String {
-        let back = |c| self.pairs.iter().find(|pair| pair.1 == c).map_or(c, |pair| pair.0);
-        text.chars().map(back).collect()
+        text.chars().map(|c| self.hidden(c).unwrap_or(c)).collect()
+    }
+
+    /// As [`reveal`](Self::reveal), and where in the result the characters are that were hidden, ascending: all of these come
+    /// from outside.
+    pub(crate) fn reveal_places(&self, text: &str) -> (String, Vec<usize>) {
+        let (mut revealed, mut places) = (String::with_capacity(text.len()), Vec::new());
+        for c in text.chars() {
+            let hidden = self.hidden(c);
+            places.extend(hidden.map(|_| revealed.len()));
+            revealed.push(hidden.unwrap_or(c));
+        }
+        (revealed, places)
+    }
+
+    fn hidden(&self, stand_in: char) -> Option<char> {
+        self.pairs.iter().find(|pair| pair.1 == stand_in).map(|pair| pair.0)
     }
 
     fn hide_text(&self, text: &str) -> String {

@@ -133,6 +133,15 @@ pub enum Error {
         id: u32,
     },
     #[cfg(feature = "tokenizers")]
+    /// A text spells a control sequence that the template writes as plain text, and the vocabulary has no other tokens for it.
+    #[error(
+        "expected texts without the template's control sequences, found {text:?}, which has no other tokens in this vocabulary"
+    )]
+    TextControl {
+        /// The sequence.
+        text: String,
+    },
+    #[cfg(feature = "tokenizers")]
     /// The texts use all private-use characters, so none is free to replace the characters of control tokens.
     #[error(
         "expected unused private-use characters (U+F0000 to U+10FFFD) in the texts, found too few"

@@ -17,7 +17,7 @@ use chat_format::{
     ChatTokenizer, Conversation, Message, RenderOptions, Role, Supervision, Thinking, ToolCall,
     ToolForms, TrainingRow,
 };
-use common::{byte_level, vocabularies};
+use common::{byte_level, literals, vocabularies};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -41,26 +41,6 @@ fn tokenizer(template: &Path) -> ChatTokenizer {
     let config = json!({ "bos_token": "<bos>", "eos_token": "<eos>", "chat_template": source });
     fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
     ChatTokenizer::open(folder.path()).unwrap()
-}
-
-/// What looks like a control token in a template: `<|im_start|>`, `</think>`, `[INST]`.
-fn literals(source: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (open, close) in [('<', '>'), ('[', ']')] {
-        for part in source.split(open).skip(1) {
-            let Some((inner, _)) = part.split_once(close) else { continue };
-            let word = |c: char| c.is_alphanumeric() || "|｜▁_-/:".contains(c);
-            let shouts = |c: char| c.is_ascii_uppercase() || "_/".contains(c);
-            let fits = match open {
-                '<' => inner.chars().all(word) && inner.chars().any(char::is_alphabetic),
-                _ => inner.len() > 1 && inner.chars().all(shouts),
-            };
-            if fits {
-                found.push(format!("{open}{inner}{close}"));
-            }
-        }
-    }
-    found
 }
 
 /// Draws conversations. Every text holds a word that stands nowhere else.

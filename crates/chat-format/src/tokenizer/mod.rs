@@ -5,6 +5,7 @@ mod hf;
 mod markup;
 mod probe;
 mod rendering;
+mod text_controls;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use markup::Markup;
 
 pub(crate) use markup::Piece;
 pub(crate) use rendering::{Ending, common_prefix};
+use text_controls::TextControls;
 pub use tools::ToolForms;
 
 /// Whether the model thinks before it answers.
@@ -63,13 +65,16 @@ impl RenderOptions {
 /// Text to tokens and back, for one model, by its own vocabulary and its own chat template.
 ///
 /// Control tokens in what it returns were always put there by the template: text from outside is encoded as plain text
-/// even where it spells one.
+/// even where it spells one. What a template writes as plain text to control the model (`[INST]` under Llama 2's) is encoded
+/// with other tokens where a text from outside spells it, and decodes to the same characters.
 #[derive(Debug, Clone)]
 pub struct ChatTokenizer {
     path: PathBuf,
     /// With every control token switched off.
     plain: Tokenizer,
     markup: Markup,
+    /// What the template writes as plain text to control the model.
+    text_controls: TextControls,
     template: Option<ChatTemplate>,
     bos: Option<(u32, String)>,
     eos: Option<(u32, String)>,
@@ -137,6 +142,7 @@ impl ChatTokenizer {
             path,
             plain: tokenizer,
             markup,
+            text_controls: TextControls::default(),
             template,
             bos,
             eos,
@@ -148,6 +154,8 @@ impl ChatTokenizer {
             tool_forms: ToolForms::default(),
             date: None,
         };
+        let controls = TextControls::find(&this.scaffold(), &this.plain);
+        this.text_controls = controls.map_err(|error| this.failed(error))?;
         this.stop_ids.extend(this.eos_id());
         this.stop_ids.extend(&this.extra_stops);
         let end_of_turn = this.after_words().and_then(|controls| controls.first().copied());

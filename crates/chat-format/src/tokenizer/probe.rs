@@ -1,13 +1,50 @@
 //! What a template writes around an assistant's turn, found by rendering short conversations.
 
 use super::rendering::{Ending, common_prefix};
-use super::{ChatTokenizer, RenderOptions};
+use super::{ChatTokenizer, Piece, RenderOptions};
 use crate::{Message, Result, Role, ToolCall};
 
 /// A word that templates do not write by themselves.
 pub(super) const WORD: &str = "nightshift";
 
+/// A piece of a rendering between two control tokens, with [`WORD`] for every text of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scaffold {
+    pub(super) text: String,
+    /// Whether it is of a chat with a call, whose texts are not all messages.
+    pub(super) calls: bool,
+}
+
 impl ChatTokenizer {
+    /// Short conversations as the template writes them, without control tokens: with and without a system prompt, with a call and
+    /// its result, with and without the header of the next turn.
+    pub(super) fn scaffold(&self) -> Vec<Scaffold> {
+        let word = |role| Message::new(role, WORD);
+        let rounds = [Role::User, Role::Assistant, Role::User, Role::Assistant].map(word);
+        let mut prompted = vec![word(Role::System)];
+        prompted.extend(rounds.clone());
+        let call = call();
+        let mut result = word(Role::Tool);
+        (result.tool_call_id, result.name) = (call.id.clone(), Some(call.name.clone()));
+        let calling = Message { tool_calls: vec![call], ..Message::assistant("") };
+        let tools = [word(Role::User), calling, result, word(Role::Assistant)];
+        let chats = [&rounds[..], &prompted, &tools, &rounds[..3], &prompted[..2], &tools[..3]];
+        let options = RenderOptions::default();
+        let mut scaffold = Vec::new();
+        for messages in chats {
+            let calls = messages.iter().any(|message| !message.tool_calls.is_empty());
+            for ending in [Ending::Complete, Ending::GenerationPrompt] {
+                // Templates may refuse system prompts, or calls.
+                let rendered = self.rendered(messages, &[], &options, ending);
+                let Ok((text, _)) = rendered else { continue };
+                let plain = self.pieces(&text).into_iter().filter(|piece| piece.control.is_none());
+                let texts = plain.map(|Piece { range, .. }| text[range].to_owned());
+                scaffold.extend(texts.map(|text| Scaffold { text, calls }));
+            }
+        }
+        scaffold
+    }
+
     /// What the template writes to ask for an assistant turn after a question, or after a tool's result.
     pub(crate) fn generation_prompt(&self, options: &RenderOptions, after: Role) -> Result<String> {
         let mut messages = vec![Message::user("hello")];

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::text_controls::Placed;
 use super::{ChatTokenizer, Piece, RenderOptions, Thinking};
 use crate::disguise::Disguise;
 use crate::template::{ChatTemplate, TemplateInput};
@@ -39,7 +40,8 @@ impl ChatTokenizer {
     ) -> Result<([Value; 2], Disguise)> {
         let mut both = Value::Array(vec![Value::Array(messages), Value::Array(tools.to_vec())]);
         let source = self.template()?.source();
-        let disguise = Disguise::choose(self.markup.guarded(), &both, source, spare)?;
+        let guarded = self.markup.guarded() | self.text_controls.guarded();
+        let disguise = Disguise::choose(&guarded, &both, source, spare)?;
         Ok(([0, 1].map(|index| disguise.hide(both[index].take())), disguise))
     }
 
@@ -107,7 +109,21 @@ impl ChatTokenizer {
                     disguise.reveal(&text[..cut.saturating_sub(piece.range.start)]).len()
                 };
                 let cuts: Vec<usize> = cuts.map(offset).collect();
-                self.encode_in_parts(&disguise.reveal(text), &cuts, &mut tokens, &mut found)?;
+                let (text, outside) = disguise.reveal_places(text);
+                let spelled = self.text_controls.spelled(&text, &outside);
+                if cuts.is_empty() && spelled.is_empty() {
+                    tokens.extend(self.encode(&text)?);
+                    continue;
+                }
+                let mut placed = self.encode_in_parts(&text, &cuts)?;
+                for spelled in &spelled {
+                    let split = self.text_controls.split(&mut placed, &text, spelled, &self.plain);
+                    let found = || Error::TextControl { text: text[spelled.range.clone()].into() };
+                    split.ok_or_else(found)?;
+                }
+                let at = |cut: usize| placed.partition_point(|token| token.range.start < cut);
+                found.extend(cuts.into_iter().map(|cut| tokens.len() + at(cut)));
+                tokens.extend(placed.into_iter().map(|token| token.id));
                 continue;
             };
             let cuts = cuts.count();
@@ -118,31 +134,24 @@ impl ChatTokenizer {
         Ok((tokens, found))
     }
 
-    /// Appends the tokens of a text, and the positions of those at `cuts`.
-    fn encode_in_parts(
-        &self,
-        text: &str,
-        cuts: &[usize],
-        tokens: &mut Vec<u32>,
-        found: &mut Vec<usize>,
-    ) -> Result<()> {
-        let Some((&last, earlier)) = cuts.split_last() else {
-            tokens.extend(self.encode(text)?);
-            return Ok(());
-        };
+    /// The tokens of a text, none of which extends over one of the ascending `cuts`.
+    fn encode_in_parts(&self, text: &str, cuts: &[usize]) -> Result<Vec<Placed>> {
         let encoding = self.plain.encode(text, false).map_err(|e| self.failed(e))?;
         let offsets = encoding.get_offsets();
-        let extends_over = |cut: usize| offsets.iter().any(|&(from, to)| from < cut && cut < to);
-        if cuts.iter().any(|&cut| extends_over(cut)) {
-            self.encode_in_parts(&text[..last], earlier, tokens, found)?;
-            found.push(tokens.len());
-            tokens.extend(self.encode(&text[last..])?);
-            return Ok(());
+        let extends_over = |cut: &usize| offsets.iter().any(|&(from, to)| from < *cut && *cut < to);
+        if let Some((&last, earlier)) = cuts.split_last()
+            && cuts.iter().any(extends_over)
+        {
+            let mut placed = self.encode_in_parts(&text[..last], earlier)?;
+            let rest = self.encode_in_parts(&text[last..], &[])?.into_iter();
+            placed.extend(rest.map(|Placed { id, range }| Placed {
+                id,
+                range: last + range.start..last + range.end,
+            }));
+            return Ok(placed);
         }
-        let at = |&cut: &usize| tokens.len() + offsets.partition_point(|&(from, _)| from < cut);
-        found.extend(cuts.iter().map(at));
-        tokens.extend(self.checked(encoding.get_ids().to_vec())?);
-        Ok(())
+        let ids = self.checked(encoding.get_ids().to_vec())?.into_iter();
+        Ok(ids.zip(offsets).map(|(id, &(from, to))| Placed { id, range: from..to }).collect())
     }
 
     fn template(&self) -> Result<&ChatTemplate> {

@@ -66,3 +66,23 @@ pub fn byte_level<T: Into<String>>(controls: impl IntoIterator<Item = T>) -> Tok
     tokenizer.add_special_tokens(controls.collect::<Vec<_>>()).unwrap();
     tokenizer
 }
+
+/// What looks like a control token in a template: `<|im_start|>`, `</think>`, `[INST]`.
+pub fn literals(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (open, close) in [('<', '>'), ('[', ']')] {
+        for part in source.split(open).skip(1) {
+            let Some((inner, _)) = part.split_once(close) else { continue };
+            let word = |c: char| c.is_alphanumeric() || "|｜▁_-/:".contains(c);
+            let shouts = |c: char| c.is_ascii_uppercase() || "_/".contains(c);
+            let fits = match open {
+                '<' => inner.chars().all(word) && inner.chars().any(char::is_alphabetic),
+                _ => inner.len() > 1 && inner.chars().all(shouts),
+            };
+            if fits {
+                found.push(format!("{open}{inner}{close}"));
+            }
+        }
+    }
+    found
+}
