@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     // The reader goes on behind a line that is not JSON, and ends where the file cannot be read on.
     let rows: Result<Vec<_>, _> = jsonl::Reader::open(&input).and_then(|rows| {
         let usable = |row: &Result<_, Error>| {
-            !matches!(row, Err(Error::Json { .. })) || converted.is_err()
+            !matches!(row, Err(Error::Json { .. } | Error::Row { .. })) || converted.is_err()
         };
         rows.filter(usable).collect()
     });
@@ -48,7 +48,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
         (Err(first), Err(second)) => {
             for error in [first, second] {
-                if let Error::Json { line, .. } | Error::Damaged { line, .. } = error {
+                if let Error::Json { line, .. }
+                | Error::Row { line, .. }
+                | Error::Damaged { line, .. } = error
+                {
                     assert!(compressed || (1..=lines).contains(&line));
                 }
             }

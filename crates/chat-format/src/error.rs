@@ -44,7 +44,7 @@ pub enum Error {
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
     /// A line of a data file, or a JSON file as a whole, is not valid JSON.
-    #[error("{}:{line}:{column}: expected JSON: {reason}", path.display())]
+    #[error("{}:{line}:{column}: expected JSON, found {found}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -52,8 +52,8 @@ pub enum Error {
         line: u64,
         /// The column, from 1.
         column: u64,
-        /// The reason.
-        reason: String,
+        /// What was found.
+        found: String,
     },
     /// A table (CSV or Parquet) cannot be read on.
     #[error("{}:{line}: expected a table of rows: {reason}", path.display())]

@@ -80,28 +80,60 @@ pub(crate) fn escape_non_ascii(text: &str) -> String {
     out
 }
 
-/// Why a row is not JSON, in words: the parser's, and what is behind its most frequent ones.
+/// What was found in place of JSON: the parser's message in plain words, with the text that it stopped at.
 pub(crate) fn reason(row: &[u8], error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let reason = text.split(" at line ").next().unwrap_or(&text);
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or(&message);
     let mut lines = row.split(|&byte| byte == b'\n');
     let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
+    // The parser's column is that of the byte it has read last.
     let (before, after) = line.split_at(error.column().saturating_sub(1).min(line.len()));
-    let no_number = ["NaN", "Infinity"];
-    let found = no_number.iter().find(|word| {
-        after.starts_with(word.as_bytes())
-            || line[before.len().saturating_sub(1)..].starts_with(word.as_bytes())
-    });
-    let half = |start: usize| {
-        let unit = line.get(start..start + 4);
-        matches!(unit, Some([b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']))
-    };
-    let near = before.len().saturating_sub(12)..before.len();
-    match found {
-        Some(word) => format!("{reason}: JSON has no {word}"),
-        None if reason.contains("hex escape") && near.into_iter().any(half) => {
-            format!("{reason}: half of a surrogate pair, as of an emoji cut in two")
+    let half_emoji = "half of an emoji: a surrogate without its other half";
+    let plain = match message {
+        "EOF while parsing a list" => "the end of the row inside an array",
+        "EOF while parsing an object" => "the end of the row inside an object",
+        "EOF while parsing a string" => "the end of the row inside a string",
+        "EOF while parsing a value" => "the end of the row where a value should be",
+        "expected value" | "invalid number" | "expected ident" => {
+            return no_value(before, after);
         }
-        None => reason.to_owned(),
+        "expected `:`" => "no `:` after a key",
+        "expected `,` or `}`" => "neither `,` nor `}` after a value",
+        "expected `,` or `]`" => "neither `,` nor `]` after a value",
+        "key must be a string" => "a key that is not in double quotes",
+        "trailing comma" => "a comma with nothing behind it",
+        "trailing characters" => {
+            return format!("more text behind the value: {}", excerpt(after));
+        }
+        "number out of range" => "a number that is too large",
+        "invalid escape" => "a backslash that begins no escape",
+        "invalid unicode code point" => "bytes that are not UTF-8",
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => half_emoji,
+        "recursion limit exceeded" => "arrays and objects nested too deeply (more than 127 levels)",
+        message if message.starts_with("control character") => {
+            "a line break, a tab or another control character inside a string, not escaped"
+        }
+        other => other,
+    };
+    plain.to_owned()
+}
+
+/// What stands where a value should be.
+fn no_value(before: &[u8], after: &[u8]) -> String {
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-._'".contains(byte);
+    let start = before.iter().rposition(|byte| !word(byte)).map_or(0, |at| at + 1);
+    let value = [before.get(start..).unwrap_or_default(), after].concat();
+    let length = value.iter().take_while(|byte| word(byte)).count();
+    let value = value.get(..length.max(1)).unwrap_or_default();
+    match value {
+        b"NaN" | b"Infinity" | b"-Infinity" => {
+            format!("{}, which JSON has no way to write", String::from_utf8_lossy(value))
+        }
+        value => format!("{} where a value should be", excerpt(value)),
     }
+}
+
+/// The beginning of what the parser stopped at, quoted.
+fn excerpt(text: &[u8]) -> String {
+    crate::problem::quote(&String::from_utf8_lossy(text))
 }

@@ -1,6 +1,8 @@
 //! Reads files of JSON rows one row at a time, and writes them atomically.
 
+mod elements;
 mod layout;
+mod rewind;
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -10,9 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::input::{self, Input};
+use crate::input;
 use crate::{Conversation, Error, Problem, Result, json};
+use elements::Elements;
 use layout::Layout;
+use rewind::Rewind;
 
 /// The maximum length of a row in bytes. A row is held in memory as a whole, and no conversation is this long.
 pub(crate) const LONGEST: usize = 64 << 20;
@@ -27,16 +31,50 @@ pub struct Row {
     pub value: Value,
 }
 
-/// Reads rows one by one in constant memory: one JSON value a line, the elements of one array, or objects of several lines
+/// Reads rows one by one in constant memory: one JSON value a line, the elements of arrays, or objects of several lines
 /// each; plain, gzip or zstd. An array of messages is one row, on a line of its own or as a file. A byte order mark, CRLF
 /// line ends and blank lines are accepted.
+///
+/// A row that is not JSON is an error, and reading goes on behind it. An element of an array that is broken ends where an object
+/// begins as the first one of the file did, or else with the file: at most one row is lost, or the file is refused.
 pub struct Reader {
     path: PathBuf,
-    input: Input,
+    input: Rewind,
     layout: Layout,
+    elements: Elements,
     /// The line being read, from 1.
     line: u64,
     bytes: Vec<u8>,
+}
+
+/// Where a row is in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The line that it begins on, from 1.
+    pub(crate) line: u64,
+    /// Which element of an array it is, from 0.
+    pub(crate) element: Option<u64>,
+}
+
+impl Place {
+    pub(crate) fn on_line(line: u64) -> Self {
+        Place { line, element: None }
+    }
+
+    /// A problem of the row, with the element in front of its field.
+    pub(crate) fn of(self, problem: Problem) -> Problem {
+        let Some(element) = self.element else { return problem };
+        let dot = if problem.field.is_empty() { "" } else { "." };
+        Problem { field: format!("[{element}]{dot}{}", problem.field), ..problem }
+    }
+}
+
+/// The line, and the element behind it: `17` or `1[16]`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.line)?;
+        self.element.map_or(Ok(()), |element| write!(f, "[{element}]"))
+    }
 }
 
 /// Many rows of a file.
@@ -49,8 +87,7 @@ pub(crate) struct Block {
 /// A row of a block.
 #[derive(Debug)]
 pub(crate) struct BlockRow {
-    /// Its line, from 1.
-    pub(crate) line: u64,
+    pub(crate) place: Place,
     /// Where it is in the block.
     pub(crate) range: Range<usize>,
     /// Why it cannot be read.
@@ -69,12 +106,12 @@ impl Reader {
             Ok(input) => input,
             Err(source) => return Err(Error::Io { path, source }),
         };
-        let layout = Layout::Lines;
-        let mut reader = Reader { path, input, layout, line: 1, bytes: Vec::new() };
+        let (input, layout, elements) = (Rewind::new(input), Layout::Lines, Elements::default());
+        let mut reader = Reader { path, input, layout, elements, line: 1, bytes: Vec::new() };
         match reader.buffer()? {
             [0xef, 0xbb, 0xbf, ..] => reader.input.consume(3),
             start if input::is_utf16(start) => {
-                return Err(reader.broken("found UTF-16; convert the file to UTF-8"));
+                return Err(reader.broken("UTF-16; convert the file to UTF-8"));
             }
             _ => {}
         }
@@ -83,9 +120,6 @@ impl Reader {
             Some(b'{') => Layout::of_object(reader.buffer()?),
             _ => Layout::Lines,
         };
-        if reader.layout == Layout::ArrayStart {
-            reader.input.consume(1);
-        }
         Ok(reader)
     }
 
@@ -102,48 +136,36 @@ impl Reader {
         })
     }
 
-    /// The bytes of the next row, and the line it starts on.
-    pub(crate) fn next_bytes(&mut self) -> Result<Option<(u64, &[u8])>> {
-        let Some(next) = self.skip_space()? else {
-            return match self.layout {
-                Layout::ArrayStart | Layout::Array => {
-                    Err(self.broken("the file ends inside the array"))
-                }
-                _ => Ok(None),
-            };
-        };
-        let mut line = self.line;
+    /// Reads the next row into `bytes`. The problem is that of a row that is not there as a whole.
+    fn next_row(&mut self) -> Result<Option<(Place, Option<Problem>)>> {
+        if self.layout == Layout::Elements {
+            return self.next_element();
+        }
+        if self.skip_space()?.is_none() {
+            return Ok(None);
+        }
+        let place = Place::on_line(self.line);
         self.bytes.clear();
         match self.layout {
-            Layout::Lines => self.read_line()?,
             Layout::Whole => {
                 let mut all = self.input.by_ref().take(LONGEST as u64 + 1);
                 let read = all.read_to_end(&mut self.bytes);
                 read.map_err(|source| self.damaged(&self.bytes, source))?;
                 self.check_length(self.bytes.len())?;
             }
-            Layout::Objects if next == b'{' => self.read_nested()?,
-            Layout::Objects => return Err(self.broken("expected an object")),
-            Layout::ArrayEnd => return Err(self.broken("text after the array")),
-            Layout::ArrayStart | Layout::Array => {
-                if next == b']' {
-                    self.input.consume(1);
-                    self.layout = Layout::ArrayEnd;
-                    return self.next_bytes();
-                }
-                line = self.read_element(next)?;
-            }
+            _ => self.read_line()?,
         }
-        Ok(Some((line, json::trim(&self.bytes))))
+        Ok(Some((place, None)))
     }
 
     /// Fills an empty block with complete rows, `wanted` bytes of them or a little more.
     pub(crate) fn next_block(&mut self, wanted: usize, block: &mut Block) -> Result<()> {
         if self.layout != Layout::Lines {
             while block.bytes.len() < wanted {
-                let Some((line, row)) = self.next_bytes()? else { break };
+                let Some((place, problem)) = self.next_row()? else { break };
+                let row = json::trim(&self.bytes);
                 let range = block.bytes.len()..block.bytes.len() + row.len();
-                block.rows.push(BlockRow { line, range, problem: None });
+                block.rows.push(BlockRow { place, range, problem: problem.map(Box::new) });
                 block.bytes.extend_from_slice(row);
             }
             return Ok(());
@@ -164,7 +186,8 @@ impl Reader {
                 return self.skip_long_line(start, end, block);
             }
             if !json::trim(&block.bytes[start..end]).is_empty() {
-                block.rows.push(BlockRow { line: self.line, range: start..end, problem: None });
+                let place = Place::on_line(self.line);
+                block.rows.push(BlockRow { place, range: start..end, problem: None });
             }
             if end < block.bytes.len() {
                 self.line += 1;
@@ -177,7 +200,7 @@ impl Reader {
     /// Reads a line that is too long to its end, and keeps only its beginning. It is at `start..end` of the block so far.
     fn skip_long_line(&mut self, start: usize, end: usize, block: &mut Block) -> Result<()> {
         const KEPT: usize = 1000;
-        let (line, mut length) = (self.line, end - start);
+        let (place, mut length) = (Place::on_line(self.line), end - start);
         let mut ended = end < block.bytes.len();
         block.bytes.truncate(start + KEPT);
         while !ended {
@@ -192,7 +215,7 @@ impl Reader {
         let expected = format!("a row of at most {LONGEST} bytes");
         let found = format!("one of {length}, of which the first {KEPT} are kept here");
         let problem = Some(Box::new(Problem::new("", expected, found)));
-        block.rows.push(BlockRow { line, range: start..start + KEPT, problem });
+        block.rows.push(BlockRow { place, range: start..start + KEPT, problem });
         Ok(())
     }
 
@@ -203,61 +226,6 @@ impl Reader {
         self.check_length(self.bytes.len())?;
         self.line += u64::from(self.bytes.ends_with(b"\n"));
         Ok(())
-    }
-
-    /// Reads the bytes of one element of an array, and returns its line. Only strings and nesting are tracked; the JSON parser
-    /// validates the rest.
-    fn read_element(&mut self, mut next: u8) -> Result<u64> {
-        if self.layout == Layout::Array {
-            if next != b',' {
-                return Err(self.broken("expected `,` or `]`"));
-            }
-            self.input.consume(1);
-            next = self.skip_space()?.unwrap_or(b']');
-        }
-        if !matches!(next, b'{' | b'[') {
-            return Err(self.broken("expected an object"));
-        }
-        self.layout = Layout::Array;
-        // The comma may be on the line of the element before.
-        let line = self.line;
-        self.read_nested()?;
-        Ok(line)
-    }
-
-    /// Reads the bytes of one object or array.
-    fn read_nested(&mut self) -> Result<()> {
-        let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-        loop {
-            let buffer = self.buffer()?;
-            let mut end = None;
-            for (at, &byte) in buffer.iter().enumerate() {
-                match byte {
-                    _ if escaped => escaped = false,
-                    b'\\' if in_text => escaped = true,
-                    b'"' => in_text = !in_text,
-                    b'{' | b'[' if !in_text => depth += 1,
-                    b'}' | b']' if !in_text => depth -= 1,
-                    _ => {}
-                }
-                if depth == 0 {
-                    end = Some(at + 1);
-                    break;
-                }
-            }
-            let length = end.unwrap_or(buffer.len());
-            if length == 0 {
-                return Err(self.broken("the file ends inside an object"));
-            }
-            let part = buffer[..length].to_vec();
-            self.line += part.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            self.bytes.extend(part);
-            self.input.consume(length);
-            self.check_length(self.bytes.len())?;
-            if end.is_some() {
-                return Ok(());
-            }
-        }
     }
 
     /// Skips white space and returns the next byte without consuming it.
@@ -292,21 +260,30 @@ impl Reader {
 
     fn check_length(&self, length: usize) -> Result<()> {
         if length > LONGEST {
-            return Err(self.broken(&format!("a row is longer than {LONGEST} bytes")));
+            return Err(self.broken(&format!("a row longer than {LONGEST} bytes")));
         }
         Ok(())
     }
 
-    fn broken(&self, reason: &str) -> Error {
-        let (path, reason) = (self.path.clone(), reason.to_owned());
-        Error::Json { path, line: self.line, column: 1, reason }
+    fn broken(&self, found: &str) -> Error {
+        let (path, found) = (self.path.clone(), found.to_owned());
+        Error::Json { path, line: self.line, column: 1, found }
     }
 }
 
-/// The error of a row that is not JSON and begins at `line`; the parser counts lines from there.
-pub(crate) fn not_json(path: &Path, line: u64, error: &serde_json::Error, reason: String) -> Error {
-    let line = line + (error.line() as u64).saturating_sub(1);
-    Error::Json { path: path.to_owned(), line, column: error.column() as u64, reason }
+/// The error of a row that is not JSON. The parser counts lines from the beginning of the row, and columns too: those of an
+/// element are none of the file's.
+pub(crate) fn not_json(
+    path: &Path,
+    place: Place,
+    error: &serde_json::Error,
+    found: String,
+) -> Error {
+    let (path, line) = (path.to_owned(), place.line + (error.line() as u64).saturating_sub(1));
+    match place.element {
+        Some(_) => Error::Row { path, line, problem: place.of(Problem::new("", "JSON", found)) },
+        None => Error::Json { path, line, column: error.column() as u64, found },
+    }
 }
 
 impl fmt::Debug for Reader {
@@ -322,20 +299,24 @@ impl Iterator for Reader {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (line, parsed) = match self.next_bytes() {
-            Ok(Some((line, bytes))) => {
-                let parsed = serde_json::from_slice(bytes);
-                (line, parsed.map_err(|error| (json::reason(bytes, &error), error)))
-            }
-            Ok(None) => return None,
+        let (place, problem) = match self.next_row() {
+            Ok(next) => next?,
             Err(error) => {
                 // The beginning of the next row is unknown, so reading ends here.
-                (self.input, self.layout) = (Box::new(io::empty()), Layout::Lines);
+                (self.input, self.layout) = (Rewind::new(Box::new(io::empty())), Layout::Lines);
                 return Some(Err(error));
             }
         };
-        let row = parsed.map(|value| Row { line, value });
-        Some(row.map_err(|(reason, error)| not_json(&self.path, line, &error, reason)))
+        if let Some(problem) = problem {
+            let (path, line) = (self.path.clone(), place.line);
+            return Some(Err(Error::Row { path, line, problem: place.of(problem) }));
+        }
+        let bytes = json::trim(&self.bytes);
+        let value = serde_json::from_slice(bytes).map_err(|error| {
+            let found = json::reason(bytes, &error);
+            not_json(&self.path, place, &error, found)
+        });
+        Some(value.map(|value| Row { line: place.line, value }))
     }
 }
 

@@ -25,34 +25,35 @@ fn what_is_not_json_is_refused_with_line_and_column() {
     let deep = "[".repeat(200);
     let text = |inside: &[u8]| [b"{\"text\": \"", inside, b"\"}"].concat();
     // The row, and the column behind what is wrong.
-    let cases: [(&[u8], u64, &str); 21] = [
-        (b"{", 1, "EOF"),
-        (b"{\"a\": 1,}", 9, "trailing comma"),
-        (b"{\"a\": 01}", 8, "invalid number"),
-        (b"{\"a\": 1e999}", 11, "number out of range"),
-        (b"{\"a\": -}", 8, "invalid number"),
-        (b"{\"a\": NaN}", 7, "expected value"),
-        (b"{\"a\" 1}", 6, "expected `:`"),
-        (b"{\"a\": 1 \"b\": 2}", 9, "expected `,`"),
-        (b"{'a': 1}", 2, "key must be a string"),
-        (b"{a: 1}", 2, "key must be a string"),
-        (b"{\"a\": tru}", 10, "expected ident"),
-        (b"{} x", 4, "trailing characters"),
-        (b"{}\x0c", 3, "trailing characters"),
-        (b"{\"a\": \"b", 8, "EOF while parsing a string"),
-        (&text(b"a\tb"), 12, "control character"),
-        (&text(b"\\x"), 12, "invalid escape"),
-        (&text(b"\\u12"), 16, "invalid escape"),
-        (&text(b"\\ud800"), 17, "unexpected end of hex escape"),
-        (&text(b"\\udc00 low"), 16, "surrogate"),
-        (&text(b"caf\xe9"), 14, "invalid unicode"),
-        (deep.as_bytes(), 128, "recursion limit"),
+    let cases: [(&[u8], u64, &str); 22] = [
+        (b"{", 1, "the end of the row inside an object"),
+        (b"{\"a\": 1,}", 9, "a comma with nothing behind it"),
+        (b"{\"a\": 01}", 8, "\"01\" where a value should be"),
+        (b"{\"a\": 1e999}", 11, "a number that is too large"),
+        (b"{\"a\": -}", 8, "\"-\" where a value should be"),
+        (b"{\"a\": NaN}", 7, "NaN, which JSON has no way to write"),
+        (b"{\"a\": -Infinity}", 8, "-Infinity, which JSON has no way to write"),
+        (b"{\"a\" 1}", 6, "no `:` after a key"),
+        (b"{\"a\": 1 \"b\": 2}", 9, "neither `,` nor `}` after a value"),
+        (b"{'a': 1}", 2, "a key that is not in double quotes"),
+        (b"{a: 1}", 2, "a key that is not in double quotes"),
+        (b"{\"a\": tru}", 10, "\"tru\" where a value should be"),
+        (b"{} x", 4, "more text behind the value: \"x\""),
+        (b"{}\x0c", 3, "more text behind the value: \"\\u{c}\""),
+        (b"{\"a\": \"b", 8, "the end of the row inside a string"),
+        (&text(b"a\tb"), 12, "control character inside a string"),
+        (&text(b"\\x"), 12, "a backslash that begins no escape"),
+        (&text(b"\\u12"), 16, "a backslash that begins no escape"),
+        (&text(b"\\ud800"), 17, "half of an emoji"),
+        (&text(b"\\udc00 low"), 16, "half of an emoji"),
+        (&text(b"caf\xe9"), 14, "bytes that are not UTF-8"),
+        (deep.as_bytes(), 128, "nested too deeply"),
     ];
     let mut wrong = Vec::new();
     for (row, column, reason) in cases {
         let shown = String::from_utf8_lossy(row);
         let file = [GOOD.as_bytes(), b"\n\n", row, b"\n", GOOD.as_bytes(), b"\n"].concat();
-        let place = format!("raw:3:{column}: expected JSON: ");
+        let place = format!("raw:3:{column}: expected JSON, found ");
         for refusal in refusals(folder.path(), &file) {
             if !refusal.contains(&place) || !refusal.contains(reason) {
                 wrong.push(format!("{shown}: {refusal}"));
@@ -73,22 +74,26 @@ fn odd_lines_are_set_aside_and_the_others_are_read() {
         |words: &str| format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{words}\"}}]}}");
     // The row, its field, and a part of the reason.
     let odd: [(Vec<u8>, &str, &str); 7] = [
-        (chat(r"wave \ud83d").into(), "", "half of a surrogate pair"),
-        (chat(r"wave \ud83d ").into(), "", "half of a surrogate pair"),
-        (format!("{},\"score\":NaN}}", &GOOD[..GOOD.len() - 1]).into(), "", "JSON has no NaN"),
+        (chat(r"wave \ud83d").into(), "", "half of an emoji"),
+        (chat(r"wave \ud83d ").into(), "", "half of an emoji"),
+        (
+            format!("{},\"score\":NaN}}", &GOOD[..GOOD.len() - 1]).into(),
+            "",
+            "NaN, which JSON has no way to write",
+        ),
         (
             format!("{},\"score\":-Infinity}}", &GOOD[..GOOD.len() - 1]).into(),
             "",
-            "JSON has no Infinity",
+            "-Infinity, which JSON has no way to write",
         ),
-        (b"{\"text\": \"caf\xe9\"}".to_vec(), "", "invalid unicode"),
+        (b"{\"text\": \"caf\xe9\"}".to_vec(), "", "bytes that are not UTF-8"),
         (
             br#"{"messages":[{"role":"narrator","content":"x"}]}"#.to_vec(),
             "messages[0].role",
             "narrator",
         ),
         // The last line, cut off.
-        (GOOD.as_bytes()[..GOOD.len() - 9].to_vec(), "", "EOF"),
+        (GOOD.as_bytes()[..GOOD.len() - 9].to_vec(), "", "the end of the row inside"),
     ];
     let file: Vec<Vec<u8>> =
         odd.iter().map(|(row, ..)| [GOOD.as_bytes(), b"\n", row].concat()).collect();
@@ -116,10 +121,7 @@ fn odd_lines_are_set_aside_and_the_others_are_read() {
     fs::write(&input, &odd[0].0).unwrap();
     let strict = converter.strictness(Strictness::Refuse);
     let error = strict.convert(&input, &output).unwrap_err().to_string();
-    assert!(
-        error.contains("raw.jsonl:1:") && error.contains("half of a surrogate pair"),
-        "{error}"
-    );
+    assert!(error.contains("raw.jsonl:1:") && error.contains("half of an emoji"), "{error}");
     assert_eq!((fs::read(&output).unwrap(), fs::read(&aside).unwrap()), (clean, refused));
 }
 
@@ -162,7 +164,7 @@ fn other_encodings_are_named() {
         [&[0xfe, 0xff][..], &units.clone().flat_map(u16::to_be_bytes).collect::<Vec<_>>()].concat(),
     ] {
         for refusal in refusals(folder.path(), &utf16) {
-            assert!(refusal.contains("raw:1:1: expected JSON: found UTF-16"), "{refusal}");
+            assert!(refusal.contains("raw:1:1: expected JSON, found UTF-16"), "{refusal}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::grown::{Digests, Held, List};
 use super::refused::SetAside;
 use super::report::{Counts, Tally};
 use super::{Clean, InputFile, Inputs, Options, Report, fast_path, shape, sources};
-use crate::jsonl::{Block, BlockRow, Writer, not_json};
+use crate::jsonl::{Block, BlockRow, Place, Writer, not_json};
 use crate::raw::Raw;
 use crate::{Error, Problem, Result, json};
 
@@ -120,9 +120,14 @@ impl Converter {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or written, an array that is not JSON, and a row longer than 64 MiB that is not on a line
-    /// of its own. With [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output`
-    /// nor the files of refused and merged rows are changed.
+    /// A file that cannot be read or written, and a row longer than 64 MiB that is not on a line of its own. With
+    /// [`Strictness::Refuse`], also the first row that is not JSON or cannot be cleaned. After an error, neither `output` nor
+    /// the files of refused and merged rows are changed.
+    ///
+    /// An element of an array is a row like a line: one that is odd or not JSON is left out, and named by its line and its index
+    /// (`[16]`). An element that is not closed ends where the next one seems to begin, and the array goes on there; at the end of
+    /// a file that was cut off, the rows before are kept, and what is left of the last one is set aside. An array whose elements
+    /// cannot be told apart, so that more than one might be lost, refuses the file.
     pub fn convert_all(&self, inputs: Inputs, output: impl AsRef<Path>) -> Result<Report> {
         let output = output.as_ref();
         let outputs = [Some(output), self.refused.as_deref(), self.merged.as_deref()];
@@ -152,7 +157,7 @@ impl Converter {
         rows.next_block(BLOCK, &mut block)?;
         // The two lists alternate, so that their memory is reused.
         let (mut batches, mut done): (Vec<Batch>, Vec<Batch>) = Default::default();
-        while !block.bytes.is_empty() {
+        while !(block.bytes.is_empty() && block.rows.is_empty()) {
             // One thread writes the previous block and reads the next while the others clean this one.
             let (moved, ()) = rayon::join(
                 || sink.write(&done).and_then(|()| read(&mut rows, &mut next)),
@@ -162,11 +167,12 @@ impl Converter {
             for batch in &mut batches {
                 match batch.stopped.take() {
                     None => sink.count(batch, input, &block)?,
-                    Some((line, Stop::NotJson(error, reason))) => {
-                        return Err(not_json(input, line, &error, reason));
+                    Some((place, Stop::NotJson(error, found))) => {
+                        return Err(not_json(input, place, &error, found));
                     }
-                    Some((line, Stop::Refused(problem))) => {
-                        return Err(Error::Row { path: input.to_owned(), line, problem });
+                    Some((place, Stop::Refused(problem))) => {
+                        let (path, problem) = (input.to_owned(), place.of(problem));
+                        return Err(Error::Row { path, line: place.line, problem });
                     }
                 }
             }
@@ -182,20 +188,21 @@ impl Converter {
         let rows = block.rows.par_chunks(BATCH);
         batches.par_iter_mut().zip(rows).for_each(|(batch, rows)| {
             batch.clear();
-            for BlockRow { line, range, problem } in rows {
+            for BlockRow { place, range, problem } in rows {
                 let row = block.bytes.get(range.clone()).unwrap_or_default();
                 let added = match problem {
-                    None => batch.add(file, *line, row, self),
+                    None => batch.add(file, *place, row, self),
                     Some(problem) => batch.refuse(problem),
                 };
                 match (added, self.strictness) {
                     (Ok(()), _) => {}
                     (Err(stop), Strictness::LeaveOut) => {
-                        let (line, row, problem) = (*line, range.clone(), stop.into());
+                        let (line, row) = (place.line, range.clone());
+                        let problem = place.of(stop.into());
                         batch.refused.push(Refused { line, row, problem });
                     }
                     (Err(stop), Strictness::Refuse) => {
-                        batch.stopped = Some((*line, stop));
+                        batch.stopped = Some((*place, stop));
                         break;
                     }
                 }
@@ -277,7 +284,7 @@ struct Batch {
     /// Digests of the rows, if grown ones are merged.
     digests: Digests,
     /// The row because of which the whole file is refused.
-    stopped: Option<(u64, Stop)>,
+    stopped: Option<(Place, Stop)>,
 }
 
 /// A row that is left out.
@@ -321,7 +328,7 @@ impl Batch {
     fn add(
         &mut self,
         file: &str,
-        line: u64,
+        place: Place,
         row: &[u8],
         converter: &Converter,
     ) -> Result<(), Stop> {
@@ -336,13 +343,13 @@ impl Batch {
             self.clean(raw, options)?;
         }
         if let (Some(same), Some(row)) = (&converter.merge, self.lines.get(start..))
-            && let Err(error) = self.digests.add(line, row, same)
+            && let Err(error) = self.digests.add(place.line, row, same)
         {
             self.lines.truncate(start);
             return Err(Stop::NotJson(error, "a row that cannot be compared".to_owned()));
         }
         if converter.sources.is_some()
-            && let Err(error) = sources::add(&mut self.lines, start, file, line)
+            && let Err(error) = sources::add(&mut self.lines, start, file, place)
         {
             self.lines.truncate(start);
             return Err(Stop::NotJson(error, "a row that cannot be written".to_owned()));

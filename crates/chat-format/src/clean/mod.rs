@@ -85,7 +85,7 @@ pub enum Origin {
 pub const MARKUP: &str = "markup";
 
 /// The key under which a row names the file and line that it is from, as `chats/a.jsonl:17`, if [`Converter::sources`] asks
-/// for it.
+/// for it; in an array also the element, from 0, as `chats/b.json:1[16]`.
 pub const SOURCE_ROW: &str = "source_row";
 
 /// How rows are cleaned.

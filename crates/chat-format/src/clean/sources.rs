@@ -1,9 +1,10 @@
-//! Where rows are from: the key that names their file and line.
+//! Where rows are from: the key that names their file and line, and in an array the element.
 
 use std::path::Path;
 
 use super::SOURCE_ROW;
 use crate::json;
+use crate::jsonl::Place;
 use crate::raw::Raw;
 
 /// The name of a file in rows and lists: its path below `base`, or else the whole path.
@@ -18,7 +19,7 @@ pub(super) fn add(
     lines: &mut Vec<u8>,
     start: usize,
     file: &str,
-    line: u64,
+    place: Place,
 ) -> serde_json::Result<()> {
     let row = lines.get(start..).unwrap_or_default();
     let key = format!("\"{SOURCE_ROW}\":");
@@ -36,7 +37,7 @@ pub(super) fn add(
         lines.extend_from_slice(b", ");
         lines.extend_from_slice(key.as_bytes());
         lines.push(b' ');
-        lines.extend(serde_json::to_vec(&format!("{file}:{line}"))?);
+        lines.extend(serde_json::to_vec(&format!("{file}:{place}"))?);
         lines.extend_from_slice(b"}\n");
     }
     Ok(())

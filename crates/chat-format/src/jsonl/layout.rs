@@ -7,16 +7,10 @@ use crate::json;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     Lines,
-    /// Objects of several lines, one after the other.
-    Objects,
+    /// The elements of arrays, or objects of several lines, one after the other.
+    Elements,
     /// One value over several lines.
     Whole,
-    /// Inside an array, before its first element.
-    ArrayStart,
-    /// Inside an array, after an element.
-    Array,
-    /// After the array.
-    ArrayEnd,
 }
 
 impl Layout {
@@ -28,7 +22,7 @@ impl Layout {
         let mut lines = lines.peekable();
         if let Ok(Value::Array(items)) = serde_json::from_slice(line) {
             let one = lines.peek().is_none() && !items.first().is_some_and(is_message);
-            return if one { Layout::ArrayStart } else { Layout::Lines };
+            return if one { Layout::Elements } else { Layout::Lines };
         }
         // A line of messages that was spoilt: a row after it is not followed by a comma or the end of an array.
         while let Some(next) = lines.next() {
@@ -42,7 +36,7 @@ impl Layout {
         let first = serde_json::Deserializer::from_slice(inside).into_iter::<Value>().next();
         match first {
             Some(Ok(first)) if is_message(&first) => Layout::Whole,
-            _ => Layout::ArrayStart,
+            _ => Layout::Elements,
         }
     }
 
@@ -55,7 +49,7 @@ impl Layout {
         let open = is_json(first).is_err_and(|error| error.is_eof());
         match next {
             Some(b'{') | None => Layout::Lines,
-            Some(_) if open && !rest.split(|&byte| byte == b'\n').any(is_row) => Layout::Objects,
+            Some(_) if open && !rest.split(|&byte| byte == b'\n').any(is_row) => Layout::Elements,
             Some(_) => Layout::Lines,
         }
     }

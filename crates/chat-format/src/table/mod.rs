@@ -10,7 +10,7 @@ pub(crate) use self::parquet::ParquetRows;
 
 use std::path::Path;
 
-use crate::jsonl::{Block, BlockRow};
+use crate::jsonl::{Block, BlockRow, Place};
 use crate::raw::Fields;
 use crate::{Error, Problem, json};
 
@@ -18,7 +18,8 @@ use crate::{Error, Problem, json};
 fn push(block: &mut Block, line: u64, fields: &Fields<'_>) -> Result<(), serde_json::Error> {
     let start = block.bytes.len();
     json::write(&mut block.bytes, fields)?;
-    block.rows.push(BlockRow { line, range: start..block.bytes.len(), problem: None });
+    let (place, range) = (Place::on_line(line), start..block.bytes.len());
+    block.rows.push(BlockRow { place, range, problem: None });
     Ok(())
 }
 
@@ -27,7 +28,7 @@ fn push_odd(block: &mut Block, line: u64, bytes: &[u8], problem: Problem) {
     let start = block.bytes.len();
     block.bytes.extend_from_slice(bytes);
     let (range, problem) = (start..block.bytes.len(), Some(Box::new(problem)));
-    block.rows.push(BlockRow { line, range, problem });
+    block.rows.push(BlockRow { place: Place::on_line(line), range, problem });
 }
 
 /// The error of a table that cannot be read on. `line` is the line, or the row where a format has no lines, from 1.

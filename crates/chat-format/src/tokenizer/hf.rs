@@ -93,6 +93,6 @@ fn read_json(path: &Path) -> Result<Value> {
         path: path.to_owned(),
         line: error.line() as u64,
         column: error.column() as u64,
-        reason: error.to_string(),
+        found: crate::json::reason(&bytes, &error),
     })
 }
