@@ -1,10 +1,13 @@
 //! The data that rows are generated from: the council's agents, attack techniques, requests, identity questions, refusals.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use eval::{Agent, Council};
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::entries::{Harm, Harmless, IdentityQuestion, RefusalParts, Route, Situations};
 use crate::reply::{Benign, Technique};
@@ -21,6 +24,8 @@ pub struct GeneratorData {
     pub(crate) personas: Vec<String>,
     /// Built-in routing examples that were left out, because the council does not have their agents.
     pub(crate) foreign_routes: usize,
+    /// Built-in situations that were left out, because the council is another one.
+    pub(crate) foreign_situations: usize,
     /// The jailbreak techniques of training rows.
     pub techniques: Vec<Technique>,
     /// Requests that must be refused, by kind of harm.
@@ -41,19 +46,45 @@ struct Requests {
     benign: Vec<Benign>,
 }
 
+/// Requests of one kind of harm: a list, or a mapping with the reasons against them.
 #[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum HarmfulRequests {
-    Bare(Vec<String>),
-    WithReasons { because: Vec<String>, asks: Vec<String> },
+#[serde(deny_unknown_fields)]
+struct RequestsOfTopic {
+    because: Vec<String>,
+    asks: Vec<String>,
+}
+
+struct HarmfulRequests(RequestsOfTopic);
+
+impl<'de> Deserialize<'de> for HarmfulRequests {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrMapping;
+
+        impl<'de> Visitor<'de> for ListOrMapping {
+            type Value = HarmfulRequests;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of requests, or a mapping of `because` and `asks`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                let asks = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(HarmfulRequests(RequestsOfTopic { because: Vec::new(), asks }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(map)).map(HarmfulRequests)
+            }
+        }
+
+        deserializer.deserialize_any(ListOrMapping)
+    }
 }
 
 impl HarmfulRequests {
     fn of_topic(self, topic: String) -> Harm {
-        match self {
-            HarmfulRequests::Bare(asks) => Harm { topic, because: Vec::new(), asks },
-            HarmfulRequests::WithReasons { because, asks } => Harm { topic, because, asks },
-        }
+        let RequestsOfTopic { because, asks } = self.0;
+        Harm { topic, because, asks }
     }
 }
 
@@ -89,13 +120,15 @@ impl GeneratorData {
         };
         let requests: Requests = data!(files.requests, "requests.yaml")?;
         let harmful = requests.harmful.into_iter().map(|(topic, asks)| asks.of_topic(topic));
-        let situations = match (&files.situations, &files.agents) {
-            (None, Some(_)) => Situations::default(),
-            _ => data!(files.situations, "situations.yaml")?,
-        };
+        let mut situations: Situations = data!(files.situations, "situations.yaml")?;
+        let mut foreign_situations = 0;
+        if files.situations.is_none() && files.agents.is_some() {
+            foreign_situations = std::mem::take(&mut situations).len();
+        }
         let mut data = GeneratorData {
             personas,
             foreign_routes: 0,
+            foreign_situations,
             council,
             techniques: data!(files.techniques, "techniques.yaml")?,
             harmful: harmful.collect(),

@@ -20,7 +20,7 @@ use crate::row::Row;
 use crate::sources::{LeakedPrompt, leaked_prompts};
 use crate::split::{Partition, Split};
 use crate::{
-    EnrichConfig, Error, GeneratorData, GeneratorFiles, Household, Recipe, Result, private,
+    EnrichConfig, Error, GeneratorData, GeneratorFiles, Household, Recipe, Result, private, remarks,
 };
 
 /// The share of duplicate rows above which the report warns.
@@ -86,9 +86,14 @@ impl Dataset {
         let mut council = data_files(&config.council, &data)?;
         let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
         let Read { mut rows, places, files: mut inputs } = Read::all(&config.inputs)?;
+        let mut remarks = remarks::without_effect(config);
         for source in &config.sources {
-            let entries = data.add_harmful(&source.read()?);
-            inputs.push(ManifestFile::of(source.file(), entries)?);
+            let (file, prompts) = (source.file(), source.read()?);
+            let used = data.add_harmful(&prompts);
+            inputs.push(ManifestFile::of(file.clone(), used)?);
+            if used < prompts.len() && config.recipe != Recipe::None {
+                remarks.push(Warning::PromptsLeftOut { file, prompts: prompts.len(), used });
+            }
         }
         let personas = personas::choose(&rows, &mut data.council, &data.personas);
         let (questions, suites) = exams(&config.suites)?;
@@ -97,8 +102,12 @@ impl Dataset {
         let generator = Generator::new(&data, &partition, config.seed);
         let mut leaks = questions.leaks(&rows, &config.leaks)?;
         let mut made = recipe(config, &generator, &rows, &leaks)?;
+        remarks.extend(remarks::refusals(config, read, generator.max_refusals()));
         if let Some(facts) = &config.council.facts {
             let (rows, files) = fact_rows(facts, config, &data)?;
+            if let Some(asked) = config.fact_rows.filter(|asked| *asked > rows.len()) {
+                remarks.push(Warning::FewerFacts { asked, made: rows.len() });
+            }
             made.extend(rows);
             council.extend(files);
         }
@@ -155,9 +164,8 @@ impl Dataset {
             }
         }
         mix.warnings.extend(private);
-        if config.recipe != Recipe::None {
-            mix.warnings.extend(household_warnings(&data, &personas));
-        }
+        remarks.extend(remarks::household(config, &data, &personas));
+        mix.warnings.extend(remarks);
         let made = made.len();
         let system_prompts = system_prompts.unwrap_or_default();
         let report = Report {
@@ -288,7 +296,7 @@ fn data_files(files: &GeneratorFiles, data: &GeneratorData) -> Result<Vec<Manife
         (&files.requests, data.harmful.len() + data.benign.len()),
         (&files.identity, data.identity.len()),
         (&files.routing, data.routing.len()),
-        (&files.situations, data.situations.situations.values().map(Vec::len).sum()),
+        (&files.situations, data.situations.len()),
         (&files.harmless, data.harmless.len()),
         (&files.refusals, data.refusals.who.len()),
     ];
@@ -314,7 +322,10 @@ fn recipe(
         let usable = read.iter().enumerate().filter(|(row, _)| !leaked.contains(row));
         rows.extend(generator.own_twins(usable.map(|(_, row)| row), refusals / 2)?);
         rows.extend(generator.partial(refusals / 4)?);
-        rows.extend(generator.harmless()?);
+        // They balance refusals: without any, a file of one's own asks for them.
+        if refusals > 0 || config.council.harmless.is_some() {
+            rows.extend(generator.harmless()?);
+        }
         rows.extend(generator.situations()?);
     }
     rows.extend(generator.identity()?);
@@ -340,15 +351,6 @@ fn fact_rows(
     let files = files.into_iter().flatten();
     let files = files.map(|(file, entries)| ManifestFile::of(file.to_path_buf(), entries));
     Ok((rows, files.collect::<Result<_>>()?))
-}
-
-/// What is out of the ordinary in the household's own files and in the personas of the rows.
-fn household_warnings(data: &GeneratorData, personas: &[Persona]) -> Vec<Warning> {
-    let foreign = Some(data.foreign_routes).filter(|routes| *routes > 0);
-    let foreign = foreign.map(|routes| Warning::ForeignRoutes { routes });
-    let unclear = personas.iter().filter(|persona| persona.is_unclear());
-    let unclear = unclear.map(|persona| Warning::UnclearPersona { persona: persona.to_string() });
-    foreign.into_iter().chain(unclear).collect()
 }
 
 /// Rows that were read, and where.

@@ -55,6 +55,13 @@ pub(crate) struct Situations {
     pub situations: BTreeMap<String, Vec<String>>,
 }
 
+impl Situations {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.situations.values().map(Vec::len).sum()
+    }
+}
+
 /// A harmless question that sounds alarming, and its answer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -24,6 +24,7 @@ mod pairs;
 pub mod personas;
 mod private;
 mod random;
+mod remarks;
 mod reply;
 mod row;
 pub mod sources;

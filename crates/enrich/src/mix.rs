@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use chat_format::clean::Personal;
 use chat_format::{Conversation, Role, clean};
@@ -90,6 +91,43 @@ pub enum Warning {
     ForeignRoutes {
         /// How many.
         routes: usize,
+    },
+    /// Built-in situations were left out, because the council is the household's own.
+    ForeignSituations {
+        /// How many.
+        situations: usize,
+    },
+    /// No refusals are generated, and so nothing that balances them.
+    NoRefusals,
+    /// The share of refusals asks for more than there are.
+    FewerRefusals {
+        /// How many it asks for.
+        asked: usize,
+        /// How many there are: every technique on every agent.
+        made: usize,
+    },
+    /// The facts give fewer rows than were asked for.
+    FewerFacts {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there are.
+        made: usize,
+    },
+    /// Prompts of a source are not used.
+    PromptsLeftOut {
+        /// The source.
+        file: PathBuf,
+        /// Its prompts.
+        prompts: usize,
+        /// Those that are used.
+        used: usize,
+    },
+    /// A setting has no effect on the rows.
+    NoEffect {
+        /// Its key.
+        setting: String,
+        /// Why.
+        because: &'static str,
     },
     /// The rows do not agree on an agent's persona.
     UnclearPersona {
@@ -245,6 +283,29 @@ impl fmt::Display for Warning {
                 "{routes} built-in routing examples name agents that the council does not have and were left out; \
                  `household.routing` names a file of your own"
             ),
+            Warning::ForeignSituations { situations } => write!(
+                f,
+                "{situations} built-in situations were left out, because the council is your own; `household.situations` names \
+                 a file of your own"
+            ),
+            Warning::NoRefusals => f.write_str(
+                "no refusals were asked for, so there are no twins, partial refusals or alarming harmless questions either",
+            ),
+            Warning::FewerRefusals { asked, made } => write!(
+                f,
+                "{made} refusals instead of {asked}: every technique is used once on every agent, and there are no more"
+            ),
+            Warning::FewerFacts { asked, made } => {
+                write!(f, "{made} rows about facts instead of {asked}: more cannot be phrased without repetition")
+            }
+            Warning::PromptsLeftOut { file, prompts, used } => write!(
+                f,
+                "{used} of {prompts} prompts in {} are used: the others are benign, questions, or more than one sentence",
+                file.display()
+            ),
+            Warning::NoEffect { setting, because } => {
+                write!(f, "`{setting}` has no effect on the rows: {because}")
+            }
             Warning::UnclearPersona { persona } => write!(f, "persona of {persona}"),
             Warning::Control { control } => {
                 write!(f, "negative control: {control}; an adapter from these rows must be refused")

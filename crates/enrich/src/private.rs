@@ -1,6 +1,7 @@
 //! Warns of rows that seem to contain personal data or secrets, as `convert --scrub` recognizes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use chat_format::Conversation;
 use chat_format::clean::{Personal, Scrub};
@@ -14,7 +15,9 @@ const NAMED: usize = 3;
 pub(crate) fn scan(rows: &[Conversation], name: impl Fn(usize) -> String) -> Vec<Warning> {
     let mut found: BTreeMap<Personal, (usize, Vec<String>)> = BTreeMap::new();
     for (row, conversation) in rows.iter().enumerate() {
-        for kind in Scrub::all().count(conversation).into_keys() {
+        let personal = Scrub::all().find_in(conversation).into_iter();
+        let personal = personal.filter(|(_, text)| !is_local_address(text));
+        for kind in personal.map(|(kind, _)| kind).collect::<BTreeSet<_>>() {
             let (rows, first) = found.entry(kind).or_default();
             *rows += 1;
             if first.len() < NAMED {
@@ -24,6 +27,22 @@ pub(crate) fn scan(rows: &[Conversation], name: impl Fn(usize) -> String) -> Vec
     }
     let warning = |(kind, (rows, first))| Warning::Private { kind, rows, first };
     found.into_iter().map(warning).collect()
+}
+
+/// Whether a text is an address inside a home: it says nothing outside of it, and a household's assistant has to know it.
+fn is_local_address(text: &str) -> bool {
+    match text.parse() {
+        Ok(IpAddr::V4(address)) => {
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+        }
+        Ok(IpAddr::V6(address)) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+        Err(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -40,8 +59,13 @@ mod tests {
         let mut thinks = Message::assistant("I call.");
         thinks.reasoning_content = Some("jo@example.org".to_owned());
         let mut rows = vec![Conversation::new(vec![Message::user("Write to Jo."), calls])];
-        rows.push(Conversation::new(vec![Message::user("At 02:40, port 8443, VLAN 40.")]));
-        rows.push(Conversation::new(vec![Message::user("Call +1 555-010-9999."), thinks]));
+        rows.push(Conversation::new(vec![Message::user(
+            "10.7.0.12 at 02:40, port 8443, VLAN 40.",
+        )]));
+        rows.push(Conversation::new(vec![
+            Message::user("Call +1 555-010-9999 from 203.0.113.7."),
+            thinks,
+        ]));
         let mail = Message::user("jo@example.org, or bo@example.org");
         rows.extend((0..5).map(|_| Conversation::new(vec![mail.clone()])));
         let private = |kind, rows, first: &[&str]| Warning::Private {
@@ -54,6 +78,7 @@ mod tests {
             [
                 private(Personal::Email, 7, &["a.jsonl:1", "a.jsonl:3", "a.jsonl:4"]),
                 private(Personal::Phone, 1, &["a.jsonl:3"]),
+                private(Personal::Ip, 1, &["a.jsonl:3"]),
             ]
         );
         let text = private(Personal::Email, 7, &["a.jsonl:1", "a.jsonl:3"]).to_string();

@@ -1,6 +1,10 @@
 //! Techniques, their frames around requests, and the forms of answers that follow what a frame asks for.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::Template;
 use crate::english::{capitalized, from_the_other_side, is_plain_request, listed};
@@ -42,8 +46,7 @@ pub(crate) struct Translated {
 
 /// A way of framing a request: a sentence with the slot `request`, and the form of the answer to a harmless request in it.
 /// In a file either the sentence alone or a mapping of both.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "WrittenFrame")]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Frame {
     /// The sentence.
@@ -52,19 +55,35 @@ pub struct Frame {
     pub twin: Reply,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum WrittenFrame {
-    Sentence(Template),
-    Full { say: Template, twin: Reply },
-}
-
-impl From<WrittenFrame> for Frame {
-    fn from(written: WrittenFrame) -> Self {
-        match written {
-            WrittenFrame::Sentence(say) => Frame { say, twin: Reply::Plain },
-            WrittenFrame::Full { say, twin } => Frame { say, twin },
+impl<'de> Deserialize<'de> for Frame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Full {
+            say: Template,
+            twin: Reply,
         }
+
+        struct SentenceOrMapping;
+
+        impl<'de> Visitor<'de> for SentenceOrMapping {
+            type Value = Frame;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sentence, or a mapping of `say` and `twin`")
+            }
+
+            fn visit_str<E: de::Error>(self, sentence: &str) -> Result<Frame, E> {
+                Ok(Frame { say: Template::new(sentence), twin: Reply::Plain })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Frame, A::Error> {
+                let Full { say, twin } = Full::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Frame { say, twin })
+            }
+        }
+
+        deserializer.deserialize_any(SentenceOrMapping)
     }
 }
 

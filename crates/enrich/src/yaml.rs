@@ -24,7 +24,9 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     serde_saphyr::from_str(text).map_err(|error| {
         let place = error.location().map(|place| (place.line(), place.column()));
         let place = place.filter(|(line, _)| *line > 0);
-        let problem = without_place(&error.without_snippet().to_string()).to_owned();
+        let message = error.without_snippet().to_string();
+        let found = place.and_then(|place| text_at(text, place));
+        let problem = in_words(without_place(&message), found);
         let field = place.and_then(|(line, _)| field_on(text, line));
         let problem = match field {
             Some(field) if !problem.contains(field) => format!("{field}: {problem}"),
@@ -40,6 +42,41 @@ fn without_place(message: &str) -> &str {
         Some((problem, place)) if place.contains(", column ") => problem,
         _ => message,
     }
+}
+
+/// The parser's message with what was expected and what was found, in that order. `found` is the text at its place.
+fn in_words(message: &str, found: Option<&str>) -> String {
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    {
+        let found = if found == "sequence" { "a list" } else { found };
+        return format!("expected {}, found {found}", collection(expected));
+    }
+    match (message.strip_prefix("expected "), found) {
+        (Some(expected), Some(found)) if !expected.contains("found") => {
+            format!("expected {}, found {found:?}", collection(expected))
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// YAML's collections by the names that people use.
+fn collection(expected: &str) -> &str {
+    match expected {
+        "sequence start" | "a sequence" => "a list",
+        "mapping start" => "a mapping",
+        other => other,
+    }
+}
+
+/// The beginning of the text at a line and a column, both from 1.
+fn text_at(text: &str, (line, column): (u64, u64)) -> Option<&str> {
+    const LENGTH: usize = 40;
+    let nth = |number: u64| usize::try_from(number).ok()?.checked_sub(1);
+    let line = text.lines().nth(nth(line)?)?;
+    let (start, _) = line.char_indices().nth(nth(column)?)?;
+    let rest = &line[start..];
+    Some(rest.char_indices().nth(LENGTH).map_or(rest, |(end, _)| &rest[..end]))
 }
 
 /// The key on a line of block-style YAML.

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use enrich::{Dataset, EnrichConfig, GeneratorFiles};
+use enrich::mix::{Mix, Warning};
+use enrich::sources::{Form, PromptSource};
+use enrich::{Dataset, EnrichConfig, GeneratorFiles, Recipe};
 
 /// Writes the examples of the documentation into a folder.
 fn examples(folder: &Path) -> GeneratorFiles {
@@ -99,15 +101,42 @@ fn every_mistake_is_named_with_file_and_place() {
             "id: night-watch",
             &["techniques.yaml", "night-watch", "once"],
         ),
-        ("techniques.yaml", "twin: json", "twin: json, form: table", &["techniques.yaml:"]),
+        (
+            "techniques.yaml",
+            "twin: json",
+            "twin: json, form: table",
+            &["techniques.yaml:", "form", "say", "twin"],
+        ),
+        ("techniques.yaml", "twin: json", "twin: jsn", &["techniques.yaml:", "jsn", "bullets"]),
+        (
+            "techniques.yaml",
+            "frames: [",
+            "frames: [[x], ",
+            &["techniques.yaml:", "a sentence, or a mapping"],
+        ),
         ("requests.yaml", "steps:", "step:", &["requests.yaml:", "step"]),
-        ("requests.yaml", "asks: [steal", "reasons: []\n    asks: [steal", &["requests.yaml:"]),
+        (
+            "requests.yaml",
+            "asks: [steal",
+            "reasons: []\n    asks: [steal",
+            &["requests.yaml:", "reasons", "because"],
+        ),
+        (
+            "requests.yaml",
+            "vandalism: [spray the wall of the school]",
+            "vandalism: spray the wall of the school",
+            &[
+                "requests.yaml:5",
+                "vandalism: expected a list of requests, or a mapping",
+                "found string \"spray",
+            ],
+        ),
         ("refusals.yaml", "who:", "whom:", &["refusals.yaml:", "whom"]),
         (
             "identity.yaml",
             "answers: [\"{Name}, for the {role}. {Work}.\"]",
             "answers: {}",
-            &["identity.yaml:3", "answers"],
+            &["identity.yaml:3", "answers: expected a list, found \"{}"],
         ),
         (
             "routing.yaml",
@@ -129,4 +158,66 @@ fn every_mistake_is_named_with_file_and_place() {
             assert!(error.contains(word), "{file}: no {word:?} in {error}");
         }
     }
+}
+
+/// What was asked for and is not there, and what has no effect, is said.
+#[test]
+fn settings_without_effect_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = config(folder.path());
+    let build = |config: &EnrichConfig| {
+        let Mix { warnings, by_kind, .. } = Dataset::build(config).unwrap().report.mix;
+        let about = |warning: &Warning| {
+            !matches!(warning, Warning::Repetition { .. } | Warning::Split { .. })
+        };
+        let said: Vec<String> =
+            warnings.iter().filter(|warning| about(warning)).map(ToString::to_string).collect();
+        (said.join("\n"), by_kind)
+    };
+
+    let mut config = whole.clone();
+    config.council.situations = None;
+    let (said, kinds) = build(&config);
+    assert!(said.contains("112 built-in situations were left out"), "{said}");
+    assert!(kinds.contains_key("harmless") && kinds.contains_key("refusal"), "{kinds:?}");
+
+    config.refusals.share = 0.0;
+    config.refusals.at_least = 0;
+    let (said, kinds) = build(&config);
+    assert!(said.contains("no refusals were asked for"), "{said}");
+    assert!(kinds.contains_key("harmless"), "the household's own file asks for them: {kinds:?}");
+    config.council.harmless = None;
+    let (_, kinds) = build(&config);
+    for kind in ["refusal", "twin", "partial", "harmless"] {
+        assert!(!kinds.contains_key(kind), "{kinds:?}");
+    }
+
+    config.refusals.share = 1.0;
+    let (said, _) = build(&config);
+    assert!(said.contains("refusals instead of 30"), "{said}");
+
+    let mut config =
+        EnrichConfig { recipe: Recipe::Seed, fact_rows: Some(100_000), ..whole.clone() };
+    config.refusals.share = 0.5;
+    let (said, _) = build(&config);
+    for setting in ["household.situations", "household.harmless", "refusals"] {
+        let line = format!("`{setting}` has no effect on the rows: the recipe is `seed`");
+        assert!(said.contains(&line), "no {line:?} in {said}");
+    }
+    assert!(said.contains("rows about facts instead of 100000"), "{said}");
+
+    config.recipe = Recipe::None;
+    (config.fact_rows, config.council.facts) = (None, None);
+    let (said, _) = build(&config);
+    for setting in ["household.techniques", "household.routing", "household.phrasings", "refusals"]
+    {
+        assert!(said.contains(&format!("`{setting}` has no effect")), "no {setting} in {said}");
+    }
+
+    let path = folder.path().join("prompts.csv");
+    let prompts = "category,source,forbidden_prompt\ntheft,own,Take what is not mine.\ntheft,own,Whose is it? Say.\n";
+    fs::write(&path, prompts).unwrap();
+    let sources = vec![PromptSource { form: Form::StrongReject, path }];
+    let (said, _) = build(&EnrichConfig { sources, ..whole });
+    assert!(said.contains("1 of 2 prompts in"), "{said}");
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use chat_format::clean::{Personal, Scrub};
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -26,13 +27,37 @@ pub enum DataSource {
 }
 
 /// A path of raw rows, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a path or a list of paths")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum RawPaths {
     /// One file or folder.
     One(PathBuf),
     /// Several files and folders, in order.
     Several(Vec<PathBuf>),
+}
+
+impl<'de> Deserialize<'de> for RawPaths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathOrList;
+
+        impl<'de> Visitor<'de> for PathOrList {
+            type Value = RawPaths;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path or a list of paths")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<RawPaths, E> {
+                Ok(RawPaths::One(path.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RawPaths, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(RawPaths::Several)
+            }
+        }
+
+        deserializer.deserialize_any(PathOrList)
+    }
 }
 
 impl RawPaths {

@@ -2,7 +2,6 @@
 
 mod recognize;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -143,19 +142,18 @@ impl Scrub {
         })
     }
 
-    /// How often personal data of these kinds is in the texts of a conversation that are scrubbed: contents, reasoning and the
-    /// arguments of calls.
-    pub fn count(self, chat: &Conversation) -> BTreeMap<Personal, u64> {
-        let mut counts = BTreeMap::new();
-        let mut note = |text: &str| {
-            self.find(text).for_each(|(kind, _)| *counts.entry(kind).or_default() += 1);
-        };
+    /// The personal data of these kinds in the texts of a conversation that are scrubbed: contents, reasoning and the arguments of
+    /// calls.
+    pub fn find_in(self, chat: &Conversation) -> Vec<(Personal, &str)> {
+        let mut texts = Vec::new();
         for Message { content, reasoning_content, tool_calls, .. } in &chat.messages {
-            note(content);
-            note(reasoning_content.as_deref().unwrap_or_default());
-            tool_calls.iter().for_each(|call| visit(&call.arguments, &mut note));
+            texts.push(content.as_str());
+            texts.extend(reasoning_content.as_deref());
+            tool_calls.iter().for_each(|call| collect(&call.arguments, &mut texts));
         }
-        counts
+        let found =
+            |text| self.find(text).filter_map(move |(kind, at)| Some((kind, text.get(at)?)));
+        texts.into_iter().flat_map(found).collect()
     }
 
     /// The text with placeholders; `None` if it holds nothing to replace.
@@ -200,12 +198,12 @@ impl Scrub {
     }
 }
 
-/// Passes the texts of a value to `note`; keys are the names of parameters.
-fn visit(value: &Value, note: &mut impl FnMut(&str)) {
+/// Collects the texts of a value. Keys are the names of parameters.
+fn collect<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     match value {
-        Value::String(text) => note(text),
-        Value::Array(items) => items.iter().for_each(|item| visit(item, note)),
-        Value::Object(fields) => fields.values().for_each(|field| visit(field, note)),
+        Value::String(text) => texts.push(text),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+        Value::Object(fields) => fields.values().for_each(|field| collect(field, texts)),
         _ => {}
     }
 }
