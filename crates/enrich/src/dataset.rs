@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::duplicates::Duplicate;
 use crate::generate::Generator;
 use crate::household::Phrasings;
-use crate::leaks::{ExamQuestions, Leak};
+use crate::leaks::{ExamQuestions, Leak, Leaks};
 use crate::left_out::{self, LeftOut, Place};
 use crate::manifest::{Manifest, ManifestFile, Origin};
 use crate::mix::{Mix, Warning};
@@ -73,6 +73,29 @@ pub struct Report {
     suites: Vec<ManifestFile>,
 }
 
+/// Rows, and which of them are too similar to an exam question.
+struct Gathered<'a> {
+    questions: &'a ExamQuestions,
+    rule: &'a Leaks,
+    rows: Vec<Conversation>,
+    leaks: Vec<Leak>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(questions: &'a ExamQuestions, rule: &'a Leaks) -> Self {
+        Self { questions, rule, rows: Vec::new(), leaks: Vec::new() }
+    }
+
+    /// Appends rows and returns how many.
+    fn add(&mut self, rows: Vec<Conversation>) -> Result<usize> {
+        let (before, count) = (self.rows.len(), rows.len());
+        let leaks = self.questions.leaks(&rows, self.rule)?.into_iter();
+        self.leaks.extend(leaks.map(|leak| Leak { row: leak.row + before, ..leak }));
+        self.rows.extend(rows);
+        Ok(count)
+    }
+}
+
 impl Dataset {
     /// Builds a data set as configured.
     ///
@@ -85,7 +108,7 @@ impl Dataset {
         let mut data = GeneratorData::load(&config.council)?;
         let mut council = data_files(&config.council, &data)?;
         let system_prompts = config.system_prompts.as_ref().map(leaked_prompts).transpose()?;
-        let Read { mut rows, places, files: mut inputs } = Read::all(&config.inputs)?;
+        let Read { rows, places, files: mut inputs } = Read::all(&config.inputs)?;
         let mut remarks = remarks::without_effect(config);
         for source in &config.sources {
             let (file, prompts) = (source.file(), source.read()?);
@@ -100,8 +123,9 @@ impl Dataset {
         let read = rows.len();
         let partition = Partition::new(&data, config.split, config.seed);
         let generator = Generator::new(&data, &partition, config.seed);
-        let mut leaks = questions.leaks(&rows, &config.leaks)?;
-        let mut made = recipe(config, &generator, &rows, &leaks)?;
+        let mut all = Gathered::new(&questions, &config.leaks);
+        all.add(rows)?;
+        let mut made = recipe(config, &generator, &all.rows, &all.leaks)?;
         remarks.extend(remarks::refusals(config, read, generator.max_refusals()));
         if let Some(facts) = &config.council.facts {
             let (rows, files) = fact_rows(facts, config, &data)?;
@@ -111,21 +135,11 @@ impl Dataset {
             made.extend(rows);
             council.extend(files);
         }
-        let made_rows: Vec<_> = made.iter().map(Row::conversation).collect();
-        let made_leaks = questions.leaks(&made_rows, &config.leaks)?.into_iter();
-        leaks.extend(made_leaks.map(|leak| Leak { row: leak.row + read, ..leak }));
-        rows.extend(made_rows);
-        let generated = rows.len() - read;
+        let generated = all.add(made.iter().map(Row::conversation).collect())?;
         let replay = Read::all(config.replay.as_slice())?;
-        let replayed = replay.rows.len();
-        leaks.extend(
-            questions
-                .leaks(&replay.rows, &config.leaks)?
-                .into_iter()
-                .map(|leak| Leak { row: leak.row + read + generated, ..leak }),
-        );
-        rows.extend(replay.rows);
+        let replayed = all.add(replay.rows)?;
         inputs.extend(replay.files);
+        let Gathered { rows, leaks, .. } = all;
 
         let duplicates = config.duplicates.find(&rows);
         let private = private::scan(&rows, |row| left_out::name(&rows[row], places.get(row)));

@@ -232,7 +232,7 @@ fn rows_that_are_all_near_twins_stay_in_training_with_a_warning() {
     (config.refusals.share, config.refusals.at_least) = (0.0, 0);
     let set = Dataset::build(&config).unwrap();
     assert_eq!(near_twins(&rows).len(), 1);
-    let (rows, expected) = (set.of(Split::Valid).count(), 161);
+    let (rows, expected) = (set.of(Split::Valid).count(), 159);
     assert!(rows * 2 < expected, "{rows}");
     let warning = Warning::Split { split: Split::Valid, rows, expected };
     assert!(set.report.mix.warnings.contains(&warning), "{:?}", set.report.mix);

@@ -300,7 +300,7 @@ pub fn write_logs(folder: &Path) -> BTreeSet<String> {
     // A blank line first, and no line end after the last row.
     file("a.jsonl", a, format!("\n{}", a.join("\n")), 2);
     file("b ü.jsonl", b, b.iter().map(|row| format!("{row}\r\n")).collect(), 1);
-    // Odd rows that are not JSON would make the array unreadable: there they are single words.
+    // Torn rows could not be told apart within an array: there they are objects without a conversation.
     let c: Vec<String> = c
         .iter()
         .map(|row| match serde_json::from_str::<Value>(row) {
