@@ -40,6 +40,26 @@ struct Row<'r, 'o> {
     tally: &'o mut Tally,
 }
 
+/// The keys of a row beside its messages, with their values as they are written.
+struct Others<'r> {
+    entries: [(&'r str, &'r str); MOST_KEYS],
+    len: usize,
+}
+
+impl<'r> Others<'r> {
+    fn read(&mut self, key: &'r str, cursor: &mut Cursor<'r>) -> Option<()> {
+        let known = shape::is_key(key) || self.all().any(|(other, _)| *other == key);
+        (!known).then_some(())?;
+        *self.entries.get_mut(self.len)? = (key, cursor.scalar()?);
+        self.len += 1;
+        Some(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(&'r str, &'r str)> {
+        self.entries.iter().take(self.len)
+    }
+}
+
 impl<'r, 'o> Row<'r, 'o> {
     fn new(row: &'r [u8], out: &'o mut Vec<u8>, tally: &'o mut Tally) -> Option<Self> {
         let row = json::trim(row);
@@ -51,27 +71,30 @@ impl<'r, 'o> Row<'r, 'o> {
 
     fn clean(mut self, origin: Origin) -> Option<()> {
         self.cursor.eat(b'{')?;
-        (self.cursor.key()? == "messages").then_some(())?;
-        self.tally.note(Event::Shape(Shape::Messages));
+        let mut others = Others { entries: [("", ""); MOST_KEYS], len: 0 };
+        let shape = loop {
+            match self.cursor.key()? {
+                "messages" => break Shape::Messages,
+                "conversations" => break Shape::Conversations,
+                key => others.read(key, &mut self.cursor)?,
+            }
+            self.cursor.eat(b',')?;
+        };
+        self.tally.note(Event::Shape(shape));
         self.out.extend_from_slice(b"{\"messages\": [");
         self.messages()?;
         self.out.push(b']');
-        let mut keys = ["messages"; MOST_KEYS];
-        for seen in 1.. {
-            if self.cursor.eat(b'}').is_some() {
-                break;
-            }
+        while self.cursor.eat(b'}').is_none() {
             self.cursor.eat(b',')?;
             let key = self.cursor.key()?;
-            let known = keys.get(..seen)?.contains(&key) || shape::is_key(key);
-            (!known).then_some(())?;
-            *keys.get_mut(seen)? = key;
-            let value = self.cursor.scalar()?;
-            self.write(&[", \"", key, "\": ", value]);
+            others.read(key, &mut self.cursor)?;
         }
         self.cursor.end()?;
+        for (key, value) in others.all() {
+            self.write(&[", \"", key, "\": ", value]);
+        }
         let family = self.tally.family().filter(|_| origin == Origin::Keep);
-        if let Some(family) = family.filter(|_| !keys.contains(&MARKUP)) {
+        if let Some(family) = family.filter(|_| others.all().all(|(key, _)| *key != MARKUP)) {
             self.write(&[", \"", MARKUP, "\": \"", family, "\""]);
         }
         self.out.extend_from_slice(b"}\n");
@@ -87,8 +110,12 @@ impl<'r, 'o> Row<'r, 'o> {
             let (mut role, mut content) = (None, None);
             for last in [false, true] {
                 match self.cursor.key()? {
-                    "role" if role.is_none() => role = Some(Role::parse(self.cursor.word()?)?),
-                    "content" if content.is_none() => content = Some(self.cursor.text()?),
+                    "role" | "from" if role.is_none() => {
+                        role = Some(Role::parse(self.cursor.word()?)?);
+                    }
+                    "content" | "value" if content.is_none() => {
+                        content = Some(self.cursor.text()?);
+                    }
                     _ => return None,
                 }
                 self.cursor.eat(if last { b'}' } else { b',' })?;

@@ -69,9 +69,19 @@ fn ordinary_rows_go_the_short_way() {
             json!({"markup": "x"}),
             json!({"kind": "a\\\n", "n": -12, "ok": true, "no": null}),
         ] {
-            let mut row = json!({"messages": [{"role": "assistant", "content": content}]});
-            row.as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
-            assert!(same(row.to_string().as_bytes()), "{row}");
+            let turn = [
+                json!({"role": "assistant", "content": content}),
+                json!({"from": "gpt", "value": content}),
+            ];
+            for (key, turn) in ["messages", "conversations"].into_iter().zip(turn) {
+                let (meta, list) = (meta.as_object().unwrap(), json!({key: [turn]}));
+                let list = list.as_object().unwrap();
+                for parts in [[meta, list], [list, meta]] {
+                    let row: serde_json::Map<String, Value> =
+                        parts.into_iter().cloned().flatten().collect();
+                    assert!(same(json!(row).to_string().as_bytes()), "{row:?}");
+                }
+            }
         }
     }
 }
@@ -137,10 +147,15 @@ proptest! {
         cut in any::<prop::sample::Index>(),
         edit in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(b" \"\\{}[],:n0\xff\n".to_vec()))),
         whole in prop::bool::weighted(0.8),
+        (list, role, content) in prop::sample::select(vec![
+            ("messages", "role", "content"),
+            ("conversations", "from", "value"),
+            ("conversations", "from", "content"),
+        ]),
     ) {
         let messages: Vec<Value> =
-            chats.iter().map(|(role, text)| json!({"role": role, "content": text})).collect();
-        let row = json!({"messages": messages, "kind": kind, "n": kind.len()});
+            chats.iter().map(|(name, text)| json!({role: name, content: text})).collect();
+        let row = json!({"id": kind.len(), list: messages, "kind": kind});
         let mut row = row.to_string().into_bytes();
         if let Some((at, byte)) = edit {
             let at = at.index(row.len());
