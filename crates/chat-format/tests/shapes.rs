@@ -20,6 +20,10 @@ fn every_shape_is_read_and_other_keys_are_kept() {
             Shape::Conversations,
             json!({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "agent": "windu"}),
         ),
+        (
+            Shape::Conversations,
+            json!({"conversation": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "agent": "windu"}),
+        ),
         (Shape::Alpaca, json!({"instruction": "q", "input": "", "output": "a", "agent": "windu"})),
         (Shape::PromptCompletion, json!({"prompt": "q", "completion": "a", "agent": "windu"})),
         (

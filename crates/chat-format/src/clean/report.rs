@@ -14,7 +14,7 @@ use crate::{Problem, family};
 pub enum Shape {
     /// `messages`: `role` and `content`, OpenAI's tool calls included.
     Messages,
-    /// `conversations`: `from` and `value`, as in ShareGPT.
+    /// `conversations`: `from` and `value`, as in ShareGPT; `conversation`: `role` and `content`, as in LMSYS-Chat.
     Conversations,
     /// `instruction`, `input`, `output`, as in Alpaca.
     Alpaca,

@@ -84,6 +84,9 @@ impl<'a> Reader<'a> {
             (Shape::Messages, self.list("messages", "an array of messages")?)
         } else if fields.has("conversations") {
             (Shape::Conversations, self.list("conversations", "a list of turns")?)
+        } else if matches!(fields.get("conversation"), Some(Raw::Array(_))) {
+            // LMSYS-Chat and WildChat. Elsewhere the key may name the conversation.
+            (Shape::Conversations, self.list("conversation", "a list of turns")?)
         } else if let Some(names) = question::Names::of(fields) {
             (names.shape(), self.question(names)?)
         } else if fields.has("text") {
