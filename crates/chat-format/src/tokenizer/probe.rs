@@ -1,19 +1,9 @@
 //! What a template writes around an assistant's turn, found by rendering short conversations.
 
 use super::rendering::{Ending, common_prefix};
+use super::text_controls::{Scaffold, WORD};
 use super::{ChatTokenizer, Piece, RenderOptions};
 use crate::{Message, Result, Role, ToolCall};
-
-/// A word that templates do not write by themselves.
-pub(super) const WORD: &str = "nightshift";
-
-/// A piece of a rendering between two control tokens, with [`WORD`] for every text of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Scaffold {
-    pub(super) text: String,
-    /// Whether it is of a chat with a call, whose texts are not all messages.
-    pub(super) calls: bool,
-}
 
 impl ChatTokenizer {
     /// Short conversations as the template writes them, without control tokens: with and without a system prompt, with a call and

@@ -10,7 +10,16 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use tokenizers::Tokenizer;
 
-use super::probe::{Scaffold, WORD};
+/// A word that templates do not write by themselves.
+pub(super) const WORD: &str = "nightshift";
+
+/// A piece of a rendering between two control tokens, with [`WORD`] for every text of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scaffold {
+    pub(super) text: String,
+    /// Whether it is of a chat with a call, whose texts are not all messages.
+    pub(super) calls: bool,
+}
 
 /// The control sequences without tokens of their own.
 #[derive(Debug, Clone, Default)]

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::ChatTokenizer;
-use super::probe::WORD;
 use super::rendering::Ending;
+use super::text_controls::WORD;
 use crate::{Conversation, Message, RenderOptions, Role, ToolCall};
 
 /// What a template writes of tools.

@@ -78,7 +78,7 @@ fn ordinary_rows_go_the_short_way() {
                 let list = list.as_object().unwrap();
                 for parts in [[meta, list], [list, meta]] {
                     let row: serde_json::Map<String, Value> =
-                        parts.into_iter().cloned().flatten().collect();
+                        parts.into_iter().flat_map(Clone::clone).collect();
                     assert!(same(json!(row).to_string().as_bytes()), "{row:?}");
                 }
             }
