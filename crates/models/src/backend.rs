@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Overrides the choice of kernels for models that are opened without one: `native` or `blas`.
+/// Overrides the choice of kernels for models that are opened without one: `native`, `native-f32` or
+/// `blas`.
 const VARIABLE: &str = "NIGHTSHIFT_KERNELS";
 
 /// The memory [`WeightResidency::Auto`] may spend on dequantized weights.
@@ -24,9 +25,11 @@ const AUTO_LIMIT: usize = 2 << 30;
 pub enum Kernels {
     /// In f32 through BLAS; quantized weights are dequantized first. The default on a CPU.
     Blas,
-    /// By MLX's own bf16 and quantized kernels. The default on CUDA and Metal; on a CPU slow, and
-    /// not all operations exist.
+    /// By MLX's own 16-bit and quantized kernels: f16 for a checkpoint in f16, else bf16. The default
+    /// on CUDA and Metal; slow on a CPU.
     Native,
+    /// The same operations in f32: tells an error of the device path from the rounding of 16 bits.
+    NativeF32,
 }
 
 impl FromStr for Kernels {
@@ -37,9 +40,10 @@ impl FromStr for Kernels {
         match name {
             "blas" => Ok(Self::Blas),
             "native" => Ok(Self::Native),
+            "native-f32" => Ok(Self::NativeF32),
             found => Err(Error::Argument {
                 name: VARIABLE,
-                expected: "native or blas".into(),
+                expected: "native, native-f32 or blas".into(),
                 found: format!("{found:?}"),
             }),
         }
@@ -73,7 +77,7 @@ pub struct OpenOptions {
     /// Where weights are kept.
     pub residency: WeightResidency,
     /// How products are computed. Without a choice, what the environment variable
-    /// `NIGHTSHIFT_KERNELS` says (`native` or `blas`), else the device's default.
+    /// `NIGHTSHIFT_KERNELS` says (`native`, `native-f32` or `blas`), else the device's default.
     pub kernels: Option<Kernels>,
 }
 
@@ -101,31 +105,44 @@ pub(crate) struct Backend {
     kernels: Kernels,
     /// Whether MLX's default device is a CPU.
     cpu: bool,
+    /// Of weights and activations.
+    dtype: Dtype,
 }
 
 impl Backend {
     /// MLX's default device with these kernels, else those of the environment, else its default.
     pub fn choose(kernels: Option<Kernels>) -> Result<Self> {
-        let default = Self::of_default_device()?;
+        let cpu = matches!(Device::try_default()?.get_type()?, DeviceType::Cpu);
         let kernels = match (kernels, std::env::var_os(VARIABLE)) {
             (Some(kernels), _) => kernels,
             (None, Some(name)) => name.to_string_lossy().parse()?,
-            (None, None) => default.kernels,
+            (None, None) if cpu => Kernels::Blas,
+            (None, None) => Kernels::Native,
         };
-        Ok(Self { kernels, ..default })
+        let dtype = match kernels {
+            Kernels::Blas | Kernels::NativeF32 => Dtype::Float32,
+            Kernels::Native => Dtype::Bfloat16,
+        };
+        Ok(Self { kernels, cpu, dtype })
     }
 
-    /// MLX's default device with its default kernels.
-    pub fn of_default_device() -> Result<Self> {
-        Ok(match Device::try_default()?.get_type()? {
-            DeviceType::Cpu => Self { kernels: Kernels::Blas, cpu: true },
-            DeviceType::Gpu => Self { kernels: Kernels::Native, cpu: false },
-        })
+    /// The same for a checkpoint made in this type. f16 stays f16: bf16 would cut three bits off its
+    /// weights and scales.
+    pub fn of_checkpoint(self, stored: Dtype) -> Self {
+        match (self.kernels, stored) {
+            (Kernels::Native, Dtype::Float16) => Self { dtype: Dtype::Float16, ..self },
+            _ => self,
+        }
     }
 
     /// Whether MLX's own kernels are used.
     pub fn is_native(self) -> bool {
-        self.kernels == Kernels::Native
+        self.kernels != Kernels::Blas
+    }
+
+    /// Whether MLX's default device is a CPU.
+    pub fn is_cpu(self) -> bool {
+        self.cpu
     }
 
     /// Whether operations on `x` run through the `kernels` crate, which is for f32 on a CPU.
@@ -135,18 +152,12 @@ impl Backend {
 
     /// The type of weights and activations.
     pub fn dtype(self) -> Dtype {
-        match self.kernels {
-            Kernels::Blas => Dtype::Float32,
-            Kernels::Native => Dtype::Bfloat16,
-        }
+        self.dtype
     }
 
     /// The size of that type.
     pub fn bytes_per_value(self) -> usize {
-        match self.kernels {
-            Kernels::Blas => 4,
-            Kernels::Native => 2,
-        }
+        if self.dtype == Dtype::Float32 { 4 } else { 2 }
     }
 
     /// Resolves [`WeightResidency::Auto`] for a model of so many weights.
@@ -168,9 +179,28 @@ mod tests {
     #[test]
     fn kernels_are_parsed_by_name() {
         assert_eq!("native".parse::<Kernels>().unwrap(), Kernels::Native);
+        assert_eq!("native-f32".parse::<Kernels>().unwrap(), Kernels::NativeF32);
         assert_eq!("blas".parse::<Kernels>().unwrap(), Kernels::Blas);
         let error = "cuda".parse::<Kernels>().unwrap_err().to_string();
-        assert_eq!(error, r#"NIGHTSHIFT_KERNELS: expected native or blas, found "cuda""#);
+        assert_eq!(
+            error,
+            r#"NIGHTSHIFT_KERNELS: expected native, native-f32 or blas, found "cuda""#
+        );
+    }
+
+    #[test]
+    fn only_16_bit_kernels_take_the_checkpoints_type() {
+        let dtype =
+            |kernels, stored| Backend::choose(Some(kernels)).unwrap().of_checkpoint(stored).dtype();
+        use Dtype::{Bfloat16, Float16, Float32};
+        for (kernels, of_f16, of_bf16) in [
+            (Kernels::Native, Float16, Bfloat16),
+            (Kernels::NativeF32, Float32, Float32),
+            (Kernels::Blas, Float32, Float32),
+        ] {
+            assert_eq!((dtype(kernels, Float16), dtype(kernels, Bfloat16)), (of_f16, of_bf16));
+        }
+        assert_eq!(dtype(Kernels::Native, Float32), Bfloat16);
     }
 
     #[test]

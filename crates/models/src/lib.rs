@@ -67,18 +67,18 @@ pub mod train_support {
     /// # Ok::<(), models::Error>(())
     /// ```
     pub fn exp(x: &Array) -> Result<Array> {
-        fused::exp(Backend::of_default_device()?, x)
+        fused::exp(Backend::choose(None)?, x)
     }
 
     /// The parts of a softmax over each row: `exp(x - max)`, the row's maximum and the sum of the
     /// exponentials, the latter two `[.., 1]`. The gradient does not pass through them.
     pub fn exponentials(x: &Array) -> Result<[Array; 3]> {
-        fused::exponentials(Backend::of_default_device()?, x)
+        fused::exponentials(Backend::choose(None)?, x)
     }
 
     /// `cap * tanh(x / cap)`, elementwise.
     pub fn soft_cap(x: &Array, cap: f32) -> Result<Array> {
-        fused::soft_cap(Backend::of_default_device()?, x, cap)
+        fused::soft_cap(Backend::choose(None)?, x, cap)
     }
 
     /// An array of the shape of `x` that `function` computes from the values of `x` when MLX evaluates

@@ -3,7 +3,7 @@ use mlx_rs::{Array, Dtype};
 use crate::Result;
 use crate::backend::{Backend, WeightResidency};
 use crate::ext::float_format::FloatFormat;
-use crate::ext::fused;
+use crate::ext::{Packed, fused};
 
 /// A weight matrix `[out, in]` in the form a checkpoint stores it.
 #[derive(Clone, Debug)]
@@ -54,6 +54,25 @@ impl Matrix {
             }
             Self::Floats { packed, scales, format } => format.dense(packed, scales, dtype)?,
         })
+    }
+
+    /// The matrix as products with packed weights take it; `None` if it is dense.
+    pub fn packed(&self) -> Option<Packed<'_>> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Quantized { packed, scales, biases, group_size, bits } => Some(Packed {
+                values: packed,
+                scales,
+                biases: Some(biases),
+                group_size: *group_size,
+                bits: *bits,
+                mode: c"affine",
+            }),
+            Self::Floats { packed, scales, format } => {
+                let (mode, group_size, bits) = format.encoding();
+                Some(Packed { values: packed, scales, biases: None, group_size, bits, mode })
+            }
+        }
     }
 
     /// Applies `f` to each of its arrays.

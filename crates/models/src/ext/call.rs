@@ -62,6 +62,17 @@ pub(super) fn check(status: c_int) -> Result<()> {
     Err(Error::Mlx(Exception::custom(message)))
 }
 
+/// The array that `fill` puts into an empty handle.
+pub(super) fn filled(fill: impl FnOnce(*mut mlx_array) -> c_int) -> Result<Array> {
+    handle_errors();
+    // SAFETY: an empty handle is a valid one; a filled one is that of an array, owned by the result.
+    unsafe {
+        let mut array = mlx_sys::mlx_array_new();
+        check(fill(&mut array))?;
+        Ok(Array::from_ptr(array))
+    }
+}
+
 /// Runs a function that MLX calls back, and puts the arrays it returns where MLX expects them. An
 /// error or a panic becomes a status, its message that of the call which led here.
 pub(super) fn answer(

@@ -1,6 +1,8 @@
 //! Weights as floating-point numbers of 4 or 8 bits with a scale per group: OCP microscaling formats
 //! (MXFP4, MXFP8) and NVIDIA's NVFP4, as MLX packs them.
 
+use std::ffi::CStr;
+
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
@@ -19,6 +21,15 @@ pub(crate) enum FloatFormat {
 impl FloatFormat {
     /// MLX's names of these and of affine quantization.
     pub const MODES: [&str; 4] = ["affine", "mxfp4", "mxfp8", "nvfp4"];
+
+    /// MLX's name, the values per group and the bits of a value.
+    pub fn encoding(self) -> (&'static CStr, i32, i32) {
+        match self {
+            Self::Mxfp4 => (c"mxfp4", 32, 4),
+            Self::Mxfp8 => (c"mxfp8", 32, 8),
+            Self::Nvfp4 => (c"nvfp4", 16, 4),
+        }
+    }
 
     /// The format with so many bits per value and values per group.
     pub fn of(bits: usize, group_size: usize) -> Option<Self> {

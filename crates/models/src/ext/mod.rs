@@ -1,15 +1,17 @@
 //! What mlx-rs lacks: custom gradients, CPU operations in Rust, evaluation order, fused elementwise
-//! operations, small float formats. The one place of this crate that calls mlx-c itself.
+//! operations, small float formats, products with them. The one place of this crate that calls mlx-c itself.
 
 mod call;
 mod cpu_op;
 mod custom_vjp;
 pub(crate) mod float_format;
 pub(crate) mod fused;
+mod quantized;
 
 pub(crate) use call::wrong_arrays;
 pub(crate) use cpu_op::{cpu_op, cpu_op_of_words};
 pub(crate) use custom_vjp::{Differentiable, apply, apply_one, recomputed};
+pub(crate) use quantized::{Packed, gather_qmm, quantized_matmul};
 
 use mlx_rs::{Array, Stream};
 
@@ -32,10 +34,13 @@ fn depends(arrays: &[Array], others: &[Array]) -> Result<Vec<Array>> {
 /// Whether the device has a kernel for [`gated_delta_update`]: Metal has. Elsewhere MLX computes the
 /// rule token by token.
 pub(crate) fn has_gated_delta_kernel(backend: Backend) -> bool {
+    if backend.is_cpu() || !backend.is_native() {
+        return false;
+    }
     let mut available = false;
     // SAFETY: the pointer is valid for the call.
     let status = unsafe { mlx_sys::mlx_metal_is_available(&mut available) };
-    backend.is_native() && status == 0 && available
+    status == 0 && available
 }
 
 /// MLX's own gated delta rule: queries and keys `[B, T, Hk, Dk]`, values `[B, T, Hv, Dv]`, decay and

@@ -66,7 +66,7 @@ impl<'a> Decoder<'a> {
             column: width,
             mask: None,
         };
-        decoder.mask = decoder.mask(columns);
+        decoder.mask = decoder.mask(columns)?;
         let tokens: Vec<&[u32]> = prompts.iter().map(|(_, prompt)| *prompt).collect();
         let SharedPrefixes { prefixes, parts } = SharedPrefixes::find(&tokens);
         let kept = decoder.process_prefixes(&prefixes)?;
@@ -228,15 +228,17 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    fn mask(&self, columns: usize) -> Option<Array> {
+    fn mask(&self, columns: usize) -> Result<Option<Array>> {
         let unused = |row: &Row| self.width - row.prompt_length;
         if self.rows.iter().all(|row| unused(row) == 0) {
-            return None;
+            return Ok(None);
         }
         let values = self.rows.iter().flat_map(|row| {
             (0..columns).map(move |column| if column < unused(row) { MASKED } else { 0.0 })
         });
-        Some(Array::from_iter(values, &[self.rows.len() as i32, 1, 1, columns as i32]))
+        let mask = Array::from_iter(values, &[self.rows.len() as i32, 1, 1, columns as i32]);
+        // MLX's attention takes a mask of the type of the queries.
+        Ok(Some(mask.as_dtype(self.model.backend().dtype())?))
     }
 }
 

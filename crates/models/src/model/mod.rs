@@ -53,6 +53,8 @@ impl Model {
         let backend = Backend::choose(kernels)?;
         let (config, checkpoint) = registry::open(path.as_ref())?;
         let residency = backend.residency(residency, config.num_weights());
+        let [embedding, _] = config.embedding_names();
+        let backend = backend.of_checkpoint(checkpoint.float_type(embedding));
         let config = Arc::new(config);
         let source: Arc<dyn WeightSource> = Arc::new(checkpoint);
         let layers = (0..config.num_layers)
@@ -60,7 +62,7 @@ impl Model {
             .collect::<Result<_>>()?;
         let embeddings = Embeddings::open(&config, &source, backend, residency)?;
         let rope = |pairs: &Vec<f64>| Rope::new(pairs, config.rope_style, backend);
-        let ropes = config.rope_frequencies.iter().map(rope).collect::<Result<_>>()?;
+        let ropes = config.rope_frequencies.iter().map(rope).collect();
         Ok(Self { config, source, backend, embeddings, layers, ropes })
     }
 

@@ -2,11 +2,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{Array, Dtype, ops};
+use mlx_rs::{Array, Dtype};
 
 use super::Lora;
-use crate::backend::Backend;
+use crate::backend::{Backend, WeightResidency};
 use crate::checkpoint::{Matrix, WeightSource};
+use crate::ext::quantized_matmul;
 use crate::{Error, Result};
 
 /// A frozen linear layer without bias: `y = W x`.
@@ -26,10 +27,13 @@ enum Weight {
 }
 
 impl Weight {
-    fn dense(&self, backend: Backend, dtype: Dtype) -> Result<Array> {
+    /// The matrix, [prepared](Matrix::prepared).
+    fn matrix(&self, backend: Backend) -> Result<Matrix> {
         match self {
-            Self::Held(matrix) => matrix.dense(backend, dtype),
-            Self::Streamed { source, name } => source.matrix(name)?.dense(backend, dtype),
+            Self::Held(matrix) => Ok(matrix.clone()),
+            Self::Streamed { source, name } => {
+                source.matrix(name)?.prepared(backend, WeightResidency::Packed)
+            }
         }
     }
 
@@ -66,37 +70,34 @@ impl Linear {
         let y = self.product(x)?;
         let Some(lora) = lora else { return Ok(y) };
         let y = lora.add_to(&y, x)?;
-        match lora.row_factors(|| self.weight.dense(self.backend, Dtype::Float32))? {
+        let weight = || self.weight.matrix(self.backend)?.dense(self.backend, Dtype::Float32);
+        match lora.row_factors(weight)? {
             Some(factors) => Ok(y.multiply(factors.as_dtype(y.dtype())?)?),
             None => Ok(y),
         }
     }
 
-    /// The same layer with its weight dequantized where products need that, so that several products
-    /// dequantize it once.
+    /// The same layer with its weight in memory, and dequantized where products need that, so that
+    /// several products read and dequantize it once.
     pub fn unpacked(&self) -> Result<Self> {
-        let weight = match &self.weight {
-            Weight::Held(Matrix::Quantized { .. }) if self.backend.is_native() => {
-                self.weight.clone()
-            }
-            weight => Weight::Held(Matrix::Dense(self.dense(weight)?)),
+        let matrix = self.weight.matrix(self.backend)?;
+        let matrix = match matrix.packed() {
+            Some(_) if self.backend.is_native() => matrix,
+            _ => Matrix::Dense(self.dense(&matrix)?),
         };
-        Ok(Self { weight, backend: self.backend })
+        Ok(Self { weight: Weight::Held(matrix), backend: self.backend })
     }
 
     fn product(&self, x: &Array) -> Result<Array> {
-        match &self.weight {
-            Weight::Held(Matrix::Quantized { packed, scales, biases, group_size, bits })
-                if self.backend.is_native() =>
-            {
-                Ok(ops::quantized_matmul(x, packed, scales, biases, true, *group_size, *bits)?)
-            }
-            weight => Ok(x.matmul(self.dense(weight)?.transpose()?)?),
+        let matrix = self.weight.matrix(self.backend)?;
+        match matrix.packed() {
+            Some(packed) if self.backend.is_native() => quantized_matmul(x, packed, true),
+            _ => Ok(x.matmul(self.dense(&matrix)?.transpose()?)?),
         }
     }
 
-    fn dense(&self, weight: &Weight) -> Result<Array> {
-        weight.dense(self.backend, self.backend.dtype())
+    fn dense(&self, matrix: &Matrix) -> Result<Array> {
+        matrix.dense(self.backend, self.backend.dtype())
     }
 
     /// The rows of these indices, dequantized: an embedding lookup.

@@ -1,13 +1,11 @@
-//! Rotary position embedding (Su et al., 2021), one formula for every variant.
+//! Rotary position embedding (Su et al., 2021), one formula for every variant: a pair of values
+//! `(a, b)` at position `p` becomes `(a, b) cos t + (-b, a) sin t` with `t = p * frequency`.
 //!
-//! A rotation by angle `t` of the pair `(a, b)` is `(a, b) cos t + (-b, a) sin t`. The map
-//! `(a, b) -> (-b, a)` on all pairs of a head is a fixed signed permutation, so a head `x` becomes
-//! `x * cos + (x S) * sin` with one small constant matrix `S`: two products with tables shared by
-//! all layers, and a matrix product instead of slicing, negating and concatenating. On a CPU it is
-//! one fused operation.
+//! On a CPU in f32 it is one fused operation with tables shared by all layers, elsewhere MLX's own.
 
 use kernels::Pairs;
 use mlx_rs::Array;
+use mlx_rs::fast::rope_dynamic;
 
 use crate::Result;
 use crate::backend::Backend;
@@ -25,76 +23,91 @@ pub enum RopeStyle {
 /// The rotary embedding of one kind of attention layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Rope {
-    swap: Array,
     pairs: Pairs,
-    /// Radians per position, for every value of a head.
+    /// Radians per position, for every pair of a head.
     frequencies: Vec<f64>,
     backend: Backend,
 }
 
 impl Rope {
     /// For heads of `2 * frequencies.len()` values; `frequencies` in radians per position.
-    pub fn new(frequencies: &[f64], style: RopeStyle, backend: Backend) -> Result<Self> {
-        let half = frequencies.len();
-        let width = 2 * half;
-        let mut swap = vec![0f32; width * width];
-        let mut per_value = vec![0f64; width];
-        for (i, &frequency) in frequencies.iter().enumerate() {
-            let (a, b) = match style {
-                RopeStyle::Halves => (i, i + half),
-                RopeStyle::Interleaved => (2 * i, 2 * i + 1),
-            };
-            swap[b * width + a] = -1.0;
-            swap[a * width + b] = 1.0;
-            per_value[a] = frequency;
-            per_value[b] = frequency;
-        }
-        let swap = Array::from_slice(&swap, &[width as i32, width as i32]);
-        let swap = swap.as_dtype(backend.dtype())?;
-        swap.eval()?;
+    pub fn new(frequencies: &[f64], style: RopeStyle, backend: Backend) -> Self {
         let pairs = match style {
             RopeStyle::Halves => Pairs::Halves,
             RopeStyle::Interleaved => Pairs::Neighbours,
         };
-        Ok(Self { swap, pairs, frequencies: per_value, backend })
+        Self { pairs, frequencies: frequencies.to_vec(), backend }
     }
 
-    /// The tables for tokens at `positions`. Angles are computed in f64: a position in the tens of
-    /// thousands times a frequency near one would lose its last digits in f32.
+    /// The rotations of tokens at `positions`.
     pub fn at(&self, positions: &[usize]) -> Rotation {
+        let (tokens, pairs) = (positions.len() as i32, self.pairs);
+        if self.backend.is_native() || !self.backend.is_cpu() {
+            let offsets = positions.iter().map(|&position| position as i32);
+            let periods = self.frequencies.iter().map(|&frequency| frequency.recip() as f32);
+            return Rotation::Native {
+                offsets: Array::from_iter(offsets, &[tokens]),
+                periods: Array::from_iter(periods, &[self.frequencies.len() as i32]),
+                pairs,
+            };
+        }
+        // In f64: a position in the tens of thousands times a frequency near one would lose its last
+        // digits in f32.
         let angles: Vec<f64> = (positions.iter())
-            .flat_map(|&position| self.frequencies.iter().map(move |f| position as f64 * f))
+            .flat_map(|&position| self.by_value().map(move |f| position as f64 * f))
             .collect();
-        let shape = [1, positions.len() as i32, 1, self.frequencies.len() as i32];
+        let shape = [1, tokens, 1, 2 * self.frequencies.len() as i32];
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f32> = angles.iter().map(|&angle| f(angle) as f32).collect();
             Array::from_slice(&values, &shape)
         };
-        let (swap, pairs, backend) = (self.swap.clone(), self.pairs, self.backend);
-        Rotation { cos: table(f64::cos), sin: table(f64::sin), swap, pairs, backend }
+        Rotation::Fused(Tables { cos: table(f64::cos), sin: table(f64::sin), pairs })
+    }
+
+    /// The frequency of each value of a head.
+    fn by_value(&self) -> impl Iterator<Item = f64> + '_ {
+        let half = self.frequencies.len();
+        (0..2 * half).map(move |value| match self.pairs {
+            Pairs::Halves => self.frequencies[value % half],
+            Pairs::Neighbours => self.frequencies[value / 2],
+        })
     }
 }
 
 /// The rotations of the tokens of one micro-batch.
 #[derive(Clone, Debug)]
-pub(crate) struct Rotation {
+pub(crate) enum Rotation {
+    /// By MLX's operation: the position of each token, and the inverse frequency of each pair.
+    Native { offsets: Array, periods: Array, pairs: Pairs },
+    /// By the `kernels` crate.
+    Fused(Tables),
+}
+
+/// Cosine and sine of each angle, `[1, T, 1, d]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables {
     cos: Array,
     sin: Array,
-    swap: Array,
     pairs: Pairs,
-    backend: Backend,
 }
 
 impl Rotation {
     /// Rotates `[1, T, heads, d]`.
     pub fn apply(&self, x: &Array) -> Result<Array> {
-        if self.backend.fuses(x) {
-            return apply_one(self.clone(), &[x]);
-        }
-        let turned = x.matmul(&self.swap)?.multiply(&self.sin)?;
-        Ok(x.multiply(&self.cos)?.add(turned)?.as_dtype(x.dtype())?)
+        let (offsets, periods, pairs) = match self {
+            Self::Fused(tables) => return apply_one(tables.clone(), &[x]),
+            Self::Native { offsets, periods, pairs } => (offsets, periods, pairs),
+        };
+        // Each token is a row of its own, so that each has its own position.
+        let (heads, width) = (x.dim(2), x.dim(3));
+        let rows = x.reshape(&[-1, heads, 1, width])?;
+        let traditional = *pairs == Pairs::Neighbours;
+        let turned = rope_dynamic(&rows, width, traditional, None, 1.0, offsets, Some(periods))?;
+        Ok(turned.reshape(x.shape())?)
     }
+}
 
+impl Tables {
     /// Rotates by `direction` times the angles: 1 or -1.
     fn turn(&self, x: &[Array], direction: f32) -> Result<Vec<Array>> {
         let (pairs, width) = (self.pairs, self.cos.dim(-1) as usize);
@@ -109,7 +122,7 @@ impl Rotation {
     }
 }
 
-impl Differentiable for Rotation {
+impl Differentiable for Tables {
     fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
         self.turn(inputs, 1.0)
     }
@@ -163,7 +176,34 @@ impl Frequencies {
 
 #[cfg(test)]
 mod tests {
+    use mlx_rs::{random, transforms};
+
     use super::*;
+    use crate::backend::Kernels;
+
+    /// MLX's operation and the fused one turn values and gradients alike: rows that begin anew, both
+    /// layouts, pairs that are not turned at all.
+    #[test]
+    fn both_kinds_of_kernels_rotate_alike() {
+        let frequencies = [1.0, 0.25, 0.01, 0.0];
+        let noise = |seed: u64| {
+            let key = random::key(seed).unwrap();
+            random::normal::<f32>(&[1, 6, 3, 8], None, None, &key).unwrap()
+        };
+        for style in [RopeStyle::Halves, RopeStyle::Interleaved] {
+            let run = |kernels| {
+                let backend = Backend::choose(Some(kernels)).unwrap();
+                let rotation = Rope::new(&frequencies, style, backend).at(&[0, 1, 2, 0, 1, 900]);
+                let rotate = |x: &[Array]| Ok(vec![rotation.apply(&x[0])?]);
+                let (y, dx) = transforms::fallible_vjp(rotate, &[noise(1)], &[noise(2)]).unwrap();
+                [y, dx].concat()
+            };
+            for (fused, native) in run(Kernels::Blas).iter().zip(run(Kernels::NativeF32)) {
+                // An angle of 900 in f32 is off by 3e-5.
+                assert!(fused.all_close(&native, 1e-4, 2e-4, None).unwrap(), "{style:?}");
+            }
+        }
+    }
 
     #[test]
     fn frequencies_fall_from_one() {

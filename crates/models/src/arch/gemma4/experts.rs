@@ -11,7 +11,7 @@ use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::Backend;
 use crate::ext::fused::{self, Activation, softmax};
-use crate::nn::{ExpertLinear, LayerAdapter, Linear, Loader, RmsNorm};
+use crate::nn::{ExpertLinear, LayerAdapter, Linear, Loader, RmsNorm, Uses};
 
 #[derive(Clone)]
 pub(super) struct Experts {
@@ -74,16 +74,15 @@ impl Experts {
 
     fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
         let (chosen, weights) = self.router.choose(x, self.backend, adapter)?;
-        let normed = self.pre_norm.apply(x)?;
-        // [1, T, 1, 1, H]: each token is a matrix of one row, for the broadcast with `chosen` [1, T, k].
-        let rows = normed.expand_dims(-2)?.expand_dims(-2)?;
+        let uses = Uses::of(&chosen)?;
+        let inputs = uses.gather(&self.pre_norm.apply(x)?)?;
         let apply = |linear: &ExpertLinear, path: &str, x: &Array| {
-            linear.apply(x, &chosen, adapter.get(path))
+            linear.apply(x, &uses, adapter.get(path))
         };
-        let gate = apply(&self.gate, EXPERT_GATE, &rows)?;
-        let up = apply(&self.up, EXPERT_UP, &rows)?;
+        let gate = apply(&self.gate, EXPERT_GATE, &inputs)?;
+        let up = apply(&self.up, EXPERT_UP, &inputs)?;
         let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &up)?;
-        let outputs = apply(&self.down, EXPERT_DOWN, &gated)?.squeeze_axes(&[-2])?;
+        let outputs = uses.by_token(&apply(&self.down, EXPERT_DOWN, &gated)?)?;
         Ok(outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?)
     }
 }

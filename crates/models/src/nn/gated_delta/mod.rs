@@ -93,7 +93,7 @@ pub fn gated_delta_in_chunks(
         let (expected, found) = ("a power of two".into(), chunk.to_string());
         return Err(Error::Argument { name: "chunk", expected, found });
     }
-    in_chunks(Backend::of_default_device()?, inputs, rows, before, chunk)
+    in_chunks(Backend::choose(None)?, inputs, rows, before, chunk)
 }
 
 /// [`gated_delta_in_chunks`] on a backend.
@@ -153,12 +153,26 @@ fn by_kernel(inputs: &GatedDelta, rows: &Rows, before: Option<&Array>) -> Result
     Ok((ops::concatenate(&outputs, 1)?, ops::concatenate(&ends, 0)?))
 }
 
+/// One token of each row with MLX's kernel.
+fn step_by_kernel(inputs: &GatedDelta, states: &Array) -> Result<(Array, Array)> {
+    let GatedDelta { queries, keys, values, log_decay, beta } = inputs;
+    let by_row = |array: &Array| array.swap_axes(0, 1);
+    let decay = by_row(&log_decay.as_dtype(Dtype::Float32)?.exp()?)?;
+    let [queries, keys, values, beta] = [queries, keys, values, beta].map(by_row);
+    let inputs = [&queries?, &keys?, &values?, &decay, &beta?, states];
+    let [output, states] = ext::gated_delta_update(inputs)?;
+    Ok((by_row(&output)?, states))
+}
+
 /// The rule for one token of each row `[1, rows, ..]`, for generation. No gradient.
 pub(crate) fn step(
     backend: Backend,
     inputs: &GatedDelta,
     states: &Array,
 ) -> Result<(Array, Array)> {
+    if ext::has_gated_delta_kernel(backend) {
+        return step_by_kernel(inputs, states);
+    }
     let heads = Heads::of(inputs);
     let Heads { key_heads, group, key_dim, value_dim } = heads;
     let rows = states.dim(0);
@@ -365,7 +379,8 @@ mod tests {
         close(&chunked, &by_kernel(&inputs(9), &rows, Some(&before)).unwrap());
         let (rows, inputs) = (Rows::new([1, 1, 1]).unwrap(), inputs(3));
         let chunked = gated_delta(&inputs, &rows, Some(&before)).unwrap();
-        let backend = Backend::of_default_device().unwrap();
+        let backend = Backend::choose(None).unwrap();
         close(&chunked, &step(backend, &inputs, &before).unwrap());
+        close(&chunked, &step_by_kernel(&inputs, &before).unwrap());
     }
 }
