@@ -40,17 +40,27 @@ fn native_kernels_agree_with_blas_to_bf16() {
 fn the_environment_overrides_the_device() {
     let model = || Model::open(fixture("mlx_lm/model"));
     match std::env::var(VARIABLE).as_deref() {
-        Ok("native") => assert!(model().unwrap().computes_packed()),
+        Ok("native") => {
+            let model = model().unwrap();
+            assert_eq!((model.computes_packed(), model.bytes_per_value()), (true, 2));
+        }
+        Ok("native-f32") => {
+            let model = model().unwrap();
+            assert_eq!((model.computes_packed(), model.bytes_per_value()), (true, 4));
+        }
         Ok("blas") => assert!(!model().unwrap().computes_packed()),
         Ok(_) => {
             let error = model().unwrap_err().to_string();
-            assert_eq!(error, r#"NIGHTSHIFT_KERNELS: expected native or blas, found "cuda""#);
+            assert_eq!(
+                error,
+                r#"NIGHTSHIFT_KERNELS: expected native, native-f32 or blas, found "cuda""#
+            );
             // An argument decides before the variable.
             let options = OpenOptions::default().kernels(Kernels::Blas);
             assert!(!Model::open_with(fixture("mlx_lm/model"), options).unwrap().computes_packed());
         }
         Err(_) => {
-            for value in ["native", "blas", "cuda"] {
+            for value in ["native", "native-f32", "blas", "cuda"] {
                 let mut child = Command::new(std::env::current_exe().unwrap());
                 child.args(["--exact", "the_environment_overrides_the_device"]);
                 assert!(child.env(VARIABLE, value).status().unwrap().success(), "{value}");

@@ -2,6 +2,7 @@
 //! the update in them, and in every other format.
 
 mod common;
+mod rounding;
 
 use std::collections::HashMap;
 use std::fs;
@@ -47,7 +48,8 @@ fn adapters_of_mlx_lm_give_its_logits() {
         };
         println!("{name}: {:e} of the largest logit", apart(&adapter));
         // f32 on both sides, sums in another order, through a whole model.
-        assert!(apart(&adapter) < 5e-5, "{name}: {:e}", apart(&adapter));
+        let most = rounding::tolerance(&model, 5e-5) as f32;
+        assert!(apart(&adapter) < most, "{name}: {:e}", apart(&adapter));
         assert!(apart(&Adapter::none(&model)) > 0.1, "{name}: an adapter without effect");
 
         let copy = tempfile::tempdir().unwrap();
@@ -140,7 +142,7 @@ fn the_update_is_that_of_the_matrix_in_logits_scores_and_generation() {
         let sequence = tokens(2, 13, tiny.vocab);
         let expected = tiny.logits(&sequence);
         let error = worst(&model.logits(&sequence, &adapter).unwrap(), &expected);
-        assert!(error < 3e-6, "{}: {error:e}", path.display());
+        assert!(error < rounding::tolerance(&model, 3e-6), "{}: {error:e}", path.display());
         let plain = worst(&model.logits(&sequence, &Adapter::none(&model)).unwrap(), &expected);
         assert!(plain > 0.05, "an adapter without effect proves nothing: {plain:e}");
 
@@ -150,7 +152,8 @@ fn the_update_is_that_of_the_matrix_in_logits_scores_and_generation() {
             logits[token as usize] - logits.iter().map(|z| z.exp()).sum::<f64>().ln()
         };
         let expected: f64 = expected.iter().zip(&sequence[1..]).map(log_prob).sum();
-        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        let most = 12.0 * rounding::tolerance(&model, 1e-5);
+        assert!((found - expected).abs() < most, "{found} {expected}");
 
         let mut greedy = sequence.clone();
         for _ in 0..5 {
@@ -163,7 +166,12 @@ fn the_update_is_that_of_the_matrix_in_logits_scores_and_generation() {
         let prompts = [&sequence[..], &sequence[..9]];
         let generator = Generator::new(&model, &adapter).unwrap();
         let completions = generator.generate(&prompts, &options).unwrap();
-        assert_eq!(completions[0].tokens, greedy[13..]);
+        if rounding::in_f32(&model) {
+            assert_eq!(completions[0].tokens, greedy[13..]);
+        } else {
+            // Its logits are those above; which of two close ones is greater is up to rounding.
+            assert_eq!(completions[0].tokens.len(), 5);
+        }
     }
 }
 
@@ -180,9 +188,11 @@ fn fused_it_is_the_same_model() {
         let tokens = tokens(5, 9, tiny.vocab);
         let logits = fused.logits(&tokens, &Adapter::none(&fused)).unwrap();
         let error = worst(&logits, &tiny.logits(&tokens));
-        assert!(error < 3e-6, "{}: {error:e}", path.display());
+        assert!(error < rounding::tolerance(&model, 3e-6), "{}: {error:e}", path.display());
         let error = LogitError::measure(&fused, &model, &adapter, &tokens).unwrap();
-        assert!(error.share_of_effect < 1e-4, "{error:?}");
+        // In 16 bits the update is rounded with the weight here, by itself there.
+        let most = if rounding::in_f32(&model) { 1e-4 } else { 0.2 };
+        assert!(error.share_of_effect < most, "{error:?}");
     }
 }
 

@@ -1,12 +1,14 @@
 //! Logits of tiny random models against the same arithmetic in f64.
 
 mod common;
+mod rounding;
 
 use common::{Tiny, tokens, worst};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::IndexOp;
 use models::layers::{LayerAdapter, Rows};
 use models::{Adapter, Error, Model, WeightResidency};
+use rounding::tolerance;
 
 /// f32 rounding through three layers, relative to the largest logit.
 const F32: f64 = 2e-6;
@@ -20,7 +22,7 @@ fn dense_models_agree() {
         let tokens = tokens(3, 17, tiny.vocab);
         let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
         let worst = worst(&logits, &tiny.logits(&tokens));
-        assert!(worst < F32, "{name}: {worst:e}");
+        assert!(worst < tolerance(&model, F32), "{name}: {worst:e}");
     }
 }
 
@@ -34,18 +36,23 @@ fn quantized_models_agree_however_they_lie_in_memory() {
         let tokens = tokens(5, 11, tiny.vocab);
         let expected = tiny.logits(&tokens);
         use WeightResidency::{Dequantized, Packed, Streamed};
-        let mut found = Vec::new();
+        let (mut found, mut native, mut in_f32) = (Vec::new(), false, true);
         let bytes = [Streamed, Packed, Dequantized].map(|residency| {
             let model = Model::open_with(folder.path(), residency).unwrap();
             let logits = model.logits(&tokens, &Adapter::none(&model)).unwrap();
             let worst = worst(&logits, &expected);
-            assert!(worst < F32, "group {group}, {residency:?}: {worst:e}");
+            assert!(worst < tolerance(&model, F32), "group {group}, {residency:?}: {worst:e}");
             found.push(logits.as_slice::<f32>().to_vec());
+            (native, in_f32) = (model.computes_packed(), rounding::in_f32(&model));
             model.weight_bytes()
         });
-        assert!(bytes[0] == 0 && bytes[1] * 4 < bytes[2], "{bytes:?}");
-        // The same arithmetic on the same numbers.
-        assert!(found[0] == found[1] && found[1] == found[2]);
+        let smaller = if in_f32 { 4 } else { 2 };
+        assert!(bytes[0] == 0 && bytes[1] * smaller < bytes[2], "{bytes:?}");
+        // The same arithmetic on the same numbers; kernels of a device multiply packed weights as they are.
+        assert!(found[0] == found[1]);
+        if !native {
+            assert!(found[1] == found[2]);
+        }
     }
 }
 
@@ -63,7 +70,7 @@ fn rows_laid_end_to_end_do_not_see_each_other() {
     let logits = model.head().logits(&hidden, adapter.embeddings()).unwrap().index(0);
     let expected: Vec<Vec<f64>> = rows.iter().flat_map(|row| tiny.logits(row)).collect();
     let worst = worst(&logits, &expected);
-    assert!(worst < F32, "{worst:e}");
+    assert!(worst < tolerance(&model, F32), "{worst:e}");
 }
 
 #[test]
@@ -84,7 +91,7 @@ fn rows_that_begin_alike_are_as_if_each_were_alone() {
         let places: Vec<u32> = layout.places(index).map(|place| place as u32).collect();
         let places = Array::from_slice(&places, &[row.len() as i32]);
         let worst = worst(&logits.take_axis(places, 0).unwrap(), &tiny.logits(row));
-        assert!(worst < F32, "row {index}: {worst:e}");
+        assert!(worst < tolerance(&model, F32), "row {index}: {worst:e}");
     }
 }
 
@@ -103,7 +110,8 @@ fn the_parts_of_the_head_make_the_whole() {
     for range in [0..10, 10..96] {
         let chunk = normalized.matmul(head.weight(range.clone()).unwrap().t()).unwrap();
         let expected = whole.index((.., .., range.start as i32..range.end as i32));
-        assert!(chunk.all_close(&expected, 1e-5, 1e-6, None).unwrap());
+        let relative = tolerance(&model, 1e-5);
+        assert!(chunk.all_close(&expected, relative, relative / 10.0, None).unwrap());
     }
 }
 
@@ -140,7 +148,14 @@ fn layers_can_be_held_each_in_its_own_way() {
             (0..asked).for_each(|_| layer.read_ahead());
         }
         let logits = mixed.logits(&tokens, &Adapter::none(&mixed)).unwrap();
-        assert_eq!(logits.as_slice::<f32>(), expected.as_slice::<f32>());
+        if mixed.computes_packed() {
+            // The dequantized layer rounds otherwise than the packed ones.
+            let largest = expected.abs().unwrap().max(None).unwrap().item_exact::<f32>();
+            let most = tolerance(&mixed, F32) * f64::from(largest);
+            assert!(logits.all_close(&expected, 0.0, most, None).unwrap());
+        } else {
+            assert_eq!(logits.as_slice::<f32>(), expected.as_slice::<f32>());
+        }
     }
 }
 

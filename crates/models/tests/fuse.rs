@@ -1,6 +1,7 @@
 //! Adapters added to the weights, and written for other programs.
 
 mod common;
+mod rounding;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,6 +59,10 @@ fn shapes(folder: &Path) -> BTreeMap<String, Vec<usize>> {
     tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
 }
 
+/// Share of the adapter's effect on the logits that 16 bits may lose: the update is rounded with the weight in
+/// the fused model, by itself beside it. A norm off by one, or a lost tensor, would cost all.
+const IN_16_BITS: f64 = 0.3;
+
 /// Scalars of layers, convolutions, norms that a file holds less one: all of it comes along.
 #[test]
 fn every_family_is_fused_whole() {
@@ -82,6 +87,7 @@ fn every_family_is_fused_whole() {
         }
         // The one in bf16 rounds each weight to three digits; a norm off by one would cost all.
         let most = if name.ends_with("hf") { 0.2 } else { 1e-4 };
+        let most = if rounding::in_f32(&model) { most } else { IN_16_BITS };
         assert!(error.share_of_effect < most, "{name}: {error:?}");
     }
 }
@@ -102,7 +108,7 @@ fn a_dense_model_fused_is_the_model_with_its_adapter() {
     let tokens = tokens(4, 9, tiny.vocab);
     let logits = fused.logits(&tokens, &Adapter::none(&fused)).unwrap();
     let worst = worst(&logits, &tiny.logits(&tokens));
-    assert!(worst < 2e-6, "{worst:e}");
+    assert!(worst < rounding::tolerance(&model, 2e-6), "{worst:e}");
     assert_eq!(fs::read(out.join("tokenizer.json")).unwrap(), b"{}");
 }
 
@@ -121,8 +127,9 @@ fn a_quantized_model_loses_no_more_than_its_rounding() {
     let error = |path: &Path| {
         LogitError::measure(&Model::open(path).unwrap(), &model, &adapter, &tokens).unwrap()
     };
-    // The scales of this checkpoint are f32, so the dense one is exact but for f32 rounding.
-    assert!(error(&dense).share_of_effect < 1e-4, "{:?}", error(&dense));
+    // The scales of this checkpoint are f32, so the dense one is exact but for rounding.
+    let most = if rounding::in_f32(&model) { 1e-4 } else { IN_16_BITS };
+    assert!(error(&dense).share_of_effect < most, "{:?}", error(&dense));
     // Half a step of 4 bits in every weight, at most; this adapter moves weights by many steps.
     let share = error(&requantized).share_of_effect;
     assert!((0.01..0.5).contains(&share), "{share}");
@@ -155,7 +162,8 @@ fn small_floats_without_an_update_are_copied() {
     assert_eq!(shapes(&out), shapes(model_path));
     let error = LogitError::measure(&fused, &model, &adapter, &tokens(4, 40, 48)).unwrap();
     // Only the embedding changes, which is f32.
-    assert!(error.share_of_effect < 1e-4, "{error:?}");
+    let most = if rounding::in_f32(&model) { 1e-4 } else { IN_16_BITS };
+    assert!(error.share_of_effect < most, "{error:?}");
 }
 
 #[test]

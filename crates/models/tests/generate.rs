@@ -1,10 +1,12 @@
 //! Generation against recomputing everything from scratch for each token.
 
 mod common;
+mod rounding;
 
 use common::{Tiny, tokens};
 use models::{Adapter, Error, FinishReason, GenerateOptions, Generator, Model};
 use proptest::prelude::*;
+use rounding::{in_f32, is_greedy};
 
 /// Greedy continuation without any cache: the whole sequence again for each token.
 fn from_scratch(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
@@ -55,7 +57,8 @@ proptest! {
         let completions = generator.generate(&prompts, &options).unwrap();
         prop_assert_eq!(completions.len(), prompts.len());
         for (prompt, completion) in prompts.iter().zip(completions) {
-            prop_assert_eq!(completion.tokens, from_scratch(&model, prompt, max_tokens));
+            prop_assert_eq!(completion.tokens.len(), max_tokens);
+            prop_assert!(is_greedy(&model, prompt, &completion.tokens));
             prop_assert_eq!(completion.finish, FinishReason::Length);
         }
     }
@@ -89,7 +92,8 @@ proptest! {
         let generator = Generator::new(&model, &adapter).unwrap();
         let completions = generator.generate(&prompts, &options).unwrap();
         for (prompt, completion) in prompts.iter().zip(completions) {
-            prop_assert_eq!(completion.tokens, from_scratch(&model, prompt, 4));
+            prop_assert_eq!(completion.tokens.len(), 4);
+            prop_assert!(is_greedy(&model, prompt, &completion.tokens));
         }
     }
 }
@@ -101,7 +105,14 @@ fn stopped_rows_leave_the_others_alone() {
     let adapter = Adapter::none(&model);
     let generator = Generator::new(&model, &adapter).unwrap();
     let prompts: Vec<Vec<u32>> = (0..14).map(|i| tokens(i, 3 + i as usize % 5, 96)).collect();
-    let free: Vec<Vec<u32>> = prompts.iter().map(|p| from_scratch(&model, p, 12)).collect();
+    let free: Vec<Vec<u32>> = match in_f32(&model) {
+        true => prompts.iter().map(|p| from_scratch(&model, p, 12)).collect(),
+        // Only another run of the same batch rounds alike.
+        false => {
+            let free = generator.generate(&prompts, &greedy(12)).unwrap();
+            free.into_iter().map(|completion| completion.tokens).collect()
+        }
+    };
     // Two tokens that occur here and there.
     let stop_ids = vec![free[2][3], free[5][7]];
     let options = GenerateOptions { stop_ids: stop_ids.clone(), ..greedy(12) };

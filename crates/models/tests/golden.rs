@@ -1,5 +1,7 @@
 //! SmolLM2 against the float64 program in `fixtures/golden/llama/`.
 
+mod rounding;
+
 use std::path::PathBuf;
 
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
@@ -64,7 +66,7 @@ fn logits_agree_to_f32() {
     }
     eprintln!("largest difference {worst:.2e}");
     // 30 layers of f32 rounding on logits of up to 20.
-    assert!(worst <= 2e-3, "{worst}");
+    assert!(worst <= 20.0 * rounding::tolerance(&model, 1e-4), "{worst}");
 }
 
 /// Three prompts of different lengths in one batch, against a program that recomputes nothing
@@ -84,7 +86,11 @@ fn greedy_text_is_the_same() {
             [tokens @ .., 2] => (tokens, FinishReason::Stop),
             tokens => (tokens, FinishReason::Length),
         };
-        assert_eq!(completion.tokens, expected);
-        assert_eq!(completion.finish, finish);
+        if rounding::in_f32(&model) {
+            assert_eq!(completion.tokens, expected);
+            assert_eq!(completion.finish, finish);
+        } else {
+            assert!(rounding::is_greedy(&model, &golden.prompt, &completion.tokens));
+        }
     }
 }
