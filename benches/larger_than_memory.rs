@@ -130,7 +130,7 @@ nightshift: {{ memory_limit: {limit} }}
 
 fn data(model: &Model, tokens: u32) -> Result<Data> {
     let train = Dataset::new("train", [row(model, tokens)], LONG as usize + 1)?;
-    Ok(Data { train, valid: None })
+    Ok(Data { train, valid: None, retention: None })
 }
 
 fn row(model: &Model, tokens: u32) -> Example {

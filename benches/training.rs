@@ -55,7 +55,7 @@ fn trainer(folder: &Path, prompt: u32) -> (Trainer, u64) {
     let rows = rows(model.config().vocab_size as u32, prompt);
     let train = Dataset::new("train", rows, config.max_seq_length).expect("rows");
     let tokens = train.processed_tokens() as u64;
-    let data = Data { train, valid: None };
+    let data = Data { train, valid: None, retention: None };
     (Trainer::new(model, config, data, Start::Fresh).expect("a run"), tokens)
 }
 

@@ -169,6 +169,9 @@ fn show(bar: &ProgressBar, unit: &str, record: &Record) {
             });
             bar.suspend(|| eprintln!("validation loss {loss:.3}{pairs} after {step} updates"));
         }
+        Record::Event(Event::Retention { step, kl, .. }) => {
+            bar.suspend(|| eprintln!("KL to the base {:.4} after {step} updates", kl.mean));
+        }
         Record::Event(Event::Reference { answers, computed_tokens, seconds, .. }) => {
             let how = match computed_tokens {
                 0 => "read from disk".to_owned(),
@@ -184,6 +187,15 @@ fn conclude(args: &Args, config: &TrainConfig, outcome: &Outcome, test: Option<f
     let Outcome { ending, step, updates, best, estimated_memory_bytes, peak_memory_bytes, .. } =
         outcome;
     eprintln!("{ending:?} after {step} of {updates} updates: {}", config.adapter_path.display());
+    match best {
+        Some(best) if config.nightshift.eval_best => {
+            eprintln!("the adapter is that of update {}", best.step);
+        }
+        None if config.nightshift.retention.is_some_and(|it| it.max_kl.is_some()) => eprintln!(
+            "warning: no adapter was within `nightshift.retention.max_kl`: the adapter is the last one"
+        ),
+        _ => {}
+    }
     let [expected, peak] = [*estimated_memory_bytes, *peak_memory_bytes].map(Bytes);
     eprintln!("{expected} of memory expected, {peak} at the peak");
     if let Some(loss) = test {

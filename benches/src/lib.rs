@@ -100,5 +100,5 @@ pub fn run(
         )
     };
     let train = Dataset::new("train", (0..rows).map(row), config.max_seq_length)?;
-    Ok((config, Data { train, valid: None }))
+    Ok((config, Data { train, valid: None, retention: None }))
 }

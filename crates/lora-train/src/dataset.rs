@@ -134,6 +134,11 @@ impl Row {
         self.targets.len()
     }
 
+    /// All tokens, and the ranges of the trained ones.
+    pub(crate) fn scored(&self) -> (&[u32], Vec<Range<usize>>) {
+        (&self.tokens, self.targets.iter().map(|&target| target..target + 1).collect())
+    }
+
     /// The tokens before the first trained one.
     fn prompt(&self) -> &[u32] {
         &self.tokens[..self.targets[0]]
@@ -256,6 +261,20 @@ impl Dataset {
             }
         }
         data.checked(split, max_length)
+    }
+
+    /// Rows that are ready for training.
+    pub(crate) fn of_rows(rows: Vec<Row>) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
+    /// Takes out the rows with the numbers that `choose` gives; `None` without any.
+    pub(crate) fn split_off(&mut self, choose: impl Fn(&Self) -> Vec<usize>) -> Option<Self> {
+        let numbers = choose(self);
+        let rows = std::mem::take(&mut self.rows);
+        let (out, kept) = rows.into_iter().partition(|row| numbers.contains(&row.number));
+        self.rows = kept;
+        Some(Self::of_rows(out)).filter(|out| !out.rows.is_empty())
     }
 
     /// For each pair its prompt with the two answers of another one: of the nearest pair before it, in a

@@ -64,13 +64,13 @@ pub struct Update {
     pub kl: Option<BaseDivergence>,
 }
 
-/// How far the predictions of an update are from those of the base model.
+/// How far predictions are from those of the base model.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BaseDivergence {
-    /// Mean of `KL(base || model)` over the tokens that are held to it, in nats; 0 without any.
+    /// Mean of `KL(base || model)` over these tokens, in nats; of an update without any 0.
     pub mean: f64,
-    /// These tokens; one of a prefix that several rows share counts in each of them.
+    /// The tokens; one of a prefix that several rows share counts in each of them.
     pub tokens: u64,
 }
 
@@ -108,6 +108,17 @@ pub enum Event {
         /// Of a validation on pairs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         preference: Option<PreferenceMetrics>,
+    },
+    /// How far the model has moved from the base model on replay rows that are not trained
+    /// (`nightshift.retention`).
+    #[non_exhaustive]
+    Retention {
+        /// Updates made before it; 0 for the adapter that the run starts with.
+        step: u64,
+        /// The divergence.
+        kl: BaseDivergence,
+        /// Duration.
+        seconds: f64,
     },
     /// The reference model's log-probabilities of all answers, before the first update.
     #[non_exhaustive]
@@ -206,6 +217,14 @@ impl Metrics {
     /// The updates, in order.
     pub fn updates(&self) -> impl DoubleEndedIterator<Item = &Update> {
         self.records.iter().filter_map(Record::as_update)
+    }
+
+    /// Step and divergence from the base model of each measurement for `nightshift.retention`, in order.
+    pub fn retentions(&self) -> impl DoubleEndedIterator<Item = (u64, BaseDivergence)> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Event(Event::Retention { step, kl, .. }) => Some((*step, *kl)),
+            _ => None,
+        })
     }
 
     /// Step and loss of each validation, in order.

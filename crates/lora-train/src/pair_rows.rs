@@ -33,6 +33,18 @@ pub fn read_pairs(
     tokenizer: &ChatTokenizer,
     columns: &Columns,
 ) -> Result<Vec<Pair>> {
+    read_each_pair(path, tokenizer, columns)?.into_iter().map(|(_, pair)| pair).collect()
+}
+
+/// The same for each line: its number, and the pair or why there is none.
+///
+/// # Errors
+/// [`Error::Data`] if the file cannot be read or a line is not JSON.
+pub fn read_each_pair(
+    path: impl AsRef<Path>,
+    tokenizer: &ChatTokenizer,
+    columns: &Columns,
+) -> Result<Vec<(u64, Result<Pair>)>> {
     let path = path.as_ref();
     let rows = Reader::open(path)?.collect::<chat_format::Result<Vec<_>>>()?;
     let pair = |jsonl::Row { line, value, .. }| {
@@ -54,7 +66,7 @@ pub fn read_pairs(
         let (_, rejected) = render(REJECTED, rejected)?;
         Ok(Pair { prompt, chosen, rejected })
     };
-    rows.into_par_iter().map(pair).collect()
+    Ok(rows.into_par_iter().map(|row| (row.line, pair(row))).collect())
 }
 
 /// A row as JSON messages.

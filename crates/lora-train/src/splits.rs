@@ -9,7 +9,7 @@ use crate::{Data, Dataset, Result};
 
 impl Data {
     /// Reads `train.jsonl` and, if it exists, `valid.jsonl` from the folder `config.data`: rows, or with
-    /// a preference loss pairs.
+    /// a preference loss pairs. Rows for `nightshift.retention` as by [`with_retention`](Self::with_retention).
     ///
     /// # Errors
     /// As for [`read_rows`](crate::read_rows), [`read_pairs`], [`Dataset::new`] and [`Dataset::pairs`];
@@ -26,9 +26,7 @@ impl Data {
             Dataset::new(name, rows, length)
         };
         let has_valid = folder.join("valid.jsonl").exists();
-        Ok(Self {
-            train: split("train")?,
-            valid: if has_valid { Some(split("valid")?) } else { None },
-        })
+        let valid = if has_valid { Some(split("valid")?) } else { None };
+        Self { train: split("train")?, valid, retention: None }.with_retention(config)
     }
 }

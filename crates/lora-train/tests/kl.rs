@@ -48,7 +48,8 @@ fn rows() -> Vec<Example> {
 fn train(config: TrainConfig, train: Dataset) -> Result<Vec<Update>> {
     let mut updates = Vec::new();
     let model = Model::open(model_path()).unwrap();
-    let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Fresh)?;
+    let trainer =
+        Trainer::new(model, config, Data { train, valid: None, retention: None }, Start::Fresh)?;
     trainer.run(&mut |progress: Progress<'_>| {
         if let Progress::Recorded(Record::Update(update)) = progress {
             updates.push(update.clone());

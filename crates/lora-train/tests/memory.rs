@@ -81,7 +81,7 @@ nightshift: {{ lanes: 1, max_tokens_per_step: {TOKENS}{limit} }}
     let config = TrainConfig::from_yaml(&yaml, "run.yaml")?;
     let train = Dataset::new("train", (0..*rows).map(row), config.max_seq_length)?;
     reset_peak_memory()?;
-    let data = Data { train, valid: None };
+    let data = Data { train, valid: None, retention: None };
     let outcome = Trainer::new(model.clone(), config, data, Start::Fresh)?.run(&mut ())?;
     let adapter = std::fs::read(folder.join("adapter/adapters.safetensors")).unwrap();
     Ok((outcome, adapter))

@@ -115,7 +115,8 @@ fn compare(family: &str, cases: usize) {
             }
             std::ops::ControlFlow::Continue(())
         };
-        let trainer = Trainer::new(model, config, Data { train, valid: None }, Start::Fresh);
+        let trainer =
+            Trainer::new(model, config, Data { train, valid: None, retention: None }, Start::Fresh);
         let outcome = trainer.unwrap().run(&mut watch).unwrap();
         assert_eq!(outcome.ending, Ending::Complete);
 

@@ -159,7 +159,7 @@ fn five_updates_of_llama_agree_with_trl() {
         config.validate().unwrap();
         let train = Dataset::pairs("train", pairs.clone(), 64).unwrap();
         let model = Model::open(model_path()).unwrap();
-        let data = Data { train, valid: None };
+        let data = Data { train, valid: None, retention: None };
         let records = records(Trainer::new(model, config, data, Start::Fresh).unwrap());
         let updates: Vec<_> = records.iter().filter_map(Record::as_update).collect();
         assert_eq!(updates.len(), case.updates.len());
@@ -207,7 +207,7 @@ fn pairs(count: u32) -> Vec<Pair> {
 
 fn data(count: u32) -> Data {
     let split = |name| Dataset::pairs(name, pairs(count), 64).unwrap();
-    Data { train: split("train"), valid: Some(split("valid")) }
+    Data { train: split("train"), valid: Some(split("valid")), retention: None }
 }
 
 fn config(folder: &Path, more: &str) -> TrainConfig {
@@ -383,7 +383,8 @@ fn rows_and_losses_that_do_not_belong_together_are_refused() {
     );
     #[allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
     let row = Example::new(vec![1, 2, 3], vec![1..3]);
-    let rows = Data { train: Dataset::new("train", [row], 9).unwrap(), valid: None };
+    let rows =
+        Data { train: Dataset::new("train", [row], 9).unwrap(), valid: None, retention: None };
     let found = refusal("train_mode: orpo", rows);
     assert_eq!(
         found,
@@ -425,7 +426,7 @@ fn kto_needs_answers_to_other_prompts() {
     let same =
         (0..3).map(|i| Pair { prompt: vec![1, 2], chosen: vec![i + 3], rejected: vec![i + 9] });
     let train = Dataset::pairs("train", same, 64).unwrap();
-    let alike = Data { train, valid: None };
+    let alike = Data { train, valid: None, retention: None };
     let error = trainer(config(folder.path(), "train_mode: kto"), alike.clone()).err().unwrap();
     assert_eq!(
         error.to_string(),

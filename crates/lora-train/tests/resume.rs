@@ -64,9 +64,10 @@ fn fixture() -> PathBuf {
 /// A trainer of rows, or with a preference loss of pairs.
 fn trainer(config: TrainConfig, start: Start) -> Result<Trainer, Error> {
     let model = Model::open(fixture()).unwrap();
+    let retention = config.nightshift.retention.map(|_| rows(3, 9));
     let data = match config.objective() {
-        None => Data { train: rows(11, 0), valid: Some(rows(5, 3)) },
-        Some(_) => Data { train: pairs(11, 0), valid: Some(pairs(5, 3)) },
+        None => Data { train: rows(11, 0), valid: Some(rows(5, 3)), retention },
+        Some(_) => Data { train: pairs(11, 0), valid: Some(pairs(5, 3)), retention },
     };
     Trainer::new(model, config, data, start)
 }
@@ -80,16 +81,24 @@ enum Kind {
     Kto,
     /// Rows whose predictions are held to those of the base model.
     Anchored,
+    /// Pairs with a limit to the distance from the base model.
+    Retained,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Rows, Self::Pairs, Self::Kto, Self::Anchored];
+    const ALL: [Self; 5] = [Self::Rows, Self::Pairs, Self::Kto, Self::Anchored, Self::Retained];
 
     fn config(self, folder: &Path) -> TrainConfig {
-        let kl = if self == Self::Anchored { ", kl: { weight: 0.5, on: all }" } else { "" };
-        let mut config = config(folder, kl);
+        let more = match self {
+            Self::Anchored => ", kl: { weight: 0.5, on: all }",
+            Self::Retained => ", retention: { max_kl: 0.002 }",
+            _ => "",
+        };
+        let mut config = config(folder, more);
         let loss = match self {
-            Self::Pairs => Some(json!({ "train_mode": "dpo", "loss_type": ["ipo", "sft"] })),
+            Self::Pairs | Self::Retained => {
+                Some(json!({ "train_mode": "dpo", "loss_type": ["ipo", "sft"] }))
+            }
             Self::Kto => Some(json!({ "train_mode": "kto" })),
             Self::Rows | Self::Anchored => None,
         };
@@ -136,7 +145,9 @@ fn result(folder: &Path) -> (Vec<u8>, Vec<Record>) {
             Record::Update(update) => {
                 (update.seconds, update.peak_memory_bytes, update.rss_bytes) = (0.0, 0, 0);
             }
-            Record::Event(Event::Validation { seconds, .. }) => *seconds = 0.0,
+            Record::Event(Event::Validation { seconds, .. } | Event::Retention { seconds, .. }) => {
+                *seconds = 0.0
+            }
             // After a kill they may be on disk already.
             Record::Event(Event::Reference { seconds, computed_tokens, .. }) => {
                 (*seconds, *computed_tokens) = (0.0, 0);
@@ -161,6 +172,10 @@ fn stopped_after_any_update(kind: Kind) {
         (outcome.ending, outcome.step, outcome.updates),
         (Ending::Complete, UPDATES, UPDATES)
     );
+    if kind == Kind::Retained {
+        let best = outcome.best.unwrap();
+        assert!(0 < best.step && best.step < UPDATES, "the limit makes a difference: {best:?}");
+    }
     let expected = result(whole.path());
     let updates = expected.1.iter().filter(|record| matches!(record, Record::Update(_)));
     assert_eq!(updates.count() as u64, UPDATES);

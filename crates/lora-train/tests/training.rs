@@ -79,7 +79,8 @@ fn it_memorizes_a_few_rows_and_the_saved_adapter_has_the_same_loss() {
 
 fn memorizes(variant: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let data = Data { train: dataset(examples()), valid: Some(dataset(examples())) };
+    let data =
+        Data { train: dataset(examples()), valid: Some(dataset(examples())), retention: None };
     let (records, ending) = train(config(folder.path(), &format!("iters: 80\n{variant}")), data);
     assert_eq!(ending.unwrap(), Ending::Complete);
     let losses = losses(&records);
@@ -103,7 +104,7 @@ fn memorizes(variant: &str) {
 #[test]
 fn an_update_counts_its_tokens() {
     let folder = tempfile::tempdir().unwrap();
-    let data = Data { train: dataset(examples()), valid: None };
+    let data = Data { train: dataset(examples()), valid: None, retention: None };
     let (records, _) = train(config(folder.path(), "iters: 1"), data);
     let Some(Record::Update(update)) = records.last() else { panic!("no update") };
     // Three rows of 12 tokens, the last of which is only predicted; 8 of each are trained.
@@ -114,7 +115,7 @@ fn an_update_counts_its_tokens() {
 #[test]
 fn epochs_see_every_row_and_the_last_update_may_be_small() {
     let folder = tempfile::tempdir().unwrap();
-    let data = Data { train: dataset(examples()), valid: None };
+    let data = Data { train: dataset(examples()), valid: None, retention: None };
     let settings = "grad_accumulation_steps: 2\nnightshift: { epochs: 1.5 }";
     let (records, _) = train(config(folder.path(), settings), data);
     let trained = |record: &Record| match record {
@@ -142,7 +143,7 @@ nightshift: {{ on_bad_loss: {on_bad_loss} }}
             folder.path().display()
         );
         let config = TrainConfig::from_yaml(&yaml, "run.yaml").unwrap();
-        train(config, Data { train: dataset(examples()), valid: None })
+        train(config, Data { train: dataset(examples()), valid: None, retention: None })
     };
     // B starts at zero, so the first update has a finite loss; it changes B by 1e30.
     let (records, ending) = explode("stop");
@@ -165,13 +166,13 @@ fn early_stop_ends_a_run_that_no_longer_improves() {
     for row in &mut other {
         row.tokens[5..].reverse();
     }
-    let data = Data { train: dataset(examples()), valid: Some(dataset(other)) };
+    let data = Data { train: dataset(examples()), valid: Some(dataset(other)), retention: None };
     let settings = "iters: 200\nnightshift: { early_stop: { patience: 2 }, eval_best: true }";
     let trainer =
         Trainer::new(model(), config(folder.path(), settings), data, Start::Fresh).unwrap();
     let outcome = trainer.run(&mut ()).unwrap();
     assert_eq!(outcome.ending, Ending::EarlyStop);
-    let (best, _) = outcome.best.unwrap();
+    let best = outcome.best.unwrap().step;
     assert_eq!(outcome.step, best + 10, "two validations after the best one");
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     assert_eq!(read("adapters.safetensors"), read("best/adapters.safetensors"));
@@ -181,7 +182,7 @@ fn early_stop_ends_a_run_that_no_longer_improves() {
 fn invalid_data_is_refused_before_the_first_update() {
     let folder = tempfile::tempdir().unwrap();
     let refuse = |more: &str, rows: Vec<Example>| {
-        let data = Data { train: dataset(rows), valid: None };
+        let data = Data { train: dataset(rows), valid: None, retention: None };
         train(config(folder.path(), more), data).1.unwrap_err().to_string()
     };
     let beyond = vec![Example::new(vec![1, 2, 64], vec![1..2, 2..3])];
@@ -207,7 +208,7 @@ lora_parameters: {{ rank: 8, scale: 4.0, keys: [self_attn.q_proj, attention.wq] 
         folder.path().display()
     );
     let config = TrainConfig::from_yaml(&yaml, "run.yaml").unwrap();
-    let data = || Data { train: dataset(examples()), valid: None };
+    let data = || Data { train: dataset(examples()), valid: None, retention: None };
     let error = train(config, data()).1.unwrap_err().to_string();
     assert_eq!(
         error,

@@ -12,6 +12,7 @@ use models::train_support::write_safetensors;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Cursor;
+use crate::best::Measured;
 use crate::engine::Plan;
 use crate::{Error, Result, Tensors, tensors};
 
@@ -35,8 +36,8 @@ pub(crate) struct TrainerState {
     pub(crate) cursor: Cursor,
     /// Length of `metrics.jsonl` at this step.
     pub(crate) metrics_bytes: u64,
-    /// Step and loss of the best validation.
-    pub(crate) best: Option<(u64, f64)>,
+    /// The best adapter so far.
+    pub(crate) best: Option<Measured>,
     /// Validations since then.
     pub(crate) stale: usize,
     /// What must stay the same for the run to be resumed.
@@ -48,7 +49,7 @@ pub(crate) struct TrainerState {
 pub(crate) struct RunIdentity {
     /// The configuration.
     pub(crate) config: serde_json::Value,
-    /// Digest of the training and validation rows.
+    /// Digest of the training and validation rows, and of those for `nightshift.retention`.
     pub(crate) data: String,
     /// Determines the order of sums, hence their rounding.
     pub(crate) plan: Plan,

@@ -1,6 +1,6 @@
 //! Validation: the ranges of all values, and keys that exclude each other.
 
-use super::{FineTuneType, TrainConfig, TrainMode};
+use super::{FineTuneType, Retention, TrainConfig, TrainMode};
 use crate::{Result, Schedule};
 
 impl TrainConfig {
@@ -162,8 +162,19 @@ impl TrainConfig {
             self.require("nightshift.layers", sound, "layer indices, each once", found)?;
         }
         self.require_positive("nightshift.kl.weight", ours.kl.map(|kl| kl.weight))?;
+        self.check_retention()?;
         let kept = ours.keep_checkpoints;
         self.require("nightshift.keep_checkpoints", kept >= 1, "at least 1", kept)
+    }
+
+    fn check_retention(&self) -> Result<()> {
+        let Some(Retention { rows, max_kl }) = self.nightshift.retention else { return Ok(()) };
+        self.require("nightshift.retention.rows", rows >= 1, "at least 1", rows)?;
+        let key = "nightshift.retention.max_kl";
+        self.require_positive(key, max_kl)?;
+        let kept = max_kl.is_none() || self.nightshift.eval_best;
+        let expected = "`eval_best: true` beside it, for a final adapter within this limit";
+        self.require(key, kept, expected, "none")
     }
 
     /// Keys that exclude each other, and values that are not supported.

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use location::{Location, Origin};
 pub use lora::{LoraParameters, Scaling};
-pub use nightshift::{AnchoredTokens, EarlyStop, Kl, Nightshift, OnBadLoss, StateStorage};
+pub use nightshift::{
+    AnchoredTokens, EarlyStop, Kl, Nightshift, OnBadLoss, Retention, StateStorage,
+};
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, OptimizerConfigs, OptimizerName, Sgd};
 pub use preference::{LossName, LossNames, Reference, TrainMode};
 pub use schedule::{LrSchedule, ScheduleName, ScheduleUnit};

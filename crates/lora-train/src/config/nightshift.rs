@@ -47,7 +47,8 @@ pub struct Nightshift {
     pub rank_pattern: BTreeMap<String, usize>,
     /// The adapted layers by index, instead of `num_layers`.
     pub layers: Option<Vec<usize>>,
-    /// Whether the final adapter is the one of the lowest validation loss instead of the last.
+    /// Whether the final adapter is the one of the lowest validation loss instead of the last; see also
+    /// [`Retention::max_kl`].
     pub eval_best: bool,
     /// Stop when the validation loss no longer falls.
     pub early_stop: Option<EarlyStop>,
@@ -58,6 +59,8 @@ pub struct Nightshift {
     pub keep_checkpoints: usize,
     /// Holds predictions to those of the base model; absent: does not.
     pub kl: Option<Kl>,
+    /// Measures how far the model has moved from the base model, with each validation; absent: does not.
+    pub retention: Option<Retention>,
     /// What the loss of `train_mode: dpo` or `kto` compares with: absent, the model at the start of the run.
     pub reference: Option<Reference>,
     /// A folder for the reference's log-probabilities, which several runs may share: absent, `reference`
@@ -86,6 +89,7 @@ impl Default for Nightshift {
             time_budget: None,
             keep_checkpoints: 2,
             kl: None,
+            retention: None,
             reference: None,
             reference_cache: None,
         }
@@ -117,6 +121,25 @@ pub enum AnchoredTokens {
     Untrained,
 }
 
+/// Measures during a run how far the model has moved from the base model: the mean of `KL(base || model)` over
+/// the tokens of replay rows that are not trained, the base model's own answers to neutral questions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Retention {
+    /// Replay rows that are measured, at most.
+    pub rows: usize,
+    /// The largest divergence, in nats a token, of an adapter that may be the best one (`eval_best`). For
+    /// `early_stop` a larger one is a validation without improvement. Absent: no limit.
+    pub max_kl: Option<f64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { rows: 32, max_kl: None }
+    }
+}
+
 /// What to do if the loss or the gradient of an update is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,7 +165,8 @@ pub enum StateStorage {
     Int8,
 }
 
-/// When to stop because the validation loss no longer falls.
+/// When to stop because the validation loss no longer falls, or because the model has moved too far from the
+/// base ([`Retention::max_kl`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

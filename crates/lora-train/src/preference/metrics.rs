@@ -30,6 +30,27 @@ pub struct PreferenceMetrics {
 }
 
 impl PreferenceMetrics {
+    /// The mean of several, weighted by their pairs; `None` without a pair.
+    pub fn mean(all: &[Self]) -> Option<Self> {
+        let pairs: u64 = all.iter().map(|metrics| metrics.pairs).sum();
+        let sum = |of: &dyn Fn(&Self) -> Option<f64>| -> Option<f64> {
+            all.iter().map(|metrics| Some(of(metrics)? * metrics.pairs as f64)).sum()
+        };
+        let optional = |of: &dyn Fn(&Self) -> Option<f64>| Some(sum(of)? / pairs as f64);
+        let mean = |of: fn(&Self) -> f64| optional(&|metrics| Some(of(metrics)));
+        (pairs > 0).then_some(())?;
+        Some(Self {
+            pairs,
+            accuracy: mean(|metrics| metrics.accuracy)?,
+            margin: mean(|metrics| metrics.margin)?,
+            chosen_logp: mean(|metrics| metrics.chosen_logp)?,
+            rejected_logp: mean(|metrics| metrics.rejected_logp)?,
+            nll: mean(|metrics| metrics.nll)?,
+            chosen_change: optional(&|metrics| metrics.chosen_change),
+            baseline: optional(&|metrics| metrics.baseline),
+        })
+    }
+
     /// The fall of the chosen answers' log-probability that is worth a warning: `exp(-1)` is about a
     /// third of their probability under the reference model.
     pub const NOTABLE_FALL: f64 = -1.0;

@@ -2,7 +2,7 @@
 
 use crate::config::{AnchoredTokens, TrainConfig, TrainMode};
 use crate::dataset::{DataKind, RowSource};
-use crate::{Dataset, Result};
+use crate::{Data, Dataset, Result};
 
 /// Checks that the examples of a split are what the loss of the run is about.
 pub(super) fn check_kind(config: &TrainConfig, split: &Dataset) -> Result<()> {
@@ -13,6 +13,14 @@ pub(super) fn check_kind(config: &TrainConfig, split: &Dataset) -> Result<()> {
         (_, DataKind::Rows) => "sft, for rows without a chosen and a rejected answer",
     };
     Err(config.invalid("train_mode", expected, config.mode()))
+}
+
+/// Checks that there are rows to measure the distance from the base model with.
+pub(super) fn check_retention(config: &TrainConfig, data: &Data) -> Result<()> {
+    match config.nightshift.retention.is_some() && data.retention.is_none() {
+        true => Err(config.without_replay()),
+        false => Ok(()),
+    }
 }
 
 /// Checks that there are tokens to hold to the base model.

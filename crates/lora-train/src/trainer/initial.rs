@@ -63,8 +63,7 @@ pub(super) fn check_factors(layout: &Layout, factors: &Tensors, path: &Path) -> 
     }
 }
 
-/// The digests of the training and validation rows.
+/// The digests of the training and validation rows, and of those for `nightshift.retention`.
 pub(super) fn data_digest(data: &Data) -> String {
-    let parts = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
-    parts.map(|split| split.digest().to_string()).collect::<Vec<_>>().join(" ")
+    data.splits().map(|split| split.digest().to_string()).collect::<Vec<_>>().join(" ")
 }

@@ -13,6 +13,7 @@ use models::{Adapter, Model};
 use serde_json::{Map, Value};
 
 use crate::batch::{Cursor, MicroBatch, Sampler, anchor, pack};
+use crate::best::Measured;
 use crate::checkpoint::{Checkpoint, RunIdentity, TrainerState};
 use crate::config::{Kl, OnBadLoss, TrainConfig};
 use crate::engine::{Costs, Criterion, DropoutSeed, Engine, Layout, Load, Plan};
@@ -21,7 +22,7 @@ use crate::metrics::{BaseDivergence, Event, Record, Update, WorkPlan};
 use crate::optimizer::{clip_global_norm, global_norm};
 use crate::run_folder::RunFolder;
 use crate::{Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Tensors};
-use checks::{check_kind, check_replay};
+use checks::{check_kind, check_replay, check_retention};
 use initial::{check_factors, data_digest, initial_factors};
 use reference::{Mismatched, PreferenceTerms, ReferenceModel, summary};
 
@@ -42,6 +43,15 @@ pub struct Data {
     pub train: Dataset,
     /// Validation rows.
     pub valid: Option<Dataset>,
+    /// Rows for `nightshift.retention`; see [`with_retention`](Self::with_retention).
+    pub retention: Option<Dataset>,
+}
+
+impl Data {
+    /// All that there are.
+    fn splits(&self) -> impl Iterator<Item = &Dataset> {
+        [Some(&self.train), self.valid.as_ref(), self.retention.as_ref()].into_iter().flatten()
+    }
 }
 
 /// Why a run ended.
@@ -68,8 +78,9 @@ pub struct Outcome {
     pub step: u64,
     /// Updates of the whole run.
     pub updates: u64,
-    /// Step and loss of the best validation.
-    pub best: Option<(u64, f64)>,
+    /// The best adapter; `None` if nothing was measured, or no adapter is within
+    /// `nightshift.retention.max_kl`.
+    pub best: Option<Measured>,
     /// The peak of MLX's memory that was expected.
     pub estimated_memory_bytes: u64,
     /// The peak of MLX's memory that was measured.
@@ -86,7 +97,7 @@ pub struct Outcome {
 /// let rows = [Example::new(vec![1, 2, 3], vec![1..3])];
 /// let train = Dataset::new("train", rows, config.max_seq_length)?;
 /// let outcome =
-///     Trainer::new(model, config, Data { train, valid: None }, Start::Resume)?.run(&mut ())?;
+///     Trainer::new(model, config, Data { train, valid: None, retention: None }, Start::Resume)?.run(&mut ())?;
 /// println!("{:?} after {} updates", outcome.ending, outcome.step);
 /// # Ok::<(), lora_train::Error>(())
 /// ```
@@ -117,11 +128,11 @@ impl Trainer {
     /// [`Error::OptimizerState`] for a checkpoint that cannot be continued.
     pub fn new(model: Model, config: TrainConfig, data: Data, start: Start) -> Result<Self> {
         let vocabulary = model.head().vocab_size();
-        for split in [Some(&data.train), data.valid.as_ref()].into_iter().flatten() {
-            split.check_tokens(vocabulary)?;
-            check_kind(&config, split)?;
-        }
+        data.splits().try_for_each(|split| split.check_tokens(vocabulary))?;
+        let learned = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
+        learned.into_iter().try_for_each(|split| check_kind(&config, split))?;
         check_replay(&config, &data.train)?;
+        check_retention(&config, &data)?;
         let layout = Layout::new(&config, &model)?;
         let schedule = Schedule::new(&config, config.updates(data.train.examples()))?;
         let folder = RunFolder::create(&config.adapter_path, config.nightshift.keep_checkpoints)?;

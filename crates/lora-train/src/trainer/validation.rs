@@ -1,24 +1,44 @@
-//! Validation loss, best adapter and early stopping.
+//! Validation loss, distance from the base model, best adapter and early stopping.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::Trainer;
 use super::reference::summary;
+use super::{Trainer, and};
+use crate::best::Measured;
 use crate::config::Batches;
 use crate::metrics::{Event, Record};
+use crate::retention::from_base;
 use crate::{Observer, Result};
 
 impl Trainer {
-    /// Measures the loss on the validation rows or pairs, with the same arithmetic as in training.
+    /// Measures the validation loss and the distance from the base model, as far as there are rows for them.
     pub(super) fn validate(&mut self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
-        let Some(valid) = &self.data.valid else { return Ok(ControlFlow::Continue(())) };
+        let mut control = ControlFlow::Continue(());
+        let mut measured = Measured { step: self.state.step, ..Measured::default() };
+        if let Some((loss, event)) = self.validation()? {
+            measured.loss = Some(loss);
+            control = and(control, self.record(Record::Event(event), observer)?);
+        }
+        if let Some((kl, event)) = self.retention()? {
+            measured.kl = Some(kl);
+            control = and(control, self.record(Record::Event(event), observer)?);
+        }
+        if measured.loss.is_some() || measured.kl.is_some() {
+            self.track_best(measured)?;
+        }
+        Ok(control)
+    }
+
+    /// The loss on the validation rows or pairs, with the same arithmetic as in training.
+    fn validation(&self) -> Result<Option<(f64, Event)>> {
+        let Some(valid) = &self.data.valid else { return Ok(None) };
         let count = match self.config.val_batches {
             Batches::All => valid.examples(),
             Batches::AtMost(batches) => valid.examples().min(batches * self.config.batch_size),
         };
         if count == 0 {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(None);
         }
         let begun = Instant::now();
         let examples: Vec<usize> = (0..count).collect();
@@ -27,24 +47,31 @@ impl Trainer {
         let terms = split.map(|split| split.of(&self.engine, &self.factors, &examples));
         let (loss, preference) =
             summary(terms.transpose()?.map(|(terms, _)| terms).as_ref(), &sums);
-        let step = self.state.step;
         let event = Event::Validation {
-            step,
+            step: self.state.step,
             loss,
             tokens: sums.trained,
             seconds: begun.elapsed().as_secs_f64(),
             preference,
         };
-        let control = self.record(Record::Event(event), observer)?;
-        self.track_best(step, loss)?;
-        Ok(control)
+        Ok(Some((loss, event)))
+    }
+
+    /// The mean divergence from the base model on the rows for `nightshift.retention`.
+    fn retention(&self) -> Result<Option<(f64, Event)>> {
+        let rows =
+            self.data.retention.as_ref().filter(|_| self.config.nightshift.retention.is_some());
+        let Some(rows) = rows else { return Ok(None) };
+        let begun = Instant::now();
+        let kl = from_base(&self.model, &self.layout.adapter(&self.factors)?, rows)?;
+        let (step, seconds) = (self.state.step, begun.elapsed().as_secs_f64());
+        Ok(Some((kl.mean, Event::Retention { step, kl, seconds })))
     }
 
     /// Saves the adapter if it is the best, and counts the validations since then.
-    fn track_best(&mut self, step: u64, loss: f64) -> Result<()> {
-        let needed = self.config.nightshift.early_stop.map_or(0.0, |stop| stop.min_delta);
-        if self.state.best.is_none_or(|(_, best)| loss < best - needed) {
-            (self.state.best, self.state.stale) = (Some((step, loss)), 0);
+    fn track_best(&mut self, measured: Measured) -> Result<()> {
+        if measured.improves_on(self.state.best.as_ref(), &self.config.nightshift) {
+            (self.state.best, self.state.stale) = (Some(measured), 0);
             if self.config.nightshift.eval_best {
                 self.save_adapter(&self.layout.adapter(&self.factors)?, &self.folder.best()?)?;
             }

@@ -68,7 +68,7 @@ impl TrainingTrial {
             // A third of the size of 4-bit weights, so that the planner has to stream them.
             settings.memory_limit = Some(Bytes(weights as u64 / 6));
         }
-        let data = Data { train: Dataset::new("train", picked, length)?, valid: None };
+        let data = Data { train: Dataset::new("train", picked, length)?, valid: None, retention: None };
         let mut updates = Vec::new();
         let mut watch = |progress: Progress<'_>| {
             if let Progress::Recorded(Record::Update(update)) = progress {

@@ -102,7 +102,7 @@ impl Splits {
             }
         };
         check_refused(&not_trained, read, max_refused_share)?;
-        let data = Data { train: train?, valid: valid.transpose()? };
+        let data = Data { train: train?, valid: valid.transpose()?, retention: None };
         Ok(RenderedData { data, not_trained })
     }
 }
