@@ -141,6 +141,11 @@ fn print_summary(summary: &Summary) {
         answers.add_row([&sample.before, &sample.after]);
         eprintln!("{}, asked: {}\n{answers}\n", sample.agent, sample.question);
     }
+    if let Some(phase) = &summary.preference {
+        phase.lines.iter().for_each(|line| eprintln!("preference: {line}"));
+        phase.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        eprintln!();
+    }
     if summary.partial {
         let (made, planned) = (summary.training.updates, summary.training.planned_updates);
         eprintln!("partial: time was up after {made} of {planned} updates\n");

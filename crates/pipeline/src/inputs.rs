@@ -1,12 +1,12 @@
 //! Reads all input files of a night before it starts, so that a bad file is found before training.
 
 use eval::{Council, Policy, Suite, general};
-use lora_train::TrainConfig;
 
 use crate::config::{DataSource, Enrichment, ModelSource, NightConfig};
 use crate::data_plan::{Treatment, given_splits};
 use crate::drift::DriftPlan;
 use crate::error::{Error, Result, io_error};
+use crate::preference::Recipes;
 use crate::raw_rows::RawRows;
 use crate::replay::ReplayPlan;
 use crate::stages::enrich::EnrichmentRecipe;
@@ -14,7 +14,7 @@ use crate::stages::fresh_exam::FreshSource;
 
 /// The contents of the files that a night's configuration names.
 pub(crate) struct Inputs {
-    pub training: TrainConfig,
+    pub recipes: Recipes,
     pub suite: Suite,
     pub policy: Policy,
     pub fresh: FreshSource,
@@ -54,7 +54,7 @@ impl Inputs {
         let drift = DriftPlan::load(config.forgetting.as_ref())?;
         let measured = drift.as_ref().map_or(&[][..], DriftPlan::prompts);
         Ok(Self {
-            training: TrainConfig::load(&config.setup.train)?,
+            recipes: Recipes::load(config)?,
             policy: config.read_policy(suite.council())?,
             fresh: FreshSource::read(config, &suite)?,
             suite,

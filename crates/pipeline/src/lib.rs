@@ -20,6 +20,7 @@ mod night;
 mod nights;
 pub mod notify;
 mod observer;
+mod preference;
 pub mod preflight;
 pub mod priority;
 mod raw_rows;

@@ -76,18 +76,19 @@ impl MemoryFallback {
         Ok(())
     }
 
-    /// Steps down if the last process of this night died during training with the machine's memory
-    /// nearly full. A process that stopped with an error has left it in the journal, so its end is
+    /// Steps down if the last process of this night died during a training with the machine's memory
+    /// nearly full. `stage` is that training, and `dir` its folder. A process that stopped with an error has left it in the journal, so its end is
     /// not counted.
     pub fn detect_memory_kill(
         &mut self,
         journal: &Journal,
+        stage: StageName,
         dir: &Path,
         recipe: &TrainConfig,
     ) -> Result<()> {
         let died = matches!(
             journal.entries().last(),
-            Some(Entry::StageBegun { stage: StageName::Train, .. })
+            Some(Entry::StageBegun { stage: begun, .. }) if *begun == stage
         );
         let (Some(all), true) = (physical_memory(), died) else { return Ok(()) };
         let metrics = Metrics::read(dir.join("metrics.jsonl")).unwrap_or_default();
@@ -179,7 +180,12 @@ mod tests {
             durable::append_line(test.dir.path().join("metrics.jsonl"), &line).unwrap();
             let mut fallback = MemoryFallback::open(&test.home).unwrap();
             fallback
-                .detect_memory_kill(&journal, test.dir.path(), &TrainConfig::default())
+                .detect_memory_kill(
+                    &journal,
+                    StageName::Train,
+                    test.dir.path(),
+                    &TrainConfig::default(),
+                )
                 .unwrap();
             assert_eq!(limit(&fallback).is_some(), lowered, "{what}");
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use jiff::Zoned;
+use lora_train::TrainConfig;
 use serde_json::json;
 
 use crate::accounting::RowAccount;
@@ -28,12 +29,13 @@ use crate::stages::StageName;
 use crate::stages::convert::Convert;
 use crate::stages::enrich::{Enrich, Everyday};
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
-use crate::stages::train::{Train, TrainedAdapter};
-use crate::summary::{Outcome, Paths, Summary};
+use crate::stages::prefer::{Prefer, Trained};
+use crate::stages::train::Train;
+use crate::summary::{Outcome, Paths, PreferencePhase, Summary};
 
 /// A night in a home whose lock this process holds.
 ///
-/// The stages run in order: convert, enrich, train, exam, gate, promote, report. A stage is skipped
+/// The stages run in order: convert, enrich, train, prefer (if configured), exam, gate, promote, report. A stage is skipped
 /// if the journal has its result for the same input. A night that was killed therefore resumes where
 /// it was, and after a change of the configuration only the affected stages run again.
 #[derive(Debug)]
@@ -132,7 +134,7 @@ impl Night {
 
     fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let inputs = Inputs::read(&self.config)?;
-        let Inputs { training, suite, policy, fresh, rows, enrichment, treatment, .. } = inputs;
+        let Inputs { recipes, suite, policy, fresh, rows, enrichment, treatment, .. } = inputs;
         let Inputs { replay, everyday, drift, .. } = inputs;
         let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
@@ -141,8 +143,14 @@ impl Night {
         let budgets = BudgetMonitor::new(&self.config.budgets, self.home.path());
         let registry = Registry::new(&self.home);
         let mut fallback = MemoryFallback::open(&self.home)?;
-        let train_dir = self.dir.join(StageName::Train.as_str());
-        fallback.detect_memory_kill(&self.journal, &train_dir, &training)?;
+        for (stage, recipe) in recipes.stages() {
+            fallback.detect_memory_kill(
+                &self.journal,
+                stage,
+                &self.dir.join(stage.as_str()),
+                recipe,
+            )?;
+        }
         let (id, champion) = (self.id.as_str(), self.champion);
         let mut runner = Runner {
             night: &self.dir,
@@ -166,18 +174,38 @@ impl Night {
             everyday: everyday.as_ref().map(Everyday::new),
             replay: replay.as_ref().map(|plan| Replay { plan, model: &model, home: &self.home }),
         })?;
-        let training =
-            Train { model: &model, splits: &splits, recipe: &training, max_refused_share };
-        let trained = train(&mut runner, &mut fallback, &training)?;
-        let rows = RowAccount::of(&clean, &splits, &trained);
+        let (model, splits) = (&model, &splits);
+        let supervised = within_memory(
+            &mut runner,
+            &mut fallback,
+            (StageName::Train, &recipes.supervised),
+            |runner, recipe| runner.run(&Train { model, splits, recipe, max_refused_share }),
+        )?;
+        let preferred = recipes.preference.as_ref().map(|recipe| {
+            let (trained, supervised) = (&supervised, &recipes.supervised);
+            let stage = (StageName::Prefer, recipe);
+            within_memory(&mut runner, &mut fallback, stage, |runner, recipe| {
+                runner.run(&Prefer {
+                    model,
+                    splits,
+                    trained,
+                    recipe,
+                    supervised,
+                    max_refused_share,
+                })
+            })
+        });
+        let preferred = preferred.transpose()?;
+        let trained = Trained { supervised: &supervised, preferred: preferred.as_ref() };
+        let rows = RowAccount::of(&clean, splits, &supervised);
         durable::write_json(self.dir.join("rows.json"), &rows)?;
         let outcome = Evaluation {
             id,
-            model: &model,
+            model,
             clean: &clean,
             rows: &rows,
-            splits: &splits,
-            trained: &trained,
+            splits,
+            trained,
             champion,
             suite: &suite,
             options: &self.config.exam.options,
@@ -189,7 +217,7 @@ impl Night {
         }
         .run(&mut runner)?;
         let stages = runner.done;
-        let summary = self.summary(stages, &trained, rows, outcome, &registry)?;
+        let summary = self.summary(stages, trained, rows, outcome, &registry)?;
         durable::write_json(self.dir.join("summary.json"), &summary)?;
         self.journal.append(Entry::NightFinished)?;
         self.clean_up(&registry);
@@ -199,7 +227,7 @@ impl Night {
     fn summary(
         &self,
         stages: Vec<StageSummary>,
-        trained: &TrainedAdapter,
+        trained: Trained<'_>,
         rows: RowAccount,
         outcome: EvaluationOutcome,
         registry: &Registry,
@@ -212,8 +240,9 @@ impl Night {
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
             rows,
-            losses: trained.losses,
-            training: trained.into(),
+            losses: trained.supervised.losses,
+            training: trained.supervised.into(),
+            preference: trained.preferred.map(PreferencePhase::from),
             scores,
             sample: pick(&runs.base, &runs.candidate, 1).into_iter().next(),
             standing: promotion.deviation(),
@@ -223,7 +252,7 @@ impl Night {
                 night: self.dir.clone(),
                 report: self.dir.join(report.path),
                 index: self.home.index(),
-                adapter: registry.folder(trained.adapter),
+                adapter: registry.folder(trained.candidate().adapter),
                 champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
             },
         })
@@ -231,11 +260,12 @@ impl Night {
 
     /// Deletes checkpoints and old adapters. A failure is logged: the night is already complete.
     fn clean_up(&self, registry: &Registry) {
-        let checkpoints = self.dir.join(StageName::Train.as_str()).join("checkpoints");
-        let removed = match checkpoints.exists() {
-            true => fs::remove_dir_all(&checkpoints).map_err(|e| e.to_string()),
-            false => Ok(()),
-        };
+        let trainings = [StageName::Train, StageName::Prefer];
+        let checkpoints = trainings.map(|stage| self.dir.join(stage.as_str()).join("checkpoints"));
+        let removed = checkpoints
+            .iter()
+            .filter(|folder| folder.exists())
+            .try_for_each(|folder| fs::remove_dir_all(folder).map_err(|e| e.to_string()));
         let pruned = registry.prune(self.config.retention.adapters);
         for (what, result) in
             [("checkpoints", removed), ("retention", pruned.map(drop).map_err(|e| e.to_string()))]
@@ -247,21 +277,22 @@ impl Night {
     }
 }
 
-/// Trains the adapter. After running out of memory it retries with a plan that needs less.
-fn train(
+/// Runs a training stage. After running out of memory it retries with a plan that needs less.
+fn within_memory<T>(
     runner: &mut Runner<'_>,
     fallback: &mut MemoryFallback,
-    training: &Train<'_>,
-) -> Result<TrainedAdapter> {
+    (stage, recipe): (StageName, &TrainConfig),
+    run: impl Fn(&mut Runner<'_>, &TrainConfig) -> Result<T>,
+) -> Result<T> {
     let mut out_of_memory: Option<Error> = None;
     loop {
-        let recipe = fallback.apply_to(training.recipe);
-        let error = match runner.run(&Train { recipe: &recipe, ..*training }) {
+        let recipe = fallback.apply_to(recipe);
+        let error = match run(runner, &recipe) {
             Err(error) => error,
             trained => return trained,
         };
         if error.is_out_of_memory() {
-            let dir = runner.night.join(StageName::Train.as_str());
+            let dir = runner.night.join(stage.as_str());
             fallback.step_down(&dir, &recipe, error.to_string())?;
             out_of_memory = Some(error);
         } else if fallback.forget_if_too_low(&error)? {

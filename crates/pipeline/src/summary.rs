@@ -12,11 +12,14 @@ use crate::accounting::RowAccount;
 use crate::error::Result;
 use crate::format;
 use crate::stages::exam::ExamRuns;
+use crate::stages::prefer::Preferred;
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
 
 pub use crate::report::AnswerSample;
 pub use crate::runner::StageSummary;
+pub use crate::stages::pair_rows::PairCounts;
+pub use crate::stages::prefer::PreferenceChange;
 pub use crate::stages::train::Losses;
 
 /// How a night ended.
@@ -82,6 +85,9 @@ pub struct Summary {
     /// Figures of the training.
     #[serde(default, deserialize_with = "or_default")]
     pub training: Training,
+    /// What came of the preference phase, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
+    pub preference: Option<PreferencePhase>,
     /// Exam scores of base model, candidate and champion.
     pub scores: Scores,
     /// The gate's decision with every rule.
@@ -149,6 +155,39 @@ impl From<&TrainedAdapter> for Training {
             trained_per_second: trained.trained_per_second(),
             peak_memory_bytes: trained.peak_memory_bytes,
             rss_bytes: trained.rss_bytes,
+        }
+    }
+}
+
+/// A preference phase.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PreferencePhase {
+    /// What came of it and what changed for its pairs, in a line each.
+    pub lines: Vec<String>,
+    /// A warning if the chosen answers have become less likely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// Optimizer updates done; 0 if the supervised adapter goes on.
+    pub updates: u64,
+    /// Optimizer updates planned.
+    pub planned_updates: u64,
+    /// Numbers of pairs.
+    pub pairs: PairCounts,
+    /// Accuracy, margin and log-probabilities in the first and last updates; `None` without an update.
+    pub change: Option<PreferenceChange>,
+}
+
+impl From<&Preferred> for PreferencePhase {
+    fn from(phase: &Preferred) -> Self {
+        Self {
+            lines: phase.lines(),
+            warning: phase.warning(),
+            updates: phase.adapter().map_or(0, |trained| trained.updates),
+            planned_updates: phase.planned,
+            pairs: phase.pairs,
+            change: phase.change,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Whole nights of a tiny model, also killed at every kind of event.
 
+#[path = "support/kill.rs"]
+mod kill;
 mod support;
 
 use std::collections::HashSet;
@@ -7,30 +9,27 @@ use std::env;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use kill::{kill_at, name};
 use pipeline::registry::Action;
 use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
 use support::Tiny;
 
-/// Environment variable of the child process of a kill test: the number of the event at which it
-/// kills itself, and the configuration.
-const CHILD: &str = "NIGHT_TEST_CHILD";
+/// The stages of a night without a preference phase.
+const STAGES: [StageName; 8] = [
+    StageName::Convert,
+    StageName::Enrich,
+    StageName::Train,
+    StageName::Exam,
+    StageName::FreshExam,
+    StageName::Gate,
+    StageName::Promote,
+    StageName::Report,
+];
 
 fn run(tiny: &Tiny, watch: &mut dyn FnMut(String)) -> pipeline::Result<Summary> {
     let config = NightConfig::load(tiny.path("night.yaml"))?;
     Night::start_or_resume(config)?.run(&mut |event: Event<'_>| watch(name(event)))
-}
-
-fn name(event: Event<'_>) -> String {
-    match event {
-        Event::NightBegun { resumed, .. } => format!("night resumed={resumed}"),
-        Event::StageBegun { stage } => format!("{stage} begun"),
-        Event::StageSkipped { stage, .. } => format!("{stage} skipped"),
-        Event::Progress { stage, done, .. } => format!("{stage} at {done}"),
-        Event::StageFinished { stage, .. } => format!("{stage} finished"),
-        _ => String::new(),
-    }
 }
 
 /// The champion, after a check of its content, the number of promotions, and that of nights.
@@ -54,7 +53,7 @@ fn a_night_trains_and_promotes_and_the_next_one_compares_with_the_champion() {
     let mut events = vec![];
     let first = run(&tiny, &mut |event| events.push(event)).unwrap();
     assert_eq!(first.outcome, Outcome::Promoted, "{}", first.verdict);
-    for stage in StageName::ALL {
+    for stage in STAGES {
         let begun = events.iter().position(|e| *e == format!("{stage} begun")).unwrap();
         let finished = events.iter().position(|e| *e == format!("{stage} finished")).unwrap();
         assert!(begun < finished, "{stage}");
@@ -230,7 +229,7 @@ fn a_night_runs_on_a_qwen_3_5() {
     let mut events = vec![];
     let summary = run(&tiny, &mut |event| events.push(event)).unwrap();
     assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
-    for stage in StageName::ALL {
+    for stage in STAGES {
         assert!(events.contains(&format!("{stage} finished")), "{stage}");
     }
     assert_eq!(outcome(&tiny).1, 1);
@@ -254,7 +253,7 @@ fn killed_at_any_event_a_night_resumes_and_promotes_once() {
     };
     let moments: Vec<usize> =
         (0..events.len()).filter(|&i| seen.insert(kind(&events[i]))).collect();
-    assert!(moments.len() >= 2 * StageName::ALL.len());
+    assert!(moments.len() >= 2 * STAGES.len());
     for moment in moments {
         let what = &events[moment];
         let tiny = Tiny::new();
@@ -275,31 +274,9 @@ fn killed_at_any_event_a_night_resumes_and_promotes_once() {
     }
 }
 
-/// Runs a night in a child process that kills itself with SIGKILL at the event with this number.
-fn kill_at(tiny: &Tiny, moment: usize) -> std::process::ExitStatus {
-    let config = tiny.path("night.yaml");
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "child_of_the_kill_test", "--nocapture", "--quiet"])
-        .env(CHILD, format!("{moment} {}", config.display()))
-        .output()
-        .unwrap()
-        .status
-}
-
 #[test]
 fn child_of_the_kill_test() {
-    let Ok(task) = env::var(CHILD) else { return };
-    let (moment, config) = task.split_once(' ').unwrap();
-    let mut left: usize = moment.parse().unwrap();
-    let config = NightConfig::load(Path::new(config)).unwrap();
-    let night = Night::start_or_resume(config).unwrap();
-    let _ = night.run(&mut |_: Event<'_>| {
-        if left == 0 {
-            let pid = std::process::id().to_string();
-            Command::new("kill").args(["-9", &pid]).status().unwrap();
-        }
-        left = left.wrapping_sub(1);
-    });
+    kill::child();
 }
 
 #[test]

@@ -25,12 +25,16 @@ pub struct ModelSetup {
     /// The training recipe: a YAML file in the format of `mlx_lm.lora`. Its `model`, `data` and
     /// `adapter_path` are ignored.
     pub train: PathBuf,
+    /// The recipe of a preference phase after it, in the same format with a preference loss as `train_mode`;
+    /// `None` for no such phase.
+    #[serde(default)]
+    pub preference: Option<PathBuf>,
 }
 
 impl ModelSetup {
     /// A model with its data and training recipe.
     pub fn new(model: ModelSource, data: DataSource, train: impl Into<PathBuf>) -> Self {
-        Self { model, data, train: train.into() }
+        Self { model, data, train: train.into(), preference: None }
     }
 }
 
@@ -43,6 +47,7 @@ impl ModelSetup {
 ///     model: models/gemma-4-31B-it-4bit
 ///     data: { raw: data/splits-gemma4 }
 ///     train: configs/lora-gemma4-31b.yaml
+///     preference: configs/prefer.yaml
 ///   qwen:
 ///     model: models/Qwen3.5-27B-Claude-Opus-Distilled-v2-4bit
 ///     data: { raw: data/splits-carmack }
@@ -57,7 +62,7 @@ impl ModelSetup {
 /// notify: { desktop: true, command: [/usr/local/bin/tell-me] }
 /// ```
 ///
-/// A file for one model has `model`, `data` and `train` at the top instead of `models`.
+/// A file for one model has `model`, `data`, `train` and perhaps `preference` at the top instead of `models`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NightFile {
     path: PathBuf,
@@ -74,6 +79,7 @@ pub(super) struct Written {
     models: BTreeMap<String, ModelSetup>,
     data: Option<DataSource>,
     train: Option<PathBuf>,
+    preference: Option<PathBuf>,
     #[serde(default, deserialize_with = "refused_share")]
     pub max_refused_share: Option<f64>,
     pub scrub: Option<ScrubKinds>,
@@ -230,7 +236,12 @@ impl NightFile {
         };
         Ok(NightConfig {
             home: optional("home", &written.home)?,
-            setup: ModelSetup { model, data, train: at("train", &setup.train)? },
+            setup: ModelSetup {
+                model,
+                data,
+                train: at("train", &setup.train)?,
+                preference: optional("preference", &setup.preference)?,
+            },
             max_refused_share: written.max_refused_share.unwrap_or(super::MAX_REFUSED_SHARE),
             scrub: written.scrub.clone().unwrap_or_default(),
             merge_logs: written.merge_logs.unwrap_or(true),
@@ -248,7 +259,7 @@ impl NightFile {
 
     /// Checks that there is either one model at the top or a table `models`, not a mixture.
     fn check(&self) -> Result<()> {
-        let Written { models, data, train, .. } = &self.written;
+        let Written { models, data, train, preference, .. } = &self.written;
         let error = |reason: &str| {
             Err(Error::Config { path: self.path.clone(), reason: reason.to_owned() })
         };
@@ -262,6 +273,9 @@ impl NightFile {
             (true, _, None) => error("missing field `train`"),
             (false, Some(_), _) => error("data: belongs to an entry of `models`"),
             (false, _, Some(_)) => error("train: belongs to an entry of `models`"),
+            (false, ..) if preference.is_some() => {
+                error("preference: belongs to an entry of `models`")
+            }
             (true, Some(DataSource::Raw(RawPaths::Several(paths))), _) if paths.is_empty() => {
                 error("data.raw: expected at least one path, found an empty list")
             }
@@ -280,12 +294,13 @@ impl NightFile {
 
     /// The chosen setup with paths as written, and its name in `models` if it has one.
     pub(super) fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>)> {
-        let Written { models, model, data, train, .. } = &self.written;
+        let Written { models, model, data, train, preference, .. } = &self.written;
         if let (Some(data), Some(train)) = (data, train)
             && *choice == ModelChoice::Default
         {
             let model = ModelSource::from(model.clone());
-            return Ok((ModelSetup { model, data: data.clone(), train: train.clone() }, None));
+            let (data, train, preference) = (data.clone(), train.clone(), preference.clone());
+            return Ok((ModelSetup { model, data, train, preference }, None));
         }
         let (name, by) = match choice {
             ModelChoice::Default => (model.to_string_lossy().into_owned(), "model"),
@@ -358,6 +373,10 @@ exam: { suite: suite.json }
             (
                 file(&format!("{TWO}train: t\n")).unwrap_err().to_string(),
                 "night.yaml: train: belongs to an entry of `models`",
+            ),
+            (
+                file(&format!("{TWO}preference: p\n")).unwrap_err().to_string(),
+                "night.yaml: preference: belongs to an entry of `models`",
             ),
             (
                 file(&one.replace("train: t\n", "")).unwrap_err().to_string(),

@@ -64,7 +64,8 @@ impl NightFile {
         let config = self.choose(choice)?;
         let effective = serde_json::to_value(&config).unwrap_or_default();
         let value = |key: &str| match effective.get(key) {
-            None | Some(serde_json::Value::Null) => "built in".to_owned(),
+            None | Some(serde_json::Value::Null) if key == "gate" => "built in".to_owned(),
+            None | Some(serde_json::Value::Null) => "none".to_owned(),
             Some(serde_json::Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
         };
@@ -86,6 +87,10 @@ impl NightFile {
             of_setup("model"),
             of_setup("data"),
             of_setup("train"),
+            match config.setup.preference {
+                Some(_) => of_setup("preference"),
+                None => setting("preference", Origin::Default),
+            },
             stated("max_refused_share", written.max_refused_share.is_some()),
             stated("scrub", written.scrub.is_some()),
             stated("merge_logs", written.merge_logs.is_some()),

@@ -21,8 +21,10 @@ use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
 use crate::stages::exam::Exam;
 use crate::stages::fresh_exam::FreshSource;
 use crate::stages::gate::Gate;
+use crate::stages::prefer::Trained;
 use crate::stages::promote::Promote;
-use crate::stages::train::{TrainedAdapter, TrainingEnd};
+use crate::stages::train::TrainedAdapter;
+use crate::stages::training_run::TrainingEnd;
 
 /// Number of held-out questions, and of others.
 const QUESTIONS: usize = 2;
@@ -70,7 +72,7 @@ impl EvaluationTrial {
             clean,
             rows: &RowAccount::of(clean, splits, &trained),
             splits,
-            trained: &trained,
+            trained: Trained { supervised: &trained, preferred: None },
             champion: None,
             suite: &suite,
             options: &options,

@@ -17,6 +17,7 @@ use crate::config::{ModelChoice, NightConfig, NightFile};
 use crate::error::{Error, Result, io_error};
 use crate::home::Home;
 use crate::inputs::RowInputs;
+use crate::preference;
 use crate::runner::Runner;
 use crate::schedule::ScheduleStatus;
 use crate::stages::convert::{CleanRows, Convert};
@@ -94,7 +95,7 @@ impl<'a> Rehearsal<'a> {
             now: Zoned::now(),
             home,
             schedule,
-            recipe: Attempt::from(TrainConfig::load(&config.setup.train).map_err(Error::from)),
+            recipe: Attempt::from(preference::supervised(&config.setup.train)),
             suite: Attempt::from(suite),
             policy: Attempt::from(policy),
             clean: Attempt::Skipped("the raw rows"),

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use chat_format::ChatTokenizer;
+use lora_train::config::AnchoredTokens;
 use lora_train::metrics::{Record, Update, WorkPlan};
 use lora_train::{
     Batches, Bytes, Data, Dataset, Example, Progress, Row, Start, TrainConfig, Trainer,
@@ -47,6 +48,7 @@ impl TrainingTrial {
     /// large for that.
     pub fn run(inputs: &TrainingInputs<'_>) -> Result<Self> {
         let TrainingInputs { night, model, tokenizer, splits, recipe, max_refused_share } = *inputs;
+        let recipe = &without_replay(recipe);
         let length = recipe.max_seq_length;
         let whole = splits.rendered(night, tokenizer, recipe, max_refused_share)?.data;
         let picked = pick(whole.train.rows(), 2 * recipe.batch_size);
@@ -68,7 +70,8 @@ impl TrainingTrial {
             // A third of the size of 4-bit weights, so that the planner has to stream them.
             settings.memory_limit = Some(Bytes(weights as u64 / 6));
         }
-        let data = Data { train: Dataset::new("train", picked, length)?, valid: None, retention: None };
+        let data =
+            Data { train: Dataset::new("train", picked, length)?, valid: None, retention: None };
         let mut updates = Vec::new();
         let mut watch = |progress: Progress<'_>| {
             if let Progress::Recorded(Record::Update(update)) = progress {
@@ -80,6 +83,17 @@ impl TrainingTrial {
         let peak_memory_bytes = trainer.run(&mut watch)?.peak_memory_bytes;
         Ok(Self { plan, run: Some(TrialRun { updates, adapter, peak_memory_bytes }) })
     }
+}
+
+/// The recipe without what needs replay rows, which the rehearsal does not have. All tokens take at least the memory of
+/// those of replay rows.
+fn without_replay(recipe: &TrainConfig) -> TrainConfig {
+    let mut recipe = recipe.clone();
+    recipe.nightshift.retention = None;
+    if let Some(kl) = recipe.nightshift.kl.as_mut().filter(|kl| kl.on == AnchoredTokens::Replay) {
+        kl.on = AnchoredTokens::All;
+    }
+    recipe
 }
 
 /// The longest row, which determines the peak memory, and the shortest ones, which are fast.

@@ -103,6 +103,8 @@ pub(crate) struct Splits {
     pub valid: Artefact,
     /// Rows that are neither trained nor used for validation.
     pub test: Artefact,
+    /// Preference pairs of the training rows.
+    pub pairs: Artefact,
     /// The rows left out, with the reasons.
     pub left_out_file: Artefact,
     pub train_rows: usize,
@@ -166,11 +168,13 @@ impl Stage for Enrich<'_> {
         let (train, train_rows) = output(ctx, &manifest, "train.jsonl")?;
         let (valid, valid_rows) = output(ctx, &manifest, "valid.jsonl")?;
         let (test, _) = output(ctx, &manifest, "test.jsonl")?;
+        let (pairs, _) = output(ctx, &manifest, "pairs.jsonl")?;
         Ok(Splits {
             contaminated: self.contaminated(&ctx.night.join(&train.path), &config)?,
             train,
             valid,
             test,
+            pairs,
             left_out_file: ctx.artefact(&ctx.dir.join("left-out.jsonl"))?,
             train_rows,
             valid_rows,
@@ -187,7 +191,8 @@ impl Stage for Enrich<'_> {
     }
 
     fn artefacts(output: &Splits) -> Vec<&Artefact> {
-        vec![&output.train, &output.valid, &output.test, &output.left_out_file]
+        let Splits { train, valid, test, pairs, left_out_file, .. } = output;
+        vec![train, valid, test, pairs, left_out_file]
     }
 
     fn describe(output: &Splits) -> String {
@@ -225,7 +230,7 @@ impl Enrich<'_> {
     }
 }
 
-/// A split's file and its number of rows according to the dataset's manifest.
+/// The file of a split or of the pairs and its number of rows according to the dataset's manifest.
 fn output(ctx: &StageContext<'_>, manifest: &Manifest, name: &str) -> Result<(Artefact, usize)> {
     let path: PathBuf = ctx.dir.join(name);
     let source = manifest.outputs.iter().find(|source| source.file == Path::new(name));

@@ -8,9 +8,9 @@ use super::enrich::Splits;
 use super::exam::{Exam, ExamFiles, ExamRuns};
 use super::fresh_exam::{FreshExam, FreshSource};
 use super::gate::{Gate, GateResult};
+use super::prefer::Trained;
 use super::promote::{Promote, PromotionOutcome};
 use super::smoke_test::SmokeTest;
-use super::train::TrainedAdapter;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::drift::DriftPlan;
@@ -21,7 +21,7 @@ use crate::runner::Runner;
 use crate::stage::Artefact;
 use crate::summary::Scores;
 
-/// A trained adapter and everything needed to evaluate it.
+/// The trained adapters and everything needed to evaluate it.
 pub(crate) struct Evaluation<'a> {
     pub id: &'a str,
     pub model: &'a BaseModel,
@@ -29,7 +29,7 @@ pub(crate) struct Evaluation<'a> {
     /// What became of the raw rows.
     pub rows: &'a RowAccount,
     pub splits: &'a Splits,
-    pub trained: &'a TrainedAdapter,
+    pub trained: Trained<'a>,
     /// The champion to compare with; `None` for the base model.
     pub champion: Option<Digest>,
     pub suite: &'a Suite,
@@ -56,7 +56,8 @@ pub(crate) struct EvaluationOutcome {
 
 impl Evaluation<'_> {
     pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
-        let Self { id, model, clean, rows, splits, trained, champion, .. } = *self;
+        let Self { id, model, clean, rows, splits, champion, .. } = *self;
+        let (trained, partial) = (self.trained.candidate(), self.trained.partial());
         let Self { suite, options, registry, drift, .. } = *self;
         let exam = Exam {
             model,
@@ -106,6 +107,7 @@ impl Evaluation<'_> {
         let promotion = runner.run(&Promote {
             id,
             trained,
+            partial: partial.as_deref(),
             champion,
             verdict,
             exam: exam.of_base(),
@@ -121,7 +123,9 @@ impl Evaluation<'_> {
             clean,
             rows,
             splits,
-            trained,
+            trained: self.trained.supervised,
+            preferred: self.trained.preferred,
+            partial: partial.as_deref(),
             champion,
             exams: &exams,
             fresh: &fresh,

@@ -7,11 +7,14 @@ pub(crate) mod evaluation;
 pub(crate) mod exam;
 pub(crate) mod fresh_exam;
 pub(crate) mod gate;
+pub(crate) mod pair_rows;
+pub(crate) mod prefer;
 pub(crate) mod promote;
 pub(crate) mod report;
 mod smoke_test;
 pub(crate) mod train;
 pub(crate) mod training_rows;
+pub(crate) mod training_run;
 
 use std::fmt;
 
@@ -28,6 +31,8 @@ pub enum StageName {
     Enrich,
     /// Trains a LoRA adapter on the training set.
     Train,
+    /// Trains the adapter further on preference pairs, if the night's file asks for it.
+    Prefer,
     /// Base model, candidate and champion answer the suite.
     Exam,
     /// They answer an exam made for this night, if the candidate passes the first one.
@@ -42,10 +47,11 @@ pub enum StageName {
 
 impl StageName {
     /// All stages, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Convert,
         Self::Enrich,
         Self::Train,
+        Self::Prefer,
         Self::Exam,
         Self::FreshExam,
         Self::Gate,
@@ -59,6 +65,7 @@ impl StageName {
             Self::Convert => "convert",
             Self::Enrich => "enrich",
             Self::Train => "train",
+            Self::Prefer => "prefer",
             Self::Exam => "exam",
             Self::FreshExam => "fresh_exam",
             Self::Gate => "gate",
@@ -67,8 +74,8 @@ impl StageName {
         }
     }
 
-    /// Whether the wall-clock budget can stop the stage. The stages after training always run, so
-    /// that a night with an adapter ends with a verdict.
+    /// Whether the wall-clock budget can keep the stage from starting. The stages after training always run, so
+    /// that a night with an adapter ends with a verdict; `prefer` then leaves the adapter as it is.
     pub(crate) fn is_timed(self) -> bool {
         matches!(self, Self::Convert | Self::Enrich | Self::Train)
     }

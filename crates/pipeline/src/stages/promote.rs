@@ -16,6 +16,9 @@ pub(crate) struct Promote<'a> {
     /// The night's id. A night promotes at most once.
     pub id: &'a str,
     pub trained: &'a TrainedAdapter,
+    /// What was done before the wall-clock budget was spent, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<&'a str>,
     /// The champion that the candidate was compared with; `None` for the base model.
     pub champion: Option<Digest>,
     pub verdict: &'a Verdict,
@@ -67,11 +70,8 @@ impl Stage for Promote<'_> {
             return Ok(PromotionOutcome::Refused);
         }
         let mandate = Requester::Night { id: self.id, against: self.champion };
-        let reason = match self.trained.partial() {
-            Some(planned) => format!(
-                "{} (partial: {} of {planned} updates)",
-                self.verdict.reason, self.trained.updates
-            ),
+        let reason = match self.partial {
+            Some(partial) => format!("{} (partial: {partial})", self.verdict.reason),
             None => self.verdict.reason.clone(),
         };
         match self.registry.promote(adapter, mandate, &reason)? {

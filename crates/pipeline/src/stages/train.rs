@@ -1,19 +1,17 @@
 //! The stage `train`: trains a LoRA adapter on the training set.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use chat_format::jsonl;
 use durable::Digest;
-use lora_train::metrics::{Event, Metrics, Record, Update};
-use lora_train::{Data, Ending, Progress, Start, TrainConfig, Trainer, checkpoint};
+use lora_train::metrics::{Metrics, Update};
+use lora_train::{Measured, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use super::enrich::Splits;
-use super::training_rows::{NotTrained, NotTrainedCounts, RenderedData};
+use super::training_rows::{NotTrainedCounts, RenderedData};
+use super::training_run::{self, LEFT_OUT, TrainingEnd, write_list};
 use crate::base_model::BaseModel;
-use crate::budget_monitor::StopReason;
 use crate::error::{Error, Result, io_error};
 use crate::format;
 use crate::registry::adapter_digest;
@@ -56,17 +54,9 @@ pub(crate) struct TrainedAdapter {
     pub rss_bytes: u64,
     /// Rows that are not trained, or not as a whole; `left-out.jsonl` in the stage's folder lists them.
     pub set_aside: NotTrainedCounts,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum TrainingEnd {
-    /// All updates are done.
-    Complete,
-    /// The validation loss stopped falling.
-    EarlyStop,
-    /// The wall-clock budget was spent.
-    Deadline,
+    /// With `nightshift.eval_best`, what was measured of the adapter, which may be an earlier one than the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Measured>,
 }
 
 /// Losses of a training run, as means per trained token.
@@ -98,48 +88,21 @@ impl Stage for Train<'_> {
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let share = self.max_refused_share;
         let rendered = self.splits.rendered(ctx.night, &tokenizer, &config, share)?;
-        let RenderedData { data, not_trained } = rendered;
+        let RenderedData { data, not_trained, .. } = rendered;
         let mut set_aside = NotTrainedCounts::default();
         not_trained.iter().for_each(|row| set_aside += row);
         write_list(&ctx.dir.join(LEFT_OUT), &not_trained)?;
         let updates = config.updates(data.train.rows().len());
-        checkpoint::remove_damaged(ctx.dir.join("checkpoints"))?;
-        let trainer = start(model, config, data)?;
-
-        // The first reason is kept: the trainer writes one more checkpoint after it.
-        let (mut stop, mut failed) = (None, None);
-        let mut watch = |progress: Progress<'_>| {
-            let mut used = 0;
-            match progress {
-                Progress::Recorded(record) => {
-                    let (step, note) = describe(record);
-                    ctx.progress(step, updates, &note);
-                    used = memory(record);
-                }
-                Progress::Saved { path, .. } => {
-                    failed = failed.take().or(checkpoint::seal(path).err())
-                }
-                _ => {}
-            }
-            stop = stop.take().or_else(|| ctx.budgets.stop(used));
-            match stop.is_some() || failed.is_some() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        };
-        let outcome = trainer.run(&mut watch)?;
-        let end = match (outcome.ending, failed, stop) {
-            (_, Some(error), _) => return Err(error.into()),
-            (Ending::Complete, ..) => TrainingEnd::Complete,
-            (Ending::EarlyStop, ..) => TrainingEnd::EarlyStop,
-            (Ending::Stopped, _, Some(StopReason::Exhausted(error))) => return Err(error),
+        let best_only = config.nightshift.eval_best;
+        let (outcome, end) = training_run::train(ctx, model, config, data)?;
+        if end == TrainingEnd::Deadline && outcome.step == 0 {
             // Without an update there is no adapter to examine.
-            _ if outcome.step == 0 => return Err(ctx.out_of_time()),
-            _ => TrainingEnd::Deadline,
-        };
+            return Err(ctx.out_of_time());
+        }
         let mut trained = TrainedAdapter::of(ctx.night, ctx.dir, updates, end)?;
         trained.files.push(ctx.artefact(&ctx.dir.join(LEFT_OUT))?);
-        Ok(TrainedAdapter { set_aside, ..trained })
+        let best = outcome.best.filter(|_| best_only);
+        Ok(TrainedAdapter { set_aside, best, ..trained })
     }
 
     fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {
@@ -161,8 +124,17 @@ impl Stage for Train<'_> {
             output.updates,
             output.processed_per_second(),
             format::bytes(output.peak_memory_bytes),
-        ) + &not_trained(&output.set_aside)
+        ) + &chosen(output)
+            + &not_trained(&output.set_aside)
     }
+}
+
+/// Which adapter was chosen as the best one, and how far it is from the base, in words.
+fn chosen(TrainedAdapter { best, updates, .. }: &TrainedAdapter) -> String {
+    let Some(Measured { step, kl, .. }) = best else { return String::new() };
+    let kl = kl.map_or(String::new(), |kl| format!(", KL to the base {kl:.3}"));
+    let best = if step == updates { String::new() } else { format!(", best after {step}") };
+    best + &kl
 }
 
 /// What is not trained, in words.
@@ -203,6 +175,7 @@ impl TrainedAdapter {
             peak_memory_bytes: most(|u| u.peak_memory_bytes),
             rss_bytes: most(|u| u.rss_bytes),
             set_aside: NotTrainedCounts::default(),
+            best: None,
         })
     }
 
@@ -227,53 +200,6 @@ impl TrainedAdapter {
     }
 }
 
-/// Resumes the run in the stage's folder. A run that no longer matches, for instance because another
-/// version wrote it, starts afresh instead of failing the night.
-fn start(model: models::Model, config: TrainConfig, data: Data) -> Result<Trainer> {
-    use lora_train::Error::{AdapterMismatch, BadTensors, OptimizerState, RunChanged};
-
-    match Trainer::new(model.clone(), config.clone(), data.clone(), Start::Resume) {
-        Err(
-            error @ (AdapterMismatch { .. }
-            | BadTensors { .. }
-            | OptimizerState { .. }
-            | RunChanged { .. }),
-        ) if config.resume_adapter_file.is_none() => {
-            tracing::warn!("training starts afresh: {error}");
-            Ok(Trainer::new(model, config, data, Start::Fresh)?)
-        }
-        started => Ok(started?),
-    }
-}
-
-/// The memory in bytes that an update took: the larger of MLX's peak and the resident set.
-fn memory(record: &Record) -> u64 {
-    record.as_update().map_or(0, |update| update.rss_bytes.max(update.peak_memory_bytes))
-}
-
-/// The name of the list of rows that are not trained.
-const LEFT_OUT: &str = "left-out.jsonl";
-
-fn write_list(path: &Path, rows: &[NotTrained]) -> Result<()> {
-    let mut writer = jsonl::Writer::create(path)?;
-    rows.iter().try_for_each(|row| writer.write(row))?;
-    Ok(writer.commit()?)
-}
-
-fn describe(record: &Record) -> (u64, String) {
-    match record {
-        Record::Update(update) => {
-            let speed = update.processed_tokens as f64 / update.seconds.max(f64::MIN_POSITIVE);
-            (update.step, format!("loss {:.3}, {speed:.0} tok/s", update.loss))
-        }
-        Record::Event(Event::Validation { step, loss, .. }) => {
-            (*step, format!("validation loss {loss:.3}"))
-        }
-        Record::Event(Event::Plan { rows, .. }) => (0, format!("{rows} rows")),
-        _ => (0, String::new()),
-    }
-}
-
 /// Removes the paths of this night from `adapter_config.json`, so that the same training in another
 /// home gives an adapter with the same digest.
 fn remove_paths(path: &Path) -> Result<()> {
@@ -289,6 +215,9 @@ fn remove_paths(path: &Path) -> Result<()> {
     for key in ["adapter_path", "config", "data", "model"] {
         settings.shift_remove(key);
     }
+    let ours = settings.get_mut("nightshift").and_then(|ours| ours.get_mut("reference_cache"));
+    ours.map(serde_json::Value::take);
+    settings.get_mut("resume_adapter_file").map(serde_json::Value::take);
     Ok(durable::write_json(path, &settings)?)
 }
 

@@ -39,6 +39,10 @@ pub(crate) enum Reason {
     NothingToTrain,
     /// It is trained, but for what comes after `max_seq_length`.
     Cut { tokens: usize, max_seq_length: usize },
+    /// Both answers of the pair are the same.
+    Equal,
+    /// A replay row that measures how far the model has moved from the base (`nightshift.retention`).
+    HeldBack,
 }
 
 /// Numbers of rows that are not trained as they are.
@@ -70,13 +74,16 @@ impl AddAssign<&NotTrained> for NotTrainedCounts {
 pub(crate) struct RenderedData {
     pub data: Data,
     pub not_trained: Vec<NotTrained>,
+    /// Training rows that are held back for `nightshift.retention`.
+    pub held_back: usize,
 }
 
 impl Splits {
     /// Renders and tokenizes the rows of both splits with the model's chat template.
     ///
     /// # Errors
-    /// More than the share `max_refused_share` of the rows read is refused by the template; no row is left to train.
+    /// More than the share `max_refused_share` of the rows read is refused by the template; no row is left to train, or
+    /// none to measure the retention with.
     pub fn rendered(
         &self,
         night: &Path,
@@ -86,10 +93,13 @@ impl Splits {
     ) -> Result<RenderedData> {
         let length = config.max_seq_length;
         let mut not_trained = Vec::new();
+        let mut rows_of = Vec::new();
         let mut render = |split: Split, path: PathBuf| {
             let rendered = RenderedSplit::read(split, &path, tokenizer, config.supervision())?;
             let (rows, aside) = rendered.fit(length);
             not_trained.extend(aside);
+            let (names, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+            rows_of.push(names);
             Ok::<_, Error>((Dataset::new(split.name(), rows, length), self.account.read_of(split)))
         };
         let (train, mut read) = render(Split::Train, self.train.verified(night)?)?;
@@ -102,8 +112,16 @@ impl Splits {
             }
         };
         check_refused(&not_trained, read, max_refused_share)?;
-        let data = Data { train: train?, valid: valid.transpose()?, retention: None };
-        Ok(RenderedData { data, not_trained })
+        let (train, valid) = (train?, valid.transpose()?);
+        let before = train.rows().len();
+        let data = Data { train, valid, retention: None }.with_retention(config)?;
+        let held_back = before - data.train.rows().len();
+        if held_back > 0 {
+            let rows = data.retention.iter().flat_map(Dataset::rows);
+            let names = rows.filter_map(|row| rows_of.first()?.get(row.number() - 1));
+            not_trained.extend(names.map(RowName::held_back));
+        }
+        Ok(RenderedData { data, not_trained, held_back })
     }
 }
 
@@ -130,6 +148,27 @@ fn check_refused(rows: &[NotTrained], read: u64, allowed: f64) -> Result<()> {
     })
 }
 
+/// Where a rendered row is from.
+#[derive(Clone)]
+struct RowName {
+    row: String,
+    made: bool,
+}
+
+impl RowName {
+    fn of(row: &Conversation) -> Self {
+        Self { row: row_name(row), made: !row.meta.contains_key(SOURCE_ROW) }
+    }
+
+    fn set_aside(self, split: Split, reason: Reason) -> NotTrained {
+        NotTrained { row: self.row, made: self.made, split, reason }
+    }
+
+    fn held_back(&self) -> NotTrained {
+        self.clone().set_aside(Split::Train, Reason::HeldBack)
+    }
+}
+
 /// The rows of a split, each with its rendered rows or why there are none.
 struct RenderedSplit {
     split: Split,
@@ -152,23 +191,19 @@ impl RenderedSplit {
         Ok(Self { split, rows: rows.into_par_iter().map(render).collect() })
     }
 
-    /// The rendered rows as examples, and the rows that are not trained, or not as a whole, within `length` tokens.
-    fn fit(self, length: usize) -> (Vec<Example>, Vec<NotTrained>) {
+    /// The rendered rows as examples with their names, and the rows that are not trained, or not as a whole, within `length` tokens.
+    fn fit(self, length: usize) -> (Vec<(RowName, Example)>, Vec<NotTrained>) {
         let (mut all, mut aside) = (Vec::new(), Vec::new());
         for (row, rendered) in self.rows {
             let reason = match &rendered {
                 Err(error) => Some(Reason::Refused { because: error.to_string() }),
                 Ok(rows) => misfit(rows, length),
             };
-            aside.extend(reason.map(|reason| NotTrained {
-                row: row_name(&row),
-                made: !row.meta.contains_key(SOURCE_ROW),
-                split: self.split,
-                reason,
-            }));
+            let name = RowName::of(&row);
+            aside.extend(reason.map(|reason| name.clone().set_aside(self.split, reason)));
             let source = RowSource::of_kind(row.meta.get("kind"));
             let examples = rendered.unwrap_or_default().into_iter().map(Example::from);
-            all.extend(examples.map(|example| example.from_source(source)));
+            all.extend(examples.map(|example| (name.clone(), example.from_source(source))));
         }
         (all, aside)
     }

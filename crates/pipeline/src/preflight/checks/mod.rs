@@ -6,6 +6,7 @@ mod enrichment;
 pub(super) mod machine;
 mod model_availability;
 mod pipeline_config;
+mod preference;
 mod tonight;
 mod training_config;
 mod training_runs;
@@ -51,6 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
     (Machine, "clock", machine::clock),
     (Machine, "schedule", machine::schedule),
     (Tonight, "config lints", tonight::config_lints),
+    (Tonight, "preference training", preference::preference_training),
     (Tonight, "adapter keys", tonight::adapter_keys),
     (Tonight, "suite check", tonight::suite_check),
     (Tonight, "contamination", tonight::contamination),

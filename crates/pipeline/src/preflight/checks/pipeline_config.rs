@@ -106,9 +106,10 @@ fn missing(config: &NightConfig) -> Vec<String> {
         Some(Enrichment::File(path)) => Some(path.as_path()),
         _ => None,
     };
-    let named: [(&str, Option<&Path>); 5] = [
+    let named: [(&str, Option<&Path>); 6] = [
         ("model", model),
         ("train", Some(&config.setup.train)),
+        ("preference", config.setup.preference.as_deref()),
         ("enrich", enrich),
         ("exam.suite", Some(&config.exam.suite)),
         ("gate", config.gate.as_deref()),

@@ -5,6 +5,7 @@ use std::fs;
 use super::super::attempt::Attempt;
 use super::super::checks::machine::judge_clock;
 use super::super::finding::CheckStatus;
+use super::support::Tiny;
 use super::{fails, plant, preflight, sanctum, spoiled};
 use crate::home::Home;
 use crate::journal::Entry;
@@ -88,6 +89,61 @@ fn config_lints() {
         |tiny| tiny.edit("lora.yaml", "iters: 12", "iters: 2"),
         &["rows are seen"],
     );
+}
+
+#[test]
+fn preference_training() {
+    const CHECK: &str = "preference training";
+    let with = |tiny: &Tiny, recipe: &str| {
+        tiny.write("prefer.yaml", recipe);
+        tiny.edit(
+            "night.yaml",
+            "train: lora.yaml }",
+            "train: lora.yaml, preference: prefer.yaml }",
+        );
+    };
+    plant(CHECK, |tiny| with(tiny, "seed: 1"), &["prefer.yaml", "train_mode", "preference loss"]);
+    plant(
+        CHECK,
+        |tiny| with(tiny, "train_mode: kto\nlora_parameters: { rank: 2 }"),
+        &["prefer.yaml:2", "lora_parameters.rank", "expected 8"],
+    );
+    plant(
+        CHECK,
+        |tiny| {
+            with(tiny, "train_mode: dpo\niters: 4");
+            tiny.edit("night.yaml", "gate:", "budgets: { memory: 1KB }\ngate:");
+        },
+        &["pairs trained", "1.0 kB allowed"],
+    );
+    let found = |recipe: &str| {
+        let tiny = sanctum();
+        with(&tiny, recipe);
+        let checks = preflight(&tiny).checks;
+        let check = checks.into_iter().find(|check| check.check == CHECK).unwrap();
+        (check.status, check.detail)
+    };
+    let (status, detail) = found("train_mode: dpo\niters: 4\nnum_layers: -1");
+    assert_eq!(status, CheckStatus::Passed, "{detail}");
+    assert!(detail.contains("pairs trained, 4 updates"), "{detail}");
+    let (status, detail) = found("train_mode: dpo\niters: 4\nmax_seq_length: 5");
+    assert_eq!(status, CheckStatus::Warning, "{detail}");
+    assert!(detail.contains("longer than max_seq_length: the supervised adapter"), "{detail}");
+    // Without the key there is nothing to check.
+    assert!(matches!(spoiled(CHECK, |_| ()).status, CheckStatus::Skipped));
+}
+
+/// What only a night with `replay` can do is not what its rehearsal is about.
+#[test]
+fn settings_that_need_replay_rows_pass() {
+    let tiny = sanctum();
+    tiny.edit(
+        "lora.yaml",
+        "{ lanes: 1 }",
+        "{ lanes: 1, kl: { weight: 0.5, on: replay }, retention: {} }",
+    );
+    let report = preflight(&tiny);
+    assert!(report.ok, "{report:#?}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::exam::{ExamFiles, ExamRuns};
 use crate::stages::fresh_exam::{FreshExam, FreshResult};
+use crate::stages::prefer::{Preferred, Trained};
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
 use crate::summary::{Outcome, Scores};
@@ -43,8 +44,14 @@ pub(crate) struct NightReport<'a> {
     /// What became of the raw rows.
     pub rows: &'a RowAccount,
     pub splits: &'a Splits,
-    /// The adapter and the figures of its training.
+    /// The supervised adapter and the figures of its training.
     pub trained: &'a TrainedAdapter,
+    /// What the preference phase came to, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<&'a Preferred>,
+    /// What was done before the wall-clock budget was spent, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<&'a str>,
     /// The champion when the night began; `None` for the base model.
     pub champion: Option<Digest>,
     pub exams: &'a ExamFiles,
@@ -70,15 +77,12 @@ impl NightReport<'_> {
 
     fn page(&self, metrics: &Metrics) -> Page {
         let (number, date) = number_and_date(self.id);
-        let trained = self.trained;
-        let partial =
-            |planned| format!("time was up after {} of {planned} updates", trained.updates);
         Page {
             night: self.id.to_owned(),
             number,
             date,
             outcome: Outcome::from(self.standing).to_string(),
-            partial: trained.partial().map(partial),
+            partial: self.partial.map(|partial| format!("time was up after {partial}")),
             sentence: self.sentence(),
             tiles: self.tiles(),
             rules: self.verdict.rules.clone(),
@@ -93,7 +97,7 @@ impl NightReport<'_> {
             rows: rows::places(self.rows),
             row_notes: rows::notes(self.clean, self.splits),
             mix: self.mix(),
-            warnings: self.splits.warnings.clone(),
+            warnings: self.warnings(),
             stages: steps(self.stages),
             facts: self.facts(),
         }
@@ -117,13 +121,8 @@ impl NightReport<'_> {
         }
         let mut letters = self.verdict.reason.chars();
         let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-        let partial = match self.trained.partial() {
-            Some(planned) => {
-                format!(" Time was up after {} of {planned} updates.", self.trained.updates)
-            }
-            None => String::new(),
-        };
-        first + letters.as_str() + &partial
+        let partial = self.partial.map(|partial| format!(" Time was up after {partial}."));
+        first + letters.as_str() + &partial.unwrap_or_default()
     }
 
     fn tiles(&self) -> Vec<Tile> {
@@ -276,9 +275,17 @@ impl NightReport<'_> {
         mix.iter().map(part).collect()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let preference = self.preferred.and_then(Preferred::warning);
+        self.splits.warnings.iter().cloned().chain(preference).collect()
+    }
+
     /// Names and values that identify the inputs of the night.
     fn facts(&self) -> Vec<(&'static str, String)> {
         let (trained, splits) = (self.trained, self.splits);
+        let candidate = Trained { supervised: trained, preferred: self.preferred }.candidate();
+        let preference =
+            self.preferred.map(|phase| ("Preference training", phase.lines().join("; ")));
         let manifest = &self.runs.candidate.manifest;
         let (host, suite) = (&manifest.host, &manifest.suite);
         let champion = self.champion.map_or("none: the base model".to_owned(), |d| d.to_string());
@@ -286,9 +293,9 @@ impl NightReport<'_> {
         let count = |n: usize| format::count(n as u64);
         let families: Vec<_> =
             splits.families.iter().map(|(name, rows)| format!("{name} {}", count(*rows))).collect();
-        vec![
+        let facts = [
             ("Model", format!("{}, SHA-256 {}", self.model_name, self.model.sha256)),
-            ("Adapter", trained.adapter.to_string()),
+            ("Adapter", candidate.adapter.to_string()),
             ("Champion before the night", champion),
             (
                 "Dataset",
@@ -321,7 +328,8 @@ impl NightReport<'_> {
             ("Minimum detectable gain (80 % power)", detectable.unwrap_or("unknown".to_owned())),
             ("Machine", format!("{} {}, {} CPUs", host.os, host.arch, host.cpus)),
             ("Nightshift", env!("CARGO_PKG_VERSION").to_owned()),
-        ]
+        ];
+        facts.into_iter().chain(preference).collect()
     }
 }
 
