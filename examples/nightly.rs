@@ -148,7 +148,10 @@ fn print_summary(summary: &Summary) {
     }
     if summary.partial {
         let (made, planned) = (summary.training.updates, summary.training.planned_updates);
-        eprintln!("partial: time was up after {made} of {planned} updates\n");
+        match made < planned {
+            true => eprintln!("partial: time was up after {made} of {planned} updates\n"),
+            false => eprintln!("partial: time was up in the preference phase\n"),
+        }
     }
     if let Some(standing) = &summary.standing {
         eprintln!("{}: {standing}", summary.outcome);

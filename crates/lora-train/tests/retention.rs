@@ -30,7 +30,7 @@ num_layers: -1
 lora_parameters: {{ rank: 8, scale: 4.0 }}
 batch_size: 3
 iters: 40
-learning_rate: 1e-2
+learning_rate: 1e-3
 steps_per_eval: 5
 nightshift: {{ {settings} }}",
         folder.display()
@@ -86,7 +86,10 @@ fn it_is_measured_with_each_validation_and_is_that_of_the_adapter() {
     let saved = divergence(folder.path().to_owned());
     assert!(last > 0.05 && (last - saved).abs() < 1e-5 * last, "{last} {saved}");
     assert_eq!(outcome.ending, Ending::Complete);
-    assert_eq!(outcome.best.unwrap().kl, Some(last), "measured, but without a limit");
+    // Without a limit the best one is that of the lowest loss, whatever its divergence.
+    let (step, loss) = metrics.validations().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let best = outcome.best.unwrap();
+    assert_eq!((best.step, best.loss), (step, Some(loss)));
 }
 
 /// Step, loss and divergence of each validation of a run without a limit.
@@ -108,7 +111,7 @@ fn the_best_adapter_has_the_lowest_loss_within_the_limit() {
     let mut limits: Vec<f64> = all.iter().map(|(.., kl)| *kl).collect();
     limits.sort_by(f64::total_cmp);
     let chosen: HashSet<u64> = limits.iter().map(|limit| lowest(*limit).0).collect();
-    assert!(chosen.len() > 3, "the limit makes a difference: {all:?}");
+    assert!(chosen.len() > 3, "the limit makes no difference: {all:?}");
 
     for limit in [limits[2], limits[4]] {
         let (step, loss, kl) = lowest(limit);

@@ -198,6 +198,21 @@ fn rows_without_pairs_leave_the_adapter_as_it_is() {
 }
 
 #[test]
+fn another_loss_may_compare_with_the_base_model() {
+    let tiny = tiny();
+    tiny.edit("prefer.yaml", "dpo\nloss_type: [sigmoid, sft]", "kto");
+    tiny.edit("prefer.yaml", "lanes: 1", "lanes: 1, reference: base");
+    let night = run(&tiny);
+    assert_eq!(phase(&night).updates, 8);
+    let metrics = lines(&night, "prefer/metrics.jsonl");
+    let reference = metrics.iter().find(|record| record["kind"] == "reference").unwrap();
+    assert_eq!(reference["adapter"], false);
+    // The supervised adapter is where training starts, and far from the base model.
+    let first = &metrics.iter().find(|record| record["step"] == 1).unwrap()["preference"];
+    assert!(first["chosen_change"].as_f64().unwrap().abs() > 0.1, "{first}");
+}
+
+#[test]
 fn when_time_is_up_the_phase_ends_and_the_exam_runs() {
     const BUDGET: Duration = Duration::from_secs(6);
     for (stage, at, done) in [(StageName::Prefer, 5, 5), (StageName::Train, 12, 0)] {

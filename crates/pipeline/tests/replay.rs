@@ -85,8 +85,7 @@ fn training_holds_the_model_to_the_base_on_replayed_answers() {
 #[test]
 fn rows_that_are_used_as_they_are_are_joined_too() {
     let tiny = Tiny::with(REPLAY);
-    let file = fs::read_to_string(tiny.path("night.yaml")).unwrap();
-    tiny.write("night.yaml", &file.replace("enrich: enrich.yaml", "enrich: none"));
+    tiny.edit("night.yaml", "enrich: enrich.yaml", "enrich: none");
     let night = run(&tiny);
     let all = all_rows(&night);
     let own = replayed(&all).len();

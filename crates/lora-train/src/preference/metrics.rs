@@ -88,3 +88,23 @@ impl Objective {
         (loss, metrics)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PreferenceMetrics;
+
+    #[test]
+    fn a_mean_is_weighted_by_pairs() {
+        let of = |pairs, accuracy, chosen_change| PreferenceMetrics {
+            pairs,
+            accuracy,
+            chosen_change,
+            ..PreferenceMetrics::default()
+        };
+        let mean = PreferenceMetrics::mean(&[of(3, 1.0, Some(-2.0)), of(1, 0.0, Some(2.0))]);
+        assert_eq!(mean, Some(of(4, 0.75, Some(-1.0))));
+        assert_eq!(PreferenceMetrics::mean(&[of(2, 0.5, None)]), Some(of(2, 0.5, None)));
+        assert_eq!(PreferenceMetrics::mean(&[]), None);
+        assert_eq!(PreferenceMetrics::mean(&[of(0, 0.0, None)]), None);
+    }
+}

@@ -229,6 +229,8 @@ exam: { suite: suite.json }
             "data: {\"raw\":\"data/splits-carmack\"} (models.qwen)",
             "budgets: {\"wall_clock\":\"6h\",\"disk\":1000000000} (default)",
             "gate: built in (default)",
+            "replay: none (default)",
+            "preference: none (default)",
             "enrich: balanced (default)",
             "scrub: none (default)",
             "household.council: built in (default)",

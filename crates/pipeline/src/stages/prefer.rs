@@ -139,6 +139,7 @@ impl Prefer<'_> {
         config.model = Some(self.model.path.clone());
         config.adapter_path = ctx.dir.to_path_buf();
         config.resume_adapter_file = Some(self.start(ctx)?);
+        let best_only = config.nightshift.eval_best;
         let limited = config.nightshift.retention.is_some_and(|it| it.max_kl.is_some());
         let (outcome, end) = training_run::train(ctx, model, config, data)?;
         let change = PreferenceChange::of(&Metrics::read(ctx.dir.join("metrics.jsonl"))?);
@@ -148,7 +149,11 @@ impl Prefer<'_> {
                 PhaseResult::Unchanged(Why::OutOfTime)
             }
             _ if none_within => PhaseResult::Unchanged(Why::TooFar),
-            _ => PhaseResult::Adapter(TrainedAdapter::of(ctx.night, ctx.dir, planned, end)?),
+            _ => {
+                let trained = TrainedAdapter::of(ctx.night, ctx.dir, planned, end)?;
+                let best = outcome.best.filter(|_| best_only);
+                PhaseResult::Adapter(TrainedAdapter { best, ..trained })
+            }
         };
         Ok((result, change))
     }
@@ -209,8 +214,8 @@ impl Preferred {
     /// What came of the phase, and what changed for its pairs.
     pub fn lines(&self) -> Vec<String> {
         let result = match &self.result {
-            PhaseResult::Adapter(TrainedAdapter { updates, .. }) => {
-                format!("{updates} of {} updates", self.planned)
+            PhaseResult::Adapter(trained) => {
+                format!("{} of {} updates{}", trained.updates, self.planned, trained.chosen())
             }
             PhaseResult::Unchanged(why) => format!("the supervised adapter goes on: {why}"),
         };
@@ -284,5 +289,47 @@ impl<'a> Trained<'a> {
         let pairs = pairs.map(|(done, planned)| format!("{done} of {planned} preference updates"));
         let both: Vec<String> = rows.into_iter().chain(pairs).collect();
         (!both.is_empty()).then(|| both.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase(chosen_change: Option<f64>) -> Preferred {
+        let mut last = PreferenceMetrics::default();
+        (last.accuracy, last.margin, last.chosen_change) = (0.75, 1.5, chosen_change);
+        Preferred {
+            result: PhaseResult::Unchanged(Why::TooFar),
+            planned: 9,
+            pairs: PairCounts::default(),
+            left_out: Artefact { path: "left-out.jsonl".into(), sha256: durable::digest("") },
+            change: Some(PreferenceChange { last, ..PreferenceChange::default() }),
+        }
+    }
+
+    #[test]
+    fn a_fall_of_the_chosen_answers_is_a_warning() {
+        let warning = phase(Some(-2.5)).warning().unwrap();
+        assert!(warning.contains("log-probability is 2.50 below the reference's"), "{warning}");
+        for change in [Some(-0.5), Some(3.0), None] {
+            assert!(phase(change).warning().is_none(), "{change:?}");
+        }
+    }
+
+    #[test]
+    fn a_phase_is_said_in_two_lines_and_read_back() {
+        let phase = phase(Some(0.5));
+        let lines = phase.lines();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].starts_with("the supervised adapter goes on: every later one"),
+            "{lines:?}"
+        );
+        assert!(lines[1].starts_with("accuracy 0.00 to 0.75, margin 0.000 to 1.500"), "{lines:?}");
+        let stored = serde_json::to_value(&phase).unwrap();
+        let read: Preferred = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.lines(), lines);
+        assert!(read.partial().is_none() && read.adapter().is_none());
     }
 }

@@ -124,17 +124,9 @@ impl Stage for Train<'_> {
             output.updates,
             output.processed_per_second(),
             format::bytes(output.peak_memory_bytes),
-        ) + &chosen(output)
+        ) + &output.chosen()
             + &not_trained(&output.set_aside)
     }
-}
-
-/// Which adapter was chosen as the best one, and how far it is from the base, in words.
-fn chosen(TrainedAdapter { best, updates, .. }: &TrainedAdapter) -> String {
-    let Some(Measured { step, kl, .. }) = best else { return String::new() };
-    let kl = kl.map_or(String::new(), |kl| format!(", KL to the base {kl:.3}"));
-    let best = if step == updates { String::new() } else { format!(", best after {step}") };
-    best + &kl
 }
 
 /// What is not trained, in words.
@@ -177,6 +169,16 @@ impl TrainedAdapter {
             set_aside: NotTrainedCounts::default(),
             best: None,
         })
+    }
+
+    /// Which adapter was chosen as the best one, and how far it is from the base, in words.
+    pub fn chosen(&self) -> String {
+        let Some(Measured { step, kl, .. }) = self.best else { return String::new() };
+        let best = match step == self.updates {
+            true => String::new(),
+            false => format!(", best after {step}"),
+        };
+        best + &kl.map_or(String::new(), |kl| format!(", KL to the base {kl:.3}"))
     }
 
     /// Processed tokens per second, over the time of the updates.

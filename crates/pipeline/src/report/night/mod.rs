@@ -29,7 +29,7 @@ use crate::stages::prefer::{Preferred, Trained};
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
 use crate::summary::{Outcome, Scores};
-use page::{CategoryChange, Failures, Page, Part, Tile, steps};
+use page::{CategoryChange, Failures, Page, Part, Place, Tile, steps};
 
 /// Number of gains among the answers shown.
 const SAMPLES: usize = 4;
@@ -94,7 +94,7 @@ impl NightReport<'_> {
             has_champion: self.scores.champion.is_some(),
             samples: answer_samples::pick(&self.runs.base, &self.runs.candidate, SAMPLES),
             training: training_charts(metrics),
-            rows: rows::places(self.rows),
+            rows: rows::places(self.rows).into_iter().chain(self.pairs()).collect(),
             row_notes: rows::notes(self.clean, self.splits),
             mix: self.mix(),
             warnings: self.warnings(),
@@ -273,6 +273,17 @@ impl NightReport<'_> {
             percent: 100.0 * *rows as f64 / total,
         };
         mix.iter().map(part).collect()
+    }
+
+    /// The preference pairs that are not trained, if there are some.
+    fn pairs(&self) -> Option<Place> {
+        let pairs = self.preferred?.pairs;
+        let aside = pairs.read - pairs.trained();
+        (aside > 0).then(|| Place {
+            what: "preference pairs that are not trained",
+            rows: format::count(aside),
+            file: Some("prefer/left-out.jsonl"),
+        })
     }
 
     fn warnings(&self) -> Vec<String> {
