@@ -21,7 +21,10 @@ pub use backend::{Kernels, OpenOptions, WeightResidency};
 pub use checkpoint::model_files;
 pub use divergence::{Divergence, divergence};
 pub use error::{Differences, Error, Result};
-pub use generate::{Completion, FinishReason, GenerateOptions, Generator};
+pub use generate::{
+    Completion, ContinuousBatch, FinishReason, GenerateOptions, Generator, Prompt, PromptPrefix,
+    Sampler,
+};
 pub use model::Model;
 pub use nn::adapter::Adapter;
 pub use score::{Score, ScoreRow, score};

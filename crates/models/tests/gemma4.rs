@@ -67,6 +67,11 @@ proptest! {
 }
 
 #[test]
+fn joining_and_leaving_change_nothing() {
+    GEMMA4.joining_and_leaving_change_nothing();
+}
+
+#[test]
 fn shared_beginnings_change_nothing() {
     GEMMA4.shared_beginnings_change_nothing();
 }

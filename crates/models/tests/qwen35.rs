@@ -48,6 +48,11 @@ proptest! {
 }
 
 #[test]
+fn joining_and_leaving_change_nothing() {
+    QWEN35.joining_and_leaving_change_nothing();
+}
+
+#[test]
 fn shared_beginnings_change_nothing() {
     QWEN35.shared_beginnings_change_nothing();
 }

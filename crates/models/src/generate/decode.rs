@@ -102,7 +102,7 @@ impl<'a> Decoder<'a> {
             let (mut flow, batch) = self.model.embed(&tokens, &rows, self.embeddings)?;
             for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
                 let Some(kept) = kept.get_mut(layer.cache()) else { continue };
-                let mode = AttentionMode::Prefixes { kept: &mut *kept };
+                let mode = AttentionMode::Prefixes { before: &[], kept: &mut *kept };
                 flow = layer.forward_with(&flow, &batch, adapter, mode)?;
                 let kept = kept.iter().flat_map(Prefix::arrays);
                 transforms::eval(flow.carried.iter().chain([&flow.hidden]).chain(kept))?;
@@ -155,7 +155,8 @@ impl<'a> Decoder<'a> {
         };
         for (layer, adapter) in self.model.layers().iter().zip(self.adapter) {
             let Some(cache) = self.caches.get_mut(layer.cache()) else { continue };
-            let mode = AttentionMode::Step { cache, column: self.column, mask: mask.as_ref() };
+            let columns = 0..self.column + 1;
+            let mode = AttentionMode::Step { cache, columns, mask: mask.as_ref() };
             flow = layer.forward_with(&flow, &batch, adapter, mode)?;
         }
         self.column += 1;

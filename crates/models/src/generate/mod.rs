@@ -1,5 +1,6 @@
 //! Generation: prompts to completions, many at a time.
 
+mod continuous;
 mod decode;
 mod lanes;
 mod prefix;
@@ -11,7 +12,9 @@ use std::sync::{Mutex, mpsc};
 use mlx_sys::SharedCpu;
 
 use crate::{Adapter, Error, Model, Result};
+pub use continuous::{ContinuousBatch, Prompt, PromptPrefix};
 use decode::Decoder;
+pub use sample::Sampler;
 pub(crate) use sample::log_sum_exp;
 
 /// How to generate.

@@ -7,8 +7,8 @@ use super::GenerateOptions;
 
 /// Samples the tokens of one completion. It has its own random numbers, so that a completion does not
 /// depend on the others of its batch.
-#[derive(Debug)]
-pub(super) struct Sampler {
+#[derive(Clone, Debug)]
+pub struct Sampler {
     rng: ChaCha8Rng,
     temperature: f32,
     top_p: f32,
@@ -16,7 +16,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// The sampler of the prompt of this index.
+    /// The sampler of the completion of this number: each number has its own random numbers.
     pub fn new(options: &GenerateOptions, number: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         rng.set_stream(number as u64);
@@ -24,7 +24,7 @@ impl Sampler {
         Self { rng, temperature, top_p, top_k }
     }
 
-    /// The next token. As in mlx-lm, both filters use the probabilities before the temperature is
+    /// The next token, given the logits of all tokens. As in mlx-lm, both filters use the probabilities before the temperature is
     /// applied.
     pub fn pick(&mut self, logits: &[f32]) -> u32 {
         if self.temperature <= 0.0 || self.top_k == 1 {

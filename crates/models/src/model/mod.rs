@@ -11,8 +11,8 @@ use crate::arch::registry;
 use crate::backend::{Backend, OpenOptions, WeightResidency};
 use crate::checkpoint::{Expected, WeightSource};
 use crate::nn::{
-    Adapter, AttentionKernel, Batch, Cache, Columns, Flow, Head, LayerAdapter, LinearSpec, Rope,
-    Rows, row_norms,
+    Adapter, AttentionKernel, Batch, Cache, CacheShape, Columns, Flow, Head, LayerAdapter,
+    LinearSpec, Rope, Rows, row_norms,
 };
 use crate::{Error, Result};
 use embeddings::Embeddings;
@@ -150,14 +150,19 @@ impl Model {
     /// Bytes of the caches of all layers for a row of so many tokens. The cache of a layer with a
     /// window does not grow beyond it.
     pub fn cache_bytes(&self, tokens: usize) -> usize {
-        let caches = self.config.family().caches(&self.config).into_iter();
+        let caches = self.cache_shapes().into_iter();
         caches.map(|cache| cache.bytes(tokens, self.backend.bytes_per_value())).sum()
+    }
+
+    /// What layers cache, of those that have a cache of their own.
+    pub(crate) fn cache_shapes(&self) -> Vec<CacheShape> {
+        self.config.family().caches(&self.config)
     }
 
     /// Empty caches, one for each layer that has its own.
     pub(crate) fn new_caches(&self, rows: usize, columns: Columns) -> Result<Vec<Cache>> {
         let new = |shape| Cache::new(shape, rows, columns, self.backend.dtype());
-        self.config.family().caches(&self.config).into_iter().map(new).collect()
+        self.cache_shapes().into_iter().map(new).collect()
     }
 
     /// The device and how it computes.

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
-use mlx_rs::{Array, Dtype, ops};
+use mlx_rs::{Array, Dtype, ops, transforms};
 
 use crate::{Error, Result};
 
@@ -35,6 +35,59 @@ impl CacheShape {
                     + state.iter().product::<usize>() * size_of::<f32>()
             }
         }
+    }
+}
+
+/// What a layer caches of the first tokens of a row.
+#[derive(Clone, Debug)]
+pub(crate) enum Prefix {
+    Keys(KeyValues),
+    State(RecurrentState),
+}
+
+impl Prefix {
+    /// The arrays it consists of.
+    pub fn arrays(&self) -> [&Array; 2] {
+        match self {
+            Self::Keys(KeyValues { keys, values }) => [keys, values],
+            Self::State(state) => state.arrays(),
+        }
+    }
+
+    /// A copy that shares no buffer with arrays of other rows.
+    pub fn detached(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Keys(KeyValues { keys, values }) => {
+                Self::Keys(KeyValues { keys: copy(keys)?, values: copy(values)? })
+            }
+            Self::State(RecurrentState { inputs, state }) => {
+                Self::State(RecurrentState { inputs: copy(inputs)?, state: copy(state)? })
+            }
+        })
+    }
+}
+
+/// A copy with a buffer of its own.
+fn copy(array: &Array) -> Result<Array> {
+    let copy = array.contiguous()?;
+    transforms::eval([&copy])?;
+    Ok(copy)
+}
+
+/// The keys and values `[1, kv_heads, t, d]` of a row, or of its first tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyValues {
+    pub keys: Array,
+    pub values: Array,
+}
+
+impl KeyValues {
+    /// These columns, then those of `own`.
+    pub fn followed_by(&self, own: &Self) -> Result<Self> {
+        Ok(Self {
+            keys: ops::concatenate(&[&self.keys, &own.keys], 2)?,
+            values: ops::concatenate(&[&self.values, &own.values], 2)?,
+        })
     }
 }
 
@@ -76,6 +129,16 @@ impl Cache {
         })
     }
 
+    /// A cache without rows and columns, which [`reserve`](Self::reserve) makes room in.
+    pub fn without_rows(shape: CacheShape, dtype: Dtype) -> Result<Self> {
+        Ok(match shape {
+            CacheShape::Keys { kv_heads, head_dim, .. } => {
+                Self::Keys(KvCache::new([0, kv_heads as i32, 0, head_dim as i32], 0, dtype)?)
+            }
+            CacheShape::State(shape) => Self::State(RecurrentState::new(shape, 0, dtype)?),
+        })
+    }
+
     /// The cache of an attention layer.
     pub fn keys(&mut self) -> Result<&mut KvCache> {
         match self {
@@ -100,6 +163,46 @@ impl Cache {
         }
     }
 
+    /// Makes room for one more token of each of so many rows: in these columns, of which the last is
+    /// that token's.
+    pub fn reserve(&mut self, shape: CacheShape, rows: usize, columns: Range<usize>) -> Result<()> {
+        match (self, shape) {
+            (Self::Keys(cache), CacheShape::Keys { window, .. }) => {
+                cache.reserve(rows, columns, window)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a row behind the last of `rows` rows, ending before column `end`. There must be
+    /// [room](Self::reserve) for it.
+    pub fn push(&mut self, rows: usize, row: &Prefix, end: usize) -> Result<()> {
+        match (self, row) {
+            (Self::Keys(cache), Prefix::Keys(KeyValues { keys, values })) => {
+                cache.write(rows, end - keys.dim(2) as usize, keys, values)
+            }
+            (Self::State(state), Prefix::State(row)) => {
+                *state = RecurrentState::joined(&[state.clone(), row.clone()])?;
+                Ok(())
+            }
+            (Self::Keys(_), _) => Err(wrong_kind("keys and values")),
+            (Self::State(_), _) => Err(wrong_kind("a state")),
+        }
+    }
+
+    /// Removes one of `rows` rows; the last one takes its place.
+    pub fn swap_remove(&mut self, row: usize, rows: usize) -> Result<()> {
+        match self {
+            Self::Keys(cache) if row + 1 < rows => cache.replace_by_last(row, rows),
+            Self::Keys(_) => Ok(()),
+            Self::State(state) => {
+                let mut kept: Vec<u32> = (0..rows as u32).collect();
+                kept.swap_remove(row);
+                state.keep(&Array::from_slice(&kept, &[kept.len() as i32]))
+            }
+        }
+    }
+
     /// The arrays it consists of.
     pub fn arrays(&self) -> [&Array; 2] {
         match self {
@@ -107,6 +210,11 @@ impl Cache {
             Self::State(state) => state.arrays(),
         }
     }
+}
+
+/// The columns to hold for so many in use: half as many again, and at least 64.
+fn grown(columns: usize) -> usize {
+    (columns + columns / 2).max(64)
 }
 
 fn wrong_kind(expected: &str) -> Error {
@@ -227,11 +335,52 @@ impl KvCache {
         Ok(())
     }
 
-    /// These columns of all rows.
-    pub fn columns(&self, columns: Range<usize>) -> Result<(Array, Array)> {
+    /// These columns of the first `rows` rows.
+    pub fn columns(&self, rows: usize, columns: Range<usize>) -> Result<(Array, Array)> {
         let place = |column: usize| column.saturating_sub(self.first) as i32;
-        let view = (.., .., place(columns.start)..place(columns.end), ..);
+        let view = (..rows as i32, .., place(columns.start)..place(columns.end), ..);
         Ok((self.keys.try_index(view.clone())?, self.values.try_index(view)?))
+    }
+
+    /// Makes room for so many rows and these columns, within the window if there is one; what is held
+    /// of them stays. Room for further ones is added, so that arrays are seldom copied.
+    fn reserve(&mut self, rows: usize, columns: Range<usize>, window: Option<usize>) -> Result<()> {
+        let start = columns.start.max(columns.end.saturating_sub(window.unwrap_or(columns.end)));
+        let (held_rows, held) = (self.keys.dim(0) as usize, self.held());
+        let fits = self.first <= start && columns.end <= self.first + held;
+        if fits && rows <= held_rows {
+            return Ok(());
+        }
+        let rows = if rows > held_rows { rows.next_power_of_two() } else { held_rows };
+        let needed = columns.end - start;
+        // Dropping the columns before `start` frees at least a quarter, or a third is added.
+        let size = if needed * 4 <= held * 3 { held } else { grown(needed) };
+        let old = start.max(self.first)..columns.end.min(self.first + held);
+        for array in [&mut self.keys, &mut self.values] {
+            let shape = [rows as i32, array.dim(1), size as i32, array.dim(3)];
+            let mut larger = ops::zeros_dtype(&shape, array.dtype())?;
+            if !old.is_empty() && held_rows > 0 {
+                let place = |column: usize, first: usize| (column - first) as i32;
+                let from = place(old.start, self.first)..place(old.end, self.first);
+                let to = place(old.start, start)..place(old.end, start);
+                let kept = array.try_index((.., .., from, ..))?;
+                larger.try_index_mut((..held_rows as i32, .., to, ..), kept)?;
+            }
+            *array = larger;
+        }
+        self.first = start;
+        Ok(())
+    }
+
+    /// Copies the last of `rows` rows over this one.
+    fn replace_by_last(&mut self, row: usize, rows: usize) -> Result<()> {
+        let (row, last) = (row as i32, rows as i32 - 1);
+        for array in [&mut self.keys, &mut self.values] {
+            // A view of the last row would keep the update from being done in place.
+            let last = copy(&array.try_index(last..last + 1)?)?;
+            array.try_index_mut(row..row + 1, last)?;
+        }
+        Ok(())
     }
 
     /// Keeps only the given rows.

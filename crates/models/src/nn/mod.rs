@@ -25,12 +25,11 @@ pub(crate) mod rows;
 
 pub(crate) use adapter::{Adapter, LayerAdapter};
 pub(crate) use attention::{
-    AttentionKernel, AttentionMode, AttentionSpec, KeySource, MASKED, Prefix, Projections, attend,
-    scores,
+    AttentionKernel, AttentionMode, AttentionSpec, KeySource, MASKED, Projections, attend, scores,
 };
 pub(crate) use batch::{Batch, Flow};
 pub(crate) use block::{Block, TokenInputs};
-pub(crate) use cache::{Cache, CacheShape, Columns, KvCache, RecurrentState, StateShape};
+pub(crate) use cache::{Cache, CacheShape, Columns, KvCache, Prefix, RecurrentState, StateShape};
 pub(crate) use experts::{ExpertLinear, Uses};
 pub(crate) use footprint::{Activations, BatchSize, Footprint};
 pub(crate) use gated_delta::CHUNK;

@@ -1,8 +1,12 @@
 //! What every family's tiny checkpoints are asked: whether their logits are mlx-lm's, whether rows
 //! stay apart, whether generation with caches is what recomputing everything gives.
 
+#[path = "../batching/mod.rs"]
+mod batching;
+
 use std::path::{Path, PathBuf};
 
+use batching::{Request, alone, served};
 use mlx_rs::Array;
 use models::layers::Rows;
 use models::{Adapter, GenerateOptions, Generator, Model, WeightResidency};
@@ -93,6 +97,31 @@ impl Family {
     }
 
     /// Nine prompts of two agents, whose beginnings are longer than the edge and processed once.
+    /// In a continuous batch, with prompts and chunks on both sides of the edge.
+    pub fn joining_and_leaving_change_nothing(&self) {
+        let edge = self.edge;
+        for name in self.f32 {
+            let model = self.open(name);
+            let lengths = [3 * edge, 2, edge, edge - 1, 1, 2 * edge + 3, edge + 1, 5];
+            let request = |(number, length): (usize, usize)| Request {
+                arrives: number * 2 % 7,
+                prompt: tokens(number, length),
+                tokens: 1 + (number * 7 + edge) % (2 * edge),
+            };
+            let requests: Vec<Request> = lengths.into_iter().enumerate().map(request).collect();
+            for chunk in [3, edge, 10 * edge] {
+                let answers = served(&model, &requests, chunk);
+                for (request, answer) in requests.iter().zip(answers) {
+                    assert_eq!(
+                        answer,
+                        alone(&model, request),
+                        "{name}, chunks of {chunk}: {request:?}"
+                    );
+                }
+            }
+        }
+    }
+
     pub fn shared_beginnings_change_nothing(&self) {
         let beginnings = [tokens(1, self.edge + 3), tokens(2, 3 * self.edge)];
         let prompt = |i: usize| [&beginnings[i % 2][..], &tokens(10 + i, 1 + 2 * i)].concat();

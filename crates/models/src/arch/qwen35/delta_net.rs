@@ -170,8 +170,8 @@ impl Mixer for DeltaNet {
                 let rule = gated_delta::in_chunks(self.backend, &inputs, rows, before, CHUNK)?;
                 rows.deduplicate(&rule.0)?
             }
-            AttentionMode::Prefixes { kept } => {
-                let before = self.initial(rows.lengths().len(), qkv.dtype())?;
+            AttentionMode::Prefixes { before, kept } => {
+                let before = self.before(rows.lengths().len(), before, qkv.dtype())?;
                 let (output, ends) = self.after(&before, &qkv, gates, batch)?;
                 kept.extend(ends.by_row()?.into_iter().map(Prefix::State));
                 output

@@ -6,11 +6,14 @@ mod masked;
 mod runs;
 mod tiled;
 
+use std::ops::Range;
+
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
 use crate::Result;
-use crate::nn::{Cache, KvCache, RecurrentState};
+use crate::nn::cache::KeyValues;
+use crate::nn::{Cache, KvCache, Prefix};
 
 pub(crate) use kernel::{AttentionKernel, scores};
 pub(crate) use masked::MASKED;
@@ -20,38 +23,15 @@ use runs::by_run;
 pub(crate) enum AttentionMode<'a> {
     /// Every token attends to its own row up to itself. Nothing is cached.
     Rows,
-    /// The same, and what a layer caches of each row is kept in `kept`, as a prefix of other rows.
-    Prefixes { kept: &'a mut Vec<Prefix> },
+    /// The same after the prefix `before`, for the rows that have one. What a layer caches of each row,
+    /// prefix included, is kept in `kept`, as a prefix of other rows or of the row's next tokens.
+    Prefixes { before: &'a [Option<&'a Prefix>], kept: &'a mut Vec<Prefix> },
     /// The same after a prefix, for the rows that have one. What a layer caches of the rows goes into
     /// the cache: row `i` of the batch becomes its row `first + i` and ends before column `width`.
     Prompts { cache: &'a mut Cache, first: usize, width: usize, prefixes: &'a [Option<&'a Prefix>] },
-    /// Every row has one token, which attends to the cache up to and including its own `column`.
-    /// `mask`, `[B, 1, 1, column + 1]`, is added to the scores.
-    Step { cache: &'a mut Cache, column: usize, mask: Option<&'a Array> },
-}
-
-/// What a layer caches of the first tokens of a row.
-#[derive(Clone, Debug)]
-pub(crate) enum Prefix {
-    Keys(KeyValues),
-    State(RecurrentState),
-}
-
-impl Prefix {
-    /// The arrays it consists of.
-    pub fn arrays(&self) -> [&Array; 2] {
-        match self {
-            Self::Keys(KeyValues { keys, values }) => [keys, values],
-            Self::State(state) => state.arrays(),
-        }
-    }
-}
-
-/// The keys and values `[1, kv_heads, t, d]` of a row, or of its first tokens.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyValues {
-    pub keys: Array,
-    pub values: Array,
+    /// Every row has one token, which attends to these columns of the cache; the last one is its own.
+    /// `mask`, `[B, 1, 1, columns]`, is added to the scores.
+    Step { cache: &'a mut Cache, columns: Range<usize>, mask: Option<&'a Array> },
 }
 
 /// The attention of one layer.
@@ -90,7 +70,7 @@ pub(crate) fn attend(
 ) -> Result<Array> {
     match mode {
         AttentionMode::Rows => by_run(qkv, kernel, spec),
-        AttentionMode::Prefixes { kept } => by_row(qkv, kernel, spec, &[], |_, row| {
+        AttentionMode::Prefixes { before, kept } => by_row(qkv, kernel, spec, before, |_, row| {
             if spec.keys == KeySource::Own {
                 kept.push(Prefix::Keys(row.clone()));
             }
@@ -106,8 +86,8 @@ pub(crate) fn attend(
                 }
             })
         }
-        AttentionMode::Step { cache, column, mask } => {
-            step(qkv, kernel, spec, cache.keys()?, column, mask)
+        AttentionMode::Step { cache, columns, mask } => {
+            step(qkv, kernel, spec, cache.keys()?, columns, mask)
         }
     }
 }
@@ -148,15 +128,6 @@ fn by_row(
     Ok(joined.flatten(2, -1)?)
 }
 
-impl KeyValues {
-    fn followed_by(&self, own: &Self) -> Result<Self> {
-        Ok(Self {
-            keys: ops::concatenate(&[&self.keys, &own.keys], 2)?,
-            values: ops::concatenate(&[&self.values, &own.values], 2)?,
-        })
-    }
-}
-
 /// One token of each row. The query heads that share a key head are laid out like consecutive tokens
 /// of it: one product per key head instead of one per query head.
 fn step(
@@ -164,7 +135,7 @@ fn step(
     kernel: &AttentionKernel,
     spec: AttentionSpec,
     cache: &mut KvCache,
-    column: usize,
+    columns: Range<usize>,
     mask: Option<&Array>,
 ) -> Result<Array> {
     let (batch, heads, width) = (qkv.queries.dim(1), qkv.queries.dim(2), qkv.queries.dim(3));
@@ -173,13 +144,13 @@ fn step(
     if spec.keys == KeySource::Own {
         let keys = qkv.keys.reshape(&[batch, kv_heads, 1, width])?;
         let values = qkv.values.reshape(&[batch, kv_heads, 1, width])?;
-        cache.write(0, column, &keys, &values)?;
+        cache.write(0, columns.end - 1, &keys, &values)?;
     }
     // All rows end at the same column, so the same columns are in every row's window.
-    let first = spec.window.map_or(0, |window| (column + 1).saturating_sub(window));
-    let (keys, values) = cache.columns(first..column + 1)?;
+    let outside = spec.window.map_or(0, |window| columns.len().saturating_sub(window));
+    let (keys, values) = cache.columns(batch as usize, columns.start + outside..columns.end)?;
     let mask = match mask {
-        Some(mask) if first > 0 => Some(mask.try_index((.., .., .., first as i32..))?),
+        Some(mask) if outside > 0 => Some(mask.try_index((.., .., .., outside as i32..))?),
         mask => mask.cloned(),
     };
     let output = kernel.weighted(&queries, &keys, &values, spec.scale, mask.as_ref())?;
