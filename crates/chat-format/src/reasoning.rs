@@ -43,8 +43,8 @@ pub fn split(text: &str) -> Split<'_> {
     whole
 }
 
-/// Whether the text begins with an opening token.
-fn opens(text: &str) -> bool {
+/// Whether the text begins with an opening token, white space aside.
+pub fn opens(text: &str) -> bool {
     let mark = family::find(text).next();
     mark.is_some_and(|found| {
         matches!(found.mark.effect, Effect::Think(_)) && text[..found.start].trim().is_empty()

@@ -223,6 +223,21 @@ fn add_system<'t>(messages: &mut Vec<Draft<'t>>, system: &'t str) -> Result<(), 
     Ok(())
 }
 
+/// A model's output taken apart: reasoning at its beginning, calls at its end, and the words between them.
+///
+/// ```
+/// use chat_format::clean::answer;
+///
+/// let message = answer("On it.<tool_call>{\"name\": \"scan\", \"arguments\": {}}</tool_call>");
+/// assert_eq!((message.content.as_str(), message.tool_calls[0].name.as_str()), ("On it.", "scan"));
+/// assert_eq!(answer("No call.").content, "No call.");
+/// ```
+pub fn answer(text: &str) -> Message {
+    let mut draft = Draft::new(Role::Assistant, text);
+    answer::read(&mut draft, &mut Tally::default());
+    draft.into()
+}
+
 /// The control tokens of every known family.
 pub fn control_tokens() -> impl Iterator<Item = &'static str> {
     family::all().iter().map(|mark| mark.literal)

@@ -220,7 +220,7 @@ impl ChatTokenizer {
     }
 
     /// Whether a token ends an assistant's turn, or a part of one that waits for a tool.
-    pub(crate) fn ends_turn(&self, id: u32) -> bool {
+    pub fn ends_turn(&self, id: u32) -> bool {
         self.stop_ids.contains(&id) || self.call_stop == Some(id)
     }
 

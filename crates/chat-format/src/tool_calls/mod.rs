@@ -18,6 +18,7 @@ mod result;
 
 use serde_json::{Map, Value};
 
+use crate::family::{self, Effect, Found};
 use crate::{Problem, ToolCall};
 use notation::Syntax;
 pub(crate) use result::ToolResult;
@@ -70,6 +71,16 @@ pub fn find(text: &str) -> Vec<ToolCall> {
         };
     }
     calls
+}
+
+/// Where the first token stands that opens a call, or a list of calls, in the markup of any family.
+///
+/// ```
+/// assert_eq!(chat_format::tool_calls::opening("So: <tool_call>{"), Some(4));
+/// ```
+pub fn opening(text: &str) -> Option<usize> {
+    let opens = |found: &Found| matches!(found.mark.effect, Effect::Call | Effect::Frame);
+    family::find(text).find(opens).map(|found| found.start)
 }
 
 /// The JSON object or array that `text` begins with, and the text after it.

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod api;
+mod connections;
+mod engine;
+mod error;
+mod metrics;
+mod options;
+mod served;
+mod server;
+mod stalled;
+
+pub use error::{Error, Result};
+pub use options::{ChatLog, Limits, Options, Sampling, TOKEN_VARIABLE, Token};
+pub use served::{Base, Champion};
+pub use server::Server;

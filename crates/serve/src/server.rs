@@ -1,0 +1,163 @@
+//! A running server: its threads, and what can be changed while it runs.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use models::Model;
+use tokio::sync::watch;
+
+use crate::api::{self, Shared};
+use crate::connections;
+use crate::engine::Engine;
+use crate::engine::queue::Queue;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::served::{self, BASE, Base, CHAMPION, Catalog, Champion};
+
+/// A running server. Dropped, it stops.
+///
+/// ```no_run
+/// use serve::{Base, Champion, Options, Server};
+///
+/// let base = Base::open("SmolLM2-135M-Instruct.Q4_1.gguf")?;
+/// let server = Server::start(base, Options::port(8080))?;
+/// println!("http://{}", server.address());
+/// server.swap(&Champion::new("adapters/tonight", 2))?;
+/// server.wait();
+/// # Ok::<(), serve::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    /// A clone for loading adapters, beside the one that answers.
+    model: Mutex<Model>,
+    catalog: Arc<Catalog>,
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    http: Option<JoinHandle<()>>,
+    engine: Option<Engine>,
+}
+
+impl Server {
+    /// Listens, and serves the base model, as champion too.
+    ///
+    /// # Errors
+    /// An address that other machines reach without a token; one that cannot be listened on; limits of
+    /// 0.
+    pub fn start(base: Base, options: Options) -> Result<Self> {
+        options.check()?;
+        let start = |action| {
+            let address = options.address;
+            move |source| Error::Start { address, action, source }
+        };
+        let listener = TcpListener::bind(options.address).map_err(start("listen"))?;
+        listener.set_nonblocking(true).map_err(start("listen"))?;
+        let address = listener.local_addr().map_err(start("listen"))?;
+        let (queue, metrics) =
+            (Arc::new(Queue::new(options.limits.queue)), Arc::new(Metrics::new()));
+        let catalog = Arc::new(Catalog::new(&base));
+        let model = Mutex::new(base.model.clone());
+        let engine =
+            Engine::start(base.model, options.limits, Arc::clone(&queue), Arc::clone(&metrics));
+        let engine = engine.map_err(start("start a thread"))?;
+        let shared = Arc::new(Shared::new(
+            options.clone(),
+            base.tokenizer,
+            Arc::clone(&catalog),
+            Arc::clone(&queue),
+            Arc::clone(&metrics),
+        ));
+        let (stop, stopping) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(start("start a thread"))?;
+        let router = api::router(Arc::clone(&shared));
+        let limits = options.limits;
+        let connected = Arc::clone(&metrics);
+        let serve = move || {
+            runtime.block_on(connections::serve(listener, router, limits, connected, stopping));
+            runtime.shutdown_background();
+        };
+        let http = std::thread::Builder::new().name("http".into()).spawn(serve);
+        let http = Some(http.map_err(start("start a thread"))?);
+        let engine = Some(engine);
+        let server = Self { address, model, catalog, queue, metrics, stop, http, engine };
+        server.serve(BASE, &Champion::base(0))?;
+        server.serve(CHAMPION, &Champion::base(0))?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Loads a champion beside the one that serves. From then on new requests go to it; running ones
+    /// finish on the old one.
+    ///
+    /// # Errors
+    /// If the adapter cannot be loaded, does not fit the model, or is not what its digest says. The old
+    /// one serves on.
+    pub fn swap(&self, champion: &Champion) -> Result<()> {
+        let swapped = self.serve(CHAMPION, champion);
+        let count = if swapped.is_ok() { &self.metrics.swaps } else { &self.metrics.failed_swaps };
+        count.fetch_add(1, Relaxed);
+        swapped?;
+        self.metrics.generation.store(champion.generation, Relaxed);
+        Ok(())
+    }
+
+    /// Serves an adapter under a name, for requests that ask for it.
+    ///
+    /// # Errors
+    /// As [`swap`](Self::swap); [`Error::Option`] for the names `base` and `champion`, and for one that
+    /// is empty or holds control characters.
+    pub fn add(&self, name: &str, folder: impl AsRef<Path>) -> Result<()> {
+        if name.is_empty() || name.chars().any(char::is_control) || [BASE, CHAMPION].contains(&name)
+        {
+            return Err(Error::Option {
+                name: "name of an adapter",
+                expected: "a name without control characters, neither base nor champion",
+                found: format!("{name:?}"),
+            });
+        }
+        self.serve(name, &Champion::new(folder.as_ref(), 0))
+    }
+
+    /// Waits until the server is stopped by a signal to its process, or fails.
+    pub fn wait(mut self) {
+        if let Some(http) = self.http.take() {
+            // A panic there has been printed.
+            let _ = http.join();
+        }
+    }
+
+    /// Loads an adapter and serves it under this name.
+    fn serve(&self, name: &str, champion: &Champion) -> Result<()> {
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let (adapter, digest) = served::load(champion, &model)?;
+        let entry = self.catalog.prepare(name, champion.generation, digest);
+        self.queue.add(Arc::clone(&entry), adapter).map_err(|_| Error::Stopped)?;
+        self.catalog.publish(entry);
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.engine = None;
+        // The thread may have ended already.
+        let _ = self.stop.send(true);
+        if let Some(http) = self.http.take() {
+            let _ = http.join();
+        }
+    }
+}
