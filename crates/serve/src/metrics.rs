@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     /// Swaps of the champion.
     pub swaps: AtomicU64,
     pub failed_swaps: AtomicU64,
+    /// Chats that should have been recorded.
+    pub unrecorded: AtomicU64,
     pub generation: AtomicU64,
     pub running: AtomicU64,
     pub waiting: AtomicU64,
@@ -55,6 +57,7 @@ impl Metrics {
             tokens: zero(),
             swaps: zero(),
             failed_swaps: zero(),
+            unrecorded: zero(),
             generation: zero(),
             running: zero(),
             waiting: zero(),
@@ -133,6 +136,7 @@ impl fmt::Display for Metrics {
             ("tokens", "Generated tokens.", &self.tokens),
             ("swaps", "Changes of the champion that serves.", &self.swaps),
             ("failed_swaps", "Adapters that could not be loaded.", &self.failed_swaps),
+            ("unrecorded", "Chats that could not be recorded.", &self.unrecorded),
         ] {
             let name = format!("nightshift_serve_{name}");
             writeln!(f, "# HELP {name} {help}\n# TYPE {name} counter")?;

@@ -115,6 +115,8 @@ pub(crate) struct Catalog {
 struct Entries {
     served: Vec<Arc<Served>>,
     count: u64,
+    /// Why the champion that should serve does not.
+    problem: Option<String>,
 }
 
 impl Catalog {
@@ -161,6 +163,21 @@ impl Catalog {
         let mut served = self.entries().served.clone();
         served.sort_by_key(|served| (served.name != CHAMPION, served.name != BASE, served.id));
         served
+    }
+
+    /// The digest of the base model.
+    pub fn base(&self) -> Digest {
+        self.base
+    }
+
+    /// Records why the champion that should serve does not, or that it does.
+    pub fn report(&self, problem: Option<String>) {
+        self.entries().problem = problem;
+    }
+
+    /// Why the champion that should serve does not.
+    pub fn problem(&self) -> Option<String> {
+        self.entries().problem.clone()
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {

@@ -1,22 +1,23 @@
 //! A running server: its threads, and what can be changed while it runs.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use models::Model;
 use tokio::sync::watch;
 
 use crate::api::{self, Shared};
+use crate::chats::Chats;
 use crate::connections;
+use crate::core::Core;
 use crate::engine::Engine;
 use crate::engine::queue::Queue;
 use crate::error::{Error, Result};
+use crate::follow::Follower;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::served::{self, BASE, Base, CHAMPION, Catalog, Champion};
+use crate::served::{BASE, Base, CHAMPION, Catalog, Champion};
 
 /// A running server. Dropped, it stops.
 ///
@@ -33,11 +34,8 @@ use crate::served::{self, BASE, Base, CHAMPION, Catalog, Champion};
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    /// A clone for loading adapters, beside the one that answers.
-    model: Mutex<Model>,
-    catalog: Arc<Catalog>,
-    queue: Arc<Queue>,
-    metrics: Arc<Metrics>,
+    core: Arc<Core>,
+    followers: Mutex<Vec<Follower>>,
     stop: watch::Sender<bool>,
     http: Option<JoinHandle<()>>,
     engine: Option<Engine>,
@@ -61,17 +59,18 @@ impl Server {
         let (queue, metrics) =
             (Arc::new(Queue::new(options.limits.queue)), Arc::new(Metrics::new()));
         let catalog = Arc::new(Catalog::new(&base));
-        let model = Mutex::new(base.model.clone());
+        let chats = options.chats.clone().map(Chats::open).transpose();
+        let chats = chats.map_err(start("create the folder of chats"))?;
+        let core = Arc::new(Core {
+            model: Mutex::new(base.model.clone()),
+            catalog: Arc::clone(&catalog),
+            queue: Arc::clone(&queue),
+            metrics: Arc::clone(&metrics),
+        });
         let engine =
             Engine::start(base.model, options.limits, Arc::clone(&queue), Arc::clone(&metrics));
         let engine = engine.map_err(start("start a thread"))?;
-        let shared = Arc::new(Shared::new(
-            options.clone(),
-            base.tokenizer,
-            Arc::clone(&catalog),
-            Arc::clone(&queue),
-            Arc::clone(&metrics),
-        ));
+        let shared = Arc::new(Shared::new(options.clone(), base.tokenizer, &core, chats));
         let (stop, stopping) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -89,9 +88,10 @@ impl Server {
         let http = std::thread::Builder::new().name("http".into()).spawn(serve);
         let http = Some(http.map_err(start("start a thread"))?);
         let engine = Some(engine);
-        let server = Self { address, model, catalog, queue, metrics, stop, http, engine };
-        server.serve(BASE, &Champion::base(0))?;
-        server.serve(CHAMPION, &Champion::base(0))?;
+        let followers = Mutex::default();
+        let server = Self { address, core, followers, stop, http, engine };
+        server.core.serve(BASE, &Champion::base(0))?;
+        server.core.serve(CHAMPION, &Champion::base(0))?;
         Ok(server)
     }
 
@@ -107,11 +107,23 @@ impl Server {
     /// If the adapter cannot be loaded, does not fit the model, or is not what its digest says. The old
     /// one serves on.
     pub fn swap(&self, champion: &Champion) -> Result<()> {
-        let swapped = self.serve(CHAMPION, champion);
-        let count = if swapped.is_ok() { &self.metrics.swaps } else { &self.metrics.failed_swaps };
-        count.fetch_add(1, Relaxed);
-        swapped?;
-        self.metrics.generation.store(champion.generation, Relaxed);
+        self.core.swap(champion)
+    }
+
+    /// Serves what a [contract](crate::Contract) says, now and whenever the file changes: from the next
+    /// half second on. What cannot be served is logged and told by `/health`; the champion before
+    /// serves on. A file that does not exist is waited for.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn follow(&self, contract: impl Into<PathBuf>) -> Result<()> {
+        let follower = Follower::start(Arc::clone(&self.core), contract.into());
+        let follower = follower.map_err(|source| Error::Start {
+            address: self.address,
+            action: "start a thread",
+            source,
+        })?;
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         Ok(())
     }
 
@@ -129,7 +141,7 @@ impl Server {
                 found: format!("{name:?}"),
             });
         }
-        self.serve(name, &Champion::new(folder.as_ref(), 0))
+        self.core.serve(name, &Champion::new(folder.as_ref(), 0))
     }
 
     /// Waits until the server is stopped by a signal to its process, or fails.
@@ -139,20 +151,11 @@ impl Server {
             let _ = http.join();
         }
     }
-
-    /// Loads an adapter and serves it under this name.
-    fn serve(&self, name: &str, champion: &Champion) -> Result<()> {
-        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        let (adapter, digest) = served::load(champion, &model)?;
-        let entry = self.catalog.prepare(name, champion.generation, digest);
-        self.queue.add(Arc::clone(&entry), adapter).map_err(|_| Error::Stopped)?;
-        self.catalog.publish(entry);
-        Ok(())
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.engine = None;
         // The thread may have ended already.
         let _ = self.stop.send(true);

@@ -11,14 +11,15 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::read_body;
-use super::request::Request;
-use super::running::Running;
+use super::request::{Input, Request};
+use super::running::{Finish, Running};
 use super::state::Shared;
 use super::wire::{Head, Kind};
+use crate::chats::Chat;
 
 /// Without a token for so long, a streamed answer has a comment that keeps the connection alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -115,9 +116,31 @@ impl Exchange {
         Some(self.running.next().await?.map(|update| self.head.chunks(&update)))
     }
 
+    /// Records the chat, its first answer only, on a thread that may wait for the disk.
     fn record(&self) {
-        // With the log of chats.
-        let _ = &self.shared;
+        let Input::Chat { chat, .. } = &self.request.input else { return };
+        let agent = self.request.metadata.get("agent").and_then(Value::as_str).map(str::to_owned);
+        let shared = Arc::clone(&self.shared);
+        let wanted = shared.chats.as_ref().is_some_and(|chats| chats.wants(agent.as_deref()));
+        let Some(answer) = self.running.answers.first().filter(|_| wanted) else { return };
+        let asked = chat.messages.iter().map(|message| json!(message));
+        let chat = Chat {
+            id: self.head.id.clone(),
+            messages: asked.chain([self.head.message(0, answer)]).collect(),
+            tools: chat.tools.clone(),
+            agent,
+            model: self.head.model.clone(),
+            generation: self.running.served.generation,
+            fingerprint: self.head.fingerprint.clone(),
+            finish: answer.finish.map_or("", Finish::name),
+        };
+        tokio::task::spawn_blocking(move || {
+            let Some(Err(error)) = shared.chats.as_ref().map(|chats| chats.record(chat)) else {
+                return;
+            };
+            shared.metrics.unrecorded.fetch_add(1, Relaxed);
+            tracing::error!("a chat is not recorded: {error}");
+        });
     }
 }
 

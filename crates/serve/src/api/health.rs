@@ -30,6 +30,7 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
         "seconds_since_last_token": shared.metrics.since_last_token().map(|since| since.as_secs_f64()),
         "generation": served.as_ref().map(|served| served.generation),
         "system_fingerprint": served.map(|served| served.fingerprint.clone()),
+        "problem": shared.catalog.problem(),
     });
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()

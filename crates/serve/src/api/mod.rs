@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod error;
+mod feedback;
 mod fields;
 mod health;
 mod request;
@@ -30,6 +31,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let guarded = Router::new()
         .route("/v1/chat/completions", post(answers::chat))
         .route("/v1/completions", post(answers::completions))
+        .route("/v1/feedback", post(feedback::feedback))
         .route("/v1/models", get(models))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), access::token));

@@ -282,8 +282,8 @@ fn name_of(tool: &Value) -> Option<String> {
 
 /// The token that opens the reasoning, if a prompt ends with it.
 fn opened_reasoning(tokenizer: &ChatTokenizer, prompt: &[u32]) -> Option<String> {
-    // The tokens of `<think>` and of a line break after it.
-    const MOST: usize = 6;
+    // Enough for `<think>` and white space after it in bytes, if the vocabulary has no token for it.
+    const MOST: usize = 16;
     let tail = prompt.get(prompt.len().saturating_sub(MOST)..)?;
     (1..=tail.len()).find_map(|length| {
         let ids = &tail[tail.len() - length..];

@@ -7,6 +7,8 @@ use chat_format::ChatTokenizer;
 use durable::Digest;
 
 use super::request::Reading;
+use crate::chats::Chats;
+use crate::core::Core;
 use crate::engine::queue::Queue;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -22,6 +24,7 @@ pub(crate) struct Shared {
     pub catalog: Arc<Catalog>,
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
+    pub chats: Option<Chats>,
     ids: Ids,
 }
 
@@ -36,14 +39,16 @@ impl Shared {
     pub fn new(
         options: Options,
         tokenizer: Arc<ChatTokenizer>,
-        catalog: Arc<Catalog>,
-        queue: Arc<Queue>,
-        metrics: Arc<Metrics>,
+        core: &Core,
+        chats: Option<Chats>,
     ) -> Self {
         let start = format!("{} {}", jiff::Timestamp::now().as_nanosecond(), std::process::id());
         let token = options.token.as_ref().map(|token| durable::digest(token.as_bytes()));
         let ids = Ids { start, count: AtomicU64::new(0) };
-        Self { options, token, tokenizer, catalog, queue, metrics, ids }
+        let Core { catalog, queue, metrics, .. } = core;
+        let (catalog, queue, metrics) =
+            (Arc::clone(catalog), Arc::clone(queue), Arc::clone(metrics));
+        Self { options, token, tokenizer, catalog, queue, metrics, chats, ids }
     }
 
     pub fn new_id(&self) -> String {

@@ -17,6 +17,9 @@ use tempfile::TempDir;
 pub const VOCABULARY: usize = 259;
 pub const END: usize = 257;
 
+const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n\
+                        {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
 /// A checkpoint in a folder.
 pub struct Checkpoint {
     pub folder: TempDir,
@@ -29,15 +32,28 @@ impl Checkpoint {
     ///
     /// No character may occur twice in a word.
     pub fn saying(word: &str) -> Self {
-        let hidden = VOCABULARY + 5;
-        let mut head = vec![0.0; VOCABULARY * hidden];
-        for (from, to) in transitions(word) {
+        Self::table(&transitions(word), &[], TEMPLATE)
+    }
+
+    /// A model that says these pieces one after the other; each is a token of its own.
+    pub fn reciting(pieces: &[&str], template: &str) -> Self {
+        let tokens: Vec<usize> = (VOCABULARY..VOCABULARY + pieces.len()).collect();
+        let path: Vec<usize> = [&[usize::from(b'\n')], &tokens[..], &[END]].concat();
+        let pairs: Vec<_> = path.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        Self::table(&pairs, pieces, template)
+    }
+
+    fn table(transitions: &[(usize, usize)], pieces: &[&str], template: &str) -> Self {
+        let vocabulary = VOCABULARY + pieces.len();
+        let hidden = vocabulary.next_multiple_of(8);
+        let mut head = vec![0.0; vocabulary * hidden];
+        for (from, to) in transitions {
             head[to * hidden + from] = 1.0;
         }
-        let identity =
-            (0..VOCABULARY * hidden).map(|at| if at % hidden == at / hidden { 1.0 } else { 0.0 });
+        let cell = |at: usize| f32::from(u8::from(at % hidden == at / hidden));
+        let identity = (0..vocabulary * hidden).map(cell).collect();
         let layer = |shape: &[usize]| vec![0.0; shape.iter().product()];
-        Self::write(hidden, identity.collect(), head, layer)
+        Self::write(hidden, [identity, head], layer, pieces, template)
     }
 
     /// A model of random weights that says printable characters.
@@ -49,17 +65,20 @@ impl Checkpoint {
         for token in (0..VOCABULARY).filter(|token| !(32..127).contains(token)) {
             head[token * hidden..(token + 1) * hidden].fill(0.0);
         }
-        Self::write(hidden, embedding, head, |shape| {
+        let layer = |shape: &[usize]| {
             random.weights(shape.iter().product(), 1.7 / (shape[1] as f32).sqrt())
-        })
+        };
+        Self::write(hidden, [embedding, head], layer, &[], TEMPLATE)
     }
 
     fn write(
         hidden: usize,
-        embedding: Vec<f32>,
-        head: Vec<f32>,
+        [embedding, head]: [Vec<f32>; 2],
         mut layer: impl FnMut(&[usize]) -> Vec<f32>,
+        pieces: &[&str],
+        template: &str,
     ) -> Self {
+        let vocabulary = VOCABULARY + pieces.len();
         const FFN: usize = 48;
         const KEYS: usize = 16;
         const LAYERS: usize = 2;
@@ -68,13 +87,13 @@ impl Checkpoint {
         let config = json!({
             "model_type": "llama", "hidden_size": hidden, "intermediate_size": FFN,
             "num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1,
-            "head_dim": KEYS, "vocab_size": VOCABULARY, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0,
+            "head_dim": KEYS, "vocab_size": vocabulary, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0,
             "tie_word_embeddings": false, "eos_token_id": END,
         });
         std::fs::write(path("config.json"), config.to_string()).unwrap();
         let mut tensors = vec![
-            ("model.embed_tokens".to_owned(), vec![VOCABULARY, hidden], embedding),
-            ("lm_head".to_owned(), vec![VOCABULARY, hidden], head),
+            ("model.embed_tokens".to_owned(), vec![vocabulary, hidden], embedding),
+            ("lm_head".to_owned(), vec![vocabulary, hidden], head),
             ("model.norm".to_owned(), vec![hidden], vec![1.0; hidden]),
         ];
         for index in 0..LAYERS {
@@ -106,9 +125,7 @@ impl Checkpoint {
         });
         std::fs::write(path("model.safetensors"), safetensors::serialize(views, None).unwrap())
             .unwrap();
-        std::fs::write(path("tokenizer.json"), tokenizer().to_string()).unwrap();
-        let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n\
-                        {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+        std::fs::write(path("tokenizer.json"), tokenizer(pieces).to_string()).unwrap();
         let config = json!({ "chat_template": template, "eos_token": "<|im_end|>" });
         std::fs::write(path("tokenizer_config.json"), config.to_string()).unwrap();
         Self { folder, hidden }
@@ -216,14 +233,14 @@ impl Random {
     }
 }
 
-/// Byte-level BPE without merges: every byte is a token.
-fn tokenizer() -> Value {
+/// Byte-level BPE without merges: every byte is a token, and every one of `pieces`.
+fn tokenizer(pieces: &[&str]) -> Value {
     let vocabulary: Map<String, Value> =
         (0..=255u8).map(|byte| (symbol(byte).to_string(), json!(byte))).collect();
     let specials = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
-    let special = |(id, content): (usize, &str)| {
+    let special = |(id, &content): (usize, &&str)| {
         json!({
-            "id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+            "id": id, "content": content, "special": id < VOCABULARY, "single_word": false, "lstrip": false,
             "rstrip": false, "normalized": false,
         })
     };
@@ -232,7 +249,7 @@ fn tokenizer() -> Value {
     });
     json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": (256..).zip(specials).map(special).collect::<Vec<_>>(),
+        "added_tokens": (256..).zip(specials.iter().chain(pieces)).map(special).collect::<Vec<_>>(),
         "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
         "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
     })
