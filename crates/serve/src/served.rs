@@ -165,6 +165,11 @@ impl Catalog {
         served
     }
 
+    /// The names of all, for errors.
+    pub fn names(&self) -> String {
+        self.list().iter().map(|served| served.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// The digest of the base model.
     pub fn base(&self) -> Digest {
         self.base

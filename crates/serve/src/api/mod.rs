@@ -15,14 +15,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::options::Limits;
+use crate::served::Served;
 use error::ApiError;
 pub(crate) use state::Shared;
 
@@ -33,6 +34,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/completions", post(answers::completions))
         .route("/v1/feedback", post(feedback::feedback))
         .route("/v1/models", get(models))
+        .route("/v1/models/{name}", get(model))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), access::token));
     Router::new()
@@ -45,20 +47,27 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// `GET /v1/models`: what requests can ask for.
-async fn models(State(shared): State<Arc<Shared>>) -> Response {
-    let models: Vec<_> = shared
-        .catalog
-        .list()
-        .iter()
-        .map(|served| {
-            json!({
-                "id": served.name, "object": "model", "created": served.since, "owned_by": "nightshift",
-                "generation": served.generation, "adapter": served.adapter,
-                "system_fingerprint": served.fingerprint,
-            })
-        })
-        .collect();
-    Json(json!({ "object": "list", "data": models })).into_response()
+async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let models: Vec<Value> = shared.catalog.list().iter().map(|served| described(served)).collect();
+    Json(json!({ "object": "list", "data": models }))
+}
+
+/// `GET /v1/models/{name}`.
+async fn model(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let served = shared.catalog.find(Some(&name));
+    let served = served.ok_or_else(|| ApiError::model(&name, &shared.catalog.names()))?;
+    Ok(Json(described(&served)))
+}
+
+fn described(served: &Served) -> Value {
+    json!({
+        "id": served.name, "object": "model", "created": served.since, "owned_by": "nightshift",
+        "generation": served.generation, "adapter": served.adapter,
+        "system_fingerprint": served.fingerprint,
+    })
 }
 
 /// `GET /metrics`: counters and gauges, as OpenMetrics.

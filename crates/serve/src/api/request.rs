@@ -122,9 +122,7 @@ impl Reading<'_> {
     ) -> Result<Request, ApiError> {
         let name = fields.text("model")?;
         let served = self.catalog.find(name.as_deref()).ok_or_else(|| {
-            let served = self.catalog.list();
-            let names: Vec<&str> = served.iter().map(|served| served.name.as_str()).collect();
-            ApiError::model(name.as_deref().unwrap_or_default(), &names.join(", "))
+            ApiError::model(name.as_deref().unwrap_or_default(), &self.catalog.names())
         })?;
         let Sampling { temperature, top_p, max_tokens } = *self.sampling;
         let most = match fields.count("max_completion_tokens", 1..=usize::MAX)? {
