@@ -89,7 +89,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         (Some(model), None) => Base::open(model)?,
         (model, Some(path)) if path.is_file() => {
             let contract = Contract::read(path)?;
-            Base::open(model.as_ref().unwrap_or(&contract.base))?.with_digest(contract.base_digest)
+            Base::open(model.as_ref().unwrap_or(&contract.base))?
         }
         (Some(model), Some(_)) => Base::open(model)?,
         (None, _) => bail!("expected --model: nothing was promoted in this home yet"),
@@ -116,8 +116,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
 /// The file of a home that says what serves: the only one, or that of the model.
 fn contract(home: &Path, model: Option<&Path>) -> anyhow::Result<PathBuf> {
     let folder = home.join("serving");
-    if let Some(name) = model.and_then(Path::file_stem) {
-        return Ok(folder.join(name).with_added_extension("json"));
+    if let Some(name) = model.and_then(Path::file_name) {
+        let name = name.to_string_lossy();
+        let name = name.strip_suffix(".gguf").unwrap_or(&name);
+        return Ok(folder.join(format!("{name}.json")));
     }
     let items = std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()));
     let items = items.context("expected --model: nothing was promoted in this home yet")?;

@@ -45,6 +45,21 @@ pub fn sha256_file(path: impl AsRef<Path>) -> Result<Digest> {
     }
 }
 
+/// The digest of the output of `sha256sum` for these files, run in their folder: one digest for all of
+/// them, which depends on their names and their order.
+///
+/// # Errors
+///
+/// [`Error::Io`](crate::Error::Io) if a file cannot be read.
+pub fn listing_digest<P: AsRef<Path>>(files: &[P]) -> Result<Digest> {
+    let mut listing = String::new();
+    for path in files.iter().map(AsRef::as_ref) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        listing += &format!("{}  {name}\n", sha256_file(path)?);
+    }
+    Ok(digest(listing))
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -5,7 +5,7 @@ mod error;
 mod log;
 mod write;
 
-pub use digest::{Digest, ParseDigestError, digest, sha256_file};
+pub use digest::{Digest, ParseDigestError, digest, listing_digest, sha256_file};
 pub use error::{Error, Result};
 pub use log::append_line;
 pub use write::{Writer, write, write_json};

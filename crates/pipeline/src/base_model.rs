@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::config::ModelSource;
 use crate::error::Result;
-use crate::files;
 
 /// The base model of a night, identified by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +24,7 @@ impl BaseModel {
         let path = path_of(source, on_fetch)?;
         let sha256 = match models::model_files(&path)?.as_slice() {
             [file] if path.is_file() => durable::sha256_file(file)?,
-            files => files::listing_digest(files)?,
+            files => durable::listing_digest(files)?,
         };
         Ok(Self { sha256, path })
     }

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use durable::Digest;
-
 use crate::error::{Result, io_error};
 
 /// The content of a file; `None` if it does not exist.
@@ -23,14 +21,4 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<_> = items.iter().map(fs::DirEntry::path).collect();
     paths.sort();
     Ok(paths)
-}
-
-/// The digest of the output of `sha256sum` for these files, run in their folder.
-pub(crate) fn listing_digest(files: &[PathBuf]) -> Result<Digest> {
-    let mut listing = String::new();
-    for path in files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        listing += &format!("{}  {name}\n", durable::sha256_file(path)?);
-    }
-    Ok(durable::digest(listing))
 }

@@ -23,6 +23,8 @@ use crate::error::{Error, Result, io_error};
 ///   index.html          all nights on one page
 ///   metrics.txt         the last night as OpenMetrics
 ///   adapters/<sha256>/  adapters by digest, in the layout of mlx-lm
+///   serving/BASE.json   what should serve, for servers; with a link to the adapter
+///   chats/DATE.jsonl    what was served, if the server records it
 ///   replay/             base models' own answers to neutral prompts
 ///   nights/0001-2026-04-08/
 ///     journal.jsonl     started and finished stages, with their results
@@ -100,6 +102,10 @@ impl Home {
 
     pub(crate) fn nights(&self) -> PathBuf {
         self.root.join("nights")
+    }
+
+    pub(crate) fn serving(&self) -> PathBuf {
+        self.root.join("serving")
     }
 
     pub(crate) fn replay(&self) -> PathBuf {

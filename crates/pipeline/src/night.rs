@@ -213,6 +213,7 @@ impl Night {
             fresh: &fresh,
             contaminated: &splits.contaminated,
             registry: &registry,
+            serving: &self.config.serving,
             drift: drift.as_ref(),
         }
         .run(&mut runner)?;

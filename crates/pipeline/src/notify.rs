@@ -57,7 +57,7 @@ impl Notify {
         if let [program, arguments @ ..] = self.command.as_slice() {
             let mut command = Command::new(program);
             command.args(arguments).arg(&message.line);
-            note("command", run(command, &json));
+            note("command", run(command, &json, TIME_LIMIT));
         }
         if let Some(address) = &self.webhook {
             note("webhook", post(address, &json));
@@ -66,7 +66,7 @@ impl Notify {
             let mut command = Command::new("osascript");
             // The line is passed as an argument, not inserted into the script: it may contain quotes.
             command.args(["-e", SCRIPT, &message.line]);
-            note("desktop", run(command, &[]));
+            note("desktop", run(command, &[], TIME_LIMIT));
         }
         problems
     }
@@ -76,7 +76,7 @@ const SCRIPT: &str =
     "on run argv\ndisplay notification (item 1 of argv) with title \"Nightshift\"\nend run";
 
 /// Runs a program until it ends or the time limit is reached.
-fn run(mut command: Command, input: &[u8]) -> Result<(), String> {
+pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<(), String> {
     let text = |e: std::io::Error| e.to_string();
     let quiet = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = quiet.spawn().map_err(text)?;
@@ -86,19 +86,19 @@ fn run(mut command: Command, input: &[u8]) -> Result<(), String> {
         // the exit status tells whether the program failed.
         thread::spawn(move || stdin.write_all(&input));
     }
-    match wait(&mut child).map_err(text)? {
+    match wait(&mut child, limit).map_err(text)? {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(status.to_string()),
         None => {
             child.kill().and_then(|()| child.wait()).map_err(text)?;
-            Err(format!("still running after {} s; stopped", TIME_LIMIT.as_secs()))
+            Err(format!("still running after {} s; stopped", limit.as_secs()))
         }
     }
 }
 
-fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> {
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let begun = Instant::now();
-    while begun.elapsed() < TIME_LIMIT {
+    while begun.elapsed() < limit {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }

@@ -14,9 +14,6 @@ pub enum Error {
     /// The tokenizer or the chat template cannot be loaded.
     #[error(transparent)]
     Tokenizer(#[from] chat_format::Error),
-    /// The digest of the model cannot be computed.
-    #[error(transparent)]
-    Digest(#[from] eval::Error),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] durable::Error),

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chat_format::ChatTokenizer;
 use durable::Digest;
-use eval::Subject;
 use models::{Adapter, Model};
 
 use crate::error::{Error, Result};
@@ -31,29 +30,27 @@ impl Base {
     /// If a part is missing or broken.
     pub fn open(model: impl AsRef<Path>) -> Result<Self> {
         let path = model.as_ref();
-        let subject = Subject::of_files(path, None)?;
-        Self::new(Model::open(path)?, ChatTokenizer::open(path)?, path, subject)
+        let digest = match models::model_files(path)?.as_slice() {
+            [file] if path.is_file() => durable::sha256_file(file)?,
+            files => durable::listing_digest(files)?,
+        };
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        Ok(Self {
+            model: Model::open(path)?,
+            tokenizer: Arc::new(ChatTokenizer::open(path)?),
+            name: name.strip_suffix(".gguf").unwrap_or(&name).to_owned(),
+            digest,
+        })
     }
 
-    fn new(model: Model, tokenizer: ChatTokenizer, path: &Path, subject: Subject) -> Result<Self> {
-        let name = path.file_stem().map_or_else(|| BASE.into(), |name| name.to_string_lossy());
-        let digest = subject.model_digest.unwrap_or_else(|| durable::digest(name.as_bytes()));
-        Ok(Self { model, tokenizer: Arc::new(tokenizer), name: name.into_owned(), digest })
-    }
-
-    /// The name of its file or folder, without the ending.
+    /// The name of its file or folder, without `.gguf`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The digest of its files.
+    /// The digest of its file, or of the `sha256sum` listing of its files.
     pub fn digest(&self) -> Digest {
         self.digest
-    }
-
-    /// Sets the digest under which others know these files.
-    pub fn with_digest(self, digest: Digest) -> Self {
-        Self { digest, ..self }
     }
 }
 
@@ -191,28 +188,15 @@ impl Catalog {
     }
 }
 
-/// The digest of an adapter: of the `sha256sum` listing of its two files, as in the registry.
-///
-/// # Errors
-/// If a file cannot be read.
-pub(crate) fn adapter_digest(folder: &Path) -> Result<Digest> {
-    let weights = Adapter::weights_file(folder);
-    let files = [folder.join("adapter_config.json"), weights];
-    let mut listing = String::new();
-    for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        listing += &format!("{}  {name}\n", durable::sha256_file(&file)?);
-    }
-    Ok(durable::digest(listing))
-}
-
 /// Loads an adapter, if its files have the expected digest.
 ///
 /// # Errors
 /// [`Error::Digests`] if they have another one; if it cannot be read or does not fit the model.
 pub(crate) fn load(champion: &Champion, model: &Model) -> Result<(Adapter, Option<Digest>)> {
     let Some(folder) = &champion.folder else { return Ok((Adapter::none(model), None)) };
-    let found = adapter_digest(folder)?;
+    // As the registry of adapters computes it.
+    let files = [folder.join("adapter_config.json"), Adapter::weights_file(folder)];
+    let found = durable::listing_digest(&files)?;
     if let Some(expected) = champion.digest.filter(|expected| *expected != found) {
         return Err(Error::Digests { path: folder.clone(), expected, found });
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
-    NightConfig, PathResolver, RawPaths, ReplayConfig, Retention, ScrubKinds,
+    NightConfig, PathResolver, RawPaths, ReplayConfig, Retention, ScrubKinds, ServingConfig,
 };
 use crate::error::{Error, Result};
 use crate::notify::Notify;
@@ -59,6 +59,7 @@ impl ModelSetup {
 /// exam: { suite: suites/household.json }
 /// budgets: { wall_clock: 6h, memory: 60GB, disk: 10GB }
 /// retention: { adapters: 14 }
+/// serving: { on_change: [/usr/local/bin/restart-server], endpoint: "http://127.0.0.1:8080/v1" }
 /// notify: { desktop: true, command: [/usr/local/bin/tell-me] }
 /// ```
 ///
@@ -93,6 +94,7 @@ pub(super) struct Written {
     pub gate: Option<PathBuf>,
     pub budgets: Option<Budgets>,
     pub retention: Option<Retention>,
+    pub serving: Option<ServingConfig>,
     pub notify: Option<Notify>,
 }
 
@@ -253,6 +255,7 @@ impl NightFile {
             forgetting: written.forgetting.clone(),
             budgets: written.budgets.unwrap_or_default(),
             retention: written.retention.unwrap_or_default(),
+            serving: written.serving.clone().unwrap_or_default(),
             notify: written.notify.clone().unwrap_or_default(),
         })
     }

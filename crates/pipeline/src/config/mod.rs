@@ -7,6 +7,7 @@ mod forgetting;
 mod paths;
 mod replay;
 mod retention;
+mod serving;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use forgetting::ForgettingConfig;
 pub(crate) use paths::PathResolver;
 pub use replay::ReplayConfig;
 pub use retention::Retention;
+pub use serving::ServingConfig;
 pub use settings::{Origin, Setting};
 
 use crate::error::Result;
@@ -61,6 +63,8 @@ pub struct NightConfig {
     pub budgets: Budgets,
     /// What is kept of earlier nights.
     pub retention: Retention,
+    /// What happens when another champion should serve.
+    pub serving: ServingConfig,
     /// Where notifications go.
     pub notify: Notify,
 }
@@ -83,6 +87,7 @@ impl NightConfig {
             gate: None,
             budgets: Budgets::default(),
             retention: Retention::default(),
+            serving: ServingConfig::default(),
             notify: Notify::default(),
         }
     }

@@ -104,6 +104,7 @@ impl NightFile {
             stated("gate", written.gate.is_some()),
             stated("budgets", written.budgets.is_some()),
             stated("retention", written.retention.is_some()),
+            stated("serving", written.serving.is_some()),
             stated("notify", written.notify.is_some()),
             home(&config),
         ]);

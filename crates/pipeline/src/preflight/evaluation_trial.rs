@@ -11,6 +11,7 @@ use super::scratch::run_stages;
 use super::training_trial::SMALL_MODEL;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
+use crate::config::ServingConfig;
 use crate::error::Result;
 use crate::home::Home;
 use crate::registry::{Registry, Requester};
@@ -82,6 +83,8 @@ impl EvaluationTrial {
             // Reported by a check of its own.
             contaminated: &[],
             registry: &registry,
+            // No server is told of a rehearsal.
+            serving: &ServingConfig::default(),
             drift: None,
         };
         let EvaluationOutcome { exams, gate, promotion, .. } =

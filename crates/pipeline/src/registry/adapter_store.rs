@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use durable::Digest;
 
 use crate::error::{Error, Result, io_error};
-use crate::files::{self, listing_digest};
+use crate::files;
 use crate::home::private_dir;
 
 /// The files of an adapter in the layout of mlx-lm; sorted, as the digest depends on their order.
@@ -107,5 +107,5 @@ impl AdapterStore {
 /// # Errors
 /// A file of the adapter cannot be read.
 pub fn adapter_digest(dir: &Path) -> Result<Digest> {
-    listing_digest(&FILES.map(|name| dir.join(name)))
+    Ok(durable::listing_digest(&FILES.map(|name| dir.join(name)))?)
 }

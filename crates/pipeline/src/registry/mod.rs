@@ -15,6 +15,7 @@ pub use state::{Action, Best, Change, ExamOfBase, Promotion, Requester, State};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::lock::Lock;
+use crate::serving;
 use adapter_store::AdapterStore;
 
 /// The champion registry of a home: adapters stored by digest, and one file, replaced atomically,
@@ -146,6 +147,10 @@ impl Registry {
             if promotion == Promotion::Done {
                 state.change(Action::Promote, Some(adapter), by.night(), reason);
                 self.save(&state)?;
+                // A night's champion serves after its smoke test.
+                if by.night().is_none() {
+                    serving::update(&self.home, &state)?;
+                }
             }
             Ok(promotion)
         })
@@ -171,6 +176,7 @@ impl Registry {
             let previous = self.check_rollback(&state)?;
             state.change(Action::Rollback, previous, None, reason);
             self.save(&state)?;
+            serving::update(&self.home, &state)?;
             Ok(state)
         })
     }

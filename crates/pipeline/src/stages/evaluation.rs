@@ -13,6 +13,7 @@ use super::promote::{Promote, PromotionOutcome};
 use super::smoke_test::SmokeTest;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
+use crate::config::ServingConfig;
 use crate::drift::DriftPlan;
 use crate::error::Result;
 use crate::registry::Registry;
@@ -40,6 +41,8 @@ pub(crate) struct Evaluation<'a> {
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: &'a [String],
     pub registry: &'a Registry,
+    /// What happens when another champion should serve.
+    pub serving: &'a ServingConfig,
     /// How drifts from the base are measured, if they are.
     pub drift: Option<&'a DriftPlan>,
 }
@@ -114,6 +117,7 @@ impl Evaluation<'_> {
             scores: served,
             smoke_test,
             registry,
+            serving: self.serving,
         })?;
         let stages = runner.done.clone();
         let report = runner.run(&NightReport {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::smoke_test::SmokeTest;
 use super::train::TrainedAdapter;
+use crate::config::ServingConfig;
 use crate::error::Result;
 use crate::registry::{ExamOfBase, Promotion, Registry, Requester};
+use crate::serving;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -31,6 +33,8 @@ pub(crate) struct Promote<'a> {
     pub smoke_test: SmokeTest<'a>,
     #[serde(skip)]
     pub registry: &'a Registry,
+    #[serde(skip)]
+    pub serving: &'a ServingConfig,
 }
 
 /// What came of the verdict.
@@ -103,15 +107,37 @@ impl Promote<'_> {
             // An earlier start, killed after its rollback, or a rollback by hand.
             return Ok(PromotionOutcome::RolledBack("before this start".to_owned()));
         }
-        match self.smoke_test.problem(ctx, self.registry, adapter)? {
+        let problem = match self.smoke_test.problem(ctx, self.registry, adapter)? {
+            None => self.serve(ctx)?,
+            problem => problem,
+        };
+        match problem {
             None => {
                 self.registry.raise_best(&self.exam, &self.scores)?;
                 Ok(PromotionOutcome::Promoted)
             }
             Some(problem) => {
-                self.registry.rollback(&format!("after {}: {problem}", self.id))?;
+                let state = self.registry.rollback(&format!("after {}: {problem}", self.id))?;
+                // Servers that follow the file go back; the program is told again.
+                let home = self.registry.home();
+                let contract = serving::publish(home, self.smoke_test.model, &state)?;
+                if let Some(error) = serving::tell(self.serving, &contract) {
+                    tracing::error!("{error}");
+                }
                 Ok(PromotionOutcome::RolledBack(problem))
             }
         }
+    }
+
+    /// Says that the new champion should serve, and asks the endpoint that serves. Returns why it must
+    /// not stay champion.
+    fn serve(&self, ctx: &mut StageContext<'_>) -> Result<Option<String>> {
+        let state = self.registry.state()?;
+        let contract = serving::publish(self.registry.home(), self.smoke_test.model, &state)?;
+        if let Some(error) = serving::tell(self.serving, &contract) {
+            return Ok(Some(error));
+        }
+        ctx.progress(0, 0, "asking the endpoint that serves");
+        Ok(serving::ask(self.serving, &contract, &self.smoke_test.question()))
     }
 }

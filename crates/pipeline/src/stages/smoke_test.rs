@@ -1,8 +1,10 @@
 //! The smoke test after a promotion: repeats some exam questions with the registered adapter.
 
 use durable::Digest;
-use eval::{ExamOptions, ExamRun, ModelAnswerer, Outcome, Record, Subject, Suite};
+use eval::suite::Speaker;
+use eval::{ExamOptions, ExamRun, ModelAnswerer, Outcome, Record, Subject, Suite, Tier};
 use models::{Adapter, Model};
+use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
 use crate::error::Result;
@@ -51,6 +53,27 @@ impl SmokeTest<'_> {
             REQUIRED * expected,
         );
         Ok((found < REQUIRED * expected).then_some(problem))
+    }
+
+    /// A question that the candidate answered well, as the messages of a chat. Never a held-out one: a
+    /// server may record what it is asked, and what is recorded may be trained.
+    pub fn question(&self) -> Value {
+        let shown = self.candidate.records.iter().filter(|record| record.tier != Tier::HeldOut);
+        let best = shown.max_by(|a, b| a.score.value.total_cmp(&b.score.value));
+        let case = best.and_then(|best| self.suite.cases.iter().find(|case| case.id == best.case));
+        let Some(case) = case else {
+            return json!([{ "role": "user", "content": "Are you there?" }]);
+        };
+        let system =
+            (!case.system.is_empty()).then(|| json!({ "role": "system", "content": case.system }));
+        let turns = case.turns.iter().map(|turn| {
+            let role = match turn.role {
+                Speaker::User => "user",
+                Speaker::Assistant => "assistant",
+            };
+            json!({ "role": role, "content": turn.content })
+        });
+        system.into_iter().chain(turns).collect()
     }
 
     fn answers(

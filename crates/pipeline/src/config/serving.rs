@@ -1,0 +1,33 @@
+//! What happens when another champion should serve.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Span;
+
+/// What happens when another champion should serve: after a promotion, and after a rollback.
+///
+/// A server that follows `serving/BASE.json` of the home needs neither.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(default, deny_unknown_fields)]
+pub struct ServingConfig {
+    /// A program and its arguments, for instance to restart a server, to export the adapter or to copy
+    /// the home. The path of `serving/BASE.json` is added as the last argument; its content is written
+    /// to the program's standard input. If it fails, the promotion is rolled back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_change: Vec<String>,
+    /// The time for the program, and for the endpoint to answer after it. Default `60s`.
+    pub time_limit: Span,
+    /// The base of an OpenAI-compatible server, such as `http://127.0.0.1:8080/v1`. It is asked a
+    /// question of the exam after a promotion; without an answer the promotion is rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+impl Default for ServingConfig {
+    fn default() -> Self {
+        Self { on_change: Vec::new(), time_limit: Span(Duration::from_secs(60)), endpoint: None }
+    }
+}

@@ -1,0 +1,113 @@
+//! The whole circle: a server runs, a night trains and promotes, the server answers better, without a
+//! restart; and a promotion that does not reach the server is taken back.
+
+#[path = "../../crates/pipeline/tests/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, Summary};
+use serde_json::{Value, json};
+use serve::{Base, Contract, Options, Server};
+use support::Tiny;
+
+fn night(tiny: &Tiny) -> Summary {
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    Night::start_or_resume(config).unwrap().run(&mut |_: Event<'_>| ()).unwrap()
+}
+
+/// The answer of a served model, and the generation that it is from.
+fn ask(server: &Server, model: &str, messages: &Value) -> (String, u64) {
+    let url = format!("http://{}/v1/chat/completions", server.address());
+    let body = json!({ "model": model, "messages": messages, "max_tokens": 4 });
+    let mut response = ureq::post(url).send_json(&body).unwrap();
+    let answer: Value = response.body_mut().read_json().unwrap();
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap().trim().to_owned();
+    let fingerprint = answer["system_fingerprint"].as_str().unwrap();
+    (text, fingerprint.rsplit('_').next().unwrap().parse().unwrap())
+}
+
+/// The messages of a case of the suite.
+fn messages(tiny: &Tiny, case: &str) -> Value {
+    let suite: Value = serde_json::from_slice(&fs::read(tiny.path("suite.json")).unwrap()).unwrap();
+    let cases = suite["cases"].as_array().unwrap();
+    let case = cases.iter().find(|found| found["id"] == case).unwrap();
+    let system = case["system"].as_str().map(|text| json!({ "role": "system", "content": text }));
+    let turns = case["turns"].as_array().unwrap().iter();
+    let turns = turns.map(|turn| match turn {
+        Value::String(text) => json!({ "role": "user", "content": text }),
+        turn => turn.clone(),
+    });
+    system.into_iter().chain(turns).collect()
+}
+
+#[test]
+fn a_night_is_served_without_a_restart() {
+    let tiny = Tiny::new();
+    let base = Base::open(tiny.path("model")).unwrap();
+    let server = Server::start(base, Options::port(0)).unwrap();
+    let contract = tiny.path("home/serving/model.json");
+    server.follow(&contract).unwrap();
+    let told = tiny.path("told");
+    let keys = format!(
+        "serving:\n  endpoint: http://{}/v1\n  on_change: [sh, -c, 'cat >> \"$0\"; echo >> \"$0\"; cat \"$1\" > /dev/null', {}]\ngate:",
+        server.address(),
+        told.display(),
+    );
+    tiny.edit("night.yaml", "gate:", &keys);
+    let summary = night(&tiny);
+    assert_eq!(summary.outcome, Outcome::Promoted, "{:?}", summary.standing);
+
+    // What the exam said before and after, from the running server.
+    let sample = summary.sample.unwrap();
+    let messages = messages(&tiny, &sample.case);
+    assert_eq!(ask(&server, "base", &messages), (sample.before.clone(), 0));
+    assert_eq!(ask(&server, "champion", &messages), (sample.after, 1));
+    assert!(sample.score_after > sample.score_before);
+
+    let written = Contract::read(&contract).unwrap();
+    assert_eq!(written.champion.generation, 1);
+    assert_eq!(written.champion.folder.as_deref(), Some(summary.paths.adapter.as_path()));
+    let link = tiny.path("home/serving/champion-model");
+    assert_eq!(fs::canonicalize(&link).unwrap(), fs::canonicalize(&summary.paths.adapter).unwrap());
+    let lines = fs::read_to_string(&told).unwrap();
+    let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&line["generation"], lines.lines().count()), (&json!(1), 1));
+
+    // A rollback by hand reaches the server too.
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    registry.rollback("it says good morning at night").unwrap();
+    let begun = Instant::now();
+    while ask(&server, "champion", &messages) != (sample.before.clone(), 2) {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!link.is_symlink());
+}
+
+/// Nobody answers at the endpoint; then the program that is told fails.
+#[test]
+fn a_promotion_that_does_not_reach_the_server_is_taken_back() {
+    let tiny = Tiny::new();
+    let told = tiny.path("told");
+    let keys = format!(
+        "serving: {{ endpoint: 'http://127.0.0.1:1/v1', time_limit: 2s, on_change: [sh, -c, 'echo >> \"$0\"', {}] }}\ngate:",
+        told.display(),
+    );
+    tiny.edit("night.yaml", "gate:", &keys);
+    let summary = night(&tiny);
+    assert_eq!(summary.outcome, Outcome::RolledBack);
+    let why = summary.standing.unwrap();
+    assert!(why.contains("serving.endpoint: http://127.0.0.1:1/v1: expected an answer"), "{why}");
+    assert_eq!(fs::read_to_string(&told).unwrap().lines().count(), 2, "told of the rollback too");
+    let contract = Contract::read(tiny.path("home/serving/model.json")).unwrap();
+    assert_eq!((contract.champion.folder, contract.champion.generation), (None, 2));
+
+    tiny.edit("night.yaml", "on_change: [sh, -c, 'echo >>", "on_change: [sh, -c, 'exit 3; echo >>");
+    let summary = night(&tiny);
+    let why = summary.standing.unwrap();
+    assert!(why.contains("serving.on_change: sh: exit status: 3"), "{why}");
+    assert_eq!(Path::new(&told).metadata().unwrap().len(), 2);
+}
