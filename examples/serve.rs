@@ -12,10 +12,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use eval::Council;
 use nightshift_examples::{finish, show_warnings};
 use pipeline::Home;
 use serde_json::json;
-use serve::{Base, Champion, ChatLog, Contract, Options, Server, TOKEN_VARIABLE, Token};
+use serve::{Agent, Base, Champion, ChatLog, Contract, Options, Server, TOKEN_VARIABLE, Token};
 
 /// Serves a model to OpenAI's clients at /v1, and swaps its adapter between requests.
 ///
@@ -61,6 +62,9 @@ struct Args {
     /// request's metadata.agent), or all.
     #[arg(long, value_name = "AGENT,...|all", value_delimiter = ',', requires = "home")]
     chats: Vec<String>,
+    /// The agents that the page offers to ask; without it, the built-in council.
+    #[arg(long, value_name = "FILE")]
+    council: Option<PathBuf>,
     /// Print one JSON object with the address to stdout when it serves.
     #[arg(long)]
     json: bool,
@@ -105,7 +109,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         server.follow(contract)?;
     }
     let address = server.address();
-    eprintln!("serving at http://{address}/v1");
+    eprintln!("serving at http://{address}/v1; a page for people at http://{address}/");
     if args.json {
         println!("{}", json!({ "address": address, "contract": contract }));
     }
@@ -141,6 +145,15 @@ fn options(args: &Args, home: Option<&Path>) -> anyhow::Result<Options> {
     options.limits.queue = args.queue;
     options.sampling.temperature = args.temperature;
     options.sampling.max_tokens = args.max_tokens;
+    let council = match &args.council {
+        Some(path) => Council::load(path)?,
+        None => Council::built_in().clone(),
+    };
+    options.agents = council
+        .agents
+        .iter()
+        .map(|agent| Agent::new(agent.id.as_str(), &agent.name, agent.system_prompt()))
+        .collect();
     if let (Some(home), false) = (home, args.chats.is_empty()) {
         let log = ChatLog::new(home.join("chats"));
         let all = args.chats.iter().any(|agent| agent == "all");

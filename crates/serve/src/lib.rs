@@ -17,6 +17,6 @@ mod stalled;
 
 pub use contract::Contract;
 pub use error::{Error, Result};
-pub use options::{ChatLog, Limits, Options, Sampling, TOKEN_VARIABLE, Token};
+pub use options::{Agent, ChatLog, Limits, Options, Sampling, TOKEN_VARIABLE, Token};
 pub use served::{Base, Champion};
 pub use server::Server;

@@ -23,6 +23,27 @@ pub struct Options {
     pub sampling: Sampling,
     /// Where chats are recorded; nowhere unless set.
     pub chats: Option<ChatLog>,
+    /// Whom the page at `/` offers to ask.
+    pub agents: Vec<Agent>,
+}
+
+/// An agent: a system prompt with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Agent {
+    /// Its id, for the log of chats.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its system prompt.
+    pub system: String,
+}
+
+impl Agent {
+    /// An agent with this id, name and system prompt.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, system: impl Into<String>) -> Self {
+        Self { id: id.into(), name: name.into(), system: system.into() }
+    }
 }
 
 /// A secret that is not shown by `Debug`.
@@ -176,6 +197,7 @@ impl Default for Options {
             limits: Limits::default(),
             sampling: Sampling::default(),
             chats: None,
+            agents: Vec::new(),
         }
     }
 }

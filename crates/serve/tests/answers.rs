@@ -187,6 +187,25 @@ fn models_metrics_health_and_unknown_paths() {
     assert_eq!(post(&server, "/v1/models", b"{}").json()["error"]["type"], "invalid_request_error");
 }
 
+#[test]
+fn the_page() {
+    let server = serve(Checkpoint::saying("yes.").base(), |options| {
+        options.agents = vec![serve::Agent::new("windu", "Windu", "You are windu.")];
+    });
+    for (path, begins) in
+        [("/", "<!doctype html>"), ("/page.css", ":root"), ("/page.js", "\"use strict\"")]
+    {
+        let reply = get(&server, path);
+        assert!(reply.status == 200 && reply.body.starts_with(begins), "{path}");
+    }
+    let script = get(&server, "/page.js").body;
+    for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "document.write"] {
+        assert!(!script.contains(way), "{way} could make markup of an answer");
+    }
+    let agents = get(&server, "/v1/agents").json();
+    assert_eq!(agents["agents"][0]["system"], "You are windu.");
+}
+
 /// A fresh server has generated nothing: it is healthy because it does when asked.
 #[test]
 fn health_reads_a_generated_token() {

@@ -1,6 +1,6 @@
 """What OpenAI's own client gets from the server at the URL of the first argument.
 
-python openai_client.py URL MODE    MODE is `tiny` (a model that says "on duty." or calls `scan`) or `real`
+python openai_client.py URL MODE    MODE is `tiny` (a model that says "on duty."), `tools` (one that calls `scan`) or `real`
 """
 
 import asyncio
@@ -10,7 +10,9 @@ import sys
 import openai
 
 url, mode = sys.argv[1:]
-client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
+# A real model may run on a busy machine.
+size, count = (8, 4) if mode == "real" else (32, 16)
+client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
 ask = [{"role": "user", "content": "Are you there?"}]
 
 
@@ -31,7 +33,7 @@ def models():
 
 
 def whole(expected):
-    answer = client.chat.completions.create(model="champion", messages=ask, seed=1, max_tokens=32)
+    answer = client.chat.completions.create(model="champion", messages=ask, seed=1, max_tokens=size)
     text = answer.choices[0].message.content
     assert expected(text), text
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
@@ -41,7 +43,7 @@ def whole(expected):
 
 def streamed(text):
     stream = client.chat.completions.create(
-        model="champion", messages=ask, max_tokens=32, stream=True, stream_options={"include_usage": True}
+        model="champion", messages=ask, max_tokens=size, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -86,9 +88,9 @@ def completion():
 
 
 async def many(text):
-    server = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
-    one = lambda: server.chat.completions.create(model="champion", messages=ask, max_tokens=32)
-    answers = await asyncio.gather(*(one() for _ in range(16)))
+    server = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
+    one = lambda: server.chat.completions.create(model="champion", messages=ask, max_tokens=size)
+    answers = await asyncio.gather(*(one() for _ in range(count)))
     said = {answer.choices[0].message.content for answer in answers}
     assert said == {text}, said
     # A client that reads a little and goes away.

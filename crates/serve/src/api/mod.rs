@@ -6,6 +6,7 @@ mod error;
 mod feedback;
 mod fields;
 mod health;
+mod page;
 mod request;
 mod running;
 mod state;
@@ -32,12 +33,16 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let guarded = Router::new()
         .route("/v1/chat/completions", post(answers::chat))
         .route("/v1/completions", post(answers::completions))
+        .route("/v1/agents", get(page::agents))
         .route("/v1/feedback", post(feedback::feedback))
         .route("/v1/models", get(models))
         .route("/v1/models/{name}", get(model))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), access::token));
     Router::new()
+        .route("/", get(page::html))
+        .route("/page.css", get(page::css))
+        .route("/page.js", get(page::js))
         .route("/health", get(health::health))
         .merge(guarded)
         .method_not_allowed_fallback(async || ApiError::method())
