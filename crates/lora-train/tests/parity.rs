@@ -8,7 +8,7 @@ use lora_train::config::FineTuneType;
 use lora_train::metrics::Record;
 use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
 use mlx_rs::Array;
-use models::Model;
+use models::{Kernels, Model, OpenOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -104,6 +104,7 @@ fn compare(family: &str, cases: usize) {
         config.validate().unwrap();
 
         let model = Model::open(fixture(&case.model)).unwrap();
+        let in_f32 = model.bytes_per_value() == 4;
         let length = golden.tokens.len();
         let trained = std::iter::once(case.offset.max(1)..length).collect();
         let row = Example::new(golden.tokens.clone(), trained);
@@ -120,8 +121,11 @@ fn compare(family: &str, cases: usize) {
         let outcome = trainer.unwrap().run(&mut watch).unwrap();
         assert_eq!(outcome.ending, Ending::Complete);
 
-        for (ours, theirs) in losses.iter().zip(&case.losses) {
-            assert!((ours - theirs).abs() <= 1e-5 * theirs, "{name}: loss {ours}, mlx-lm {theirs}");
+        // In 16 bits ten roundoffs, before the first update. Adam then makes whole steps of gradients that are
+        // rounding only; how far adapters may be apart, the test of twenty updates says.
+        let (most, count) = if in_f32 { (1e-5, losses.len()) } else { (10.0 / 512.0, 1) };
+        for (ours, theirs) in losses.iter().zip(&case.losses).take(count) {
+            assert!((ours - theirs).abs() <= most * theirs, "{name}: loss {ours}, mlx-lm {theirs}");
         }
         assert_eq!(losses.len(), case.losses.len());
         let theirs = adapter(&fixture(&format!("{name}.end.safetensors")));
@@ -129,6 +133,79 @@ fn compare(family: &str, cases: usize) {
         let moved = largest_difference(&theirs, &adapter(&start));
         let apart = largest_difference(&ours, &theirs);
         println!("{name}: {apart:e} apart of {moved:e} moved ({:.1e})", apart / moved);
-        assert!(apart <= TOLERANCE * moved, "{name}: {apart:e} apart of {moved:e} moved");
+        assert!(
+            !in_f32 || apart <= TOLERANCE * moved,
+            "{name}: {apart:e} apart of {moved:e} moved"
+        );
     }
+}
+
+/// `fixtures/golden/updates16.py`.
+#[derive(Deserialize)]
+struct Golden16 {
+    updates: usize,
+    settings: Value,
+    cases: BTreeMap<String, Case16>,
+}
+
+#[derive(Deserialize)]
+struct Case16 {
+    model: String,
+    tokens: Vec<u32>,
+    /// How far mlx-lm's updates in bf16 end from its own in f32, of the way these have gone.
+    apart: f64,
+}
+
+/// The norm of all values of `a - b`.
+fn distance(a: &HashMap<String, Array>, b: &HashMap<String, Array>) -> f64 {
+    let square = |name: &String| {
+        let apart = a[name].subtract(&b[name]).unwrap();
+        f64::from(apart.square().unwrap().sum(None).unwrap().item_exact::<f32>())
+    };
+    a.keys().map(square).sum::<f64>().sqrt()
+}
+
+/// Whatever the environment says, with a device's kernels in bf16.
+#[test]
+fn twenty_updates_in_bf16_end_as_near_to_f32_as_those_of_mlx_lm() {
+    let fixture = |name: &str| fixtures("updates16").join(name);
+    let golden = std::fs::read_to_string(fixture("updates16.json")).unwrap();
+    let golden: Golden16 = serde_json::from_str(&golden).unwrap();
+    let mut ratios = Vec::new();
+    for (name, case) in golden.cases {
+        let folder = tempfile::tempdir().unwrap();
+        let start = fixture(&format!("{name}.start.safetensors"));
+        let config: TrainConfig = serde_json::from_value(json!({
+            "adapter_path": folder.path(),
+            "resume_adapter_file": start,
+            "num_layers": -1,
+            "lora_parameters": golden.settings["lora_parameters"],
+            "optimizer": "adam",
+            "optimizer_config": { "adam": golden.settings["optimizer_config"] },
+            "learning_rate": golden.settings["learning_rate"],
+            "batch_size": 1,
+            "iters": golden.updates,
+            "max_seq_length": case.tokens.len(),
+        }))
+        .unwrap();
+        let model = fixtures("").join(&case.model);
+        let native = OpenOptions::default().kernels(Kernels::Native);
+        let model = Model::open_with(model, native).unwrap();
+        assert_eq!(model.bytes_per_value(), 2);
+        let length = case.tokens.len();
+        let row = Example::new(case.tokens, std::iter::once(1..length).collect());
+        let train = Dataset::new("train", [row], length).unwrap();
+        let trainer = Trainer::new(model, config, Data { train, valid: None, retention: None }, Start::Fresh);
+        trainer.unwrap().run(&mut ()).unwrap();
+
+        let [start, exact] = [start, fixture(&format!("{name}.end.safetensors"))];
+        let [start, exact] = [start, exact].map(|path| adapter(&path));
+        let ours = adapter(&folder.path().join("adapters.safetensors"));
+        let apart = distance(&ours, &exact) / distance(&start, &exact);
+        println!("{name}: {apart:.3} of the way, mlx-lm {:.3}", case.apart);
+        ratios.push(apart / case.apart);
+    }
+    // Each is one draw of the roundings of 20 updates against another, which scatters by a fifth.
+    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    assert!(mean <= 1.1 && ratios.iter().all(|&ratio| ratio < 1.4), "{mean:.2}: {ratios:.2?}");
 }

@@ -159,6 +159,7 @@ fn five_updates_of_llama_agree_with_trl() {
         config.validate().unwrap();
         let train = Dataset::pairs("train", pairs.clone(), 64).unwrap();
         let model = Model::open(model_path()).unwrap();
+        let in_f32 = model.bytes_per_value() == 4;
         let data = Data { train, valid: None, retention: None };
         let records = records(Trainer::new(model, config, data, Start::Fresh).unwrap());
         let updates: Vec<_> = records.iter().filter_map(Record::as_update).collect();
@@ -175,12 +176,17 @@ fn five_updates_of_llama_agree_with_trl() {
                     "kl" => metrics.baseline.unwrap(),
                     other => panic!("{other}"),
                 };
-                // Log-probabilities of about -25 in f32.
+                // Log-probabilities of about -25: in f32, or in 16 bits ten roundoffs before the first
+                // update. Adam then makes whole steps of gradients that are rounding only.
+                if !in_f32 && (update.step > 1 || key == "rewards/accuracies") {
+                    continue;
+                }
+                let most = if in_f32 { 3e-5 } else { 25.0 * 10.0 / 512.0 };
                 let apart = (ours - theirs).abs();
                 let step = update.step;
                 // At the start the rewards are equal but for rounding: TRL's are exactly so.
                 let decided = key != "rewards/accuracies" || step > 1;
-                assert!(apart < 3e-5 || !decided, "{name} {step} {key}: {ours} v {theirs}");
+                assert!(apart < most || !decided, "{name} {step} {key}: {ours} v {theirs}");
             }
         }
         let load = |path: PathBuf| Array::load_safetensors(path).unwrap();
@@ -190,7 +196,7 @@ fn five_updates_of_llama_agree_with_trl() {
         let apart = largest_difference(&ours, &theirs);
         println!("{name}: {apart:e} apart of {moved:e} moved");
         // Five updates in f32 with sums in another order; a wrong weight is off by a hundredth or more.
-        assert!(apart < 1e-5 * moved, "{name}: {apart:e} apart of {moved:e} moved");
+        assert!(!in_f32 || apart < 1e-5 * moved, "{name}: {apart:e} apart of {moved:e} moved");
     }
 }
 
@@ -276,7 +282,9 @@ fn every_loss_learns_to_prefer_and_says_what_it_did_to_the_answers() {
         let rows: Vec<_> =
             rows.iter().zip(&trained).map(|(tokens, scored)| ScoreRow { tokens, scored }).collect();
         let total: models::Score = score(&model, &adapter, &rows).unwrap().into_iter().sum();
-        assert!((after.nll - total.loss()).abs() < 1e-5, "{mode}: {} {}", after.nll, total.loss());
+        // In 16 bits rows of other lengths round otherwise: ten roundoffs of a loss of about 4.
+        let most = if model.bytes_per_value() == 4 { 1e-5 } else { 4.0 * 10.0 / 512.0 };
+        assert!((after.nll - total.loss()).abs() < most, "{mode}: {} {}", after.nll, total.loss());
     }
 }
 
@@ -359,7 +367,9 @@ fn the_reference_is_the_adapter_at_the_start_or_the_base() {
         (reference(folder.path()).0, first.chosen_change.unwrap(), first.accuracy)
     };
     let (adapter, change, _) = begin("");
-    assert!(adapter && change.abs() < 1e-5, "nothing has changed yet: {change}");
+    let in_f32 = Model::open(model_path()).unwrap().bytes_per_value() == 4;
+    let most = if in_f32 { 1e-5 } else { 10.0 / 512.0 };
+    assert!(adapter && change.abs() < most, "nothing has changed yet: {change}");
     for base in [
         "nightshift: { reference: base }".to_owned(),
         format!("reference_model_path: {}", model_path().display()),

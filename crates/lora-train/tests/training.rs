@@ -98,7 +98,9 @@ fn memorizes(variant: &str) {
         rows.iter().map(|row| ScoreRow { tokens: &row.tokens, scored: &row.trained }).collect();
     let total: models::Score = score(&model, &adapter, &rows).unwrap().into_iter().sum();
     assert_eq!(total.tokens as u64, *tokens);
-    assert!((total.loss() - loss).abs() < 1e-5, "{} v {loss}", total.loss());
+    // In 16 bits rows of other lengths round otherwise: ten roundoffs of a loss of about 2.
+    let most = if model.bytes_per_value() == 4 { 1e-5 } else { 2.0 * 10.0 / 512.0 };
+    assert!((total.loss() - loss).abs() < most, "{} v {loss}", total.loss());
 }
 
 #[test]

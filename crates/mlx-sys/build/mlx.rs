@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::{
@@ -51,7 +52,18 @@ impl Mlx {
                 )
             })?;
         }
-        wheels::unpack(&cache.get(&Wheel::mlx(platform, accelerator()?)?)?, &site)?;
+        let accelerator = accelerator()?;
+        wheels::unpack(&cache.get(&Wheel::mlx(platform, accelerator)?)?, &site)?;
+        for wheel in Wheel::runtime(accelerator) {
+            wheels::unpack(&cache.get(wheel)?, &site)?;
+        }
+        if accelerator == Accelerator::Cuda && !has_cuda_driver() {
+            println!(
+                "cargo::warning=NIGHTSHIFT_MLX=cuda: this machine has no NVIDIA driver (libcuda.so.1). What is built here \
+                 starts only where there is one for CUDA 13 (release 580 or newer); elsewhere the loader stops it with \
+                 `libcuda.so.1: cannot open shared object file`."
+            );
+        }
         let openblas = match Wheel::openblas(platform) {
             Some(wheel) => {
                 wheels::unpack(&cache.get(&wheel)?, &site)?;
@@ -61,6 +73,14 @@ impl Mlx {
         };
         Ok(Self { include: site.join("mlx/include"), lib_dir: site.join("mlx/lib"), openblas })
     }
+}
+
+/// Whether the loader knows the driver's library.
+fn has_cuda_driver() -> bool {
+    let listed = |program: &str| Command::new(program).arg("-p").output();
+    // Not on the PATH of every user.
+    let output = listed("ldconfig").or_else(|_| listed("/sbin/ldconfig"));
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("libcuda.so.1"))
 }
 
 fn accelerator() -> Result<Accelerator> {

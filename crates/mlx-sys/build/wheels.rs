@@ -21,6 +21,47 @@ pub struct Wheel {
     pub sha256: &'static str,
 }
 
+/// The libraries that MLX's CUDA build needs beside the driver, for x86-64: what pip resolves for its wheel. libmlx's
+/// run-time path leads to them where they are unpacked beside it, as in `site-packages`.
+const CUDA_RUNTIME: [Wheel; 9] = [
+    Wheel {
+        file: "nvidia_cublas-13.10.0.20-py3-none-manylinux1_x86_64.manylinux_2_5_x86_64.whl",
+        sha256: "dcc6d63884c53d07e267ce7e6feac17b2538cebaafec5db865736c3e28e4dc84",
+    },
+    Wheel {
+        file: "nvidia_cuda_nvrtc-13.5.37-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+        sha256: "86b4d68058807988b7d9af5b44917a0601e9c337f35ccd657bfb3c759ff8d8bc",
+    },
+    Wheel {
+        file: "nvidia_cuda_runtime-13.5.37-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        sha256: "df2b79a8852f10d1fef8c848489c49eebb5754051bf870202a862831412b179d",
+    },
+    Wheel {
+        file: "nvidia_cudnn_cu13-9.28.1.4-py3-none-manylinux_2_27_x86_64.whl",
+        sha256: "a54f205b1db1f2895d99f398754db1369816f0569dd459731f925635cf7b65ec",
+    },
+    Wheel {
+        file: "nvidia_cufft-12.5.0.14-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        sha256: "b8be26837a5abad2b5b74f3e92dd29f622a42934b355be0961a48712cbba23ad",
+    },
+    Wheel {
+        file: "nvidia_cusolver-12.4.1.2-py3-none-manylinux_2_27_x86_64.whl",
+        sha256: "b3b8e02fd2f2df869369af075dc3a179d43f6f7b85e94632a7dce556697be044",
+    },
+    Wheel {
+        file: "nvidia_cusparse-12.9.4.2-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        sha256: "072667e58c851a318738f5527a12eb225cbf058803f2ea451c722d8cf8edddec",
+    },
+    Wheel {
+        file: "nvidia_nccl_cu13-2.32.3-py3-none-manylinux_2_27_x86_64.whl",
+        sha256: "1459723080ac889d73a26edfa3e04383a7928ab31ac8f0ec43b3ea9548b04ff3",
+    },
+    Wheel {
+        file: "nvidia_nvjitlink-13.5.37-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+        sha256: "280d7cb9649704145f074b8dbde500de04ce02d0872e066e20a83c17bcaa93eb",
+    },
+];
+
 /// What MLX computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
@@ -57,6 +98,14 @@ impl Wheel {
                 ));
             }
         })
+    }
+
+    /// The wheels with the libraries that MLX itself needs.
+    pub fn runtime(accelerator: Accelerator) -> &'static [Self] {
+        match accelerator {
+            Accelerator::Native => &[],
+            Accelerator::Cuda => &CUDA_RUNTIME,
+        }
     }
 
     /// OpenBLAS for the platforms whose MLX comes with the reference BLAS.

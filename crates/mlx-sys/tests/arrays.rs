@@ -1,5 +1,7 @@
 //! mlx-rs on this crate: products, gradients, quantized weights and half-precision values.
 
+use std::process::Command;
+
 use mlx_rs::{Array, ops, transforms};
 
 #[test]
@@ -39,4 +41,25 @@ fn halves_keep_their_bits() {
     assert_eq!(half.item_exact::<half::f16>().to_bits(), 0x3e00);
     let brain = one_and_a_half.as_type::<half::bf16>().unwrap();
     assert_eq!(brain.item_exact::<half::bf16>().to_bits(), 0x3fc0);
+}
+
+/// Set before MLX reads it, unless the user has set it. Runs this test again in a process with the variable.
+#[test]
+fn products_in_f32_are_not_cut_to_tf32_unless_asked_for() {
+    const NAME: &str = "MLX_ENABLE_TF32";
+    let product = Array::from_f32(2.0).multiply(Array::from_f32(3.0)).unwrap();
+    assert_eq!(product.item_exact::<f32>(), 6.0, "the library is loaded");
+    let value = std::env::var(NAME).unwrap();
+    match std::env::var("EXPECTED_TF32") {
+        Ok(expected) => assert_eq!(value, expected),
+        Err(_) => {
+            for (set, expected) in [(None, "0"), (Some("1"), "1")] {
+                let mut child = Command::new(std::env::current_exe().unwrap());
+                child.args(["--exact", "products_in_f32_are_not_cut_to_tf32_unless_asked_for"]);
+                child.env_remove(NAME).env("EXPECTED_TF32", expected);
+                child.envs(set.map(|value| (NAME, value)));
+                assert!(child.status().unwrap().success(), "{set:?}");
+            }
+        }
+    }
 }

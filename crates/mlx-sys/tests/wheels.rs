@@ -42,6 +42,29 @@ fn requirement_and_platform_come_from_the_file_name() {
     }
 }
 
+/// The loader resolves everything that MLX's CUDA build needs, but for the driver. Two gigabytes are downloaded, once.
+#[test]
+fn cuda_needs_nothing_but_the_driver() {
+    if std::env::var_os("NIGHTSHIFT_TEST_CUDA").is_none()
+        || !cfg!(all(target_os = "linux", target_arch = "x86_64"))
+    {
+        return eprintln!("skipped: needs NIGHTSHIFT_TEST_CUDA=1 on Linux x86-64 (2 GB of wheels)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = WheelCache::of_user(Platform::LinuxX86).unwrap();
+    let mlx = Wheel::mlx(Platform::LinuxX86, Accelerator::Cuda).unwrap();
+    for wheel in [&mlx].into_iter().chain(Wheel::runtime(Accelerator::Cuda)) {
+        wheels::unpack(&cache.get(wheel).unwrap(), folder.path()).unwrap();
+    }
+    let library = folder.path().join("mlx/lib/libmlx.so");
+    let listed = std::process::Command::new("ldd").arg(&library).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let missing: Vec<&str> =
+        listed.lines().filter(|line| line.contains("not found")).map(str::trim).collect();
+    assert!(listed.contains("libcudnn.so.9 => "), "{listed}");
+    assert!(missing.iter().all(|line| line.starts_with("libcuda.so.1 ")), "{missing:?}");
+}
+
 #[test]
 fn cuda_on_arm_is_refused() {
     let failure = Wheel::mlx(Platform::LinuxArm, Accelerator::Cuda).unwrap_err().to_string();

@@ -106,6 +106,12 @@ pub mod train_support {
         Ok(y)
     }
 
+    /// The memory that the device is best used up to, in bytes: Metal's recommended working set. `None`
+    /// where the device does not tell.
+    pub fn recommended_memory() -> Option<u64> {
+        crate::ext::recommended_memory().map(|bytes| bytes as u64)
+    }
+
     /// The derivative of [`soft_cap`] where its value is `y`: `1 - (y / cap)^2`.
     pub fn soft_cap_slope(y: &Array, cap: f32) -> Result<Array> {
         fused::soft_cap_slope(y, cap)

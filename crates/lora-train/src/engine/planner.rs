@@ -2,6 +2,7 @@
 
 use mlx_rs::{Device, DeviceType};
 use models::WeightResidency;
+use models::train_support::recommended_memory;
 
 use super::cost::Costs;
 use super::inputs::InputStorage;
@@ -12,7 +13,7 @@ use crate::memory::physical_memory;
 
 /// More lanes than this gain little: each has its own activations.
 const MOST_LANES: usize = 8;
-/// On a CPU, matrix products of this many tokens run at full speed, and the activations of a layer are
+/// Through BLAS, matrix products of this many tokens run at full speed, and the activations of a layer are
 /// small enough to be kept. Where weights are dequantized or read for each micro-batch, larger ones are
 /// faster.
 const CPU_TOKENS: usize = 176;
@@ -26,6 +27,17 @@ const FRUGAL: [(WeightResidency, InputStorage); 3] = [
     (WeightResidency::Streamed, InputStorage::File),
 ];
 
+/// The memory that a run may take by default. Metal swaps above its working set, though MLX would allow it.
+fn default_limit() -> Result<u64> {
+    Ok(match Device::try_default()?.get_type()? {
+        DeviceType::Cpu => physical_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
+        DeviceType::Gpu => match recommended_memory() {
+            Some(bytes) => bytes,
+            None => mlx_rs::memory::memory_limit()? as u64,
+        },
+    })
+}
+
 impl Plan {
     /// The fastest plan within the memory limit, on this machine.
     ///
@@ -34,13 +46,13 @@ impl Plan {
     /// `nightshift.memory_limit` is lower.
     pub(crate) fn new(config: &TrainConfig, costs: &Costs<'_>) -> Result<Self> {
         let settings = &config.nightshift;
-        let cpu = matches!(Device::try_default()?.get_type()?, DeviceType::Cpu);
+        let native = costs.model.computes_packed();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let lanes = settings.lanes.unwrap_or(if cpu { cores.min(MOST_LANES) } else { 1 }).max(1);
+        let lanes = if native { 1 } else { cores.min(MOST_LANES) };
+        let lanes = settings.lanes.unwrap_or(lanes).max(1);
         let limit = match settings.memory_limit {
             Some(limit) => limit.0,
-            None if cpu => physical_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
-            None => mlx_rs::memory::memory_limit()? as u64,
+            None => default_limit()?,
         };
         let most = settings.max_tokens_per_step;
         let layers = costs.model.layers().len();
@@ -54,7 +66,7 @@ impl Plan {
             estimated_bytes: 0,
         };
         let candidates = || {
-            let tokens = if cpu { most.min(CPU_TOKENS) } else { most };
+            let tokens = if native { most } else { most.min(CPU_TOKENS) };
             let fast = plan(lanes, tokens, WeightResidency::Packed, InputStorage::Memory);
             // One lane: each would dequantize and read the weights for itself.
             let lanes = settings.lanes.unwrap_or(1);

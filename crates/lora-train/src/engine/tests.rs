@@ -96,6 +96,24 @@ fn start(model: &Model, layout: &Layout, plan: Plan) -> Engine {
     Engine::start(model, layout.clone(), plan, &std::env::temp_dir()).unwrap()
 }
 
+/// Whether the model computes in f32. `NIGHTSHIFT_KERNELS=native` runs these tests in 16 bits.
+fn in_f32(model: &Model) -> bool {
+    model.bytes_per_value() == 4
+}
+
+/// The tolerance of a loss, relative to it: `f32`, or in 16 bits ten roundoffs, as many as the tokens'
+/// losses of about 5 round at random.
+fn of_loss(model: &Model, f32: f64) -> f64 {
+    if in_f32(model) { f32 } else { 10.0 / 512.0 }
+}
+
+/// The tolerance of gradients, relative to their norm: `f32`, or in 16 bits one half. mlx-lm's own 20
+/// updates of these checkpoints in bf16 end up to 0.3 of the way from those in f32
+/// (`fixtures/golden/updates16.py`), and two orders of sums round independently.
+fn of_gradients(model: &Model, f32: f64) -> f64 {
+    if in_f32(model) { f32 } else { 0.5 }
+}
+
 fn dropout() -> DropoutSeed {
     DropoutSeed::new(0, 0)
 }
@@ -128,6 +146,9 @@ const SOME_OF_TWO: &str = "{ num_layers: 2, lora_parameters: \
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let (model, data) = (model(), dataset());
+    if !in_f32(&model) {
+        return eprintln!("skipped: in 16 bits the difference of two losses is rounding");
+    }
     for yaml in [ALL, SOME, EMBEDDING, BOTH] {
         let (layout, factors) = adapter(&model, yaml);
         let engine = start(&model, &layout, plan(1, 0));
@@ -230,13 +251,18 @@ fn split_and_unsplit_agree_for_every_plan() {
                 };
                 let recomputed = run(0);
                 // Sums in f32 in another order.
-                assert!((recomputed.mean() - loss).abs() < 1e-5 * loss);
-                assert!(distance(&recomputed.gradients, &expected) < 1e-5);
+                assert!((recomputed.mean() - loss).abs() < of_loss(&model, 1e-5) * loss);
+                assert!(distance(&recomputed.gradients, &expected) < of_gradients(&model, 1e-5));
                 // From one layer of a short micro-batch to all layers.
                 for keep_bytes in [10_000, 60_000, 200_000, u64::MAX] {
                     let kept = run(keep_bytes);
-                    assert_eq!(kept.loss, recomputed.loss);
-                    assert!(distance(&kept.gradients, &recomputed.gradients) < 1e-6);
+                    if in_f32(&model) {
+                        assert_eq!(kept.loss, recomputed.loss);
+                    }
+                    assert!(
+                        distance(&kept.gradients, &recomputed.gradients)
+                            < of_gradients(&model, 1e-6)
+                    );
                 }
             }
         }
@@ -272,10 +298,13 @@ fn split_and_unsplit_agree_for_every_family() {
                     let batches = batches(&data, 32, 2);
                     let found =
                         engine.gradients(&factors, batches, dropout(), Criterion::Mean).unwrap();
-                    assert!((found.mean() - loss).abs() < 1e-5 * loss, "{name}");
+                    assert!((found.mean() - loss).abs() < of_loss(&model, 1e-5) * loss, "{name}");
                     let apart = distance(&found.gradients, &expected);
                     // Sums in f32 in another order; gated delta states that decay little sum over whole rows.
-                    assert!(apart < 1e-4, "{name}, {keep_bytes} bytes kept: {apart:e}");
+                    assert!(
+                        apart < of_gradients(&model, 1e-4),
+                        "{name}, {keep_bytes} bytes kept: {apart:e}"
+                    );
                 }
             }
         }
@@ -364,10 +393,16 @@ fn gradients_of_pairs_agree_with_those_of_whole_rows_for_every_family() {
                 let batches = batches(&data, max_tokens, 2);
                 let found = engine.gradients(&factors, batches, dropout(), criterion).unwrap();
                 let (mean, _) = terms.objective.summary(&terms.pairs(&found.rows));
-                assert!((mean - loss).abs() < 1e-5 * loss, "{name}: {mean} v {loss}");
+                assert!(
+                    (mean - loss).abs() < of_loss(&model, 1e-5) * loss,
+                    "{name}: {mean} v {loss}"
+                );
                 let apart = distance(&found.gradients, &expected);
                 // As for rows: sums in f32 in another order.
-                assert!(apart < 1e-4, "{name}, {max_tokens}, {keep_bytes} bytes kept: {apart:e}");
+                assert!(
+                    apart < of_gradients(&model, 1e-4),
+                    "{name}, {max_tokens}, {keep_bytes} bytes kept: {apart:e}"
+                );
             }
         }
     }
@@ -399,8 +434,8 @@ fn a_pair_taken_twice_counts_twice() {
         let found = engine.gradients(&factors, batches, dropout(), criterion).unwrap();
         let (mean, metrics) = terms.objective.summary(&terms.pairs(&found.rows));
         assert_eq!(metrics.pairs, 5);
-        assert!((mean - loss).abs() < 1e-5 * loss, "{mean} v {loss}");
-        assert!(distance(&found.gradients, &expected) < 1e-5);
+        assert!((mean - loss).abs() < of_loss(&model, 1e-5) * loss, "{mean} v {loss}");
+        assert!(distance(&found.gradients, &expected) < of_gradients(&model, 1e-5));
     }
 }
 
@@ -408,6 +443,9 @@ fn a_pair_taken_twice_counts_twice() {
 #[test]
 fn gradients_of_pairs_are_those_of_finite_differences() {
     let (model, data) = (model(), pairs_of(64));
+    if !in_f32(&model) {
+        return eprintln!("skipped: in 16 bits the difference of two losses is rounding");
+    }
     let (layout, factors) = adapter(&model, ALL);
     let engine = start(&model, &layout, plan(1, u64::MAX));
     let references: Vec<f64> = (0..data.rows().len()).map(|row| -10.0 - row as f64).collect();
@@ -546,11 +584,20 @@ fn gradients_with_anchors_agree_with_those_of_whole_rows_for_every_family() {
                 let found =
                     engine.gradients(&factors, batches, dropout(), Criterion::Mean).unwrap();
                 let total = found.mean() + found.divergence;
-                assert!((total - loss).abs() < 1e-5 * loss, "{name} {on:?}: {total} v {loss}");
-                assert!((found.mean() - plain.0).abs() < 1e-5 * loss, "{name}: the loss alone");
+                assert!(
+                    (total - loss).abs() < of_loss(&model, 1e-5) * loss,
+                    "{name} {on:?}: {total} v {loss}"
+                );
+                assert!(
+                    (found.mean() - plain.0).abs() < of_loss(&model, 1e-5) * loss,
+                    "{name}: the loss alone"
+                );
                 let apart = distance(&found.gradients, &expected);
                 // As for rows: sums in f32 in another order.
-                assert!(apart < 1e-4, "{name} {on:?}, {keep_bytes} bytes kept: {apart:e}");
+                assert!(
+                    apart < of_gradients(&model, 1e-4),
+                    "{name} {on:?}, {keep_bytes} bytes kept: {apart:e}"
+                );
                 let share = distance(&plain.1, &expected);
                 assert!(share > 1e-2, "{name} {on:?}: the divergence has a gradient: {share:e}");
             }
@@ -624,6 +671,12 @@ fn gradients_do_not_depend_on_where_weights_and_inputs_are() {
         ([Packed, Streamed], Dequantized, InputStorage::File),
     ] {
         let (found, gradients) = run(layers, ends, inputs);
+        if model.computes_packed() {
+            // Packed weights are multiplied as they are, dequantized ones as another product.
+            assert!((found - loss).abs() < of_loss(&model, 1e-5) * loss);
+            assert!(distance(&gradients, &expected) < of_gradients(&model, 1e-4));
+            continue;
+        }
         assert_eq!(found, loss);
         for (name, gradient) in &gradients {
             // The same operations on the same numbers: the same bits.

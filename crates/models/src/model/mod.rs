@@ -10,6 +10,7 @@ use crate::arch::config::Config;
 use crate::arch::registry;
 use crate::backend::{Backend, OpenOptions, WeightResidency};
 use crate::checkpoint::{Expected, WeightSource};
+use crate::ext::wire_memory;
 use crate::nn::{
     Adapter, AttentionKernel, Batch, Cache, CacheShape, Columns, Flow, Head, LayerAdapter,
     LinearSpec, Rope, Rows, row_norms,
@@ -51,6 +52,9 @@ impl Model {
     pub fn open_with(path: impl AsRef<Path>, options: impl Into<OpenOptions>) -> Result<Self> {
         let OpenOptions { residency, kernels } = options.into();
         let backend = Backend::choose(kernels)?;
+        if !backend.is_cpu() {
+            wire_memory();
+        }
         let (config, checkpoint) = registry::open(path.as_ref())?;
         let residency = backend.residency(residency, config.num_weights());
         let [embedding, _] = config.embedding_names();

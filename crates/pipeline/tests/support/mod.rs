@@ -55,9 +55,7 @@ impl Tiny {
                 "linear_key_head_dim": 8, "linear_value_head_dim": 8, "tie_word_embeddings": true,
             },
         });
-        tiny.write("shape.json", &shape.to_string());
-        let (shape, model) = (tiny.path("shape.json"), tiny.path("model"));
-        models::synthesize(&shape, &model, models::Storage::Bf16, 7, &mut |_, _| ()).unwrap();
+        tiny.synthesize(&shape);
         const EMPTY: &str = "<think>\\n\\n</think>\\n\\n";
         tiny.edit(
             "model/tokenizer_config.json",
@@ -74,6 +72,32 @@ impl Tiny {
         let tiny = Self::new();
         tiny.write("night.yaml", &format!("{NIGHT}{keys}"));
         tiny
+    }
+
+    /// The same night with a Gemma 4: sliding and full layers, the latter with one projection for keys and
+    /// values, and experts beside the MLP.
+    pub fn gemma() -> Self {
+        let tiny = Self::new();
+        tiny.synthesize(&json!({
+            "model_type": "gemma4", "vocab_size": 259,
+            "text_config": {
+                "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+                "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": true,
+                "sliding_window": 16, "sliding_window_pattern": 3, "num_kv_shared_layers": 0,
+                "hidden_size_per_layer_input": 0, "max_position_embeddings": 2048,
+                "enable_moe_block": true, "num_experts": 4, "top_k_experts": 2,
+                "moe_intermediate_size": 32,
+            },
+        }));
+        tiny
+    }
+
+    /// Replaces the weights by random ones of another shape.
+    fn synthesize(&self, shape: &Value) {
+        self.write("shape.json", &shape.to_string());
+        let (shape, model) = (self.path("shape.json"), self.path("model"));
+        models::synthesize(&shape, &model, models::Storage::Bf16, 7, &mut |_, _| ()).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
