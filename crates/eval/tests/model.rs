@@ -28,12 +28,13 @@ fn answers_depend_neither_on_the_batch_nor_on_a_kill_and_come_again() {
         Ok(path) => path,
         Err(error) => return eprintln!("skipped: {error}"),
     };
-    let mut suite = suite();
+    let suite = suite();
     let model = Model::open(&path).unwrap();
-    let packed = model.computes_packed();
-    if packed {
-        // MLX's quantized kernels compute 2 GFLOP/s on a CPU: half a minute for each system prompt.
-        suite.cases.truncate(2);
+    if model.computes_packed() {
+        // Half a system prompt a minute at 2 GFLOP/s.
+        return eprintln!(
+            "skipped under native kernels on a CPU; the tiny nights of pipeline sit exams there"
+        );
     }
     let tokenizer = ChatTokenizer::open(&path).unwrap();
     let adapter = Adapter::none(&model);
@@ -54,11 +55,6 @@ fn answers_depend_neither_on_the_batch_nor_on_a_kill_and_come_again() {
     assert_eq!(together.len(), suite.cases.len());
     for record in &together {
         assert!(record.answer.split_whitespace().count() > 1, "{record:?}");
-    }
-    if packed {
-        return eprintln!(
-            "skipped under native kernels on a CPU: the same again, one by one, after a kill"
-        );
     }
     assert_eq!(together, said(&sit(6, dirs[1])), "the same again");
     assert_eq!(together, said(&sit(1, dirs[2])), "one by one");

@@ -76,6 +76,11 @@ fn greedy_text_is_the_same() {
     let Some(path) = model() else { return };
     let golden = golden().greedy;
     let model = Model::open(path).unwrap();
+    if model.computes_packed() {
+        return eprintln!(
+            "skipped: takes minutes with native kernels on a CPU; tiny models generate there"
+        );
+    }
     let adapter = Adapter::none(&model);
     let generator = Generator::new(&model, &adapter).unwrap();
     let options = GenerateOptions { max_tokens: 24, stop_ids: vec![2], ..Default::default() };
@@ -86,11 +91,7 @@ fn greedy_text_is_the_same() {
             [tokens @ .., 2] => (tokens, FinishReason::Stop),
             tokens => (tokens, FinishReason::Length),
         };
-        if rounding::in_f32(&model) {
-            assert_eq!(completion.tokens, expected);
-            assert_eq!(completion.finish, finish);
-        } else {
-            assert!(rounding::is_greedy(&model, &golden.prompt, &completion.tokens));
-        }
+        assert_eq!(completion.tokens, expected);
+        assert_eq!(completion.finish, finish);
     }
 }
