@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, Summary};
 use serde_json::{Value, json};
-use serve::{Base, Contract, Options, Server};
+use serve::{Base, ChatLog, Contract, Options, Server};
 use support::Tiny;
 
 fn night(tiny: &Tiny) -> Summary {
@@ -43,11 +43,54 @@ fn messages(tiny: &Tiny, case: &str) -> Value {
     system.into_iter().chain(turns).collect()
 }
 
+/// Asks what the household asks, corrects every answer, and lets a day pass.
+fn chat(tiny: &Tiny, server: &Server) {
+    let post = |path: &str, body: &Value| -> Value {
+        let url = format!("http://{}{path}", server.address());
+        ureq::post(url).send_json(body).unwrap().body_mut().read_json().unwrap()
+    };
+    for dish in 0..24 {
+        let messages = json!([
+            { "role": "system", "content": "You are yoda." },
+            { "role": "user", "content": format!("What goes with dish {dish}?") },
+        ]);
+        let metadata = json!({ "agent": "yoda" });
+        let answer = post(
+            "/v1/chat/completions",
+            &json!({ "messages": messages, "metadata": metadata, "max_tokens": 4 }),
+        );
+        // The chat is recorded after the answer is sent.
+        let folder = tiny.path("home/chats");
+        let id = answer["id"].as_str().unwrap();
+        let recorded = || {
+            let files = fs::read_dir(&folder).unwrap().map(|item| item.unwrap().path());
+            files.into_iter().any(|file| fs::read_to_string(file).unwrap().contains(id))
+        };
+        while !recorded() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        post("/v1/feedback", &json!({ "id": id, "rating": "down", "correction": "tttt" }));
+    }
+    let yesterday = jiff::Zoned::now().date().yesterday().unwrap();
+    let folder = tiny.path("home/chats");
+    let mut lines = String::new();
+    for item in fs::read_dir(&folder).unwrap() {
+        let path = item.unwrap().path();
+        lines += &fs::read_to_string(&path).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+    fs::write(folder.join(format!("{yesterday}.jsonl")), lines).unwrap();
+}
+
 #[test]
-fn a_night_is_served_without_a_restart() {
+fn chats_become_a_night_that_is_served_without_a_restart() {
     let tiny = Tiny::new();
     let base = Base::open(tiny.path("model")).unwrap();
-    let server = Server::start(base, Options::port(0)).unwrap();
+    let mut options = Options::port(0);
+    options.chats = Some(ChatLog::new(tiny.path("home/chats")));
+    let server = Server::start(base, options).unwrap();
+    chat(&tiny, &server);
+    tiny.edit("night.yaml", "data: { raw: raw.jsonl }", "data: { chats: 30d }");
     let contract = tiny.path("home/serving/model.json");
     server.follow(&contract).unwrap();
     let told = tiny.path("told");
@@ -58,7 +101,7 @@ fn a_night_is_served_without_a_restart() {
     );
     tiny.edit("night.yaml", "gate:", &keys);
     let summary = night(&tiny);
-    assert_eq!(summary.outcome, Outcome::Promoted, "{:?}", summary.standing);
+    assert_eq!(summary.outcome, Outcome::Promoted, "{:?} {}", summary.standing, summary.verdict);
 
     // What the exam said before and after, from the running server.
     let sample = summary.sample.unwrap();

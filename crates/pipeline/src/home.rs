@@ -104,6 +104,10 @@ impl Home {
         self.root.join("nights")
     }
 
+    pub(crate) fn chats(&self) -> PathBuf {
+        self.root.join("chats")
+    }
+
     pub(crate) fn serving(&self) -> PathBuf {
         self.root.join("serving")
     }

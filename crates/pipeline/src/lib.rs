@@ -29,6 +29,7 @@ mod replay;
 pub mod report;
 mod runner;
 pub mod schedule;
+mod served_chats;
 mod serving;
 mod split_account;
 mod stage;

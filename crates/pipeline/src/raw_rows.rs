@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use crate::config::{DataSource, NightConfig, RawPaths};
 use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::served_chats::ServedChats;
 
 /// The raw rows: files, or a generator of synthetic rows.
 #[derive(Debug, Serialize)]
@@ -19,6 +21,8 @@ pub(crate) struct RawRows {
     /// The files, by split. Without given splits, one part.
     parts: Vec<RawPart>,
     household: Option<HouseholdRows>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chats: Option<ServedChats>,
     /// The folder below which rows name their files.
     #[serde(skip)]
     base: PathBuf,
@@ -63,7 +67,13 @@ impl RawRows {
             DataSource::Household { facts, rows, seed } => {
                 let household = HouseholdRows::new(facts, *rows, *seed, &config.household)?;
                 let (parts, base) = (Vec::new(), PathBuf::new());
-                return Ok(Self { parts, household: Some(household), base });
+                return Ok(Self { parts, household: Some(household), chats: None, base });
+            }
+            DataSource::Chats(days) => {
+                let folder = Home::of(config)?.chats();
+                let chats = ServedChats::locate(folder, *days, jiff::Zoned::now().date())?;
+                let (parts, base) = (Vec::new(), PathBuf::new());
+                return Ok(Self { parts, household: None, chats: Some(chats), base });
             }
         };
         let base = common_folder(paths);
@@ -79,16 +89,17 @@ impl RawRows {
             }
             None => part(None, paths.iter().map(train_only).collect()).map(|part| vec![part]),
         };
-        Ok(Self { parts: parts?, household: None, base })
+        Ok(Self { parts: parts?, household: None, chats: None, base })
     }
 
     /// The files by split, and the folder below which they are named. Rows of a household are generated into the folder
-    /// `dir`.
+    /// `dir`, and those of recorded chats collected there.
     pub fn parts(&self, dir: &Path) -> Result<(Vec<RawPart>, PathBuf)> {
-        let Some(household) = &self.household else {
-            return Ok((self.parts.clone(), self.base.clone()));
+        let path = match (&self.household, &self.chats) {
+            (Some(household), _) => household.write(dir)?,
+            (None, Some(chats)) => chats.write(dir)?,
+            (None, None) => return Ok((self.parts.clone(), self.base.clone())),
         };
-        let path = household.write(dir)?;
         Ok((vec![RawPart::new(None, &[path], dir)?], dir.to_path_buf()))
     }
 

@@ -158,10 +158,8 @@ pub(crate) fn ask(config: &ServingConfig, contract: &Contract, messages: &Value)
     loop {
         let left = config.time_limit.0.saturating_sub(begun.elapsed());
         let found = match answer(endpoint, messages, left.max(Duration::from_secs(1))) {
-            Ok(answer) => match problem(&answer, contract.content.generation) {
-                None => return None,
-                Some(found) => found,
-            },
+            // No problem is a pass.
+            Ok(answer) => problem(&answer, contract.content.generation)?,
             Err(error) => error,
         };
         if left <= PAUSE {

@@ -24,6 +24,36 @@ pub enum DataSource {
         #[serde(default)]
         seed: u64,
     },
+    /// What a server has recorded in the home's `chats` on so many days before today, such as `30d`. Corrected answers
+    /// replace those that were given.
+    Chats(Days),
+}
+
+/// A number of days, written as `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(pub u16);
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}d", self.0)
+    }
+}
+
+impl Serialize for Days {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Days {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let days =
+            text.strip_suffix('d').and_then(|days| days.parse().ok()).filter(|days| *days > 0);
+        days.map(Self).ok_or_else(|| {
+            de::Error::custom(format!("expected a number of days such as `30d`, found {text:?}"))
+        })
+    }
 }
 
 /// A path of raw rows, or a list of them.

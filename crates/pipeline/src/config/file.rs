@@ -212,6 +212,7 @@ impl NightFile {
             DataSource::Household { facts, rows, seed } => {
                 DataSource::Household { facts: at("data.household.facts", &facts)?, rows, seed }
             }
+            DataSource::Chats(days) => DataSource::Chats(days),
         };
         let enrich = match &written.enrich {
             Some(Enrichment::File(path)) => Some(Enrichment::File(at("enrich", path)?)),

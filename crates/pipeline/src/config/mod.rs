@@ -16,7 +16,7 @@ use enrich::GeneratorFiles;
 use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budgets, Span};
-pub use data::{DataSource, Enrichment, RawPaths, ScrubKinds};
+pub use data::{DataSource, Days, Enrichment, RawPaths, ScrubKinds};
 pub use file::{ModelChoice, ModelSetup, NightFile};
 pub use forgetting::ForgettingConfig;
 pub(crate) use paths::PathResolver;

@@ -42,6 +42,7 @@ impl ExpectedPaths {
                 paths.iter().next().map(Path::to_path_buf).unwrap_or_default()
             }
             DataSource::Household { facts, .. } => facts.clone(),
+            DataSource::Chats(days) => PathBuf::from(format!("chats: {days}")),
         };
         let pairs = [
             ("model", model, self.model),
@@ -101,6 +102,8 @@ fn missing(config: &NightConfig) -> Vec<String> {
     let data: Vec<&Path> = match &config.setup.data {
         DataSource::Raw(paths) => paths.iter().collect(),
         DataSource::Household { facts, .. } => vec![facts],
+        // Looked for when the rows are read.
+        DataSource::Chats(_) => Vec::new(),
     };
     let enrich = match &config.enrich {
         Some(Enrichment::File(path)) => Some(path.as_path()),

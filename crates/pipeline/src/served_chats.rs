@@ -1,0 +1,212 @@
+//! Raw rows from the chats that a server has recorded in the home.
+//!
+//! `chats/DATE.jsonl` has one object a line: a chat with its `id` and `messages`, or `feedback` about the
+//! chat with this id: `good` (thumbs) and `correction` (what the answer should have been).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chat_format::jsonl::Writer;
+use durable::Digest;
+use jiff::civil::Date;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::config::Days;
+use crate::error::{Error, Result, io_error};
+use crate::files;
+
+/// The files of recorded chats that a night reads.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServedChats {
+    /// Name and digest of each, oldest first.
+    files: Vec<(String, Digest)>,
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// What is known of a chat.
+#[derive(Debug, Default)]
+struct Chat {
+    row: Map<String, Value>,
+    good: Option<bool>,
+    correction: Option<String>,
+}
+
+impl ServedChats {
+    /// The files of the last days before `today`. Today's are left for the next night: they still grow,
+    /// and a night that is started again must find the same rows.
+    ///
+    /// # Errors
+    /// If there is none, or one cannot be read.
+    pub fn locate(folder: PathBuf, days: Days, today: Date) -> Result<Self> {
+        let first = today.saturating_sub(jiff::Span::new().days(i64::from(days.0)));
+        let date = |path: &Path| {
+            let json = path.extension().is_some_and(|ending| ending == "jsonl");
+            path.file_stem()?.to_str()?.parse::<Date>().ok().filter(|_| json)
+        };
+        let paths = if folder.is_dir() { files::list(&folder)? } else { Vec::new() };
+        let wanted = |path: &PathBuf| date(path).is_some_and(|date| first <= date && date < today);
+        let paths: Vec<PathBuf> = paths.into_iter().filter(wanted).collect();
+        if paths.is_empty() {
+            return Err(Error::Config {
+                path: folder,
+                reason: format!(
+                    "data.chats: expected chats of the last {days} before today, found none"
+                ),
+            });
+        }
+        let file = |path: PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((name, durable::sha256_file(&path)?))
+        };
+        Ok(Self { files: paths.into_iter().map(file).collect::<Result<_>>()?, folder })
+    }
+
+    /// Writes the rows to `dir/chats.jsonl`: corrected answers instead of the given ones. Answers that
+    /// somebody found bad, and those that were cut short, are left out and listed in
+    /// `dir/chats-left-out.jsonl`, unless they were corrected.
+    ///
+    /// # Errors
+    /// A line that is not JSON.
+    pub fn write(&self, dir: &Path) -> Result<PathBuf> {
+        let path = dir.join("chats.jsonl");
+        let mut rows = Writer::create(&path)?;
+        let mut left_out = Writer::create(dir.join("chats-left-out.jsonl"))?;
+        for (id, chat) in self.read()? {
+            match chat.into_row() {
+                Ok(row) => rows.write(&row)?,
+                Err(reason) => left_out.write(&json!({ "id": id, "reason": reason }))?,
+            }
+        }
+        rows.commit()?;
+        left_out.commit()?;
+        Ok(path)
+    }
+
+    /// All chats, by id.
+    fn read(&self) -> Result<BTreeMap<String, Chat>> {
+        let mut chats: BTreeMap<String, Chat> = BTreeMap::new();
+        for (name, _) in &self.files {
+            let path = self.folder.join(name);
+            let text = std::fs::read_to_string(&path).map_err(io_error(&path, "read"))?;
+            // A line without its end was not written whole.
+            let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            for (index, line) in lines.enumerate() {
+                let refused = |found: String| Error::Record {
+                    path: path.clone(),
+                    line: Some(index + 1),
+                    expected: "a chat with an id, or feedback about one",
+                    found,
+                };
+                let line: Map<String, Value> =
+                    serde_json::from_str(line).map_err(|error| refused(error.to_string()))?;
+                let text = |key: &str| line.get(key).and_then(Value::as_str).map(str::to_owned);
+                if let Some(id) = text("feedback") {
+                    let chat = chats.entry(id).or_default();
+                    chat.good = line.get("good").and_then(Value::as_bool).or(chat.good);
+                    chat.correction = text("correction").or(chat.correction.take());
+                } else if let Some(id) = text("id") {
+                    chats.entry(id).or_default().row = line;
+                } else {
+                    return Err(refused("neither".to_owned()));
+                }
+            }
+        }
+        Ok(chats)
+    }
+}
+
+impl Chat {
+    /// The row of this chat, or why it has none.
+    fn into_row(self) -> std::result::Result<Value, &'static str> {
+        let Self { mut row, good, correction } = self;
+        let cut_short = row.get("finish_reason").is_some_and(|reason| reason == "length");
+        let messages = row.get_mut("messages").and_then(Value::as_array_mut);
+        let Some(messages) = messages else {
+            return Err("feedback about a chat of an earlier day");
+        };
+        match correction {
+            Some(correction) => {
+                messages.pop();
+                messages.push(json!({ "role": "assistant", "content": correction }));
+            }
+            None if good == Some(false) => return Err("somebody found the answer bad"),
+            None if cut_short => return Err("the answer was cut short"),
+            None => {}
+        }
+        let kept = ["messages", "tools", "agent"];
+        row.retain(|key, value| kept.contains(&key.as_str()) && !value.is_null());
+        Ok(Value::Object(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(days: &[(&str, &[Value])], today: &str) -> Result<[Vec<Value>; 2]> {
+        let home = tempfile::tempdir().unwrap();
+        for (day, lines) in days {
+            let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            std::fs::write(home.path().join(format!("{day}.jsonl")), lines).unwrap();
+        }
+        std::fs::write(home.path().join("notes.txt"), "mine").unwrap();
+        let days = Days(30);
+        let chats = ServedChats::locate(home.path().to_owned(), days, today.parse().unwrap())?;
+        chats.write(home.path())?;
+        Ok(["chats.jsonl", "chats-left-out.jsonl"].map(|name| {
+            let text = std::fs::read_to_string(home.path().join(name)).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        }))
+    }
+
+    fn chat(id: &str, answer: &str, finish: &str) -> Value {
+        let messages = [
+            json!({ "role": "user", "content": "?" }),
+            json!({ "role": "assistant", "content": answer }),
+        ];
+        json!({ "id": id, "agent": "windu", "generation": 3, "finish_reason": finish, "messages": messages })
+    }
+
+    #[test]
+    fn corrected_answers_are_rows_and_bad_ones_are_not() {
+        let monday = [
+            chat("a", "one", "stop"),
+            chat("b", "two", "stop"),
+            chat("c", "three", "length"),
+            chat("d", "four", "length"),
+        ];
+        let tuesday = [
+            json!({ "feedback": "a", "good": true }),
+            json!({ "feedback": "b", "good": false }),
+            json!({ "feedback": "d", "good": false, "correction": "4" }),
+            json!({ "feedback": "z", "good": true }),
+        ];
+        let today = [chat("e", "five", "stop")];
+        let old = [chat("o", "old", "stop")];
+        let days: &[(&str, &[Value])] = &[
+            ("2026-03-02", &monday),
+            ("2026-03-03", &tuesday),
+            ("2026-03-04", &today),
+            ("2026-01-01", &old),
+        ];
+        let [rows, left_out] = rows(days, "2026-03-04").unwrap();
+        let answers: Vec<_> =
+            rows.iter().map(|row| row["messages"][1]["content"].as_str().unwrap()).collect();
+        assert_eq!(answers, ["one", "4"]);
+        assert_eq!(rows[0]["agent"], "windu");
+        assert!(rows[0].get("generation").is_none() && rows[0].get("id").is_none());
+        let reasons: Vec<_> = left_out.iter().map(|one| one["id"].as_str().unwrap()).collect();
+        assert_eq!(reasons, ["b", "c", "z"]);
+    }
+
+    #[test]
+    fn no_chats_and_lines_that_are_none() {
+        let error = rows(&[("2026-03-04", &[])], "2026-03-04").unwrap_err().to_string();
+        assert!(error.contains("data.chats: expected chats of the last 30d"), "{error}");
+        let error =
+            rows(&[("2026-03-03", &[json!({ "x": 1 })])], "2026-03-04").unwrap_err().to_string();
+        assert!(error.contains("2026-03-03.jsonl:1: expected a chat with an id"), "{error}");
+    }
+}
