@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn without_validation_rows_the_later_one_is_better() {
-        let mut settings = Nightshift::default();
-        settings.retention = Some(Retention { max_kl: Some(0.2), ..Retention::default() });
+        let retention = Some(Retention { max_kl: Some(0.2), ..Retention::default() });
+        let settings = Nightshift { retention, ..Nightshift::default() };
         let at = |kl| Measured { step: 1, loss: None, kl: Some(kl) };
         assert!(at(0.2).improves_on(Some(&at(0.1)), &settings));
         assert!(!at(0.3).improves_on(Some(&at(0.1)), &settings));

@@ -49,7 +49,7 @@ pub(crate) struct Preferred {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PhaseResult {
     /// The adapter that is examined.
-    Adapter(TrainedAdapter),
+    Adapter(Box<TrainedAdapter>),
     /// The adapter of the supervised training goes on.
     Unchanged(Why),
 }
@@ -152,7 +152,7 @@ impl Prefer<'_> {
             _ => {
                 let trained = TrainedAdapter::of(ctx.night, ctx.dir, planned, end)?;
                 let best = outcome.best.filter(|_| best_only);
-                PhaseResult::Adapter(TrainedAdapter { best, ..trained })
+                PhaseResult::Adapter(TrainedAdapter { best, ..trained }.into())
             }
         };
         Ok((result, change))
