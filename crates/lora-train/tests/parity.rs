@@ -195,7 +195,8 @@ fn twenty_updates_in_bf16_end_as_near_to_f32_as_those_of_mlx_lm() {
         let length = case.tokens.len();
         let row = Example::new(case.tokens, std::iter::once(1..length).collect());
         let train = Dataset::new("train", [row], length).unwrap();
-        let trainer = Trainer::new(model, config, Data { train, valid: None, retention: None }, Start::Fresh);
+        let trainer =
+            Trainer::new(model, config, Data { train, valid: None, retention: None }, Start::Fresh);
         trainer.unwrap().run(&mut ()).unwrap();
 
         let [start, exact] = [start, fixture(&format!("{name}.end.safetensors"))];
