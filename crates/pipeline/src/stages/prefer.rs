@@ -132,7 +132,7 @@ impl Prefer<'_> {
         data: Data,
         planned: u64,
     ) -> Result<(PhaseResult, Option<PreferenceChange>)> {
-        ctx.progress(0, 0, "opening the model");
+        ctx.progress(0, 0, "opening the model, then the reference's log-probabilities");
         let model = models::Model::open(&self.model.path)?;
         let mut config = self.recipe.clone();
         // Names the reference's log-probabilities on disk.
