@@ -2,6 +2,9 @@
 
 use models::{Adapter, ContinuousBatch, GenerateOptions, Generator, Model, Prompt, Sampler};
 
+#[path = "../rounding/mod.rs"]
+mod rounding;
+
 /// A request of the test: when it comes, its prompt, when it goes.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -51,4 +54,15 @@ pub fn alone(model: &Model, request: &Request) -> Vec<u32> {
     let options = GenerateOptions { max_tokens: request.tokens, ..Default::default() };
     let generator = Generator::new(model, &adapter).unwrap();
     generator.generate(&[&request.prompt], &options).unwrap().remove(0).tokens
+}
+
+/// Whether `answer` is what the request gets alone. In 16 bits products of other shapes round otherwise: a greedy
+/// continuation within that.
+pub fn is_alone(model: &Model, request: &Request, answer: &[u32]) -> bool {
+    match rounding::in_f32(model) {
+        true => answer == alone(model, request),
+        false => {
+            answer.len() == request.tokens && rounding::is_greedy(model, &request.prompt, answer)
+        }
+    }
 }
