@@ -25,8 +25,9 @@ impl Data {
             let rows = read_examples(&path, tokenizer, &columns, config.supervision())?;
             Dataset::new(name, rows, length)
         };
+        let train = split("train")?;
         let has_valid = folder.join("valid.jsonl").exists();
         let valid = if has_valid { Some(split("valid")?) } else { None };
-        Self { train: split("train")?, valid, retention: None }.with_retention(config)
+        Self { train, valid, retention: None }.with_retention(config)
     }
 }
