@@ -51,7 +51,8 @@ pub fn opens(text: &str) -> bool {
     })
 }
 
-fn first_block(text: &str) -> Split<'_> {
+/// Like [`split`], but only up to the end of the first block: a further one is part of the answer.
+pub fn first_block(text: &str) -> Split<'_> {
     let first = |test: &dyn Fn(&family::Found) -> bool| family::find(text).find(test);
     let opening = first(&|found| matches!(found.mark.effect, Effect::Think(_) | Effect::EndThink))
         .filter(|found| found.mark.effect != Effect::EndThink)

@@ -15,8 +15,10 @@ use serve::{Champion, Server};
 use support::{Checkpoint, chat, get, question, serve, text};
 use tempfile::TempDir;
 
-/// How long requests and swaps go on.
-const TIME: Duration = Duration::from_secs(4);
+/// Requests and swaps go on until every adapter has given so many answers.
+const ANSWERS: usize = 5;
+/// On a machine that is busy with other things, that takes a while.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn fingerprint(answer: &Value) -> String {
     answer["system_fingerprint"].as_str().unwrap().to_owned()
@@ -199,9 +201,11 @@ fn no_answer_mixes_adapters_and_none_is_lost() {
         };
         server.swap(&champion).unwrap();
         std::thread::sleep(Duration::from_millis(60));
-        if start.elapsed() > TIME {
+        let answered = answered.lock().unwrap();
+        if answered.len() == 4 && answered.values().all(|&count| count >= ANSWERS) {
             break;
         }
+        assert!(start.elapsed() < PATIENCE, "{answered:?}");
     }
     over.store(true, Relaxed);
     for client in clients {
@@ -209,9 +213,8 @@ fn no_answer_mixes_adapters_and_none_is_lost() {
     }
     let answered = answered.lock().unwrap().clone();
     println!("answers by adapter: {answered:?}; swaps: {}", metric(&server, "swaps_total"));
-    assert_eq!(answered.len(), 4, "every adapter answered: {answered:?}");
     // What vanished clients asked for is dropped at the next step.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while metric(&server, "running") + metric(&server, "waiting") > 0 {
         assert!(Instant::now() < deadline, "{}", get(&server, "/metrics").body);
         std::thread::sleep(Duration::from_millis(20));

@@ -96,7 +96,7 @@ impl Reader {
                 let rest = &self.text[from..];
                 let begun = rest.trim_start();
                 if reasoning::opens(rest) {
-                    let split = reasoning::split(rest);
+                    let split = reasoning::first_block(rest);
                     let inner = split.reasoning.map_or(rest.len(), |inner| offset(rest, inner));
                     self.state = State::Reasoning { from, sent: from + inner };
                     return true;
@@ -111,7 +111,7 @@ impl Reader {
             }
             State::Reasoning { from, sent } => {
                 let rest = &self.text[from..];
-                let split = reasoning::split(rest);
+                let split = reasoning::first_block(rest);
                 let Some(inner) = split.reasoning else { return false };
                 let end = offset(rest, inner) + inner.len();
                 let closed = end < rest.len();
@@ -191,7 +191,7 @@ impl Reader {
 
 /// Whether a text begins with reasoning that it does not close.
 pub(crate) fn leaves_reasoning_open(text: &str) -> bool {
-    let inner = reasoning::split(text).reasoning.filter(|_| reasoning::opens(text));
+    let inner = reasoning::first_block(text).reasoning.filter(|_| reasoning::opens(text));
     inner.is_some_and(|inner| offset(text, inner) + inner.len() == text.len())
 }
 
