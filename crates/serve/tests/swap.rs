@@ -173,7 +173,10 @@ fn no_answer_mixes_adapters_and_none_is_lost() {
                         break;
                     }
                     let asked = number % questions.len();
-                    let body = question(&questions[asked], json!({ "max_tokens": 40 }));
+                    // One asks a model that stays, whose prompts' beginnings are cached between swaps.
+                    let model = if client == 6 { "base" } else { "champion" };
+                    let more = json!({ "max_tokens": 40, "model": model });
+                    let body = question(&questions[asked], more);
                     if client == 7 {
                         vanish(&server, &body);
                         continue;
