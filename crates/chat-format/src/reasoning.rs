@@ -51,6 +51,18 @@ pub fn opens(text: &str) -> bool {
     })
 }
 
+/// Whether the text ends within the opening of a block: before the whole label that some families have after the token, as
+/// Gemma 4's `<|channel>thought`.
+pub fn opens_partly(text: &str) -> bool {
+    family::find(text).next().is_some_and(|found| match found.mark.effect {
+        Effect::Think(label) => {
+            let rest = &text[found.end..];
+            rest.len() < label.len() && label.starts_with(rest)
+        }
+        _ => false,
+    })
+}
+
 /// Like [`split`], but only up to the end of the first block: a further one is part of the answer.
 pub fn first_block(text: &str) -> Split<'_> {
     let first = |test: &dyn Fn(&family::Found) -> bool| family::find(text).find(test);

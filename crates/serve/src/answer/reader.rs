@@ -96,6 +96,9 @@ impl Reader {
                 let rest = &self.text[from..];
                 let begun = rest.trim_start();
                 if reasoning::opens(rest) {
+                    if reasoning::opens_partly(rest) {
+                        return false;
+                    }
                     let split = reasoning::first_block(rest);
                     let inner = split.reasoning.map_or(rest.len(), |inner| offset(rest, inner));
                     self.state = State::Reasoning { from, sent: from + inner };
