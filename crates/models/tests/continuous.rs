@@ -2,6 +2,7 @@
 
 mod batching;
 mod common;
+mod rounding;
 
 use batching::{Request, is_alone, served};
 use common::{Tiny, tokens};

@@ -2,6 +2,7 @@
 //! everything from scratch for each token.
 
 mod family;
+mod rounding;
 
 use family::Family;
 use models::{GenerateOptions, Kernels, Model, OpenOptions};

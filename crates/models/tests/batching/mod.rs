@@ -2,8 +2,7 @@
 
 use models::{Adapter, ContinuousBatch, GenerateOptions, Generator, Model, Prompt, Sampler};
 
-#[path = "../rounding/mod.rs"]
-mod rounding;
+use crate::rounding;
 
 /// A request of the test: when it comes, its prompt, when it goes.
 #[derive(Clone, Debug)]

@@ -11,8 +11,7 @@ use mlx_rs::{Array, Dtype};
 use models::layers::Rows;
 use models::{Adapter, GenerateOptions, Generator, Model, WeightResidency};
 
-#[path = "../rounding/mod.rs"]
-pub mod rounding;
+use crate::rounding;
 
 /// Tokens that the checkpoints know.
 const VOCABULARY: usize = 48;
