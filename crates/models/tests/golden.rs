@@ -48,8 +48,10 @@ fn logits_agree_to_f32() {
     let Some(path) = model() else { return };
     let golden = golden().logits;
     let model = Model::open(path).unwrap();
-    let logits = model.logits(&golden.tokens, &Adapter::none(&model)).unwrap();
-    assert_eq!(logits.shape(), [64, 49_152]);
+    // Packed products take seconds a token on a CPU.
+    let tokens = if model.computes_packed() { 4 } else { golden.tokens.len() };
+    let logits = model.logits(&golden.tokens[..tokens], &Adapter::none(&model)).unwrap();
+    assert_eq!(logits.shape(), [tokens as i32, 49_152]);
     let logits = logits.as_slice::<f32>();
     let mut worst = 0f64;
     for (row, expected) in logits.chunks(49_152).zip(&golden.positions) {
