@@ -77,12 +77,14 @@ fn a_larger_weight_keeps_the_model_closer_to_its_base() {
             let first = kl(&updates[0]);
             assert!(first.mean.abs() < 1e-6, "an untrained adapter changes nothing: {first:?}");
             assert!(updates.iter().all(|update| kl(update).tokens == tokens), "{on}");
-            updates.into_iter().last().unwrap()
+            let mean = updates.iter().map(|update| update.loss).sum::<f64>() / 40.0;
+            (updates.into_iter().last().unwrap(), mean)
         };
-        let (light, heavy) = (last(1e-6), last(5.0));
+        let ((light, loose), (heavy, tight)) = (last(1e-6), last(5.0));
         let (far, near) = (kl(&light).mean, kl(&heavy).mean);
         assert!(near > 0.0 && near < 0.5 * far, "{on}: {far} {near}");
-        assert!(heavy.loss > light.loss, "{on}: the loss is the cross-entropy alone");
+        // Of one update more than of another by chance; over the run it falls more slowly.
+        assert!(tight > loose, "{on}: the loss is the cross-entropy alone");
     }
 }
 
