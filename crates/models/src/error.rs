@@ -165,7 +165,7 @@ pub enum Error {
         found: String,
     },
 
-    /// A file could not be written.
+    /// A file could not be written, or not be read for its digest.
     #[error(transparent)]
     Write(#[from] durable::Error),
 

@@ -18,7 +18,7 @@ pub use adapter::fuse::{FusedWeights, LogitError, fuse};
 pub use arch::config::Config;
 pub use arch::registry::supported_architectures;
 pub use backend::{Kernels, OpenOptions, WeightResidency};
-pub use checkpoint::model_files;
+pub use checkpoint::{model_digest, model_files};
 pub use divergence::{Divergence, divergence};
 pub use error::{Differences, Error, Result};
 pub use generate::{

@@ -8,13 +8,15 @@ use std::time::Duration;
 use chat_format::{ChatTokenizer, Message, RenderOptions};
 use durable::Digest;
 use eval::{Answer, Answerer, Finish, Question, Sampling, Subject};
+use models::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, io_error};
 use crate::files;
 use crate::home::{Home, private_dir};
 
-/// The answers of a home's models, one file each: named by the digest of base model, adapter and version of this crate.
+/// The answers of a home's models, one file each: named by the digest of base model, adapter, how the model is computed, and
+/// version of this crate.
 ///
 /// An answer is found by the digest of the case's prompt and of the sampling options. Sampled answers (temperature above 0)
 /// are not kept, as they depend on the other cases of their batch.
@@ -54,9 +56,10 @@ impl AnswerCache {
     pub fn answerer<'a>(
         &mut self,
         model: &'a mut dyn Answerer,
+        base: &Model,
         tokenizer: &ChatTokenizer,
     ) -> Result<CachedAnswerer<'a>> {
-        let path = self.root.join(format!("{}.jsonl", name(&model.subject())));
+        let path = self.root.join(format!("{}.jsonl", name(&model.subject(), &base.arithmetic())));
         let kept = read(&path)?;
         self.used.push(path.clone());
         let rendering = rendering(tokenizer);
@@ -74,10 +77,10 @@ impl AnswerCache {
     }
 }
 
-fn name(subject: &Subject) -> Digest {
+fn name(subject: &Subject, arithmetic: &str) -> Digest {
     let Subject { model_digest, adapter_digest, .. } = subject;
     let version = env!("CARGO_PKG_VERSION");
-    durable::digest(format!("{version} {model_digest:?} {adapter_digest:?}"))
+    durable::digest(format!("{version} {model_digest:?} {adapter_digest:?} {arithmetic}"))
 }
 
 /// A prompt that shows template and date.
@@ -200,7 +203,7 @@ mod tests {
         fn sit(&self, adapter: &'static str, words: &[&str], sampling: &Sampling) -> usize {
             let mut cache = AnswerCache::open(&self.home).unwrap();
             let mut model = Counting { adapter, asked: 0 };
-            let path = cache.root.join(format!("{}.jsonl", name(&model.subject())));
+            let path = cache.root.join(format!("{}.jsonl", name(&model.subject(), "")));
             let kept = read(&path).unwrap();
             cache.used.push(path.clone());
             let rendering = String::new();

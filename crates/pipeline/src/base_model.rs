@@ -22,10 +22,7 @@ impl BaseModel {
     /// Finds the model, fetching the demo model if needed, and computes its digest.
     pub fn locate(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let path = path_of(source, on_fetch)?;
-        let sha256 = match models::model_files(&path)?.as_slice() {
-            [file] if path.is_file() => durable::sha256_file(file)?,
-            files => durable::listing_digest(files)?,
-        };
+        let sha256 = models::model_digest(&path)?;
         Ok(Self { sha256, path })
     }
 

@@ -30,10 +30,7 @@ impl Base {
     /// If a part is missing or broken.
     pub fn open(model: impl AsRef<Path>) -> Result<Self> {
         let path = model.as_ref();
-        let digest = match models::model_files(path)?.as_slice() {
-            [file] if path.is_file() => durable::sha256_file(file)?,
-            files => durable::listing_digest(files)?,
-        };
+        let digest = models::model_digest(path)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         Ok(Self {
             model: Model::open(path)?,

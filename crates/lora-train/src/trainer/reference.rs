@@ -1,6 +1,6 @@
 //! The reference model's log-probabilities of all answers, computed once and kept on disk.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -110,8 +110,9 @@ impl ReferenceModel<'_> {
         let objective = Arc::new(objective);
         let needed = objective.needs_reference();
         let mut computed = 0;
+        let origin = if needed { self.origin()? } else { None };
         let mut sums = |split: &Dataset| -> Result<Vec<f64>> {
-            let (found, tokens) = self.sums(split)?;
+            let (found, tokens) = self.sums(split, origin.as_deref())?;
             computed += tokens;
             Ok(found)
         };
@@ -145,9 +146,10 @@ impl ReferenceModel<'_> {
         self.config.reference() == Reference::Start && self.config.resume_adapter_file.is_some()
     }
 
-    /// The sum of each row's log-probabilities, and how many tokens were computed for that.
-    fn sums(&self, data: &Dataset) -> Result<(Vec<f64>, u64)> {
-        let cache = self.cache(data)?;
+    /// The sum of each row's log-probabilities, and how many tokens were computed for that. They are kept
+    /// on disk if there is an [`origin`](Self::origin).
+    fn sums(&self, data: &Dataset, origin: Option<&str>) -> Result<(Vec<f64>, u64)> {
+        let cache = origin.map(|origin| self.cache(origin, data));
         if let Some(sums) = cache.as_ref().and_then(|cache| cache.read(data.rows().len())) {
             return Ok((sums, 0));
         }
@@ -181,9 +183,9 @@ impl ReferenceModel<'_> {
         Ok((references, sums.computed))
     }
 
-    /// Where the sums of these rows are kept; `None` for a model that was not opened from
+    /// What the log-probabilities depend on besides the rows; `None` for a model that was not opened from
     /// `config.model`, which has no digest.
-    fn cache(&self, data: &Dataset) -> Result<Option<Cache>> {
+    fn origin(&self) -> Result<Option<String>> {
         let Some(model) = &self.config.model else { return Ok(None) };
         let adapter = match &self.config.resume_adapter_file {
             Some(path) if self.has_adapter() => {
@@ -191,17 +193,17 @@ impl ReferenceModel<'_> {
             }
             _ => "none".to_owned(),
         };
-        let parts = [
-            format!("base {}", base_digest(model)?),
-            format!("adapter {adapter}"),
-            format!("rows {}", data.digest()),
-            format!("packed {}", self.model.computes_packed()),
-            format!("bytes a value {}", self.model.bytes_per_value()),
-        ];
-        let digest = durable::digest(parts.join("\n")).to_string();
+        let base = models::model_digest(model)?;
+        let parts = [format!("base {base}"), format!("adapter {adapter}"), self.model.arithmetic()];
+        Ok(Some(parts.join("\n")))
+    }
+
+    /// Where the sums of these rows are kept.
+    fn cache(&self, origin: &str, data: &Dataset) -> Cache {
+        let digest = durable::digest(format!("{origin}\nrows {}", data.digest())).to_string();
         let folder = self.config.nightshift.reference_cache.clone();
         let folder = folder.unwrap_or_else(|| self.config.adapter_path.join("reference"));
-        Ok(Some(Cache { path: folder.join(format!("{}.txt", &digest[..16])), digest }))
+        Cache { path: folder.join(format!("{}.txt", &digest[..16])), digest }
     }
 }
 
@@ -234,22 +236,4 @@ impl Cache {
         let text: String = std::iter::once(format!("{}\n", self.digest)).chain(lines).collect();
         Ok(durable::write(&self.path, text)?)
     }
-}
-
-/// The digest of a model's weights and configuration.
-fn base_digest(model: &Path) -> Result<String> {
-    if !model.is_dir() {
-        return Ok(durable::sha256_file(model)?.to_string());
-    }
-    let failed = |source| Error::Read { path: model.to_owned(), source };
-    let entries = std::fs::read_dir(model).map_err(failed)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<_>>()?;
-    paths.retain(|path| {
-        let weights = path.extension().is_some_and(|extension| extension == "safetensors");
-        weights || path.file_name().is_some_and(|name| name == "config.json")
-    });
-    paths.sort();
-    let digests = paths.iter().map(|path| Ok(durable::sha256_file(path)?.to_string()));
-    Ok(durable::digest(digests.collect::<Result<Vec<_>>>()?.join(" ")).to_string())
 }

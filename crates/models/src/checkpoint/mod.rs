@@ -29,7 +29,7 @@ use crate::ext::float_format::FloatFormat;
 pub(crate) use expected::Expected;
 pub(crate) use gguf_file::list as list_gguf;
 pub(crate) use matrix::Matrix;
-pub use model_files::model_files;
+pub use model_files::{model_digest, model_files};
 pub(crate) use safetensors_files::{list as list_safetensors, list_folder};
 pub(crate) use source::WeightSource;
 pub(crate) use store::Store;

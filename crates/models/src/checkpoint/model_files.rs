@@ -32,6 +32,18 @@ pub fn model_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The digest that identifies the model at `path`: of its file, or of the `sha256sum` listing of the
+/// [files](model_files) of a folder or a split model.
+///
+/// # Errors
+/// As [`model_files`]; [`Error::Write`] if a file cannot be read.
+pub fn model_digest(path: &Path) -> Result<durable::Digest> {
+    Ok(match model_files(path)?.as_slice() {
+        [file] if path.is_file() => durable::sha256_file(file)?,
+        files => durable::listing_digest(files)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

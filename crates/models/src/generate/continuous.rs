@@ -160,7 +160,7 @@ impl ContinuousBatch {
     }
 
     /// How many tokens the longest sequence has in the caches.
-    pub fn longest(&self) -> usize {
+    fn longest(&self) -> usize {
         self.sequences.iter().map(|sequence| sequence.cached).max().unwrap_or_default()
     }
 

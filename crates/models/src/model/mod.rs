@@ -104,6 +104,13 @@ impl Model {
         self.config.embedding_linears()
     }
 
+    /// How the model is computed: with the same files, what its outputs still depend on. A part of the key of
+    /// whatever is kept of them.
+    pub fn arithmetic(&self) -> String {
+        let weights = if self.computes_packed() { "packed" } else { "dequantized" };
+        format!("{weights} weights, {} bytes a value", self.bytes_per_value())
+    }
+
     /// Whether quantized weights are used as they are; else each use dequantizes them first.
     #[doc(hidden)]
     pub fn computes_packed(&self) -> bool {

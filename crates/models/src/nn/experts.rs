@@ -4,7 +4,7 @@ use super::Lora;
 use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Matrix;
-use crate::ext::gather_qmm;
+use crate::ext::{Packed, gather_qmm};
 
 /// From so many uses of experts on, sorting costs less than it saves: mlx-lm's number.
 const SORTED_FROM: i32 = 64;
@@ -86,22 +86,17 @@ impl ExpertLinear {
 
     fn product(&self, x: &Array, uses: &Uses) -> Result<Array> {
         let sorted = uses.places.is_some();
-        // Few of many experts are used: dequantizing all would cost more, on a CPU too.
-        match &self.weight {
-            Matrix::Quantized { .. } => {
-                let weight = self.weight.map(|array| match array.dtype() {
-                    Dtype::Uint32 => Ok(array.clone()),
-                    _ => array.as_dtype(x.dtype()),
-                })?;
-                let Some(packed) = weight.packed() else { return Ok(x.clone()) };
+        match self.weight.packed() {
+            // Few of many experts are used: dequantizing all would cost more, on a CPU too.
+            Some(packed @ Packed { scales, biases: Some(biases), .. }) => {
+                let [scales, biases] = [scales.as_dtype(x.dtype())?, biases.as_dtype(x.dtype())?];
+                let packed = Packed { scales: &scales, biases: Some(&biases), ..packed };
                 gather_qmm(x, packed, &uses.experts, sorted)
             }
-            weight => match weight.packed() {
-                Some(packed) if self.backend.is_native() => {
-                    gather_qmm(x, packed, &uses.experts, sorted)
-                }
-                _ => self.dense_product(x, &weight.dense(self.backend, x.dtype())?, uses),
-            },
+            Some(packed) if self.backend.is_native() => {
+                gather_qmm(x, packed, &uses.experts, sorted)
+            }
+            _ => self.dense_product(x, &self.weight.dense(self.backend, x.dtype())?, uses),
         }
     }
 

@@ -63,7 +63,8 @@ impl<'a> BaseAnswers<'a> {
         let Sampling { max_tokens, temperature, top_p, seed } = sampling;
         // Greedy answers do not depend on the seed.
         let random = (temperature > 0.0).then_some((temperature, top_p, seed));
-        let key = durable::digest(format!("{sha256} {max_tokens} {random:?}"));
+        let arithmetic = model.arithmetic();
+        let key = durable::digest(format!("{sha256} {arithmetic} {max_tokens} {random:?}"));
         private_dir(&home.replay())?;
         let log = home.replay().join(format!("{key}.jsonl"));
         let text = read_if_there(&log)?.unwrap_or_default();

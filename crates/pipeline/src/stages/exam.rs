@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use chat_format::ChatTokenizer;
 use durable::Digest;
 use eval::{
-    BestScores, Council, Drifts, ExamOptions, ExamRun, ModelAnswerer, Outcome, Progress, Sitting,
-    Subject, Suite,
+    BestScores, CheckResult, Council, Drifts, Evidence, ExamOptions, ExamRun, FreshExam,
+    ModelAnswerer, Outcome, Progress, Sitting, Subject, Suite,
 };
 use models::{Adapter, Model};
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,22 @@ impl ExamFiles {
 }
 
 impl ExamRuns {
+    /// What the gate decides by. `files` are those of these runs.
+    pub fn evidence<'a>(
+        &'a self,
+        files: &'a ExamFiles,
+        fresh: FreshExam<Sitting<'a>>,
+        checks: &[CheckResult],
+    ) -> Evidence<'a> {
+        Evidence {
+            standing: self.sitting(),
+            fresh,
+            best: files.best.as_ref(),
+            drifts: files.drifts,
+            checks: checks.to_vec(),
+        }
+    }
+
     /// The runs as the gate compares them.
     pub fn sitting(&self) -> Sitting<'_> {
         Sitting {
@@ -294,7 +310,7 @@ impl Sitters<'_> {
         let outcome = match cache {
             None => exam.sit(&mut model, &dir, &mut report)?,
             Some(cache) => {
-                let mut answerer = cache.answerer(&mut model, tokenizer)?;
+                let mut answerer = cache.answerer(&mut model, base, tokenizer)?;
                 exam.sit(&mut answerer, &dir, &mut report)?
             }
         };

@@ -8,7 +8,7 @@ use durable::Digest;
 use enrich::Household;
 use enrich::household::{FreshWordings, Phrasings};
 use enrich::leaks::{ExamQuestions, Leaks};
-use eval::{CheckResult, Evidence, ExamOptions, Gate, Policy, Suite};
+use eval::{CheckResult, ExamOptions, Gate, Policy, Suite};
 use serde::{Deserialize, Serialize};
 
 use super::enrich::Splits;
@@ -225,13 +225,8 @@ impl Stage for FreshExam<'_> {
 
 impl FreshExam<'_> {
     fn passes_standing_exam(&self) -> Result<bool> {
-        let evidence = Evidence {
-            standing: self.runs.sitting(),
-            fresh: eval::FreshExam::Pending("it is the next stage".to_owned()),
-            best: self.exams.best.as_ref(),
-            drifts: self.exams.drifts,
-            checks: self.checks.to_vec(),
-        };
+        let fresh = eval::FreshExam::Pending("it is the next stage".to_owned());
+        let evidence = self.runs.evidence(self.exams, fresh, self.checks);
         Ok(Gate::new(self.policy.clone())?.decide(&evidence)?.awaits_fresh_exam())
     }
 

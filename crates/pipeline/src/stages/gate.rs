@@ -1,6 +1,6 @@
 //! The stage `gate`: decides whether the candidate may replace the champion.
 
-use eval::{CheckResult, Evidence, Policy, Verdict};
+use eval::{CheckResult, Policy, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::exam::{ExamFiles, ExamRuns};
@@ -36,13 +36,8 @@ impl Stage for Gate<'_> {
     type Output = GateResult;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<GateResult> {
-        let evidence = Evidence {
-            standing: self.runs.sitting(),
-            fresh: self.fresh_runs.evidence(),
-            best: self.exams.best.as_ref(),
-            drifts: self.exams.drifts,
-            checks: self.checks.to_vec(),
-        };
+        let fresh = self.fresh_runs.evidence();
+        let evidence = self.runs.evidence(self.exams, fresh, self.checks);
         let verdict = eval::Gate::new(self.policy.clone())?.decide(&evidence)?;
         let path = ctx.dir.join("verdict.json");
         durable::write_json(&path, &verdict)?;
