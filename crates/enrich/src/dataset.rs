@@ -30,7 +30,7 @@ const REPETITION: f64 = 0.02;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dataset {
-    /// Its rows: those read, in their order, then those generated.
+    /// Its rows: those read, in their order, then those generated, then those that the base model answered (replay).
     pub rows: Vec<Conversation>,
     /// The split of each row.
     pub splits: Vec<Split>,
@@ -200,8 +200,9 @@ impl Dataset {
         Ok(Dataset { rows, splits, pairs, report })
     }
 
-    /// A data set of splits as they are: no row is added, left out or moved. The report warns of rows that are too similar to
-    /// exam questions; `config` says which suites and from which similarity.
+    /// A data set of splits as they are: no row is generated, and none of these is left out or moved. The report warns of rows
+    /// that are too similar to exam questions; `config` says which suites and from which similarity. Replay rows are added to
+    /// the training split; those that are too similar are left out and listed.
     ///
     /// # Errors
     /// If a file cannot be read or is invalid, or there is no row to train.
@@ -216,21 +217,19 @@ impl Dataset {
             return Err(Error::Empty { read: rows.len(), left_out: 0 });
         }
         let (questions, suites) = exams(&config.suites)?;
-        let leaks = questions.leaks(&rows, &config.leaks)?;
+        let kept_leaks = questions.leaks(&rows, &config.leaks)?.len();
         let read = rows.len();
         let replay = Read::all(config.replay.as_slice())?;
-        let leaked = questions.leaks(&replay.rows, &config.leaks)?;
+        let leaks = questions.leaks(&replay.rows, &config.leaks)?;
+        let left_out = left_out::list(&replay.rows, &[], &[], &leaks);
+        let dropped: HashSet<usize> = left_out.iter().map(|(row, _)| *row).collect();
         let replay_rows = replay.rows.into_iter().enumerate();
-        rows.extend(
-            replay_rows.filter_map(|(index, row)| {
-                leaked.iter().all(|leak| leak.row != index).then_some(row)
-            }),
-        );
+        rows.extend(replay_rows.filter(|(row, _)| !dropped.contains(row)).map(|(_, row)| row));
         splits.resize(rows.len(), Split::Train);
         files.extend(replay.files);
         let mut mix = Mix::of(&rows, &splits);
-        if !leaks.is_empty() {
-            mix.warnings.push(Warning::KeptLeaks { rows: leaks.len() });
+        if kept_leaks > 0 {
+            mix.warnings.push(Warning::KeptLeaks { rows: kept_leaks });
         }
         let name = |row: usize| left_out::name(&rows[row], places.get(row));
         mix.warnings.extend(private::scan(&rows, name));
@@ -239,8 +238,8 @@ impl Dataset {
             made: 0,
             replayed: rows.len() - read,
             duplicates: Vec::new(),
-            leaks: Vec::new(),
-            left_out: Vec::new(),
+            leaks: leaks.into_iter().map(|leak| Leak { row: leak.row + read, ..leak }).collect(),
+            left_out: left_out.into_iter().map(|(_, row)| row).collect(),
             splits: Origin::Given,
             personas: Vec::new(),
             mix,

@@ -15,7 +15,7 @@ use crate::leaks::{Leak, Measure};
 pub struct LeftOut {
     /// Where it is from: file and line, or for a generated row what it teaches.
     pub row: String,
-    /// Whether the row was generated.
+    /// Whether the row was generated, by a recipe or by the base model (replay).
     pub made: bool,
     /// Why it is left out.
     #[serde(flatten)]

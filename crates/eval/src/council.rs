@@ -254,6 +254,11 @@ impl Council {
         self.categories.iter().filter(refusing).map(|category| category.id.clone()).collect()
     }
 
+    /// Whether a category's questions are everyday ones; see [`Category::retained`].
+    pub(crate) fn retains(&self, id: &CategoryId) -> bool {
+        self.category(id.as_str()).is_some_and(|category| category.retained)
+    }
+
     pub(crate) fn is_built_in(&self) -> bool {
         self == Council::built_in()
     }

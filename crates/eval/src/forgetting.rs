@@ -5,13 +5,16 @@
 //! the base's, token by token, on the base's own answers to neutral prompts ([`Drift`]). The second needs few prompts to be
 //! exact, but a model may move without becoming worse; the first counts what people notice, but with an error of some percent.
 
+use std::collections::BTreeMap;
+
+use durable::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::council::Council;
 use crate::error::{Error, Result};
-use crate::exam::{ExamRun, Record};
-use crate::stats;
+use crate::exam::ExamRun;
+use crate::stats::{self, PairedCounts};
 
 /// The rules about forgetting, a part of a [`Policy`](crate::Policy).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +63,7 @@ impl ForgettingPolicy {
     }
 
     /// The highest divergence that passes: `kl_step` above the champion's, and never above `kl`.
-    pub fn kl_ceiling(&self, champion: Option<&Drift>) -> f64 {
+    pub(crate) fn kl_ceiling(&self, champion: Option<&Drift>) -> f64 {
         champion.map_or(self.kl, |champion| self.kl.min(champion.kl + self.kl_step))
     }
 }
@@ -96,7 +99,7 @@ impl Drift {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
-    /// Questions asked (times seeds).
+    /// Questions asked.
     pub asked: usize,
     /// Of these, answered right by the base.
     pub known: usize,
@@ -107,32 +110,24 @@ pub struct Known {
 }
 
 impl Known {
-    /// Compares two runs on the questions of the council's retained categories that both were asked. An answer is right if it
-    /// scores 1.
+    /// Compares two runs on the questions of the base's retained categories that both were asked. A question is answered
+    /// right if its answers score 1 with every seed.
     pub fn of(base: &ExamRun, model: &ExamRun) -> Known {
         let council = &base.manifest.council;
-        let right = |record: &Record| record.score.value >= 1.0 - 1e-9;
-        let questions = base.records.iter().filter(|record| retained(council, record));
-        Known::of_pairs(questions.filter_map(|record| {
-            let same = model.records.iter().find(|other| {
-                other.case == record.case
-                    && other.seed == record.seed
-                    && other.prompt == record.prompt
-            })?;
-            Some((right(record), right(same)))
-        }))
+        let model = answered_right(model, council);
+        let pairs = answered_right(base, council).into_iter();
+        Known::of_pairs(pairs.filter_map(|(question, was)| Some((was, *model.get(&question)?))))
     }
 
     /// Counts pairs: whether the base's answer is right, whether the model's is.
     pub(crate) fn of_pairs(pairs: impl Iterator<Item = (bool, bool)>) -> Known {
-        let mut counts = Known::default();
-        for (was, is) in pairs {
-            counts.asked += 1;
-            counts.known += usize::from(was);
-            counts.kept += usize::from(was && is);
-            counts.gained += usize::from(!was && is);
+        let counts = PairedCounts::of(pairs);
+        Known {
+            asked: counts.cases(),
+            known: counts.passed().0,
+            kept: counts.both,
+            gained: counts.second_only,
         }
-        counts
     }
 
     /// The counts in words, beside the champion's.
@@ -177,6 +172,12 @@ impl Known {
     }
 }
 
-fn retained(council: &Council, record: &Record) -> bool {
-    council.category(record.category.as_str()).is_some_and(|category| category.retained)
+/// Whether each question of the council's retained categories is answered right with every seed.
+fn answered_right<'r>(run: &'r ExamRun, council: &Council) -> BTreeMap<(&'r str, Digest), bool> {
+    let mut right = BTreeMap::new();
+    for record in run.records.iter().filter(|record| council.retains(&record.category)) {
+        let all = right.entry((record.case.as_str(), record.prompt)).or_insert(true);
+        *all &= record.score.value > 1.0 - 1e-9;
+    }
+    right
 }

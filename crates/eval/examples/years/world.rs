@@ -51,6 +51,7 @@ pub const ACTORS: [(&str, Actor); 11] = [
 ];
 
 /// A case as the simulation needs it.
+#[derive(Clone, Copy)]
 pub struct Slot<'a> {
     category: &'a CategoryId,
     agent: &'a AgentId,
@@ -86,10 +87,7 @@ impl<'a> Exam<'a> {
 
     /// Every case `times` times.
     fn repeated(&self, times: usize) -> Exam<'a> {
-        let again = |slot: &Slot<'a>| {
-            let Slot { category, agent, tier, cluster, asks_refusal } = *slot;
-            (0..times).map(move |_| Slot { category, agent, tier, cluster, asks_refusal })
-        };
+        let again = |slot: &Slot<'a>| std::iter::repeat_n(*slot, times);
         Exam { slots: self.slots.iter().flat_map(again).collect(), clusters: self.clusters }
     }
 
@@ -97,14 +95,7 @@ impl<'a> Exam<'a> {
     fn fresh(&self, times: usize) -> Exam<'a> {
         let again = |slot: &Slot<'a>| {
             let times = if slot.asks_refusal { 2 * times } else { times };
-            let Slot { category, agent, cluster, asks_refusal, .. } = *slot;
-            (0..times).map(move |_| Slot {
-                category,
-                agent,
-                tier: Tier::HeldOut,
-                cluster,
-                asks_refusal,
-            })
+            std::iter::repeat_n(Slot { tier: Tier::HeldOut, ..*slot }, times)
         };
         Exam { slots: self.slots.iter().flat_map(again).collect(), clusters: self.clusters }
     }

@@ -305,10 +305,7 @@ impl Rules<'_> {
     /// What a model has kept of the everyday questions that the base answers right.
     fn known(&self, of: fn(&PairedCase<'_>) -> Option<Mark>) -> Known {
         let council = self.evidence.council;
-        let retained = |case: &&PairedCase<'_>| {
-            council.category(case.category.as_str()).is_some_and(|category| category.retained)
-        };
-        let pairs = self.evidence.standing.iter().filter(retained);
+        let pairs = self.evidence.standing.iter().filter(|case| council.retains(case.category));
         Known::of_pairs(pairs.filter_map(|case| Some((case.base?.passes(), of(case)?.passes()))))
     }
 

@@ -69,12 +69,12 @@ pub fn mcnemar_exact(counts: PairedCounts) -> f64 {
 /// # Errors
 /// If there is no case, or the confidence is not between 0 and 1.
 pub fn newcombe_paired(counts: PairedCounts, confidence: f64) -> Result<Interval> {
-    let cases = counts.cases() as f64;
-    let (first, second) = counts.passed();
-    let (p1, p2) = (first as f64 / cases, second as f64 / cases);
     if counts.cases() == 0 {
         return Err(refuse("cases", "at least one", "0".into()));
     }
+    let cases = counts.cases() as f64;
+    let (first, second) = counts.passed();
+    let (p1, p2) = (first as f64 / cases, second as f64 / cases);
     let (one, two) = (wilson(p1, cases, confidence)?, wilson(p2, cases, confidence)?);
     let phi = correlation(counts);
     let half = |a: f64, b: f64| (a * a - 2.0 * phi * a * b + b * b).max(0.0).sqrt();
