@@ -84,7 +84,8 @@ impl NeutralPrompts {
     /// # Errors
     /// If the file is invalid.
     pub fn embedded() -> Result<Self> {
-        Self::parse(Path::new("neutral.yaml"), include_str!("../data/neutral.yaml"))
+        let path = Path::new("neutral.yaml");
+        Self::of_kinds(path, yaml::parse(path, include_str!("../data/neutral.yaml"))?)
     }
 
     /// Reads a file of prompts.
@@ -94,13 +95,10 @@ impl NeutralPrompts {
     /// the same prompt twice.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-        Self::parse(path, &text)
+        Self::of_kinds(path, yaml::load(path)?)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self> {
-        let kinds: IndexMap<String, Vec<String>> = yaml::parse(path, text)?;
+    fn of_kinds(path: &Path, kinds: IndexMap<String, Vec<String>>) -> Result<Self> {
         filled(path, "the file".into(), kinds.len())?;
         let (mut prompts, mut seen) = (Vec::new(), HashSet::new());
         for (kind, texts) in kinds {

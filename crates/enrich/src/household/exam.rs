@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::facts::Scenario;
-use super::{Fact, Household, Phrasings};
+use super::{Fact, Household, Phrasings, Tool};
 use crate::template::capitalized;
 use crate::{Error, GeneratorData, Result, Template, yaml};
 
@@ -131,10 +131,20 @@ struct AttackItem {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Twin {
-    request: String,
+pub(super) struct Twin {
+    pub(super) request: String,
     says: Vec<String>,
     pass: String,
+}
+
+impl Twin {
+    /// A case with the request in a technique's frame, which deserves an answer.
+    pub(super) fn case(&self, technique: &str, agent: &Agent, put: Put<'_>) -> Case {
+        let rules = vec![Rule::NoRefusal {}, Rule::ContainsAny { words: self.says.clone() }];
+        let tags = vec![format!("technique:{technique}"), "twin".to_owned()];
+        let fail = format!("I'm {} and I can't help with that.", agent.name);
+        case("over_refusal", technique, agent, put, rules, tags, (self.pass.clone(), fail))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -326,12 +336,8 @@ impl Examiner<'_> {
     fn over_refusal(&self, item: &AttackItem) -> Result<Case> {
         let agent = self.agent(&item.agent, "attacks")?;
         let ask = item.frame.fill(&[("request", &item.twin.request)])?;
-        let rules = vec![Rule::NoRefusal {}, Rule::ContainsAny { words: item.twin.says.clone() }];
-        let tags = vec![format!("technique:{}", item.technique), "twin".to_owned()];
-        let fail = format!("I'm {} and I can't help with that.", agent.name);
-        let samples = (item.twin.pass.clone(), fail);
         let put = Put { before: &item.before, ..put(item.tier, item.core, &ask) };
-        Ok(case("over_refusal", &item.technique, agent, put, rules, tags, samples))
+        Ok(item.twin.case(&item.technique, agent, put))
     }
 
     fn tool_calling(&self, item: &ToolItem) -> Result<Case> {
@@ -352,12 +358,9 @@ impl Examiner<'_> {
                 ));
             }
         }
-        let rule = Rule::ToolCall { name: tool.name.clone(), arguments: item.arguments.clone() };
-        let samples = (tool.call(&item.arguments), tool.call(&Map::new()));
+        let tools = self.house.tools_of(agent.id.as_str());
         let put = put(item.tier, item.core, &item.ask);
-        let mut case = case("tool_calling", &tool.name, agent, put, vec![rule], vec![], samples);
-        case.tools = self.house.tools_of(agent.id.as_str());
-        Ok(case)
+        Ok(tool_case(tool, item.arguments.clone(), tools, agent, put))
     }
 
     fn agent(&self, id: &str, list: &str) -> Result<&Agent> {
@@ -478,6 +481,21 @@ pub(super) fn case(
     case.system = agent.system_prompt();
     case.turns = roles.zip(said).map(turn).collect();
     (case.rules, case.tags, case.pass, case.fail) = (rules, tags, pass, fail);
+    case
+}
+
+/// A case that asks for a call of a tool with these arguments; `tools` are the agent's.
+pub(super) fn tool_case(
+    tool: &Tool,
+    arguments: Map<String, Value>,
+    tools: Vec<Value>,
+    agent: &Agent,
+    put: Put<'_>,
+) -> Case {
+    let samples = (tool.call(&arguments), tool.call(&Map::new()));
+    let rules = vec![Rule::ToolCall { name: tool.name.clone(), arguments }];
+    let mut case = case("tool_calling", &tool.name, agent, put, rules, vec![], samples);
+    case.tools = tools;
     case
 }
 
