@@ -115,9 +115,9 @@ fn print_lints(config: &TrainConfig, model: &Model, data: &Data) -> anyhow::Resu
 
 /// What a run trains on.
 fn unit(config: &TrainConfig) -> &'static str {
-    match config.train_mode {
-        None | Some(TrainMode::Sft) => "rows",
-        Some(_) => "pairs",
+    match config.mode() {
+        TrainMode::Sft => "rows",
+        _ => "pairs",
     }
 }
 

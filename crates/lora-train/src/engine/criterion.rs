@@ -70,12 +70,8 @@ impl Totals {
 impl PairTerms {
     /// The pairs of these rows, by the index of the pair. A pair that an update takes twice is there twice.
     pub(crate) fn pairs(&self, rows: &[RowLoss]) -> Vec<[Answer; 2]> {
-        let mut rows: Vec<&RowLoss> = rows.iter().collect();
-        rows.sort_by_key(|row| row.row);
-        let (chosen, rejected): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| is_chosen(row.row));
-        let answers = chosen.into_iter().zip(rejected);
-        answers.map(|(a, b)| [self.answer(a), self.answer(b)]).collect()
+        let pairs = paired(rows.iter().collect(), |row| row.row);
+        pairs.into_iter().map(|(a, b)| [self.answer(a), self.answer(b)]).collect()
     }
 
     fn answer(&self, row: &RowLoss) -> Answer {
@@ -90,11 +86,8 @@ impl PairTerms {
     /// their log-probabilities.
     fn weights(&self, micro: &MicroBatch, totals: Totals) -> Arc<WeightFunction> {
         let terms = self.clone();
-        let mut rows: Vec<_> = micro.rows.iter().copied().zip(micro.targets_of.clone()).collect();
-        rows.sort_by_key(|(row, _)| *row);
-        let (chosen, rejected): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|(row, _)| is_chosen(*row));
-        let pairs: Vec<_> = chosen.into_iter().zip(rejected).collect();
+        let rows: Vec<_> = micro.rows.iter().copied().zip(micro.targets_of.clone()).collect();
+        let pairs = paired(rows, |(row, _)| *row);
         Arc::new(move |losses, weights| {
             for (chosen, rejected) in &pairs {
                 terms.write_weights([chosen, rejected], totals, losses, weights);
@@ -132,6 +125,14 @@ impl RowLoss {
 pub(super) fn row_losses(micro: &MicroBatch, losses: &[f32]) -> Vec<RowLoss> {
     let rows = micro.rows.iter().zip(&micro.targets_of);
     rows.map(|(&row, own)| RowLoss::of(row, &losses[own.clone()])).collect()
+}
+
+/// Each chosen answer with its rejected one, in the order of their indices in the data set.
+fn paired<T>(mut rows: Vec<T>, index: impl Fn(&T) -> usize) -> Vec<(T, T)> {
+    rows.sort_by_key(&index);
+    let (chosen, rejected): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| is_chosen(index(row)));
+    chosen.into_iter().zip(rejected).collect()
 }
 
 /// Whether a row of a data set of pairs is a chosen answer.

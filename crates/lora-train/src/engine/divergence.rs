@@ -11,13 +11,13 @@ mod tests;
 
 use std::ops::Range;
 
+use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, maximum};
-use mlx_rs::{Array, transforms};
 use models::train_support::{exp, exponentials};
 
 use super::chunks::Chunks;
-use super::loss::{HeadLoss, soft_cap};
+use super::loss::{HeadLoss, before_features, plus, soft_cap};
 use super::output::OutputProjection;
 use super::weights::rows_of;
 use crate::Result;
@@ -61,10 +61,7 @@ pub(super) fn divergence(
         feature_gradients.push(gradient);
         parts.push(Part { features, base_features, log_sum, base_log_sum, weights });
     }
-    let primals: Vec<Array> = [hidden].into_iter().chain(output.lora_a()).cloned().collect();
-    let function = |x: &[Array]| Ok(vec![output.features(&x[0], x.get(1))?]);
-    let cotangent = concatenate(&feature_gradients, 0)?;
-    let (_, gradients) = transforms::fallible_vjp(function, &primals, &[cotangent])?;
+    let gradients = before_features(output, hidden, concatenate(&feature_gradients, 0)?)?;
     graph.stages.push(gradients.clone());
     let mut gradients = gradients.into_iter();
     graph.gradient = gradients.next();
@@ -196,10 +193,7 @@ fn gradient_of_b(
             }
             let low = features.try_index((.., features.dim(-1) - output.rank()..))?;
             let product = low.multiply(weights)?.transpose()?.matmul(apart)?;
-            let next = match sum {
-                Some(sum) => sum.add(product)?,
-                None => product,
-            };
+            let next = plus(sum, product)?;
             stages.push(vec![next.clone()]);
             sum = Some(next);
         }

@@ -127,11 +127,8 @@ pub(crate) fn cross_entropy(
     if let LossMode::Train(weights) = mode {
         let weights = weights.of(&graph.losses)?;
         graph.stages.push(vec![weights.clone()]);
-        // Backward through the update's `A` and the final norm.
-        let primals: Vec<Array> = [hidden].into_iter().chain(output.lora_a()).cloned().collect();
-        let function = |x: &[Array]| Ok(vec![output.features(&x[0], x.get(1))?]);
         let cotangent = concatenate(&feature_gradients, 0)?.multiply(&weights)?;
-        let (_, gradients) = transforms::fallible_vjp(function, &primals, &[cotangent])?;
+        let gradients = before_features(output, hidden, cotangent)?;
         graph.stages.push(gradients.clone());
         let mut gradients = gradients.into_iter();
         graph.gradient = gradients.next();
@@ -214,7 +211,20 @@ fn gradient_of_b(
     Ok(all)
 }
 
-fn plus(sum: Option<Array>, next: Array) -> Result<Array> {
+/// The gradients with respect to the hidden states and to the update's `A`, if there is one, given that of
+/// the features: backward through `A` and the final norm.
+pub(super) fn before_features(
+    output: &impl OutputProjection,
+    hidden: &Array,
+    cotangent: Array,
+) -> Result<Vec<Array>> {
+    let primals: Vec<Array> = [hidden].into_iter().chain(output.lora_a()).cloned().collect();
+    let function = |x: &[Array]| Ok(vec![output.features(&x[0], x.get(1))?]);
+    let (_, gradients) = transforms::fallible_vjp(function, &primals, &[cotangent])?;
+    Ok(gradients)
+}
+
+pub(super) fn plus(sum: Option<Array>, next: Array) -> Result<Array> {
     match sum {
         Some(sum) => Ok(sum.add(next)?),
         None => Ok(next),

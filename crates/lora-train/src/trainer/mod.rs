@@ -60,7 +60,7 @@ impl Data {
 pub enum Ending {
     /// All updates are made.
     Complete,
-    /// The validation loss stopped falling (`nightshift.early_stop`).
+    /// The validation loss stopped falling, or the model moved too far from the base (`nightshift.early_stop`).
     EarlyStop,
     /// `nightshift.time_budget` is used up; [`Start::Resume`] continues the run.
     TimeBudget,
