@@ -56,11 +56,15 @@ pub(crate) enum NotRecorded {
 
 impl Chats {
     /// Creates the folder, readable by the owner only.
-    pub fn open(log: ChatLog) -> std::io::Result<Self> {
+    pub fn open(log: ChatLog) -> durable::Result<Self> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(&log.folder)?;
+        builder.recursive(true).create(&log.folder).map_err(|source| durable::Error::Io {
+            path: log.folder.clone(),
+            action: "create",
+            source,
+        })?;
         Ok(Self { log, recent: Mutex::default() })
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::contract::Contract;
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::served::Champion;
 
 /// How often the file is read. It is small, and reading it works on every file system.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -55,33 +56,46 @@ struct Watched {
 
 impl Watched {
     fn look(&mut self) {
-        // Before the first promotion there is no file.
-        let Ok(bytes) = std::fs::read(&self.path) else { return };
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            // Before the first promotion there is no file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                let problem = format!("{}: cannot be read: {error}", self.path.display());
+                // Followed anew when it can be read.
+                self.last = None;
+                return self.core.catalog.report(Some(problem));
+            }
+        };
         if self.last.as_ref() == Some(&bytes) {
             return;
         }
         match self.follow(&bytes) {
             Ok(generation) => tracing::info!("generation {generation} serves"),
-            Err(error) => {
-                tracing::error!("the champion before serves on: {error}");
-                self.core.catalog.report(Some(error.to_string()));
-            }
+            Err(error) => tracing::error!("the champion before serves on: {error}"),
         }
         self.last = Some(bytes);
     }
 
     /// Serves what the file says. Returns its generation.
     fn follow(&self, bytes: &[u8]) -> Result<u64> {
+        let report = |error: &Error| self.core.catalog.report(Some(error.to_string()));
+        let champion = self.champion(bytes).inspect_err(report)?;
+        // Reports itself.
+        self.core.swap(&champion)?;
+        Ok(champion.generation)
+    }
+
+    /// The champion that the file names, if it is for this base model.
+    fn champion(&self, bytes: &[u8]) -> Result<Champion> {
         let contract = Contract::parse(&self.path, bytes)?;
-        let base = self.core.catalog.base();
-        if contract.base_digest != base {
+        if contract.base_digest != self.core.catalog.base() {
             return Err(Error::Contract {
                 path: self.path.clone(),
                 expected: "the base model that this server was started with (restart it for another)",
                 found: contract.base_digest.to_string(),
             });
         }
-        self.core.swap(&contract.champion)?;
-        Ok(contract.champion.generation)
+        Ok(contract.champion)
     }
 }

@@ -59,8 +59,7 @@ impl Server {
         let (queue, metrics) =
             (Arc::new(Queue::new(options.limits.queue)), Arc::new(Metrics::new()));
         let catalog = Arc::new(Catalog::new(&base));
-        let chats = options.chats.clone().map(Chats::open).transpose();
-        let chats = chats.map_err(start("create the folder of chats"))?;
+        let chats = options.chats.clone().map(Chats::open).transpose()?;
         let core = Arc::new(Core {
             model: Mutex::new(base.model.clone()),
             catalog: Arc::clone(&catalog),
@@ -70,6 +69,8 @@ impl Server {
         let engine =
             Engine::start(base.model, options.limits, Arc::clone(&queue), Arc::clone(&metrics));
         let engine = engine.map_err(start("start a thread"))?;
+        core.serve(BASE, &Champion::base(0))?;
+        core.serve(CHAMPION, &Champion::base(0))?;
         let shared = Arc::new(Shared::new(options.clone(), base.tokenizer, &core, chats));
         let (stop, stopping) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -89,10 +90,7 @@ impl Server {
         let http = Some(http.map_err(start("start a thread"))?);
         let engine = Some(engine);
         let followers = Mutex::default();
-        let server = Self { address, core, followers, stop, http, engine };
-        server.core.serve(BASE, &Champion::base(0))?;
-        server.core.serve(CHAMPION, &Champion::base(0))?;
-        Ok(server)
+        Ok(Self { address, core, followers, stop, http, engine })
     }
 
     /// Where it listens.

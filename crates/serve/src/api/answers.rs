@@ -34,8 +34,8 @@ pub(super) async fn completions(State(shared): State<Arc<Shared>>, body: Body) -
 
 async fn respond(shared: Arc<Shared>, kind: Kind, body: Body) -> Response {
     shared.metrics.requests.fetch_add(1, Relaxed);
-    match answer(&shared, kind, body).await {
-        Ok(response) => response,
+    match accept(&shared, kind, body).await {
+        Ok(exchange) => exchange.respond().await,
         Err(error) => {
             let count = match error.status.as_u16() {
                 429 => &shared.metrics.overloaded,
@@ -47,16 +47,12 @@ async fn respond(shared: Arc<Shared>, kind: Kind, body: Body) -> Response {
     }
 }
 
-async fn answer(shared: &Arc<Shared>, kind: Kind, body: Body) -> Result<Response, ApiError> {
+/// The request, put in the queue.
+async fn accept(shared: &Arc<Shared>, kind: Kind, body: Body) -> Result<Exchange, ApiError> {
     let body = read_body(body, &shared.options.limits).await?;
     let (request, running) = start(shared, kind, body).await?;
     let head = Head::new(kind, &shared.new_id(), &running.served);
-    let exchange = Exchange { shared: Arc::clone(shared), head, request, running };
-    if exchange.request.stream {
-        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keepalive");
-        return Ok(Sse::new(exchange.stream()).keep_alive(keep_alive).into_response());
-    }
-    exchange.whole().await
+    Ok(Exchange { shared: Arc::clone(shared), head, request, running })
 }
 
 /// Reads and renders the request, which takes time in proportion to its length, and puts it in the queue.
@@ -94,6 +90,15 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// The response: all answers, or a stream of their pieces.
+    async fn respond(self) -> Response {
+        if self.request.stream {
+            let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keepalive");
+            return Sse::new(self.stream()).keep_alive(keep_alive).into_response();
+        }
+        self.whole().await.into_response()
+    }
+
     /// Waits for all answers.
     async fn whole(mut self) -> Result<Response, ApiError> {
         while let Some(update) = self.running.next().await {

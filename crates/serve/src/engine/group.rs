@@ -75,7 +75,10 @@ impl Group {
     pub fn join(&mut self, job: Job, prompt: &Prompt, metrics: &Metrics) -> models::Result<()> {
         let job = Arc::new(job);
         for choice in 0..job.choices {
-            let token = self.batch.join(prompt, Sampler::new(&job.options, choice))?;
+            let joined = self.batch.join(prompt, Sampler::new(&job.options, choice));
+            // Those that are in the batch fail with it.
+            let token =
+                joined.inspect_err(|_| job.fail(Failure::Model, job.choices - choice, metrics))?;
             let (job, last) = (Arc::clone(&job), Instant::now());
             metrics.first_token.record(last.duration_since(job.since));
             self.answers.push(Answer { job, choice, tokens: 0, last });

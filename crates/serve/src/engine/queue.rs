@@ -33,7 +33,7 @@ pub(crate) struct Job {
 /// What happens to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Its prompt is processed; so many of its tokens were cached.
+    /// Its prompt is about to be processed; so many of its tokens are cached already.
     Started { cached: usize },
     /// A new token of this answer.
     Token { choice: usize, token: u32 },

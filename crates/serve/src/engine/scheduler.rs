@@ -190,17 +190,19 @@ impl Scheduler {
         let processed = self.prompts.extract_if(.., |one| one.prompt.is_processed());
         for Pending { job, prompt, .. } in processed.collect::<Vec<_>>() {
             let served = Arc::clone(&job.served);
-            let joined = self.group(&served, class(prompt.tokens().len())).and_then(|index| {
-                let Some(group) = self.groups.get_mut(index) else { return Ok(()) };
-                self.metrics.generated(job.choices as u64);
-                let joined = group.join(job, &prompt, &self.metrics);
-                if joined.is_err() {
-                    self.groups.swap_remove(index).fail(Failure::Model, &self.metrics);
+            let index = match self.group(&served, class(prompt.tokens().len())) {
+                Ok(index) => index,
+                Err(error) => {
+                    tracing::error!("{}: {error}", served.name);
+                    job.fail(Failure::Model, job.choices, &self.metrics);
+                    continue;
                 }
-                joined
-            });
-            if let Err(error) = joined {
+            };
+            let Some(group) = self.groups.get_mut(index) else { continue };
+            self.metrics.generated(job.choices as u64);
+            if let Err(error) = group.join(job, &prompt, &self.metrics) {
                 tracing::error!("{}: {error}", served.name);
+                self.groups.swap_remove(index).fail(Failure::Model, &self.metrics);
             }
         }
     }
