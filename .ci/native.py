@@ -39,7 +39,10 @@ def main():
     deadline = time.monotonic() + LIMIT
     failed = []
     tests = executables()
+    names = {part for name in tests for part in (name, name.split("/")[0])}
     for kernels, wanted, filters in RUNS:
+        if missing := sorted(set(wanted) - names):
+            sys.exit(f"{kernels}: expected test executables named {', '.join(missing)}, found none")
         for name, (program, folder) in sorted(tests.items()):
             if name not in wanted and name.split("/")[0] not in wanted:
                 continue
@@ -58,7 +61,8 @@ def main():
             for line in done.stdout.splitlines():
                 if line.startswith("skipped"):
                     print(f"  {line}")
-            if done.returncode != 0:
+            # A filter that matches no test would pass too.
+            if done.returncode != 0 or (filters and " 0 passed" in summary(done.stdout)):
                 failed.append(f"{kernels} {name}")
                 print(done.stdout)
     if failed:
