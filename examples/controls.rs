@@ -59,15 +59,13 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
 /// Runs a night with a control in its recipe.
 fn corrupted(config: &NightConfig, control: Control, out: &Path) -> anyhow::Result<Summary> {
     let folder = out.join(control.name());
-    let recipe = match &config.enrich {
-        Some(Enrichment::File(path)) => {
-            fs::read_to_string(path).with_context(|| path.display().to_string())?
-        }
-        _ => String::new(),
+    let Some(Enrichment::File(path)) = &config.enrich else {
+        anyhow::bail!("enrich: expected the file of a recipe, to which the control is added");
     };
+    let recipe = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     fs::create_dir_all(&folder)?;
     let path = folder.join("enrich.yaml");
-    durable::write(&path, format!("{recipe}control: {}\n", control.name()))?;
+    durable::write(&path, format!("{recipe}\ncontrol: {}\n", control.name()))?;
     let mut config = config.clone();
     config.enrich = Some(Enrichment::File(path));
     config.home = Some(folder.join("home"));

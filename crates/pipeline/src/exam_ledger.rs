@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::home::Home;
-use crate::registry::{Action, State};
+use crate::registry::State;
 
 const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 
@@ -121,13 +121,7 @@ impl ExamLedger {
 
     /// The exams of the last 365 days whose candidate was not promoted that night.
     pub fn failed_within_a_year(&self, state: &State) -> Vec<&Drawn> {
-        let promoted = |drawn: &Drawn| {
-            state.history.iter().any(|change| {
-                change.action == Action::Promote
-                    && change.night.as_deref() == Some(&drawn.night)
-                    && change.champion == Some(drawn.candidate)
-            })
-        };
+        let promoted = |drawn: &Drawn| state.has_promoted(&drawn.night, drawn.candidate);
         let since = Timestamp::now() - YEAR;
         self.drawn.iter().filter(|drawn| drawn.at > since && !promoted(drawn)).collect()
     }

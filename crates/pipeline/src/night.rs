@@ -35,7 +35,7 @@ use crate::summary::{Outcome, Paths, PreferencePhase, Summary};
 
 /// A night in a home whose lock this process holds.
 ///
-/// The stages run in order: convert, enrich, train, prefer (if configured), exam, gate, promote, report.
+/// The stages run in order: convert, enrich, train, prefer (if configured), exam, fresh_exam, gate, promote, report.
 /// A stage is skipped if the journal has its result for the same input. A night that was killed therefore
 /// resumes where it was, and after a change of the configuration only the affected stages run again.
 #[derive(Debug)]

@@ -106,7 +106,6 @@ impl Family {
         }
     }
 
-    /// Nine prompts of two agents, whose beginnings are longer than the edge and processed once.
     /// In a continuous batch, with prompts and chunks on both sides of the edge.
     pub fn joining_and_leaving_change_nothing(&self) {
         let edge = self.edge;
@@ -131,6 +130,7 @@ impl Family {
         }
     }
 
+    /// Nine prompts of two agents, whose beginnings are longer than the edge and processed once.
     pub fn shared_beginnings_change_nothing(&self) {
         let beginnings = [tokens(1, self.edge + 3), tokens(2, 3 * self.edge)];
         let prompt = |i: usize| [&beginnings[i % 2][..], &tokens(10 + i, 1 + 2 * i)].concat();

@@ -219,7 +219,8 @@ impl Registry {
         adapter: Digest,
         by: Requester<'_>,
     ) -> Result<Promotion> {
-        if state.champion == Some(adapter) || by.has_promoted(state, adapter) {
+        let by_this_night = by.night().is_some_and(|night| state.has_promoted(night, adapter));
+        if state.champion == Some(adapter) || by_this_night {
             return Ok(Promotion::AlreadyDone);
         }
         match (by, &state.pinned) {

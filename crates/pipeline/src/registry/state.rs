@@ -135,19 +135,18 @@ impl<'a> Requester<'a> {
             Requester::Operator => None,
         }
     }
-
-    /// Whether this night promoted the adapter before.
-    pub(super) fn has_promoted(self, state: &State, adapter: Digest) -> bool {
-        state.history.iter().any(|change| {
-            change.action == Action::Promote
-                && change.champion == Some(adapter)
-                && change.night.is_some()
-                && change.night.as_deref() == self.night()
-        })
-    }
 }
 
 impl State {
+    /// Whether this night has promoted the adapter.
+    pub(crate) fn has_promoted(&self, night: &str, adapter: Digest) -> bool {
+        self.history.iter().any(|change| {
+            change.action == Action::Promote
+                && change.champion == Some(adapter)
+                && change.night.as_deref() == Some(night)
+        })
+    }
+
     /// Reads the state from the registry's file; without a file, there was no promotion yet.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let error = |found: String| Error::Record {

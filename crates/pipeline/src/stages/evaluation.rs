@@ -1,4 +1,4 @@
-//! The stages after training, in order: exam, gate, promote, report.
+//! The stages after training, in order: exam, fresh exam, gate, promote, report.
 
 use durable::Digest;
 use eval::{BestScores, Check, CheckResult, ExamOptions, Policy, SCORING_VERSION, Suite};
@@ -22,7 +22,7 @@ use crate::runner::Runner;
 use crate::stage::Artefact;
 use crate::summary::Scores;
 
-/// The trained adapters and everything needed to evaluate it.
+/// The trained adapters and everything needed to evaluate the candidate.
 pub(crate) struct Evaluation<'a> {
     pub id: &'a str,
     pub model: &'a BaseModel,

@@ -109,11 +109,13 @@ fn missing(config: &NightConfig) -> Vec<String> {
         Some(Enrichment::File(path)) => Some(path.as_path()),
         _ => None,
     };
-    let named: [(&str, Option<&Path>); 6] = [
+    let prompts = config.replay.as_ref().and_then(|replay| replay.prompts.as_deref());
+    let named: [(&str, Option<&Path>); 7] = [
         ("model", model),
         ("train", Some(&config.setup.train)),
         ("preference", config.setup.preference.as_deref()),
         ("enrich", enrich),
+        ("replay.prompts", prompts),
         ("exam.suite", Some(&config.exam.suite)),
         ("gate", config.gate.as_deref()),
     ];
