@@ -4,6 +4,7 @@ mod activation;
 mod dequantize;
 mod exp;
 mod norm;
+mod packed_product;
 mod rotate;
 mod rows;
 mod softmax;
@@ -12,5 +13,6 @@ pub use activation::{Activation, activate, activate_backward, gate, gate_backwar
 pub use dequantize::{Quantized, dequantize};
 pub use exp::exp;
 pub use norm::{rms_norm, rms_norm_backward};
+pub use packed_product::{Floats, PackedInputs, PackedMatrix, packed_product};
 pub use rotate::{Pairs, Rotation, rotate};
 pub use softmax::{Exponentials, Scores, exponentials, softmax, softmax_backward};

@@ -55,18 +55,29 @@ impl FromStr for Kernels {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WeightResidency {
-    /// [`Dequantized`](Self::Dequantized) on a CPU while all weights take at most 2 GiB that way,
-    /// else [`Packed`](Self::Packed).
+    /// [`PackedAndDequantized`](Self::PackedAndDequantized) on a CPU while all weights take at most
+    /// 2 GiB dequantized, else [`Packed`](Self::Packed).
     #[default]
     Auto,
-    /// In memory, as in the checkpoint; a CPU dequantizes a weight each time it is used.
+    /// In memory, as in the checkpoint; a CPU dequantizes a weight each time it is used for more than
+    /// a few rows.
     Packed,
-    /// In memory, dequantized when the model is opened: faster, and about six times larger at 4
-    /// bits.
+    /// In memory, dequantized when the model is opened: faster for more than a few rows, and about
+    /// six times larger at 4 bits.
     Dequantized,
+    /// In memory in both forms. A CPU multiplies up to eight rows, as decoding has, with the packed
+    /// weights, which are a sixth to read, and more rows, as prefill has, with the dequantized ones.
+    PackedAndDequantized,
     /// On disk: read from the checkpoint each time they are used. For models that are larger than
     /// the memory.
     Streamed,
+}
+
+impl WeightResidency {
+    /// Whether weights are dequantized when they are read.
+    pub(crate) fn dequantizes(self) -> bool {
+        matches!(self, Self::Dequantized | Self::PackedAndDequantized)
+    }
 }
 
 /// How [`Model::open_with`](crate::Model::open_with) opens a model. [`WeightResidency`] converts
@@ -164,7 +175,7 @@ impl Backend {
     pub fn residency(self, asked: WeightResidency, weights: usize) -> WeightResidency {
         match asked {
             WeightResidency::Auto if !self.is_native() && weights * 4 <= AUTO_LIMIT => {
-                WeightResidency::Dequantized
+                WeightResidency::PackedAndDequantized
             }
             WeightResidency::Auto => WeightResidency::Packed,
             asked => asked,

@@ -107,3 +107,30 @@ fn no_gradient_crosses_rows() {
     assert!(gradient[..3 * 32].iter().all(|&g| g == 0.0));
     assert!(gradient[3 * 32..].iter().any(|&g| g != 0.0));
 }
+
+/// Few rows are multiplied with the packed weights, more rows with the dequantized ones: the gradients are the same.
+#[test]
+fn gradients_of_few_rows_are_those_in_a_larger_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tiny = Tiny { hidden: 64, head_dim: 32, ..Tiny::new(4) }.redrawn(4);
+    tiny.write_quantized(folder.path(), 32);
+    let model = Model::open(folder.path()).unwrap();
+    let gradient = |lengths: &[usize]| {
+        let rows = Rows::new(lengths.to_vec()).unwrap();
+        let (_, batch) =
+            model.embed(&vec![0; rows.total()], &rows, &LayerAdapter::default()).unwrap();
+        let shape = [1, rows.total() as i32, 64];
+        let f = |x: &[Array]| {
+            let flow = Flow::new(x[0].clone());
+            Ok(model.layers()[0].forward(&flow, &batch, &LayerAdapter::default())?.into_arrays())
+        };
+        let (_, gradients) = fallible_vjp(f, &[random(1, &shape)], &[random(2, &shape)]).unwrap();
+        gradients[0].as_slice::<f32>()[..5 * 64].to_vec()
+    };
+    let (few, many) = (gradient(&[5]), gradient(&[5, 20]));
+    let largest = many.iter().fold(0.0, |most: f32, g| most.max(g.abs()));
+    for (few, many) in few.iter().zip(&many) {
+        // Sums of up to 128 terms in f32, in another order; in bf16 both are computed alike.
+        assert!((few - many).abs() <= 1e-5 * largest, "{few} v {many}");
+    }
+}

@@ -31,9 +31,7 @@ impl Matrix {
     pub fn prepared(self, backend: Backend, residency: WeightResidency) -> Result<Self> {
         let dtype = backend.dtype();
         Ok(match self {
-            matrix if residency == WeightResidency::Dequantized => {
-                Self::Dense(matrix.dense(backend, dtype)?)
-            }
+            matrix if residency.dequantizes() => Self::Dense(matrix.dense(backend, dtype)?),
             matrix if !backend.is_native() => matrix,
             Self::Dense(array) => Self::Dense(array.as_dtype(dtype)?),
             Self::Quantized { packed, scales, biases, group_size, bits } => {

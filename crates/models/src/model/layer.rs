@@ -157,6 +157,7 @@ impl Layer {
             WeightResidency::Streamed => 0,
             WeightResidency::Auto | WeightResidency::Packed => self.stored_bytes,
             WeightResidency::Dequantized => self.dense_bytes,
+            WeightResidency::PackedAndDequantized => self.stored_bytes + self.dense_bytes,
         }
     }
 
@@ -166,7 +167,7 @@ impl Layer {
     pub fn transient_weight_bytes(&self, residency: WeightResidency) -> u64 {
         let dense = if self.backend.is_native() { 0 } else { self.dense_bytes };
         match residency {
-            WeightResidency::Dequantized => 0,
+            WeightResidency::Dequantized | WeightResidency::PackedAndDequantized => 0,
             WeightResidency::Auto | WeightResidency::Packed => dense,
             WeightResidency::Streamed => dense + 2 * self.stored_bytes,
         }

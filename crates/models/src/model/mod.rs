@@ -107,7 +107,11 @@ impl Model {
     /// How the model is computed: with the same files, what its outputs still depend on. A part of the key of
     /// whatever is kept of them.
     pub fn arithmetic(&self) -> String {
-        let weights = if self.computes_packed() { "packed" } else { "dequantized" };
+        let weights = match (self.computes_packed(), self.embeddings.residency()) {
+            (true, _) => "packed",
+            (false, WeightResidency::Dequantized) => "dequantized",
+            (false, _) => "dequantized, for few rows packed",
+        };
         format!("{weights} weights, {} bytes a value", self.bytes_per_value())
     }
 
@@ -146,13 +150,14 @@ impl Model {
     /// Bytes of the weights outside the layers when they are kept like this.
     #[doc(hidden)]
     pub fn embedding_bytes(&self, residency: WeightResidency) -> u64 {
-        let bytes = |(name, tensor): (String, Expected)| match residency {
-            WeightResidency::Streamed => 0,
-            WeightResidency::Auto | WeightResidency::Packed => {
-                self.source.bytes_below(&format!("{name}."))
-            }
-            WeightResidency::Dequantized => {
-                (tensor.weights() * self.backend.bytes_per_value()) as u64
+        let bytes = |(name, tensor): (String, Expected)| {
+            let stored = self.source.bytes_below(&format!("{name}."));
+            let dense = (tensor.weights() * self.backend.bytes_per_value()) as u64;
+            match residency {
+                WeightResidency::Streamed => 0,
+                WeightResidency::Auto | WeightResidency::Packed => stored,
+                WeightResidency::Dequantized => dense,
+                WeightResidency::PackedAndDequantized => stored + dense,
             }
         };
         self.config.expected_outside_layers().into_iter().map(bytes).sum()

@@ -7,7 +7,7 @@ use mlx_rs::{Array, Dtype};
 use super::Lora;
 use crate::backend::{Backend, WeightResidency};
 use crate::checkpoint::{Matrix, WeightSource};
-use crate::ext::quantized_matmul;
+use crate::ext::{Differentiable, PackedWeight, apply_one, quantized_matmul, wrong_arrays};
 use crate::{Error, Result};
 
 /// A frozen linear layer without bias: `y = W x`.
@@ -15,6 +15,8 @@ use crate::{Error, Result};
 pub(crate) struct Linear {
     weight: Weight,
     backend: Backend,
+    /// For few rows.
+    packed: Option<PackedWeight>,
 }
 
 /// A weight matrix `[out, in]`.
@@ -57,12 +59,17 @@ impl Weight {
 impl Linear {
     /// A layer whose weight is in memory, [prepared](Matrix::prepared) for the backend.
     pub fn held(matrix: Matrix, backend: Backend) -> Self {
-        Self { weight: Weight::Held(matrix), backend }
+        Self { weight: Weight::Held(matrix), backend, packed: None }
+    }
+
+    /// The same layer, with few rows multiplied with the weight as it is `stored`, if that is for the better.
+    pub fn with_packed(self, stored: &Matrix) -> Result<Self> {
+        Ok(Self { packed: packed_weight(stored, self.backend)?, ..self })
     }
 
     /// A layer that reads its weight from `source` at each use.
     pub fn streamed(source: Arc<dyn WeightSource>, name: &str, backend: Backend) -> Self {
-        Self { weight: Weight::Streamed { source, name: name.into() }, backend }
+        Self { weight: Weight::Streamed { source, name: name.into() }, backend, packed: None }
     }
 
     /// `W x`, with the low-rank update if there is one: see [`Lora`].
@@ -85,15 +92,33 @@ impl Linear {
             Some(_) if self.backend.is_native() => matrix,
             _ => Matrix::Dense(self.dense(&matrix)?),
         };
-        Ok(Self { weight: Weight::Held(matrix), backend: self.backend })
+        Ok(Self { weight: Weight::Held(matrix), backend: self.backend, packed: None })
     }
 
     fn product(&self, x: &Array) -> Result<Array> {
+        if let Some(weight) = &self.packed
+            && PackedWeight::suits(x)
+        {
+            return self.few(weight.clone(), x);
+        }
         let matrix = self.weight.matrix(self.backend)?;
+        if let Weight::Streamed { .. } = self.weight
+            && PackedWeight::suits(x)
+            && let Some(weight) = packed_weight(&matrix, self.backend)?
+        {
+            return self.few(weight, x);
+        }
         match matrix.packed() {
             Some(packed) if self.backend.is_native() => quantized_matmul(x, packed, true),
             _ => Ok(x.matmul(self.dense(&matrix)?.transpose()?)?),
         }
+    }
+
+    /// `W x` for few rows, with the packed weight. Its gradient takes the dequantized one.
+    fn few(&self, packed: PackedWeight, x: &Array) -> Result<Array> {
+        let (weight, backend) = (self.weight.clone(), self.backend);
+        let dense = move || weight.matrix(backend)?.dense(backend, backend.dtype());
+        apply_one(FewRows { packed, dense }, &[x])
     }
 
     fn dense(&self, matrix: &Matrix) -> Result<Array> {
@@ -117,5 +142,30 @@ impl Linear {
         }
         let rows = self.weight.rows(&[range])?.dense(self.backend, self.backend.dtype())?;
         Ok(rows.as_dtype(Dtype::Float32)?)
+    }
+}
+
+/// The weight for products with few rows; `None` if the backend or the encoding has no such products.
+fn packed_weight(matrix: &Matrix, backend: Backend) -> Result<Option<PackedWeight>> {
+    match matrix.packed() {
+        Some(packed) if !backend.is_native() => PackedWeight::new(packed),
+        _ => Ok(None),
+    }
+}
+
+struct FewRows<F> {
+    packed: PackedWeight,
+    dense: F,
+}
+
+impl<F: Fn() -> Result<Array> + 'static> Differentiable for FewRows<F> {
+    fn forward(&self, inputs: &[Array]) -> Result<Vec<Array>> {
+        let [x] = inputs else { return Err(wrong_arrays()) };
+        Ok(vec![self.packed.product(x)?])
+    }
+
+    fn backward(&self, _: &[Array], to: &[Array], _: &[Array]) -> Result<Vec<Array>> {
+        let [to] = to else { return Err(wrong_arrays()) };
+        Ok(vec![to.matmul((self.dense)()?)?])
     }
 }

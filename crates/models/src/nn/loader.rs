@@ -95,9 +95,13 @@ impl Loader {
                 Linear::streamed(Arc::clone(&self.source), name, self.backend)
             }
             _ => {
-                let matrix = self.matrix(name)?.prepared(self.backend, self.residency)?;
+                let stored = self.matrix(name)?;
+                let matrix = stored.clone().prepared(self.backend, self.residency)?;
                 self.built.extend(matrix.arrays().into_iter().cloned());
-                Linear::held(matrix, self.backend)
+                match self.residency {
+                    WeightResidency::Dequantized => Linear::held(matrix, self.backend),
+                    _ => Linear::held(matrix, self.backend).with_packed(&stored)?,
+                }
             }
         })
     }

@@ -1,0 +1,140 @@
+use super::inputs::{BLOCK, Block, PackedInputs};
+use super::lanes::{LANES, Lanes};
+use super::matrix::PackedMatrix;
+
+/// An output's row of the matrix.
+#[derive(Clone, Default)]
+struct Weights<'a> {
+    codes: &'a [u32],
+    scales: Vec<f32>,
+    biases: Vec<f32>,
+}
+
+impl<'a> Weights<'a> {
+    fn new(groups: usize) -> Self {
+        Self { codes: &[], scales: vec![0.0; groups], biases: vec![0.0; groups] }
+    }
+
+    /// Becomes the row of `output`. `None` beyond the end of the matrix.
+    #[inline(always)]
+    fn set(&mut self, matrix: PackedMatrix<'a>, output: usize, width: usize) -> Option<()> {
+        let (words, groups) = (width * matrix.bits / 32, self.scales.len());
+        self.codes = matrix.codes.get(output * words..(output + 1) * words)?;
+        matrix.scales.widened(output * groups, &mut self.scales)?;
+        matrix.biases.widened(output * groups, &mut self.biases)
+    }
+}
+
+/// All outputs of `ROWS` rows from `first` on, `OUTPUTS` at a time. Returns `ROWS`.
+///
+/// # Safety
+/// The processor must have the instructions of `L`.
+#[inline(always)]
+pub(super) unsafe fn of_rows<
+    L: Lanes,
+    const OUTPUTS: usize,
+    const ROWS: usize,
+    const BITS: usize,
+>(
+    matrix: PackedMatrix,
+    x: &PackedInputs,
+    first: usize,
+    y: &mut [f32],
+) -> usize {
+    let (rows, width) = (x.rows(), x.width());
+    let mut inputs: [&[Block]; ROWS] = [&[]; ROWS];
+    for (row, inputs) in inputs.iter_mut().enumerate() {
+        *inputs = x.row(first + row);
+    }
+    let mut output = 0;
+    let mut outputs = y.chunks_exact_mut(rows);
+    let mut weights: [Weights; OUTPUTS] =
+        std::array::from_fn(|_| Weights::new(width / matrix.group_size));
+    loop {
+        let mut there = 0;
+        for weights in weights.iter_mut().take(outputs.len()) {
+            if weights.set(matrix, output + there, width).is_none() {
+                break;
+            }
+            there += 1;
+        }
+        if there == 0 {
+            return ROWS;
+        }
+        // SAFETY: as promised by the caller.
+        let sums = unsafe { sums::<L, OUTPUTS, ROWS, BITS>(&weights, matrix.group_size, &inputs) };
+        for (sums, y) in sums.iter().take(there).zip(&mut outputs) {
+            for (y, sum) in y.iter_mut().skip(first).zip(sums) {
+                *y = *sum;
+            }
+        }
+        output += there;
+    }
+}
+
+/// The sums of outputs and rows. Those of missing weights are without meaning.
+#[inline(always)]
+unsafe fn sums<L: Lanes, const OUTPUTS: usize, const ROWS: usize, const BITS: usize>(
+    weights: &[Weights; OUTPUTS],
+    group_size: usize,
+    inputs: &[&[Block]; ROWS],
+) -> [[f32; ROWS]; OUTPUTS] {
+    let blocks_in_group = group_size / BLOCK;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        // Loops over indices, which are unrolled, so that all totals stay in registers.
+        let mut totals = [[L::zero(); ROWS]; OUTPUTS];
+        let mut block = 0;
+        for group in 0..inputs[0].len() / blocks_in_group {
+            for _ in 0..blocks_in_group {
+                let mut w = [[L::zero(); 2]; OUTPUTS];
+                for o in 0..OUTPUTS {
+                    if let Some(values) = unpacked::<L, BITS>(&weights[o], group, block) {
+                        w[o] = values;
+                    }
+                }
+                for r in 0..ROWS {
+                    let Some(Block([low, high])) = inputs[r].get(block) else { break };
+                    let (low, high) = (L::load(low), L::load(high));
+                    for o in 0..OUTPUTS {
+                        totals[o][r] =
+                            totals[o][r].add_product(w[o][0], low).add_product(w[o][1], high);
+                    }
+                }
+                block += 1;
+            }
+        }
+        let mut sums = [[0.0; ROWS]; OUTPUTS];
+        for o in 0..OUTPUTS {
+            for r in 0..ROWS {
+                sums[o][r] = totals[o][r].sum();
+            }
+        }
+        sums
+    }
+}
+
+/// The values of a block, in the order of [`PackedInputs`].
+#[inline(always)]
+unsafe fn unpacked<L: Lanes, const BITS: usize>(
+    weights: &Weights,
+    group: usize,
+    block: usize,
+) -> Option<[L; 2]> {
+    let (&scale, &bias) = (weights.scales.get(group)?, weights.biases.get(group)?);
+    let mut words = weights.codes.get(block * BITS..(block + 1) * BITS)?.as_chunks::<4>().0.iter();
+    let mut bytes = || {
+        let mut bytes = [0; LANES];
+        for (bytes, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words.next()?) {
+            *bytes = word.to_le_bytes();
+        }
+        Some(bytes)
+    };
+    // SAFETY: as promised by the caller.
+    unsafe {
+        Some(match BITS {
+            4 => L::of_halves(&bytes()?, scale, bias),
+            _ => [L::of_bytes(&bytes()?, scale, bias), L::of_bytes(&bytes()?, scale, bias)],
+        })
+    }
+}
