@@ -19,7 +19,8 @@ pub use matrix::{Floats, PackedMatrix};
 /// multiplications with additions, so processors that can and those that cannot differ by roundings.
 pub fn packed_product(matrix: PackedMatrix, x: &PackedInputs, y: &mut [f32]) {
     let PackedMatrix { group_size, bits, .. } = matrix;
-    if x.rows() == 0 || group_size == 0 || group_size % BLOCK != 0 || x.width() % group_size != 0 {
+    let whole = group_size.is_multiple_of(BLOCK) && x.width().is_multiple_of(group_size);
+    if x.rows() == 0 || group_size == 0 || !whole {
         return;
     }
     match bits {

@@ -16,7 +16,7 @@ pub(crate) struct Linear {
     weight: Weight,
     backend: Backend,
     /// For few rows.
-    packed: Option<PackedWeight>,
+    packed: Option<Arc<PackedWeight>>,
 }
 
 /// A weight matrix `[out, in]`.
@@ -99,7 +99,7 @@ impl Linear {
         if let Some(weight) = &self.packed
             && PackedWeight::suits(x)
         {
-            return self.few(weight.clone(), x);
+            return self.few(Arc::clone(weight), x);
         }
         let matrix = self.weight.matrix(self.backend)?;
         if let Weight::Streamed { .. } = self.weight
@@ -115,7 +115,7 @@ impl Linear {
     }
 
     /// `W x` for few rows, with the packed weight. Its gradient takes the dequantized one.
-    fn few(&self, packed: PackedWeight, x: &Array) -> Result<Array> {
+    fn few(&self, packed: Arc<PackedWeight>, x: &Array) -> Result<Array> {
         let (weight, backend) = (self.weight.clone(), self.backend);
         let dense = move || weight.matrix(backend)?.dense(backend, backend.dtype());
         apply_one(FewRows { packed, dense }, &[x])
@@ -146,15 +146,15 @@ impl Linear {
 }
 
 /// The weight for products with few rows; `None` if the backend or the encoding has no such products.
-fn packed_weight(matrix: &Matrix, backend: Backend) -> Result<Option<PackedWeight>> {
+fn packed_weight(matrix: &Matrix, backend: Backend) -> Result<Option<Arc<PackedWeight>>> {
     match matrix.packed() {
-        Some(packed) if !backend.is_native() => PackedWeight::new(packed),
+        Some(packed) if !backend.is_native() => Ok(PackedWeight::new(packed)?.map(Arc::new)),
         _ => Ok(None),
     }
 }
 
 struct FewRows<F> {
-    packed: PackedWeight,
+    packed: Arc<PackedWeight>,
     dense: F,
 }
 
