@@ -120,7 +120,9 @@ fn chats_become_a_night_that_is_served_without_a_restart() {
     assert_eq!((&line["generation"], lines.lines().count()), (&json!(1), 1));
 
     // A rollback by hand reaches the server too.
-    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap())
+        .find(tiny.path("model").to_str())
+        .unwrap();
     registry.rollback("it says good morning at night").unwrap();
     let begun = Instant::now();
     while ask(&server, "champion", &messages) != (sample.before.clone(), 2) {

@@ -78,8 +78,32 @@ pub enum Error {
         held: String,
     },
 
-    /// Rollback without any promotion before it.
-    #[error("{}: nothing to roll back: no adapter was ever promoted here", path.display())]
+    /// The registry has no such base model, or several.
+    #[error("{}: expected one base model, found no clear one for {wanted}; the registry has {held}", path.display())]
+    UnknownBase {
+        /// The registry file.
+        path: PathBuf,
+        /// The name, path or digest that was asked for.
+        wanted: String,
+        /// The base models of the registry.
+        held: String,
+    },
+
+    /// An adapter was trained on another base model.
+    #[error("{}: expected an adapter of {expected}, found that {adapter} was trained on {found}", path.display())]
+    OtherBase {
+        /// The registry file.
+        path: PathBuf,
+        /// The adapter.
+        adapter: durable::Digest,
+        /// The base model that it should serve on.
+        expected: String,
+        /// The one that it was trained on.
+        found: String,
+    },
+
+    /// Rollback while the base model serves.
+    #[error("{}: nothing to roll back: the base model serves", path.display())]
     NothingToRollBack {
         /// The registry file.
         path: PathBuf,

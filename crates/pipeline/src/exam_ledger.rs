@@ -148,6 +148,7 @@ impl ExamLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::BaseState;
 
     fn home() -> (Home, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -202,7 +203,7 @@ mod tests {
         for (night, days) in [("old", 366), ("recent", 364), ("promoted", 10), ("last", 0)] {
             ledger.enter(at(night, days)).unwrap();
         }
-        let mut state = State::default();
+        let mut state = BaseState::default();
         let change = |night: &str, champion: &str| {
             serde_json::from_value(serde_json::json!({
                 "at": Timestamp::now(), "action": "promote", "champion": durable::digest(champion),
@@ -212,8 +213,10 @@ mod tests {
         state.history.push(change("promoted", "promoted").unwrap());
         // Promoted by hand later, or another adapter: the exam was failed all the same.
         state.history.push(change("last", "another").unwrap());
+        let mut all = State::default();
+        all.bases.insert(durable::digest("base"), state);
         let failed: Vec<_> =
-            ledger.failed_within_a_year(&state).iter().map(|drawn| drawn.night.as_str()).collect();
+            ledger.failed_within_a_year(&all).iter().map(|drawn| drawn.night.as_str()).collect();
         assert_eq!(failed, ["recent", "last"]);
     }
 }

@@ -19,10 +19,14 @@ const JOURNAL_VERSION: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Entry {
-    /// The first entry. Written again if the champion is changed by hand before the exam.
+    /// The first entry, and another once the base model is known. Written again if the champion is changed by hand before
+    /// the exam, or the night goes on with another base model.
     NightBegun {
         /// The night's id, which is also its folder's name.
         night: String,
+        /// The digest of the base model; `None` if it is not known yet.
+        #[serde(default)]
+        base: Option<Digest>,
         /// The champion that the candidate is compared with; `None` for the base model.
         champion: Option<Digest>,
     },
@@ -121,12 +125,13 @@ impl Journal {
     }
 
     /// The champion that the candidate is compared with, `Some(None)` for the base model; `None`
-    /// before the night began.
-    pub fn champion(&self) -> Option<Option<Digest>> {
-        self.entries.iter().rev().find_map(|entry| match entry {
-            Entry::NightBegun { champion, .. } => Some(*champion),
+    /// before the night began with this base model.
+    pub fn champion(&self, of: Digest) -> Option<Option<Digest>> {
+        let last = self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::NightBegun { base, champion, .. } => Some((*base, *champion)),
             _ => None,
-        })
+        });
+        last.filter(|(base, _)| *base == Some(of)).map(|(_, champion)| champion)
     }
 
     pub fn has_finished(&self, stage: StageName) -> bool {
@@ -208,7 +213,11 @@ mod tests {
     fn written(path: &Path) {
         let mut journal = Journal::open(path).unwrap();
         journal
-            .append(Entry::NightBegun { night: "0001-2026-04-08".into(), champion: None })
+            .append(Entry::NightBegun {
+                night: "0001-2026-04-08".into(),
+                base: None,
+                champion: None,
+            })
             .unwrap();
         journal.append(begun("a")).unwrap();
         journal.append(finished("a")).unwrap();

@@ -21,7 +21,7 @@ use crate::memory_fallback::MemoryFallback;
 use crate::nights::{self, NightId};
 use crate::notify::Message;
 use crate::observer::{Event, Observer};
-use crate::registry::Registry;
+use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
@@ -44,7 +44,6 @@ pub struct Night {
     home: Home,
     id: String,
     dir: PathBuf,
-    champion: Option<Digest>,
     resumed: bool,
     journal: Journal,
     _lock: Lock,
@@ -85,24 +84,33 @@ impl Night {
         &self.dir
     }
 
-    /// Opens a night's journal and records the champion to compare with: the one when the night
-    /// began, or the current one if it was changed by hand before the exam.
+    /// Opens a night's journal.
     fn open(config: NightConfig, home: Home, night: NightId, lock: Lock) -> Result<Self> {
         let dir = night.dir(&home);
         private_dir(&dir)?;
         let mut journal = night.journal(&home)?;
         let resumed = !journal.is_empty();
-        let current = Registry::new(&home).state()?.champion;
-        let champion = match journal.champion() {
-            Some(champion) if champion == current || journal.has_finished(StageName::Exam) => {
-                champion
+        if !resumed {
+            let (night, base, champion) = (night.id.clone(), None, None);
+            journal.append(Entry::NightBegun { night, base, champion })?;
+        }
+        Ok(Self { config, home, id: night.id, dir, resumed, journal, _lock: lock })
+    }
+
+    /// The champion to compare with, and records it: the one when the night began with this base model, or the current one
+    /// if it was changed by hand before the exam.
+    fn champion(&mut self, registry: &BaseRegistry) -> Result<Option<Digest>> {
+        let current = registry.state()?.champion;
+        match self.journal.champion(registry.base()) {
+            Some(champion) if champion == current || self.journal.has_finished(StageName::Exam) => {
+                Ok(champion)
             }
             _ => {
-                journal.append(Entry::NightBegun { night: night.id.clone(), champion: current })?;
-                current
+                let (night, base) = (self.id.clone(), Some(registry.base()));
+                self.journal.append(Entry::NightBegun { night, base, champion: current })?;
+                Ok(current)
             }
-        };
-        Ok(Self { config, home, id: night.id, dir, champion, resumed, journal, _lock: lock })
+        }
     }
 
     /// Runs the remaining stages, sends the configured notifications and updates the index.
@@ -141,7 +149,8 @@ impl Night {
             observer.event(Event::Progress { stage, done, total, note });
         })?;
         let budgets = BudgetMonitor::new(&self.config.budgets, self.home.path());
-        let registry = Registry::new(&self.home);
+        let registry = Registry::new(&self.home).of(model.sha256, &model.path);
+        let champion = self.champion(&registry)?;
         let mut fallback = MemoryFallback::open(&self.home)?;
         for (stage, recipe) in recipes.stages() {
             fallback.detect_memory_kill(
@@ -151,7 +160,7 @@ impl Night {
                 recipe,
             )?;
         }
-        let (id, champion) = (self.id.as_str(), self.champion);
+        let id = self.id.as_str();
         let mut runner = Runner {
             night: &self.dir,
             journal: &mut self.journal,
@@ -221,7 +230,7 @@ impl Night {
         let summary = self.summary(stages, trained, rows, outcome, &registry)?;
         durable::write_json(self.dir.join("summary.json"), &summary)?;
         self.journal.append(Entry::NightFinished)?;
-        self.clean_up(&registry);
+        self.clean_up(registry.all());
         Ok(summary)
     }
 
@@ -231,7 +240,7 @@ impl Night {
         trained: Trained<'_>,
         rows: RowAccount,
         outcome: EvaluationOutcome,
-        registry: &Registry,
+        registry: &BaseRegistry,
     ) -> Result<Summary> {
         let EvaluationOutcome { runs, scores, gate, promotion, report, .. } = outcome;
         Ok(Summary {

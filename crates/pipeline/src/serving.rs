@@ -17,7 +17,7 @@ use crate::error::{Error, Result, io_error};
 use crate::files;
 use crate::home::{Home, private_dir};
 use crate::notify;
-use crate::registry::State;
+use crate::registry::{BaseState, name_of, short};
 
 const VERSION: u32 = 1;
 /// The variable with the server's token, as the crate `serve` reads it.
@@ -42,7 +42,7 @@ struct Content {
     base: Base,
     /// None where the base model serves.
     adapter: Option<Adapter>,
-    /// Grows with every change of champion: how many there were.
+    /// Grows with every change of champion.
     generation: u64,
     since: Option<Timestamp>,
     /// Why.
@@ -62,20 +62,31 @@ struct Adapter {
     digest: Digest,
 }
 
-/// Writes what a registry's state says should serve on this base model. Repeating it changes nothing.
-pub(crate) fn publish(home: &Home, base: &BaseModel, state: &State) -> Result<Contract> {
+/// Writes what the registry's state says should serve on this base model. Repeating it changes nothing.
+pub(crate) fn publish(home: &Home, base: &BaseModel, state: &BaseState) -> Result<Contract> {
     let folder = home.serving();
     private_dir(&folder)?;
-    let name = base.name();
-    let name = name.strip_suffix(".gguf").unwrap_or(&name);
-    let path = folder.join(format!("{name}.json"));
     let absolute = std::path::absolute(&base.path).unwrap_or_else(|_| base.path.clone());
-    write(path, Base { path: absolute, sha256: base.sha256 }, state)
+    let base = Base { path: absolute, sha256: base.sha256 };
+    write(file_of(&folder, &base)?, base, state)
 }
 
-/// Brings the files that are there up to date after a change by hand. Before a night has promoted an
+/// The file of a base model: `NAME.json`, unless that is of another one of the same name in another place.
+fn file_of(folder: &Path, base: &Base) -> Result<PathBuf> {
+    let name = name_of(&base.path);
+    let path = folder.join(format!("{name}.json"));
+    if path.exists() {
+        let other = read(&path)?.base;
+        if other.sha256 != base.sha256 && other.path != base.path {
+            return Ok(folder.join(format!("{name}-{}.json", short(base.sha256))));
+        }
+    }
+    Ok(path)
+}
+
+/// Brings the files of a base model up to date after a change by hand. Before a night has promoted an
 /// adapter there is none.
-pub(crate) fn update(home: &Home, state: &State) -> Result<()> {
+pub(crate) fn update(home: &Home, base: Digest, state: &BaseState) -> Result<()> {
     let folder = home.serving();
     if !folder.is_dir() {
         return Ok(());
@@ -83,7 +94,9 @@ pub(crate) fn update(home: &Home, state: &State) -> Result<()> {
     for path in files::list(&folder)? {
         if path.extension().is_some_and(|ending| ending == "json") {
             let old = read(&path)?;
-            write(path, old.base, state)?;
+            if old.base.sha256 == base {
+                write(path, old.base, state)?;
+            }
         }
     }
     Ok(())
@@ -99,7 +112,7 @@ fn read(path: &Path) -> Result<Content> {
     })
 }
 
-fn write(path: PathBuf, base: Base, state: &State) -> Result<Contract> {
+fn write(path: PathBuf, base: Base, state: &BaseState) -> Result<Contract> {
     let last = state.history.last();
     let adapter = state
         .champion
@@ -108,7 +121,7 @@ fn write(path: PathBuf, base: Base, state: &State) -> Result<Contract> {
         version: VERSION,
         base,
         adapter,
-        generation: state.history.len() as u64,
+        generation: state.generation,
         since: last.map(|change| change.at),
         verdict: last.map(|change| change.reason.clone()).unwrap_or_default(),
     };

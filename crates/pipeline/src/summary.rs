@@ -28,7 +28,8 @@ pub use crate::stages::train::Losses;
 pub enum Outcome {
     /// The candidate is champion.
     Promoted,
-    /// The candidate was refused by the gate, or the champion was pinned or replaced meanwhile.
+    /// The candidate was refused by the gate, the champion was pinned or replaced meanwhile, or the same adapter had been
+    /// rolled back before.
     Refused,
     /// The candidate was promoted, failed the smoke test, and was rolled back.
     RolledBack,
@@ -40,7 +41,8 @@ impl From<&PromotionOutcome> for Outcome {
             PromotionOutcome::Promoted => Outcome::Promoted,
             PromotionOutcome::Refused
             | PromotionOutcome::ChampionChanged
-            | PromotionOutcome::Pinned => Outcome::Refused,
+            | PromotionOutcome::Pinned
+            | PromotionOutcome::FailedBefore => Outcome::Refused,
             PromotionOutcome::RolledBack(_) => Outcome::RolledBack,
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use pipeline::registry::BaseRegistry;
 use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
 use support::Tiny;
 
@@ -15,8 +16,10 @@ fn run(tiny: &Tiny, watch: &mut dyn FnMut(Event<'_>)) -> pipeline::Result<Summar
     Night::start_or_resume(config)?.run(&mut |event: Event<'_>| watch(event))
 }
 
-fn registry(tiny: &Tiny) -> Registry {
+fn registry(tiny: &Tiny) -> BaseRegistry {
     Registry::new(&Home::open(tiny.path("home")).unwrap())
+        .find(tiny.path("model").to_str())
+        .unwrap()
 }
 
 #[test]

@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use durable::Digest;
-use pipeline::registry::{Action, Registry};
-use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, StageName, Summary};
+use pipeline::registry::{Action, BaseRegistry};
+use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
 use support::Tiny;
 
 /// Environment variable of a child process: the stage at whose start it fills its disk, and the
@@ -33,8 +33,10 @@ fn watched(tiny: &Tiny, watch: &mut dyn FnMut(Event<'_>)) -> pipeline::Result<Su
     Night::start_or_resume(config)?.run(&mut |event: Event<'_>| watch(event))
 }
 
-fn registry(tiny: &Tiny) -> Registry {
+fn registry(tiny: &Tiny) -> BaseRegistry {
     Registry::new(&Home::open(tiny.path("home")).unwrap())
+        .find(tiny.path("model").to_str())
+        .unwrap()
 }
 
 /// The champion, after a check of its content, and the number of promotions.
@@ -364,7 +366,8 @@ fn a_truncated_registry_is_an_error_and_not_overwritten() {
         let error = run(&tiny).unwrap_err().to_string();
         assert!(error.contains("registry.json") && error.contains("registry.last.json"), "{error}");
         assert_eq!(fs::read(&file).unwrap(), whole[..length], "the file was overwritten");
-        registry(&tiny).verified(champion.unwrap()).unwrap();
+        let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+        registry.verified(champion.unwrap()).unwrap();
     }
     fs::write(&file, &whole).unwrap();
     assert_eq!(run(&tiny).unwrap().outcome, Outcome::Refused);

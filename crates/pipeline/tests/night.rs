@@ -34,7 +34,9 @@ fn run(tiny: &Tiny, watch: &mut dyn FnMut(String)) -> pipeline::Result<Summary> 
 
 /// The champion, after a check of its content, the number of promotions, and that of nights.
 fn outcome(tiny: &Tiny) -> (Option<durable::Digest>, usize, usize) {
-    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap())
+        .find(tiny.path("model").to_str())
+        .unwrap();
     let state = registry.state().unwrap();
     let promotions = state.history.iter().filter(|c| c.action == Action::Promote).count();
     let champion = state.champion;
@@ -106,7 +108,9 @@ fn every_sealed_exam_is_used_once_and_then_the_night_stops() {
     for who in ["Cook", "Diver", "Elder", "Farmer"] {
         fs::remove_file(tiny.path(&format!("sealed/{who}.json"))).unwrap();
     }
-    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap())
+        .find(tiny.path("model").to_str())
+        .unwrap();
     for used in [vec!["Actor.json"], vec!["Actor.json", "Baker.json"]] {
         let summary = run(&tiny, &mut |_| ()).unwrap();
         assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
@@ -115,7 +119,7 @@ fn every_sealed_exam_is_used_once_and_then_the_night_stops() {
         assert!(summary.verdict.promise.contains("at most 0.25 promotions"));
         assert_eq!(fresh_exams(&tiny), used);
         // Served again, the base model is what the next candidate has to beat.
-        registry.rollback("for the test").unwrap();
+        registry.withdraw("for the test").unwrap();
     }
     let error = run(&tiny, &mut |_| ()).unwrap_err();
     assert_eq!(error.exit_code(), 2);

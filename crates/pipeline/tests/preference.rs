@@ -46,7 +46,9 @@ fn start(tiny: &Tiny, watch: &mut dyn FnMut(Event<'_>)) -> pipeline::Result<Summ
 }
 
 fn champion(tiny: &Tiny) -> Option<durable::Digest> {
-    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap())
+        .find(tiny.path("model").to_str())
+        .unwrap();
     registry.state().unwrap().champion
 }
 

@@ -1,22 +1,25 @@
 //! The champion registry: atomic, idempotent, audited, and protected against changed adapters.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 
 use durable::Digest;
-use pipeline::registry::{Promotion, Registry, Requester, adapter_digest};
+use pipeline::registry::{BaseRegistry, Promotion, Registry, Requester, adapter_digest};
 use pipeline::{Error, Home};
 
 struct TestRegistry {
     dir: tempfile::TempDir,
     home: Home,
-    registry: Registry,
+    registry: BaseRegistry,
 }
 
 fn test_registry() -> TestRegistry {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(dir.path().join("home")).unwrap();
-    TestRegistry { registry: Registry::new(&home), home, dir }
+    let registry = Registry::new(&home).of(durable::digest("base"), "models/base");
+    TestRegistry { registry, home, dir }
 }
 
 impl TestRegistry {
@@ -85,14 +88,44 @@ fn a_night_cannot_replace_a_champion_it_was_not_compared_with() {
 }
 
 #[test]
-fn two_rollbacks_cancel_out() {
+fn a_rollback_goes_back_to_the_last_good_champion_and_never_to_one_that_failed() {
     let test = test_registry();
     assert!(matches!(test.registry.rollback("?"), Err(Error::NothingToRollBack { .. })));
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|weights| test.adapter(weights));
+    let promote = |adapter| {
+        let outcome = test.registry.promote(adapter, Requester::Operator, "better").unwrap();
+        assert_eq!(outcome, Promotion::Done);
+    };
+    let back = || test.registry.rollback("rude").unwrap();
+    [a, b, c].into_iter().for_each(promote);
+    assert_eq!(back().champion, Some(b));
+    promote(d);
+    assert_eq!(test.registry.state().unwrap().previous, Some(b));
+    assert_eq!(back().champion, Some(b), "not c, which failed");
+    assert_eq!(back().champion, Some(a));
+    let state = back();
+    assert_eq!((state.champion, state.previous), (None, None), "the base model serves");
+    assert_eq!(state.failed(), [a, b, c, d].into());
+    assert!(matches!(test.registry.rollback("?"), Err(Error::NothingToRollBack { .. })));
+
+    // No night makes one of them champion again; a person may.
+    let by_night = test.registry.promote(a, night("0009", None), "won").unwrap();
+    assert_eq!((by_night, test.champion()), (Promotion::FailedBefore, None));
+    promote(a);
+    promote(test.adapter("e"));
+    assert_eq!(back().champion, None, "what failed is never restored");
+}
+
+#[test]
+fn a_withdrawn_champion_did_not_fail() {
+    let test = test_registry();
     let (a, b) = (test.adapter("a"), test.adapter("b"));
     test.registry.promote(a, Requester::Operator, "first").unwrap();
-    test.registry.promote(b, Requester::Operator, "second").unwrap();
-    assert_eq!(test.registry.rollback("back").unwrap().champion, Some(a));
-    assert_eq!(test.registry.rollback("and forth").unwrap().champion, Some(b));
+    test.registry.promote(b, night("0002", Some(a)), "won").unwrap();
+    let state = test.registry.withdraw("the server does not answer").unwrap();
+    assert_eq!((state.champion, state.previous), (Some(a), None));
+    assert!(state.failed().is_empty());
+    assert_eq!(test.registry.promote(b, night("0003", Some(a)), "won").unwrap(), Promotion::Done);
 }
 
 #[test]
@@ -119,12 +152,36 @@ fn a_damaged_adapter_is_never_champion() {
     test.registry.promote(b, Requester::Operator, "second").unwrap();
     damage(&test.registry.folder(a));
     assert!(matches!(test.registry.verified(a), Err(Error::Corrupt { .. })));
-    assert!(matches!(test.registry.rollback("back"), Err(Error::Corrupt { .. })));
     assert!(matches!(
         test.registry.promote(a, Requester::Operator, "?"),
         Err(Error::Corrupt { .. })
     ));
     assert_eq!(test.champion(), Some(b));
+    // A rollback passes it over, and says so.
+    let state = test.registry.rollback("back").unwrap();
+    assert_eq!(state.champion, None);
+    let reason = &state.history.last().unwrap().reason;
+    let passed = format!("passed over {}", &a.to_string()[..12]);
+    assert!(reason.starts_with("back; ") && reason.contains(&passed), "{reason}");
+}
+
+/// The bytes are right, and they are not those of an adapter of this base model.
+#[test]
+fn a_rollback_passes_over_what_does_not_load() {
+    let tiny = support::Tiny::new();
+    let test = test_registry();
+    let registry = Registry::new(&test.home).find(tiny.path("model").to_str()).unwrap();
+    let adapter = |weights: &str| {
+        test.adapter(weights);
+        registry.nominate(&test.dir.path().join(format!("trained-{weights}"))).unwrap()
+    };
+    let (a, b) = (adapter("a"), adapter("b"));
+    registry.promote(a, Requester::Operator, "first").unwrap();
+    registry.promote(b, Requester::Operator, "second").unwrap();
+    assert_eq!(registry.rollback_dry_run().unwrap(), None);
+    let state = registry.rollback("rude").unwrap();
+    assert_eq!(state.champion, None);
+    assert!(state.history[2].reason.contains("passed over"), "{}", state.history[2].reason);
 }
 
 fn damage(adapter: &Path) {
@@ -154,7 +211,7 @@ fn a_damaged_registry_is_an_error_and_not_overwritten() {
     let adapter = test.adapter("a");
     let path = test.home.path().join("registry.json");
     let whole = fs::read(&path).unwrap();
-    for damaged in [&whole[..whole.len() / 2], b"", b"{\"version\":2}"] {
+    for damaged in [&whole[..whole.len() / 2], b"", b"{\"version\":2}", b"{\"version\":3}"] {
         fs::write(&path, damaged).unwrap();
         let error = test.registry.promote(adapter, Requester::Operator, "?").unwrap_err();
         assert!(error.to_string().contains("registry.json"), "{error}");
@@ -209,7 +266,7 @@ fn a_dry_run_changes_nothing() {
     let before = fs::read(test.home.path().join("registry.json")).unwrap();
     assert_eq!(registry.promote_dry_run(b, night("1", None)).unwrap(), Promotion::ChampionChanged);
     assert_eq!(registry.rollback_dry_run().unwrap(), None);
-    registry.prune_dry_run(0).unwrap();
+    registry.all().prune_dry_run(0).unwrap();
     assert_eq!(fs::read(test.home.path().join("registry.json")).unwrap(), before);
     let dry = test.audit().iter().filter(|line| line["call"].to_string().contains("dry")).count();
     assert_eq!(dry, 5);
@@ -218,6 +275,7 @@ fn a_dry_run_changes_nothing() {
 #[test]
 fn pruning_keeps_champion_previous_and_candidate() {
     let test = test_registry();
+    let registry = test.registry.all();
     let all = ["a", "b", "c", "d", "e"].map(|weights| test.adapter(weights));
     test.registry.promote(all[0], Requester::Operator, "first").unwrap();
     test.registry.promote(all[1], Requester::Operator, "second").unwrap();
@@ -226,15 +284,15 @@ fn pruning_keeps_champion_previous_and_candidate() {
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
         fs::File::open(test.registry.folder(*adapter)).unwrap().set_modified(then).unwrap();
     }
-    assert_eq!(test.registry.prune_dry_run(2).unwrap(), [all[2]]);
-    assert_eq!(test.registry.prune(0).unwrap(), [all[2], all[3]]);
-    assert_eq!(test.registry.prune(0).unwrap(), []);
+    assert_eq!(registry.prune_dry_run(2).unwrap(), [all[2]]);
+    assert_eq!(registry.prune(0).unwrap(), [all[2], all[3]]);
+    assert_eq!(registry.prune(0).unwrap(), []);
     for adapter in [all[0], all[1], all[4]] {
         test.registry.verified(adapter).unwrap();
     }
     // Without a readable registry nothing is deleted.
     fs::write(test.home.path().join("registry.json"), "{").unwrap();
-    test.registry.prune(0).unwrap_err();
+    registry.prune(0).unwrap_err();
     test.registry.verified(all[1]).unwrap();
 }
 

@@ -64,7 +64,7 @@ impl EvaluationTrial {
     fn evaluate(inputs: &EvaluationInputs<'_>) -> Result<Self> {
         let EvaluationInputs { night, base: model, clean, splits, policy, .. } = *inputs;
         let home = Home::open(night.with_file_name("home"))?;
-        let registry = Registry::new(&home);
+        let registry = Registry::new(&home).of(model.sha256, &model.path);
         let trained = TrainedAdapter::of(night, inputs.adapter, 2, TrainingEnd::Complete)?;
         let (suite, options) = (few_cases(inputs.suite), short_answers(inputs.options));
         let evaluation = Evaluation {

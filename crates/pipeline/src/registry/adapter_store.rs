@@ -1,5 +1,6 @@
 //! The adapters of a registry, each in a folder named by its digest.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ impl AdapterStore {
     }
 
     /// All adapters except the `keep` newest and the `protected`, oldest first.
-    pub fn surplus(&self, keep: usize, protected: &[Option<Digest>]) -> Result<Vec<Digest>> {
+    pub fn surplus(&self, keep: usize, protected: &BTreeSet<Digest>) -> Result<Vec<Digest>> {
         let mut dated = Vec::new();
         for adapter in self.list()? {
             let path = self.folder(adapter);
@@ -88,7 +89,7 @@ impl AdapterStore {
         dated.sort();
         let old = dated.len().saturating_sub(keep);
         let old = dated.into_iter().take(old).map(|(_, adapter)| adapter);
-        Ok(old.filter(|adapter| !protected.contains(&Some(*adapter))).collect())
+        Ok(old.filter(|adapter| !protected.contains(adapter)).collect())
     }
 
     /// Deletes an adapter. It is renamed first, so that a folder named by a digest is always complete.

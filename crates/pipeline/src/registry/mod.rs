@@ -1,29 +1,43 @@
-//! The champion registry: which adapter is champion, and the history of changes.
+//! The champion registry: which adapter is champion on each base model, and the history of changes.
 
 mod adapter_store;
+mod base;
+mod migrate;
 mod state;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
-use eval::BestScores;
 use jiff::Timestamp;
+use serde::Deserialize;
 
 pub use adapter_store::adapter_digest;
-pub use state::{Action, Best, Change, ExamOfBase, Promotion, Requester, State};
+pub use base::BaseRegistry;
+pub use state::{Action, BaseState, Best, Change, ExamId, Promotion, Requester, State};
 
+use crate::base_model::BaseModel;
+use crate::config::{ModelSource, NightConfig};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::home::Home;
 use crate::lock::Lock;
 use crate::serving;
 use adapter_store::AdapterStore;
+use migrate::Version1;
+use state::VERSION;
+pub(crate) use state::name_of;
 
 /// The champion registry of a home: adapters stored by digest, and one file, replaced atomically,
-/// with the aliases (champion, candidate, previous) and the history.
+/// with the aliases (champion, candidate, previous) and the history of each base model.
 ///
 /// An adapter's digest is the SHA-256 of its `sha256sum` listing:
 /// `cd adapters/DIGEST && sha256sum * | sha256sum`. Every call that changes the registry, every dry
 /// run and every read of an adapter is recorded in `audit.jsonl`, also when it fails.
+///
+/// Changes are made through [`BaseRegistry`] and concern one base model only. A file of version 1,
+/// which had one champion for all base models, is read, and written anew with the next change; it
+/// stays as `registry.v1.json`.
 #[derive(Debug, Clone)]
 pub struct Registry {
     home: Home,
@@ -41,35 +55,92 @@ impl Registry {
         &self.home
     }
 
-    /// The best scores that a model of this base has reached on an exam while it served; none if none ever did. Scores of
-    /// another exam, or of another version of the scoring, cannot be compared and are kept apart.
+    /// The part of a base model: `base` is the [digest](models::model_digest) of its files, `path` where they are.
+    pub fn of(&self, base: Digest, path: impl Into<PathBuf>) -> BaseRegistry {
+        let path = path.into();
+        let path = std::path::absolute(&path).unwrap_or(path);
+        BaseRegistry::new(self.clone(), base, path)
+    }
+
+    /// The part of a configuration's base model. A model that the registry does not know yet is read.
     ///
     /// # Errors
-    /// As [`state`](Self::state).
-    pub fn best(&self, exam: &ExamOfBase) -> Result<Option<BestScores>> {
+    /// As [`find`](Self::find); the demo model cannot be fetched.
+    pub fn of_config(&self, config: &NightConfig) -> Result<BaseRegistry> {
+        match &config.setup.model {
+            ModelSource::Path(path) => self.find(Some(&path.to_string_lossy())),
+            demo => {
+                let model = BaseModel::locate(demo, &mut |_, _| ())?;
+                Ok(self.of(model.sha256, model.path))
+            }
+        }
+    }
+
+    /// The part of the base model with this name (that of its file or folder), path, or beginning of its digest; without a
+    /// name, that of the only one. A path that the registry does not know yet is read.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBase`] with the base models that the registry has, if not exactly one of them is meant; as
+    /// [`state`](Self::state).
+    pub fn find(&self, name: Option<&str>) -> Result<BaseRegistry> {
         let state = self.state()?;
-        Ok(state.best.into_iter().find(|best| best.exam == *exam).map(|best| best.scores))
+        let matches = |digest: &Digest, base: &BaseState| match name {
+            None => true,
+            Some(name) => {
+                let prefix = name.len() >= 4 && digest.to_string().starts_with(name);
+                prefix
+                    || base.name() == name
+                    || std::path::absolute(name).is_ok_and(|path| base.path == path)
+            }
+        };
+        let mut found = state.bases.iter().filter(|(digest, base)| matches(digest, base));
+        match (found.next(), found.next()) {
+            (Some((digest, base)), None) => Ok(self.of(*digest, &base.path)),
+            (None, _) if name.is_some_and(|name| Path::new(name).exists()) => {
+                let path = Path::new(name.unwrap_or_default());
+                Ok(self.of(models::model_digest(path)?, path))
+            }
+            _ => Err(Error::UnknownBase {
+                path: self.path(),
+                wanted: name.map_or("the only one".to_owned(), |name| format!("{name:?}")),
+                held: held(&state),
+            }),
+        }
     }
 
-    /// Raises the best scores on an exam to those of a model that serves. They never fall.
-    ///
-    /// # Errors
-    /// As [`state`](Self::state), or if the state cannot be written.
-    pub fn raise_best(&self, exam: &ExamOfBase, scores: &BestScores) -> Result<()> {
-        self.audited("raise best scores", exam.suite, || {
-            let _lock = self.lock()?;
-            let mut state = self.state()?;
-            state.raise_best(exam, scores);
-            self.save(&state)
-        })
-    }
-
-    /// The current aliases and the history.
+    /// The aliases and the history of each base model.
     ///
     /// # Errors
     /// A registry file that is damaged or of another version.
     pub fn state(&self) -> Result<State> {
-        State::read(&self.path())
+        match files::read_if_there(&self.path())? {
+            Some(bytes) => self.parse(&bytes),
+            // There was no night yet.
+            None => Ok(State::default()),
+        }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<State> {
+        let error = |found: String| Error::Record {
+            path: self.path(),
+            line: None,
+            expected: "a champion registry of version 1 or 2 (the state before the last change is in \
+                       registry.last.json)",
+            found,
+        };
+        match version(bytes).map_err(|e| error(e.to_string()))? {
+            1 => {
+                let old: Version1 =
+                    serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
+                let state = old.by_base(&self.home)?;
+                for adapter in &state.unplaced {
+                    tracing::warn!("{}: {}", self.path().display(), unplaced(*adapter));
+                }
+                Ok(state)
+            }
+            VERSION => serde_json::from_slice(bytes).map_err(|e| error(e.to_string())),
+            other => Err(error(format!("version {other}"))),
+        }
     }
 
     /// The folder of an adapter, unchecked. See [`Registry::verified`].
@@ -82,180 +153,36 @@ impl Registry {
     /// # Errors
     /// [`Error::Corrupt`] if the content does not match the digest.
     pub fn verified(&self, adapter: Digest) -> Result<PathBuf> {
-        self.audited("read", adapter, || self.adapters.intact(adapter))
+        self.audited("read", None, adapter, || self.adapters.intact(adapter))
     }
 
-    /// The adapter with this name: `champion`, `candidate`, `previous`, a digest, or a unique prefix
-    /// of at least four characters.
-    ///
-    /// # Errors
-    /// [`Error::UnknownAdapter`] with the adapters that exist.
-    pub fn resolve(&self, name: &str) -> Result<Digest> {
-        let state = self.state()?;
-        let alias = match name {
-            "champion" => state.champion,
-            "candidate" => state.candidate,
-            "previous" => state.previous,
-            _ => None,
-        };
-        if let Some(adapter) = alias {
-            return Ok(adapter);
-        }
-        let held = self.adapters.list()?;
-        let mut matching =
-            held.iter().filter(|d| name.len() >= 4 && d.to_string().starts_with(name));
-        match (matching.next(), matching.next()) {
-            (Some(adapter), None) => Ok(*adapter),
-            _ => Err(Error::UnknownAdapter {
-                path: self.path(),
-                wanted: name.to_owned(),
-                held: match held.iter().map(|d| d.to_string()[..12].to_owned()).collect::<Vec<_>>()
-                {
-                    list if list.is_empty() => "none".to_owned(),
-                    list => list.join(", "),
-                },
-            }),
-        }
-    }
-
-    /// Copies the adapter in `dir` into the registry and makes it the candidate.
-    pub fn nominate(&self, dir: &Path) -> Result<Digest> {
-        let adapter = adapter_digest(dir)?;
-        self.audited("nominate", adapter, || {
-            let _lock = self.lock()?;
-            self.adapters.store(dir, adapter)?;
-            let mut state = self.state()?;
-            if state.candidate != Some(adapter) {
-                state.candidate = Some(adapter);
-                self.save(&state)?;
-            }
-            Ok(adapter)
-        })
-    }
-
-    /// Makes an adapter the champion. Repeating the call has no effect: a night promotes an adapter at
-    /// most once, even if it was rolled back in between.
-    ///
-    /// # Errors
-    /// [`Error::Pinned`] for a promotion by hand while the champion is pinned; [`Error::Corrupt`] for
-    /// a damaged adapter.
-    pub fn promote(&self, adapter: Digest, by: Requester<'_>, reason: &str) -> Result<Promotion> {
-        self.audited("promote", adapter, || {
-            let _lock = self.lock()?;
-            let mut state = self.state()?;
-            let promotion = self.check_promote(&state, adapter, by)?;
-            if promotion == Promotion::Done {
-                state.change(Action::Promote, Some(adapter), by.night(), reason);
-                self.save(&state)?;
-                // A night's champion serves after its smoke test.
-                if by.night().is_none() {
-                    serving::update(&self.home, &state)?;
-                }
-            }
-            Ok(promotion)
-        })
-    }
-
-    /// What [`promote`](Self::promote) would do. Changes only the audit log.
-    pub fn promote_dry_run(&self, adapter: Digest, by: Requester<'_>) -> Result<Promotion> {
-        self.audited("promote (dry run)", adapter, || {
-            self.check_promote(&self.state()?, adapter, by)
-        })
-    }
-
-    /// Makes the previous champion champion again; a second rollback undoes the first. It works while
-    /// the champion is pinned, and the pin stays.
-    ///
-    /// # Errors
-    /// [`Error::NothingToRollBack`] before the first promotion; [`Error::Corrupt`] if the previous
-    /// champion is damaged.
-    pub fn rollback(&self, reason: &str) -> Result<State> {
-        self.audited("rollback", "previous", || {
-            let _lock = self.lock()?;
-            let mut state = self.state()?;
-            let previous = self.check_rollback(&state)?;
-            state.change(Action::Rollback, previous, None, reason);
-            self.save(&state)?;
-            serving::update(&self.home, &state)?;
-            Ok(state)
-        })
-    }
-
-    /// The adapter that [`rollback`](Self::rollback) would make champion; `None` for the base model.
-    /// Changes only the audit log.
-    pub fn rollback_dry_run(&self) -> Result<Option<Digest>> {
-        self.audited("rollback (dry run)", "previous", || self.check_rollback(&self.state()?))
-    }
-
-    /// Prevents promotions until [`unpin`](Self::unpin).
-    pub fn pin(&self, reason: &str) -> Result<State> {
-        self.set_pin("pin", Some(reason.to_owned()))
-    }
-
-    /// Allows promotions again.
-    pub fn unpin(&self) -> Result<State> {
-        self.set_pin("unpin", None)
-    }
-
-    /// Deletes all adapters except the `keep` newest, the champion, the previous champion and the
+    /// Deletes all adapters except the `keep` newest and, of every base model, the champion, the previous champion and the
     /// candidate. Returns the deleted adapters, oldest first.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state); an adapter that cannot be deleted.
     pub fn prune(&self, keep: usize) -> Result<Vec<Digest>> {
-        self.audited("prune", keep, || {
+        self.audited("prune", None, keep, || {
             let _lock = self.lock()?;
-            let surplus = self.surplus(keep)?;
+            let mut state = self.state()?;
+            let surplus = self.adapters.surplus(keep, &state.protected())?;
+            if !surplus.is_empty() {
+                // First, so that no adapter is named that is not there.
+                state.forget(&surplus);
+                self.save(&mut state)?;
+            }
             surplus.iter().try_for_each(|adapter| self.adapters.delete(*adapter))?;
             Ok(surplus)
         })
     }
 
     /// The adapters that [`prune`](Self::prune) would delete. Changes only the audit log.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
     pub fn prune_dry_run(&self, keep: usize) -> Result<Vec<Digest>> {
-        self.audited("prune (dry run)", keep, || self.surplus(keep))
-    }
-
-    fn check_promote(
-        &self,
-        state: &State,
-        adapter: Digest,
-        by: Requester<'_>,
-    ) -> Result<Promotion> {
-        let by_this_night = by.night().is_some_and(|night| state.has_promoted(night, adapter));
-        if state.champion == Some(adapter) || by_this_night {
-            return Ok(Promotion::AlreadyDone);
-        }
-        match (by, &state.pinned) {
-            (Requester::Night { against, .. }, _) if against != state.champion => {
-                return Ok(Promotion::ChampionChanged);
-            }
-            (Requester::Night { .. }, Some(_)) => return Ok(Promotion::Pinned),
-            (Requester::Operator, Some(reason)) => {
-                return Err(Error::Pinned { path: self.path(), reason: reason.clone() });
-            }
-            (_, None) => {}
-        }
-        self.adapters.intact(adapter)?;
-        Ok(Promotion::Done)
-    }
-
-    fn check_rollback(&self, state: &State) -> Result<Option<Digest>> {
-        if state.champion.is_none() && state.previous.is_none() {
-            return Err(Error::NothingToRollBack { path: self.path() });
-        }
-        state.previous.map(|adapter| self.adapters.intact(adapter)).transpose()?;
-        Ok(state.previous)
-    }
-
-    fn surplus(&self, keep: usize) -> Result<Vec<Digest>> {
-        self.adapters.surplus(keep, &self.state()?.protected())
-    }
-
-    fn set_pin(&self, call: &str, reason: Option<String>) -> Result<State> {
-        self.audited(call, "champion", || {
-            let _lock = self.lock()?;
-            let mut state = self.state()?;
-            state.pinned = reason;
-            self.save(&state)?;
-            Ok(state)
+        self.audited("prune (dry run)", None, keep, || {
+            self.adapters.surplus(keep, &self.state()?.protected())
         })
     }
 
@@ -267,16 +194,34 @@ impl Registry {
         Lock::wait(&self.home.path().join("registry.lock"))
     }
 
-    /// Writes the state, and a copy of the one before, for repairing a damaged file.
-    fn save(&self, state: &State) -> Result<()> {
-        durable::write_json(self.home.path().join("registry.last.json"), &self.state()?)?;
-        Ok(durable::write_json(self.path(), state)?)
+    /// Writes the state, and a copy of the file before, for repairing a damaged one.
+    fn save(&self, state: &mut State) -> Result<()> {
+        let before = files::read_if_there(&self.path())?;
+        let migrates =
+            before.as_deref().is_some_and(|bytes| version(bytes).is_ok_and(|it| it == 1));
+        if let Some(bytes) = before {
+            durable::write(self.home.path().join("registry.last.json"), &bytes)?;
+            if migrates {
+                durable::write(self.home.path().join("registry.v1.json"), &bytes)?;
+            }
+        }
+        let placed: Vec<_> = state.unplaced.iter().copied().collect();
+        state.unplaced = placed.into_iter().filter(|it| state.base_of(*it).is_none()).collect();
+        durable::write_json(self.path(), state)?;
+        if migrates {
+            // Version 1 told the servers of all base models of one champion.
+            for (base, of_base) in &state.bases {
+                serving::update(&self.home, *base, of_base)?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a call and records it in the audit log, also when it fails.
     fn audited<T>(
         &self,
         call: &str,
+        base: Option<Digest>,
         subject: impl ToString,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
@@ -284,6 +229,7 @@ impl Registry {
         let line = serde_json::json!({
             "at": Timestamp::now(),
             "call": call,
+            "base": base,
             "subject": subject.to_string(),
             "outcome": if result.is_ok() { "ok" } else { "error" },
             "message": result.as_ref().err().map(ToString::to_string),
@@ -291,4 +237,40 @@ impl Registry {
         durable::append_line(self.home.path().join("audit.jsonl"), &line.to_string())?;
         result
     }
+}
+
+/// What to do about an adapter of version 1 of which nothing tells the base model, in words.
+pub fn unplaced(adapter: Digest) -> String {
+    format!(
+        "nothing tells on which base model the adapter {adapter} was trained, and it serves nowhere; `champion promote \
+         {adapter} --base MODEL` makes it champion of that model"
+    )
+}
+
+/// The version of a registry file.
+fn version(bytes: &[u8]) -> serde_json::Result<u32> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    Ok(serde_json::from_slice::<Versioned>(bytes)?.version)
+}
+
+/// The base models of a registry, in words.
+fn held(state: &State) -> String {
+    let mut text = String::new();
+    for (digest, base) in &state.bases {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}{} ({})", base.name(), short(*digest));
+    }
+    match text.is_empty() {
+        true => "none: no night has run here, so there is no candidate and nothing to roll back"
+            .to_owned(),
+        false => text,
+    }
+}
+
+/// The beginning of a digest, enough to name it.
+pub(crate) fn short(digest: Digest) -> String {
+    digest.to_string().chars().take(12).collect()
 }

@@ -1,73 +1,78 @@
 //! The content of `registry.json`.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use eval::BestScores;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::files::read_if_there;
+/// The version that is written.
+pub(super) const VERSION: u32 = 2;
 
-const VERSION: u32 = 1;
-
-/// Aliases and history of a registry. An alias of `None` is the base model.
+/// What serves on each base model, and how it came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    version: u32,
+    pub(super) version: u32,
+    /// By base model: its digest ([`models::model_digest`]), which covers weights, configuration and tokenizer.
+    pub bases: BTreeMap<Digest, BaseState>,
+    /// Champion, candidate or previous champion of a registry of version 1 of which nothing tells the base model. They serve
+    /// nowhere and are never deleted; a promotion by hand gives one to its base model.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unplaced: BTreeSet<Digest>,
+    /// The reason of a pin of version 1, set before any base model was known. It holds for each base model that is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
+}
+
+/// Aliases and history of one base model. An alias of `None` is the base model itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(deny_unknown_fields)]
+pub struct BaseState {
+    /// Where its file or folder was when it was last used; for people, and to check that an adapter loads.
+    pub path: PathBuf,
     /// The current champion.
     pub champion: Option<Digest>,
     /// The adapter of the last exam.
     pub candidate: Option<Digest>,
-    /// The champion before the current one, which a rollback restores.
+    /// The last good champion before the current one, which a rollback restores.
     pub previous: Option<Digest>,
     /// The reason for which the champion is pinned; `None` if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<String>,
+    /// Grows with every change of champion, and never falls. Servers see it in `serving/BASE.json`.
+    pub generation: u64,
     /// Every change of champion, oldest first.
     pub history: Vec<Change>,
-    /// The best scores of served models, by base model and exam. No floor of the gate falls below them.
+    /// The best scores of served models, by exam. No floor of the gate falls below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub best: Vec<Best>,
+    /// The adapters that were trained on this base model.
+    pub adapters: BTreeSet<Digest>,
 }
 
-/// The best scores of the models of one base on one exam.
+/// The best scores on one exam.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
 pub struct Best {
     /// The exam.
-    pub exam: ExamOfBase,
+    pub exam: ExamId,
     /// The highest mean score of each category.
     pub scores: BestScores,
 }
 
-/// A base model and an exam: what scores must have in common to be compared.
+/// What scores on the same base model must have in common to be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExamOfBase {
-    /// The digest of the base model.
-    pub base: Digest,
+pub struct ExamId {
     /// The digest of the suite.
     pub suite: Digest,
     /// The version of the scoring.
     pub scoring_version: u32,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            version: VERSION,
-            champion: None,
-            candidate: None,
-            previous: None,
-            pinned: None,
-            history: vec![],
-            best: vec![],
-        }
-    }
 }
 
 /// One change of champion.
@@ -77,7 +82,7 @@ impl Default for State {
 pub struct Change {
     /// Time of the change.
     pub at: Timestamp,
-    /// Promotion or rollback.
+    /// What was done.
     pub action: Action,
     /// The new champion.
     pub champion: Option<Digest>,
@@ -95,11 +100,14 @@ pub struct Change {
 pub enum Action {
     /// An adapter became champion.
     Promote,
-    /// The previous champion was restored.
+    /// The champion failed, and the last good one before it was restored. No night and no rollback makes it champion again.
     Rollback,
+    /// The last good champion was restored for a reason that is not the adapter's fault: a server that did not take it, or
+    /// a damaged copy.
+    Withdraw,
 }
 
-/// The result of [`Registry::promote`](crate::Registry::promote).
+/// The result of [`BaseRegistry::promote`](crate::registry::BaseRegistry::promote).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
@@ -112,6 +120,8 @@ pub enum Promotion {
     ChampionChanged,
     /// Nothing changed: the champion is pinned.
     Pinned,
+    /// Nothing changed: the adapter was champion before and was rolled back. Only a person may promote it again.
+    FailedBefore,
 }
 
 /// Who requests a promotion.
@@ -137,9 +147,92 @@ impl<'a> Requester<'a> {
     }
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self { version: VERSION, bases: BTreeMap::new(), unplaced: BTreeSet::new(), pinned: None }
+    }
+}
+
 impl State {
     /// Whether this night has promoted the adapter.
     pub(crate) fn has_promoted(&self, night: &str, adapter: Digest) -> bool {
+        self.bases.values().any(|base| base.has_promoted(night, adapter))
+    }
+
+    /// The base model that an adapter was trained on; `None` if it is not known.
+    pub fn base_of(&self, adapter: Digest) -> Option<Digest> {
+        let base = self.bases.iter().find(|(_, base)| base.adapters.contains(&adapter));
+        base.map(|(digest, _)| *digest)
+    }
+
+    /// The state of a base model; empty before its first night.
+    pub(super) fn of(&self, base: Digest, path: &Path) -> BaseState {
+        self.bases.get(&base).cloned().unwrap_or_else(|| BaseState {
+            path: path.to_path_buf(),
+            pinned: self.pinned.clone(),
+            ..BaseState::default()
+        })
+    }
+
+    /// The state of the base model at `path`, by which it is found without its digest. If its files were changed since, it is
+    /// that of the model with the latest change.
+    pub(crate) fn at(&self, path: &Path) -> BaseState {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let there = self.bases.values().filter(|base| base.path == path);
+        let latest = there.max_by_key(|base| base.history.last().map(|change| change.at));
+        latest.cloned().unwrap_or_default()
+    }
+
+    /// The adapters that are never deleted.
+    pub(super) fn protected(&self) -> BTreeSet<Digest> {
+        let aliases =
+            self.bases.values().flat_map(|base| [base.champion, base.candidate, base.previous]);
+        aliases.flatten().chain(self.unplaced.iter().copied()).collect()
+    }
+
+    /// Forgets adapters that were deleted.
+    pub(super) fn forget(&mut self, deleted: &[Digest]) {
+        for base in self.bases.values_mut() {
+            base.adapters.retain(|adapter| !deleted.contains(adapter));
+        }
+    }
+}
+
+impl BaseState {
+    /// The base model's name: that of its file or folder, without `.gguf`.
+    pub fn name(&self) -> String {
+        name_of(&self.path)
+    }
+
+    /// The champions that were rolled back.
+    pub fn failed(&self) -> BTreeSet<Digest> {
+        let mut failed = BTreeSet::new();
+        for change in self.history.iter().filter(|change| change.action == Action::Rollback) {
+            failed.extend(change.previous);
+            // In version 1, a second rollback restored what the first had rolled back.
+            if let Some(restored) = change.champion {
+                failed.remove(&restored);
+            }
+        }
+        failed
+    }
+
+    /// The adapters that a rollback may restore, the last champion first: those that were champion, and neither failed nor
+    /// were withdrawn since.
+    pub(super) fn good(&self) -> Vec<Digest> {
+        let mut good: Vec<Digest> = Vec::new();
+        for change in &self.history {
+            let withdrawn = change.previous.filter(|_| change.action != Action::Promote);
+            good.retain(|adapter| Some(*adapter) != withdrawn && Some(*adapter) != change.champion);
+            good.extend(change.champion);
+        }
+        let failed = self.failed();
+        good.retain(|adapter| Some(*adapter) != self.champion && !failed.contains(adapter));
+        good.reverse();
+        good
+    }
+
+    pub(super) fn has_promoted(&self, night: &str, adapter: Digest) -> bool {
         self.history.iter().any(|change| {
             change.action == Action::Promote
                 && change.champion == Some(adapter)
@@ -147,33 +240,11 @@ impl State {
         })
     }
 
-    /// Reads the state from the registry's file; without a file, there was no promotion yet.
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let error = |found: String| Error::Record {
-            path: path.to_path_buf(),
-            line: None,
-            expected: "a champion registry of version 1 (the state before the last change is in \
-                       registry.last.json)",
-            found,
-        };
-        let Some(bytes) = read_if_there(path)? else { return Ok(State::default()) };
-        let state: State = serde_json::from_slice(&bytes).map_err(|e| error(e.to_string()))?;
-        match state.version {
-            VERSION => Ok(state),
-            other => Err(error(format!("version {other}"))),
-        }
-    }
-
-    pub(super) fn raise_best(&mut self, exam: &ExamOfBase, scores: &BestScores) {
+    pub(super) fn raise_best(&mut self, exam: &ExamId, scores: &BestScores) {
         match self.best.iter_mut().find(|best| best.exam == *exam) {
             Some(best) => best.scores.raise(scores),
             None => self.best.push(Best { exam: *exam, scores: scores.clone() }),
         }
-    }
-
-    /// The adapters that are never deleted.
-    pub(super) fn protected(&self) -> [Option<Digest>; 3] {
-        [self.champion, self.candidate, self.previous]
     }
 
     pub(super) fn change(
@@ -181,17 +252,24 @@ impl State {
         action: Action,
         champion: Option<Digest>,
         night: Option<&str>,
-        why: &str,
+        reason: &str,
     ) {
-        self.previous = self.champion;
-        self.champion = champion;
-        self.history.push(Change {
-            at: Timestamp::now(),
-            action,
-            champion,
-            previous: self.previous,
-            night: night.map(str::to_owned),
-            reason: why.to_owned(),
-        });
+        let (at, night, reason) = (Timestamp::now(), night.map(str::to_owned), reason.to_owned());
+        self.push(Change { at, action, champion, previous: self.champion, night, reason });
     }
+
+    /// Adds a change and sets the aliases that follow from it.
+    pub(super) fn push(&mut self, change: Change) {
+        self.champion = change.champion;
+        self.adapters.extend(change.champion);
+        self.history.push(change);
+        self.generation += 1;
+        self.previous = self.good().first().copied();
+    }
+}
+
+/// The name of a base model at `path`.
+pub(crate) fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
 }

@@ -13,7 +13,7 @@ use super::history::{
 use super::openmetrics;
 use crate::error::Result;
 use crate::home::Home;
-use crate::registry::{Action, Registry};
+use crate::registry::{self, Action, Registry};
 
 /// Writes `index.html` and `metrics.txt` of a home.
 pub(crate) fn write_index(home: &Home) -> Result<()> {
@@ -27,8 +27,8 @@ pub(crate) fn write_index(home: &Home) -> Result<()> {
 #[derive(Serialize)]
 struct Index {
     home: String,
-    champion: String,
-    pinned: Option<String>,
+    /// What serves on each base model.
+    serving: Vec<Serving>,
     /// Newest first.
     nights: Vec<NightRow>,
     changes: Vec<Change>,
@@ -36,10 +36,19 @@ struct Index {
     preflight: Option<String>,
 }
 
+/// What serves on a base model.
+#[derive(Serialize)]
+struct Serving {
+    base: String,
+    champion: String,
+    pinned: Option<String>,
+}
+
 /// One change of champion.
 #[derive(Serialize)]
 struct Change {
     at: String,
+    base: String,
     what: &'static str,
     who: String,
     night: String,
@@ -49,32 +58,47 @@ struct Change {
 impl Index {
     fn new(home: &Home, mut nights: Vec<NightRow>) -> Result<Self> {
         let state = Registry::new(home).state()?;
-        let name = |adapter: Option<durable::Digest>| match adapter {
-            Some(adapter) => adapter.to_string().chars().take(12).collect(),
-            None => "the base model".to_owned(),
-        };
         let charts = charts(&nights);
         nights.reverse();
-        let change = |change: &crate::registry::Change| Change {
+        let serving = state.bases.values().map(|base| Serving {
+            base: base.name(),
+            champion: name(base.champion),
+            pinned: base.pinned.clone(),
+        });
+        let changes = state.bases.values();
+        let changes = changes.flat_map(|base| base.history.iter().map(|it| (base.name(), it)));
+        let mut changes: Vec<_> = changes.collect();
+        changes.sort_by_key(|(_, change)| std::cmp::Reverse(change.at));
+        Ok(Self {
+            home: home.path().display().to_string(),
+            serving: serving.collect(),
+            nights,
+            changes: changes.into_iter().map(|(base, it)| Change::of(base, it)).collect(),
+            charts,
+            preflight: preflight_line(&home.path().join("preflight.json")),
+        })
+    }
+}
+
+impl Change {
+    fn of(base: String, change: &registry::Change) -> Self {
+        Self {
             at: change.at.strftime("%F %H:%M UTC").to_string(),
+            base,
             what: match change.action {
                 Action::Promote => "promoted",
                 Action::Rollback => "rolled back to",
+                Action::Withdraw => "withdrawn for",
             },
             who: name(change.champion),
             night: change.night.clone().unwrap_or_else(|| "by hand".to_owned()),
             reason: change.reason.clone(),
-        };
-        Ok(Self {
-            home: home.path().display().to_string(),
-            champion: name(state.champion),
-            nights,
-            changes: state.history.iter().rev().map(change).collect(),
-            charts,
-            preflight: preflight_line(&home.path().join("preflight.json")),
-            pinned: state.pinned,
-        })
+        }
     }
+}
+
+fn name(adapter: Option<durable::Digest>) -> String {
+    adapter.map_or("the base model".to_owned(), registry::short)
 }
 
 /// The result of the last preflight in one line.

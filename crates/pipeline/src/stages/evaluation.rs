@@ -16,7 +16,7 @@ use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
 use crate::drift::DriftPlan;
 use crate::error::Result;
-use crate::registry::Registry;
+use crate::registry::BaseRegistry;
 use crate::report::NightReport;
 use crate::runner::Runner;
 use crate::stage::Artefact;
@@ -40,7 +40,8 @@ pub(crate) struct Evaluation<'a> {
     pub fresh: &'a FreshSource,
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: &'a [String],
-    pub registry: &'a Registry,
+    /// The registry of the base model.
+    pub registry: &'a BaseRegistry,
     /// What happens when another champion should serve.
     pub serving: &'a ServingConfig,
     /// How drifts from the base are measured, if they are.
@@ -113,7 +114,7 @@ impl Evaluation<'_> {
             partial: partial.as_deref(),
             champion,
             verdict,
-            exam: exam.of_base(),
+            exam: exam.id(),
             scores: served,
             smoke_test,
             registry,

@@ -16,7 +16,7 @@ use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
 use crate::drift::DriftPlan;
 use crate::error::Result;
-use crate::registry::{ExamOfBase, Registry};
+use crate::registry::{BaseRegistry, ExamId};
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -35,9 +35,9 @@ pub(crate) struct Exam<'a> {
     pub drift: Option<&'a DriftPlan>,
     #[serde(skip)]
     pub suite: &'a Suite,
-    /// The registry, which holds the champion.
+    /// The registry of the base model, which holds the champion.
     #[serde(skip)]
-    pub registry: &'a Registry,
+    pub registry: &'a BaseRegistry,
 }
 
 /// The exam runs on disk.
@@ -151,7 +151,7 @@ impl Stage for Exam<'_> {
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<ExamFiles> {
         let Self { model, trained, champion, registry, suite, options, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
-        let mut cache = AnswerCache::open(registry.home())?;
+        let mut cache = AnswerCache::open(registry.all().home())?;
         let models = sitters.open(ctx)?;
         let files = sitters.sit(ctx, &models, suite, options, Some(&mut cache))?;
         cache.forget_others()?;
@@ -159,7 +159,7 @@ impl Stage for Exam<'_> {
             Some(plan) => Some(sitters.drifts(ctx, &models, plan, suite.council())?),
             None => None,
         };
-        Ok(ExamFiles { best: registry.best(&self.of_base())?, drifts, ..files })
+        Ok(ExamFiles { best: registry.best(&self.id())?, drifts, ..files })
     }
 
     fn artefacts(output: &ExamFiles) -> Vec<&Artefact> {
@@ -173,12 +173,8 @@ impl Stage for Exam<'_> {
 
 impl Exam<'_> {
     /// What scores must have in common to be compared with those of this exam.
-    pub fn of_base(&self) -> ExamOfBase {
-        ExamOfBase {
-            base: self.model.sha256,
-            suite: self.suite_digest,
-            scoring_version: self.scoring_version,
-        }
+    pub fn id(&self) -> ExamId {
+        ExamId { suite: self.suite_digest, scoring_version: self.scoring_version }
     }
 }
 
@@ -189,7 +185,7 @@ pub(super) struct Sitters<'a> {
     pub trained: &'a TrainedAdapter,
     /// The champion; `None` for the base model.
     pub champion: Option<Digest>,
-    pub registry: &'a Registry,
+    pub registry: &'a BaseRegistry,
 }
 
 /// One of them.
@@ -240,7 +236,8 @@ impl Sitters<'_> {
     ) -> Result<Drifts> {
         let BaseOpened { model, tokenizer } = base;
         let subject = (model, self.model.sha256);
-        let sequences = plan.sequences(ctx, subject, tokenizer, council, self.registry.home())?;
+        let sequences =
+            plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
         let (candidate, champion) = self.adapted(ctx)?;
         let mut drift = |it: Sitter| sequences.drift(ctx, model, &it.adapter(model)?, it.name);
         let candidate = drift(candidate)?;

@@ -19,7 +19,7 @@ use crate::config::{DataSource, NightConfig};
 use crate::error::{Error, Result};
 use crate::exam_ledger::{Drawn, ExamLedger, Origin};
 use crate::files;
-use crate::registry::Registry;
+use crate::registry::BaseRegistry;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -111,7 +111,7 @@ pub(crate) struct FreshExam<'a> {
     #[serde(skip)]
     pub suite: &'a Suite,
     #[serde(skip)]
-    pub registry: &'a Registry,
+    pub registry: &'a BaseRegistry,
     #[serde(skip)]
     pub runs: &'a ExamRuns,
 }
@@ -174,7 +174,7 @@ impl Stage for FreshExam<'_> {
         if !self.passes_standing_exam()? {
             return Ok(FreshResult::NotTaken("the candidate fails the standing exam".to_owned()));
         }
-        let mut ledger = ExamLedger::open(self.registry.home())?;
+        let mut ledger = ExamLedger::open(self.registry.all().home())?;
         let origin = match ledger.drawn_for(self.id, self.trained.adapter) {
             Some(drawn) => drawn.origin.clone(),
             None => {
@@ -233,7 +233,7 @@ impl FreshExam<'_> {
     /// Why no further exam may be drawn, if the policy's number of failed ones is reached.
     fn spent_budget(&self, ledger: &ExamLedger) -> Result<Option<String>> {
         let allowed = self.policy.failed_exams_a_year();
-        let failed = ledger.failed_within_a_year(&self.registry.state()?);
+        let failed = ledger.failed_within_a_year(&self.registry.all().state()?);
         let Some(oldest) = failed.first().filter(|_| failed.len() >= allowed) else {
             return Ok(None);
         };
@@ -284,7 +284,7 @@ impl FreshExam<'_> {
                 Ok((Suite::load(path)?, 0))
             }
             (Origin::Seed(_), _) => Err(Error::Record {
-                path: self.registry.home().fresh_exams(),
+                path: self.registry.all().home().fresh_exams(),
                 line: None,
                 expected: "a sealed exam for this night: the configuration has no household to generate one from",
                 found: origin.to_string(),

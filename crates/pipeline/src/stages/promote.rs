@@ -4,11 +4,11 @@ use durable::Digest;
 use eval::{BestScores, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::smoke_test::SmokeTest;
+use super::smoke_test::{Fault, SmokeTest};
 use super::train::TrainedAdapter;
 use crate::config::ServingConfig;
 use crate::error::Result;
-use crate::registry::{ExamOfBase, Promotion, Registry, Requester};
+use crate::registry::{BaseRegistry, ExamId, Promotion, Requester};
 use crate::serving;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
@@ -25,14 +25,14 @@ pub(crate) struct Promote<'a> {
     pub champion: Option<Digest>,
     pub verdict: &'a Verdict,
     /// The exam whose best scores a promotion raises.
-    pub exam: ExamOfBase,
+    pub exam: ExamId,
     /// The mean scores of the candidate, and of the champion it replaces.
     #[serde(skip)]
     pub scores: BestScores,
     #[serde(skip)]
     pub smoke_test: SmokeTest<'a>,
     #[serde(skip)]
-    pub registry: &'a Registry,
+    pub registry: &'a BaseRegistry,
     #[serde(skip)]
     pub serving: &'a ServingConfig,
 }
@@ -50,7 +50,9 @@ pub(crate) enum PromotionOutcome {
     ChampionChanged,
     /// The candidate won, but the champion is pinned.
     Pinned,
-    /// The candidate was promoted, failed the smoke test, and was rolled back, for this reason.
+    /// The candidate won, but it was champion before and was rolled back.
+    FailedBefore,
+    /// The candidate was promoted and taken back, for this reason.
     RolledBack(String),
 }
 
@@ -66,6 +68,7 @@ impl PromotionOutcome {
 
 impl Stage for Promote<'_> {
     const NAME: StageName = StageName::Promote;
+    const VERSION: u32 = 2;
     type Output = PromotionOutcome;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<PromotionOutcome> {
@@ -82,6 +85,7 @@ impl Stage for Promote<'_> {
             Promotion::Done | Promotion::AlreadyDone => self.confirm(ctx, adapter),
             Promotion::ChampionChanged => Ok(PromotionOutcome::ChampionChanged),
             Promotion::Pinned => Ok(PromotionOutcome::Pinned),
+            Promotion::FailedBefore => Ok(PromotionOutcome::FailedBefore),
         }
     }
 
@@ -95,31 +99,41 @@ impl Stage for Promote<'_> {
             PromotionOutcome::Refused => "the candidate stays candidate".to_owned(),
             PromotionOutcome::ChampionChanged => "another champion was chosen meanwhile".to_owned(),
             PromotionOutcome::Pinned => "the champion is pinned".to_owned(),
+            PromotionOutcome::FailedBefore => {
+                "the same adapter was champion before and was rolled back; `champion promote` makes it champion again"
+                    .to_owned()
+            }
             PromotionOutcome::RolledBack(why) => format!("rolled back: {why}"),
         }
     }
 }
 
 impl Promote<'_> {
-    /// Runs the smoke test, and rolls back if it fails.
+    /// Runs the smoke test, and takes the champion back if it must not stay. An error that is nobody's fault of these (a full
+    /// disk, no memory) ends the stage instead: the champion does not serve yet, and the next start tests it again.
     fn confirm(&self, ctx: &mut StageContext<'_>, adapter: Digest) -> Result<PromotionOutcome> {
         if self.registry.state()?.champion != Some(adapter) {
             // An earlier start, killed after its rollback, or a rollback by hand.
             return Ok(PromotionOutcome::RolledBack("before this start".to_owned()));
         }
-        let problem = match self.smoke_test.problem(ctx, self.registry, adapter)? {
-            None => self.serve(ctx)?,
-            problem => problem,
+        let fault = match self.smoke_test.fault(ctx, self.registry, adapter)? {
+            None => self.serve(ctx)?.map(Fault::Server),
+            fault => fault,
         };
-        match problem {
+        match fault {
             None => {
                 self.registry.raise_best(&self.exam, &self.scores)?;
                 Ok(PromotionOutcome::Promoted)
             }
-            Some(problem) => {
-                let state = self.registry.rollback(&format!("after {}: {problem}", self.id))?;
+            Some(fault) => {
+                let problem = fault.to_string();
+                let reason = format!("after {}: {problem}", self.id);
+                let state = match fault {
+                    Fault::Adapter(_) => self.registry.rollback(&reason)?,
+                    Fault::Copy(_) | Fault::Server(_) => self.registry.withdraw(&reason)?,
+                };
                 // Servers that follow the file go back; the program is told again.
-                let home = self.registry.home();
+                let home = self.registry.all().home();
                 let contract = serving::publish(home, self.smoke_test.model, &state)?;
                 if let Some(error) = serving::tell(self.serving, &contract) {
                     tracing::error!("{error}");
@@ -129,11 +143,10 @@ impl Promote<'_> {
         }
     }
 
-    /// Says that the new champion should serve, and asks the endpoint that serves. Returns why it must
-    /// not stay champion.
+    /// Says that the new champion should serve, and asks the endpoint that serves. Returns why it does not serve.
     fn serve(&self, ctx: &mut StageContext<'_>) -> Result<Option<String>> {
         let state = self.registry.state()?;
-        let contract = serving::publish(self.registry.home(), self.smoke_test.model, &state)?;
+        let contract = serving::publish(self.registry.all().home(), self.smoke_test.model, &state)?;
         if let Some(error) = serving::tell(self.serving, &contract) {
             return Ok(Some(error));
         }

@@ -6,6 +6,7 @@ use eval::Tier;
 use lora_train::lint::{Facts, Severity, lint};
 use models::Adapter;
 
+use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::home::Home;
 use crate::nights;
@@ -47,7 +48,7 @@ pub(super) fn adapter_keys(rehearsal: &Rehearsal<'_>) -> Finding {
     let (Some(home), Some(opened)) = (rehearsal.home.done(), rehearsal.opened.done()) else {
         return Finding::skipped("needs home and model");
     };
-    let registered = match registered(home) {
+    let registered = match registered(home, &opened.base) {
         Ok(registered) => registered,
         Err(error) => return Finding::failed(error),
     };
@@ -67,10 +68,10 @@ pub(super) fn adapter_keys(rehearsal: &Rehearsal<'_>) -> Finding {
     Finding::of(&problems, format!("{}: every tensor name and shape matches", names.join(", ")))
 }
 
-/// The folders of champion and previous champion, after a check of their digests.
-fn registered(home: &Home) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
+/// The folders of champion and previous champion of a base model, after a check of their digests.
+fn registered(home: &Home, base: &BaseModel) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
     let registry = Registry::new(home);
-    let state = registry.state()?;
+    let state = registry.state()?.at(&base.path);
     [("champion", state.champion), ("previous", state.previous)]
         .into_iter()
         .filter_map(|(alias, adapter)| Some((alias, adapter?)))

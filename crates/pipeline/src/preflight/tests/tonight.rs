@@ -164,7 +164,8 @@ fn adapter_keys() {
             let tensors = [("model.layers.7.mlp.experts.lora_a", view.unwrap())];
             let bytes = safetensors::serialize(tensors, None).unwrap();
             fs::write(trained.join("adapters.safetensors"), bytes).unwrap();
-            let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+            let home = Home::open(tiny.path("home")).unwrap();
+            let registry = Registry::new(&home).find(tiny.path("model").to_str()).unwrap();
             let adapter = registry.nominate(&trained).unwrap();
             registry.promote(adapter, Requester::Operator, "of another model").unwrap();
         },

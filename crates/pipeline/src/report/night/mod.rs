@@ -114,6 +114,10 @@ impl NightReport<'_> {
             PromotionOutcome::Pinned => {
                 return "The candidate won, but the champion is pinned.".to_owned();
             }
+            PromotionOutcome::FailedBefore => {
+                return "The candidate won, but the same adapter was champion before and was rolled back."
+                    .to_owned();
+            }
             PromotionOutcome::RolledBack(why) => {
                 return format!("The candidate was promoted and rolled back at once: {why}");
             }
