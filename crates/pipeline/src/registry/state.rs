@@ -206,30 +206,34 @@ impl BaseState {
 
     /// The champions that were rolled back.
     pub fn failed(&self) -> BTreeSet<Digest> {
-        let mut failed = BTreeSet::new();
-        for change in self.history.iter().filter(|change| change.action == Action::Rollback) {
-            failed.extend(change.previous);
-            // In version 1, a second rollback restored what the first had rolled back.
-            if let Some(restored) = change.champion {
-                failed.remove(&restored);
-            }
-        }
-        failed
+        self.judged().failed
     }
 
-    /// The adapters that a rollback may restore, the last champion first: those that were champion, and neither failed nor
-    /// were withdrawn since.
+    /// The adapters that a rollback may restore, the last champion first: those that were champion, and neither failed
+    /// nor were withdrawn since.
     pub(super) fn good(&self) -> Vec<Digest> {
-        let mut good: Vec<Digest> = Vec::new();
-        for change in &self.history {
-            let withdrawn = change.previous.filter(|_| change.action != Action::Promote);
-            good.retain(|adapter| Some(*adapter) != withdrawn && Some(*adapter) != change.champion);
-            good.extend(change.champion);
-        }
-        let failed = self.failed();
+        let Judged { mut good, failed } = self.judged();
         good.retain(|adapter| Some(*adapter) != self.champion && !failed.contains(adapter));
         good.reverse();
         good
+    }
+
+    /// What the history says of those that were champion.
+    fn judged(&self) -> Judged {
+        let Judged { mut good, mut failed } = Judged::default();
+        for change in &self.history {
+            // In version 1, a second rollback undid the first.
+            let undone = change.action == Action::Rollback
+                && change.champion.is_some_and(|restored| failed.remove(&restored));
+            let taken_back = change.previous.filter(|_| change.action != Action::Promote);
+            if !undone {
+                good.retain(|adapter| Some(*adapter) != taken_back);
+                failed.extend(taken_back.filter(|_| change.action == Action::Rollback));
+            }
+            good.retain(|adapter| Some(*adapter) != change.champion);
+            good.extend(change.champion);
+        }
+        Judged { good, failed }
     }
 
     pub(super) fn has_promoted(&self, night: &str, adapter: Digest) -> bool {
@@ -266,6 +270,14 @@ impl BaseState {
         self.generation += 1;
         self.previous = self.good().first().copied();
     }
+}
+
+/// Those that were champion, by what became of them.
+#[derive(Default)]
+struct Judged {
+    /// Oldest first. An adapter that failed and was promoted again by hand is in both.
+    good: Vec<Digest>,
+    failed: BTreeSet<Digest>,
 }
 
 /// The name of a base model at `path`.
