@@ -28,14 +28,21 @@ impl fmt::Display for Treatment {
 impl Treatment {
     /// Decides by the configuration, or else by the splits that the data gives.
     ///
+    /// Splits that are enriched are never enriched again: a choice of a recipe is for raw rows, so that one file serves both.
+    ///
     /// # Errors
-    /// A choice that contradicts the rows: enriched splits are never enriched again. Splits of which the content does not
-    /// say whether they are enriched, without a choice.
+    /// Splits of which the content does not say whether they are enriched, without a choice.
     pub fn of(config: &NightConfig, given: Option<&GivenSplits>) -> Result<Self> {
         let (as_they_are, why) = match (&config.enrich, given) {
             (Some(Enrichment::None), _) => (true, "`enrich: none`".to_owned()),
             (Some(choice), Some(given)) if given.state == SplitState::Enriched => {
-                return Err(contradiction(choice, given));
+                let evidence = &given.evidence;
+                (
+                    true,
+                    format!(
+                        "the splits are enriched: {evidence}; `enrich: {choice}` is for raw rows"
+                    ),
+                )
             }
             (Some(choice), _) => (false, format!("`enrich: {choice}`")),
             (None, None) => (false, "the default for raw rows".to_owned()),
@@ -71,14 +78,6 @@ pub(crate) fn given_splits(config: &NightConfig) -> Result<Option<GivenSplits>> 
         }
     }
     Ok(None)
-}
-
-fn contradiction(choice: &Enrichment, given: &GivenSplits) -> Error {
-    let expected = format!(
-        "`none` or nothing, because the splits are enriched already ({}) and are never enriched again",
-        given.evidence
-    );
-    refused(folder(given), "enrich", &expected, &format!("`{choice}`"))
 }
 
 fn unclear(given: &GivenSplits) -> Error {

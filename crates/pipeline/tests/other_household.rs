@@ -270,12 +270,15 @@ fn enriched_splits_are_used_as_they_are() {
         "{report}"
     );
 
-    // They are never enriched again.
+    // They are never enriched again, whatever recipe is chosen for raw rows, and that is said.
     for choice in ["seed", "balanced", "enrich.yaml"] {
         tiny.edit("night.yaml", "home: home\n", &format!("home: home\nenrich: {choice}\n"));
-        let error = NightConfig::load(tiny.path("night.yaml")).unwrap().check().unwrap_err();
-        assert!(error.to_string().contains("never enriched again"), "{error}");
-        assert_eq!(error.exit_code(), 2);
+        let file = pipeline::NightFile::load(tiny.path("night.yaml")).unwrap();
+        let settings = file.settings(&pipeline::config::ModelChoice::Default).unwrap();
+        let enrich = settings.iter().find(|setting| setting.key == "enrich").unwrap();
+        let said = "used as they are: the splits are enriched: 4 of 26 rows end in a refusal";
+        assert!(enrich.value.starts_with(said), "{}", enrich.value);
+        assert!(enrich.value.ends_with(&format!("{choice}` is for raw rows")), "{}", enrich.value);
         tiny.edit("night.yaml", &format!("enrich: {choice}\n"), "");
     }
     tiny.edit("night.yaml", "home: home\n", "home: home\nenrich: none\n");

@@ -114,8 +114,8 @@ impl RawPaths {
     }
 }
 
-/// What is added to the rows. Without a choice, raw rows get the balanced recipe with its defaults, and the splits of an
-/// enriched data set are used as they are.
+/// What is added to raw rows; without a choice, the balanced recipe with its defaults. The splits of an enriched data set are
+/// used as they are, whatever is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "PathBuf", into = "PathBuf")]
 pub enum Enrichment {

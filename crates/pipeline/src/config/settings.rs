@@ -114,12 +114,13 @@ impl NightFile {
 
 /// What is done to the rows. Where the file does not say, the rows decide.
 fn enrichment(config: &NightConfig) -> Result<Setting> {
-    let (value, origin) = match &config.enrich {
-        Some(choice) => (choice.to_string(), Origin::File),
-        None => match given_splits(config)? {
-            Some(given) => (Treatment::of(config, Some(&given))?.to_string(), Origin::Data),
-            None => ("balanced".to_owned(), Origin::Default),
-        },
+    let (value, origin) = match (&config.enrich, given_splits(config)?) {
+        (Some(choice), None) => (choice.to_string(), Origin::File),
+        (None, None) => ("balanced".to_owned(), Origin::Default),
+        (choice, given) => {
+            let origin = if choice.is_some() { Origin::File } else { Origin::Data };
+            (Treatment::of(config, given.as_ref())?.to_string(), origin)
+        }
     };
     Ok(Setting { key: "enrich".to_owned(), value, origin })
 }
