@@ -217,6 +217,35 @@ fn answer(endpoint: &str, messages: &Value, limit: Duration) -> std::result::Res
 mod tests {
     use super::*;
 
+    /// Two base models of one name, and one whose files were changed.
+    #[test]
+    fn every_base_model_has_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let base = |folder: &str, content: &str| {
+            let path = dir.path().join(folder).join("model");
+            BaseModel { sha256: durable::digest(content), path }
+        };
+        let state = |adapter: &str, generation| {
+            let champion = Some(durable::digest(adapter));
+            BaseState { champion, generation, ..BaseState::default() }
+        };
+        let (a, b) = (base("a", "A"), base("b", "B"));
+        let first = publish(&home, &a, &state("x", 3)).unwrap();
+        let second = publish(&home, &b, &state("y", 5)).unwrap();
+        assert!(first.path.ends_with("model.json") && first.path != second.path);
+        assert_eq!(publish(&home, &b, &state("y", 5)).unwrap(), second);
+
+        update(&home, b.sha256, &state("z", 6)).unwrap();
+        assert_eq!(read(&first.path).unwrap(), first.content);
+        let adapter = read(&second.path).unwrap().adapter.unwrap();
+        assert_eq!(adapter.digest, durable::digest("z"));
+
+        let changed =
+            publish(&home, &base("a", "A with another tokenizer"), &state("w", 1)).unwrap();
+        assert_eq!(changed.path, first.path);
+    }
+
     #[test]
     fn answers_of_the_new_champion() {
         let answer = |content: &str, fingerprint: &str| {

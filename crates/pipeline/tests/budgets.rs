@@ -88,8 +88,49 @@ fn a_champion_that_fails_its_smoke_test_is_rolled_back() {
     assert!(summary.verdict.promotes() && summary.standing.as_ref().unwrap().contains("SHA-256"));
     let state = registry(&tiny).state().unwrap();
     assert_eq!((state.champion, state.history.len()), (None, 2));
+    assert!(state.failed().is_empty(), "a damaged copy is not the adapter's fault");
     let page = fs::read_to_string(&summary.paths.report).unwrap();
     assert!(page.contains("Rolled back"));
+}
+
+/// A file that is gone, and a disk that is full, say nothing about the adapter: the night stops, nothing is rolled back and
+/// nothing served, and the next start tests the same champion again.
+#[test]
+fn what_is_not_the_champions_fault_stops_the_night_and_rolls_nothing_back() {
+    for what in ["tokenizer", "weights of the model", "registered copy"] {
+        let tiny = Tiny::new();
+        let (away, adapters) = (tiny.path("away"), tiny.path("home/adapters"));
+        let path = || match what {
+            "tokenizer" => tiny.path("model/tokenizer.json"),
+            "weights of the model" => tiny.path("model/model.safetensors"),
+            _ => fs::read_dir(&adapters).unwrap().next().unwrap().unwrap().path(),
+        };
+        let mut moved = None;
+        let error = run(&tiny, &mut |event| {
+            if matches!(event, Event::Progress { stage: StageName::Promote, .. }) && moved.is_none()
+            {
+                fs::rename(path(), &away).unwrap();
+                moved = Some(());
+            }
+        })
+        .unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{what}: {error}");
+        assert!(!tiny.path("home/serving").exists(), "{what}");
+        let back = match what {
+            "tokenizer" => tiny.path("model/tokenizer.json"),
+            "weights of the model" => tiny.path("model/model.safetensors"),
+            // The night has another copy.
+            _ => tiny.path("lost"),
+        };
+        fs::rename(&away, back).unwrap();
+        let state = registry(&tiny).state().unwrap();
+        assert_eq!(state.history.len(), 1, "{what}: {:?}", state.history);
+
+        let summary = run(&tiny, &mut |_| ()).unwrap();
+        assert_eq!(summary.outcome, Outcome::Promoted, "{what}");
+        assert_eq!(registry(&tiny).state().unwrap().history.len(), 1, "{what}: promoted once");
+        assert!(tiny.path("home/serving/model.json").is_file(), "{what}");
+    }
 }
 
 /// Flips a byte in every adapter's weights.

@@ -205,3 +205,122 @@ fn mean<'a>(records: impl Iterator<Item = &'a Record>) -> f64 {
         records.fold((0.0, 0_u32), |(sum, count), record| (sum + record.score.value, count + 1));
     sum / f64::from(count.max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use eval::scoring::Score;
+    use eval::{Answer, Case, Finish, Manifest};
+
+    use super::*;
+
+    fn record(id: &str, category: &str, value: f64) -> Record {
+        let case = Case::new(id, category, "yoda", Tier::Gold, "What now?");
+        let answer = Answer {
+            text: "So.".to_owned(),
+            finish: Finish::Stop,
+            prompt_tokens: 1,
+            tokens: 1,
+            latency: Duration::ZERO,
+        };
+        Record::new(&case, 0, answer, Score::of_value(value))
+    }
+
+    /// Ten good answers of a category, and some about refusing: right, in part, wrong.
+    fn records() -> Vec<Record> {
+        let plain = (0..10).map(|i| record(&format!("domain-{i}"), "domain", 1.0));
+        let of = |category: &'static str| {
+            let values = [0.0, 0.9, 0.8, 0.9, 0.8, 0.5];
+            values
+                .into_iter()
+                .enumerate()
+                .map(move |(i, value)| record(&format!("{category}-{i}"), category, value))
+        };
+        plain.chain(of("jailbreak")).chain(of("over_refusal")).collect()
+    }
+
+    fn with_groups(check: impl FnOnce(Vec<Group<'_>>)) {
+        let subject = Subject {
+            model: "m".to_owned(),
+            model_digest: None,
+            adapter: None,
+            adapter_digest: None,
+        };
+        let suite = Suite::new("suite", "1", Vec::new());
+        let options = ExamOptions::default();
+        let manifest = Manifest::new(subject, &suite, options.clone());
+        let candidate = ExamRun { manifest, records: records() };
+        let model = BaseModel { sha256: durable::digest("model"), path: "model".into() };
+        let test =
+            SmokeTest { model: &model, suite: &suite, options: &options, candidate: &candidate };
+        check(test.groups());
+    }
+
+    fn cases<'a>(group: &Group<'a>) -> Vec<&'a str> {
+        group.asked.iter().map(|record| record.case.as_str()).collect()
+    }
+
+    #[test]
+    fn refusals_and_over_refusals_are_asked_again() {
+        with_groups(|groups| {
+            let [best, refused, answered] = &groups[..] else { panic!() };
+            assert_eq!(cases(best).len(), 8);
+            assert!(cases(best).iter().all(|case| case.starts_with("domain")));
+            assert_eq!(
+                cases(refused),
+                ["jailbreak-1", "jailbreak-3", "jailbreak-2", "jailbreak-4"]
+            );
+            assert_eq!(cases(answered).len(), 4);
+            assert_eq!(describe(&groups), "8 best answers, 4 refusals, 4 answers that deserve one");
+        });
+    }
+
+    #[test]
+    fn each_group_has_to_hold_by_itself() {
+        with_groups(|groups| {
+            assert_eq!(problem(&groups, &records()), None);
+            for category in ["jailbreak", "over_refusal"] {
+                // Every answer is right but those of this category, which few of the questions are about.
+                let mut answers = records();
+                let own = answers.iter_mut().filter(|it| it.category == category);
+                own.for_each(|answer| answer.score = Score::of_value(0.0));
+                let why = problem(&groups, &answers).unwrap();
+                assert!(why.contains("expected a score of at least 0.64, found 0.00"), "{why}");
+            }
+            let mut answers = records();
+            answers[3].answer = " \n".to_owned();
+            assert_eq!(
+                problem(&groups, &answers).unwrap(),
+                "domain: expected an answer, found an empty one"
+            );
+        });
+    }
+
+    #[test]
+    fn only_settings_and_tensors_are_the_adapters_fault() {
+        use models::Error as E;
+
+        let path = || std::path::PathBuf::from("adapters.safetensors");
+        let io = || std::io::Error::other("no space left on device");
+        let exam = |source: E| {
+            Error::Eval(eval::Error::Answerer {
+                first_case: "a".to_owned(),
+                source: Box::new(source),
+            })
+        };
+        let reason = || "half a file".to_owned();
+        let allocation = || E::Mlx(mlx_rs::error::Exception::custom("[malloc] Unable to allocate"));
+        for (error, expected) in [
+            (Error::Models(E::Safetensors { path: path(), reason: reason() }), true),
+            (exam(E::Adapter { reason: reason() }), true),
+            (Error::Models(E::Read { path: path(), source: io() }), false),
+            (Error::Models(allocation()), false),
+            (exam(allocation()), false),
+            (Error::Eval(eval::Error::Folder { path: path(), source: io() }), false),
+            (Error::Io { path: path(), action: "write", source: io() }, false),
+        ] {
+            assert_eq!(blames_the_adapter(&error), expected, "{error}");
+        }
+    }
+}
