@@ -1,10 +1,11 @@
-//! Reads and checks the header of a GGUF file: metadata and tensor table.
+//! Reads and checks the header of a GGUF file, and decodes quantized blocks.
 //!
 //! A GGUF file is one model: key/value metadata (architecture, sizes, the whole tokenizer), a table of
 //! tensors, then the tensor data. This crate reads the first two and *validates everything against the size of
 //! the file*, so the file may be sliced by [`Tensor::range`] without a further check. A header is untrusted
 //! input: no count or length in it decides how much memory is allocated, and a damaged file is an [`Error`]
-//! that names the place, never a panic. [`Parts`] is a model in one file or in several.
+//! that names the place, never a panic. [`Parts`] is a model in one file or in several. Tensor data is decoded by
+//! [`Affine`].
 //!
 //! ```no_run
 //! let file = gguf::Gguf::open("model.gguf")?;
@@ -15,6 +16,7 @@
 //! # Ok::<(), gguf::Error>(())
 //! ```
 
+mod affine;
 mod error;
 mod metadata;
 mod parts;
@@ -23,6 +25,7 @@ mod tensor;
 
 use std::path::{Path, PathBuf};
 
+pub use affine::Affine;
 pub use error::{Error, Result};
 pub use metadata::{Metadata, Value};
 pub use parts::Parts;

@@ -24,6 +24,9 @@ macro_rules! tensor_types {
         pub enum TensorType { $($name,)* }
 
         impl TensorType {
+            /// All types, in the order of their numbers in the format.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
             /// The type with this number in the format.
             pub(crate) fn from_id(id: u32) -> Option<Self> {
                 match id { $($id => Some(Self::$name),)* _ => None }

@@ -94,12 +94,16 @@ impl Packing {
         sound.then_some(Self { rows, words, groups, affine })
     }
 
-    /// Whether MLX can pack rows of `columns` weights this way.
+    /// Whether rows of `columns` weights are packed this way: by MLX, or in groups of 16 in a GGUF file.
     fn fits(&self, columns: usize) -> bool {
         let group = columns / self.groups;
         let bits = self.words * 32 / columns.max(1);
         let known = match self.affine {
-            true => matches!(group, 32 | 64 | 128) && matches!(bits, 2 | 3 | 4 | 5 | 6 | 8),
+            true => match group {
+                16 => matches!(bits, 2 | 4 | 6 | 8),
+                32 | 64 | 128 => matches!(bits, 2 | 3 | 4 | 5 | 6 | 8),
+                _ => false,
+            },
             false => FloatFormat::of(bits, group).is_some(),
         };
         known && group * self.groups == columns && bits * columns == self.words * 32

@@ -1,9 +1,12 @@
 use mlx_rs::{Array, Dtype};
 
-use crate::Result;
 use crate::backend::{Backend, WeightResidency};
 use crate::ext::float_format::FloatFormat;
 use crate::ext::{Packed, fused};
+use crate::{Error, Result};
+
+/// The smallest group of MLX's affine quantization.
+const MLX_GROUP: i32 = 32;
 
 /// A weight matrix `[out, in]` in the form a checkpoint stores it.
 #[derive(Clone, Debug)]
@@ -33,6 +36,7 @@ impl Matrix {
         Ok(match self {
             matrix if residency.dequantizes() => Self::Dense(matrix.dense(backend, dtype)?),
             matrix if !backend.is_native() => matrix,
+            matrix if matrix.has_small_groups() => Self::Dense(matrix.dense(backend, dtype)?),
             Self::Dense(array) => Self::Dense(array.as_dtype(dtype)?),
             Self::Quantized { packed, scales, biases, group_size, bits } => {
                 let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
@@ -47,16 +51,32 @@ impl Matrix {
         Ok(match self {
             Self::Dense(array) => array.as_dtype(dtype)?,
             Self::Quantized { packed, scales, biases, group_size, bits } => {
-                let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
-                fused::dequantize(backend, packed, &scales, &biases, *group_size, *bits)?
+                let levels =
+                    |dtype| Ok::<_, Error>([scales.as_dtype(dtype)?, biases.as_dtype(dtype)?]);
+                if self.has_small_groups() {
+                    let [scales, biases] = levels(Dtype::Float32)?;
+                    let quantized = [packed, &scales, &biases];
+                    let dense = fused::dequantize_on_cpu(backend, quantized, *group_size, *bits)?;
+                    dense.as_dtype(dtype)?
+                } else {
+                    let [scales, biases] = levels(dtype)?;
+                    fused::dequantize(backend, [packed, &scales, &biases], *group_size, *bits)?
+                }
             }
             Self::Floats { packed, scales, format } => format.dense(packed, scales, dtype)?,
         })
     }
 
-    /// The matrix as products with packed weights take it; `None` if it is dense.
+    /// Whether it has groups of 16, as some types of GGUF files, for which MLX has no operations.
+    fn has_small_groups(&self) -> bool {
+        matches!(self, Self::Quantized { group_size, .. } if *group_size < MLX_GROUP)
+    }
+
+    /// The matrix as products with packed weights take it; `None` if it is dense, or packed in a way that
+    /// MLX cannot multiply.
     pub fn packed(&self) -> Option<Packed<'_>> {
         match self {
+            matrix if matrix.has_small_groups() => None,
             Self::Dense(_) => None,
             Self::Quantized { packed, scales, biases, group_size, bits } => Some(Packed {
                 values: packed,

@@ -2,7 +2,6 @@
 //!
 //! All sources are brought into one set of names and layouts, those of MLX and Hugging Face.
 
-mod blocks;
 mod expected;
 mod gguf_file;
 mod index;

@@ -7,11 +7,11 @@ use std::ops::{Add, Bound, Range};
 use std::path::Path;
 use std::sync::Arc;
 
+use gguf::Affine;
 use half::{bf16, f16};
 use mlx_rs::{Array, Dtype};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::blocks::{Block, Part};
 use crate::error::Differences;
 use crate::{Error, Result};
 
@@ -50,10 +50,18 @@ pub(crate) struct Entry {
 pub(crate) enum Encoding {
     /// Values of this type, in row-major order.
     Plain(Dtype),
-    /// One part of GGUF's quantized blocks.
-    Blocks(Block, Part),
+    /// One part of GGUF's quantized blocks, of which MLX's affine quantization has an array each.
+    Blocks(Affine, Part),
     /// A type that is not supported, by its name.
     Unknown(String),
+}
+
+/// One of the three arrays of affine quantization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Packed,
+    Scales,
+    Biases,
 }
 
 impl Encoding {
@@ -61,7 +69,9 @@ impl Encoding {
     pub fn dtype(&self) -> Option<Dtype> {
         match self {
             Self::Plain(dtype) => Some(*dtype),
-            Self::Blocks(_, part) => Some(part.dtype()),
+            Self::Blocks(_, Part::Packed) => Some(Dtype::Uint32),
+            Self::Blocks(affine, _) if affine.has_f16_scales() => Some(Dtype::Float16),
+            Self::Blocks(..) => Some(Dtype::Float32),
             Self::Unknown(_) => None,
         }
     }
@@ -242,16 +252,18 @@ impl Entry {
             }
             Encoding::Plain(Dtype::Uint32) => Array::from_slice(&self.values::<u32>(rows)?, &shape),
             Encoding::Plain(Dtype::Uint8) => Array::from_slice(&self.values::<u8>(rows)?, &shape),
-            Encoding::Blocks(block, part) => {
-                let bytes = self.values::<u8>(rows)?;
-                match part {
-                    Part::Packed => Array::from_slice(&block.packed(&bytes), &shape),
-                    Part::Scales => {
-                        Array::from_slice(&self.checked(name, block.scales(&bytes))?, &shape)
-                    }
-                    Part::Biases => {
-                        Array::from_slice(&self.checked(name, block.biases(&bytes))?, &shape)
-                    }
+            Encoding::Blocks(affine, part) => {
+                let blocks = self.values::<u8>(rows)?;
+                let levels = match part {
+                    Part::Packed => return Ok(Array::from_slice(&affine.packed(&blocks), &shape)),
+                    Part::Scales => affine.scales(&blocks),
+                    Part::Biases => affine.biases(&blocks),
+                };
+                if affine.has_f16_scales() {
+                    let levels = levels.into_iter().map(f16::from_f32).collect();
+                    Array::from_slice(&self.checked(name, levels)?, &shape)
+                } else {
+                    Array::from_slice(&self.checked(name, levels)?, &shape)
                 }
             }
             // Unreachable for a checked checkpoint: the comparison with the expected tensors refuses it.

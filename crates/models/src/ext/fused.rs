@@ -8,7 +8,7 @@
 
 use kernels::{Exponentials, Quantized, Scores};
 use mlx_rs::ops::{self, broadcast_to, softmax_axis, tanh};
-use mlx_rs::{Array, Dtype, fast, stop_gradient};
+use mlx_rs::{Array, Dtype, Stream, fast, stop_gradient, with_stream};
 
 use super::{Differentiable, apply_one, cpu_op, cpu_op_of_words, wrong_arrays};
 use crate::Result;
@@ -129,18 +129,36 @@ pub(crate) fn softmax(
     apply_one(Softmax { scale, mask }, &[scores])
 }
 
-/// The dense form of an affinely quantized matrix, in the type of its scales.
+/// The dense form of an affinely quantized matrix, given by codes, scales and biases, in the type of its
+/// scales.
 pub(crate) fn dequantize(
     backend: Backend,
-    packed: &Array,
-    scales: &Array,
-    biases: &Array,
+    [packed, scales, biases]: [&Array; 3],
     group_size: i32,
     bits: i32,
 ) -> Result<Array> {
     if !backend.fuses(scales) {
         return Ok(ops::dequantize(packed, scales, biases, group_size, bits)?);
     }
+    dequantize_f32([packed, scales, biases], group_size, bits)
+}
+
+/// The same for groups of any size, with scales in f32, computed on the CPU whatever the device.
+pub(crate) fn dequantize_on_cpu(
+    backend: Backend,
+    quantized: [&Array; 3],
+    group_size: i32,
+    bits: i32,
+) -> Result<Array> {
+    let dequantize = || dequantize_f32(quantized, group_size, bits);
+    if backend.is_cpu() { dequantize() } else { with_stream(&Stream::cpu(), dequantize) }
+}
+
+fn dequantize_f32(
+    [packed, scales, biases]: [&Array; 3],
+    group_size: i32,
+    bits: i32,
+) -> Result<Array> {
     let mut shape = packed.shape().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = *last * 32 / bits;
