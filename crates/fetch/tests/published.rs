@@ -15,6 +15,12 @@ fn the_demo_model_is_a_gguf_file() {
 }
 
 #[test]
+fn the_gemma_test_model_is_a_gguf_file() {
+    let Some(path) = if_reachable(fetch::gemma_test_model(&mut |_| ())).unwrap() else { return };
+    assert!(std::fs::read(path).unwrap().starts_with(b"GGUF"));
+}
+
+#[test]
 fn the_vocabularies_come_with_their_vectors_and_templates() {
     let Some(folder) = if_reachable(fetch::vocabularies(&mut |_| ())).unwrap() else { return };
     for name in ["ggml-vocab-gemma-4.gguf", "ggml-vocab-qwen2.gguf", "ggml-vocab-qwen35.gguf"] {

