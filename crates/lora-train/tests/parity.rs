@@ -72,6 +72,17 @@ fn five_updates_of_gemma_4_agree_with_mlx_lm() {
     compare("gemma4", 5);
 }
 
+#[test]
+fn five_updates_of_gemma_3_agree_with_mlx_lm() {
+    compare("gemma3", 2);
+}
+
+/// Qwen2 with its biases, Qwen3 with its norms.
+#[test]
+fn five_updates_of_llamas_relatives_agree_with_mlx_lm() {
+    compare("llamas", 2);
+}
+
 /// Gated delta layers and attention, rows of several chunks.
 #[test]
 fn five_updates_of_qwen_3_5_agree_with_mlx_lm() {

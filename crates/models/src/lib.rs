@@ -16,7 +16,7 @@ mod synthesize;
 pub use adapter::export::{export_gguf, export_peft};
 pub use adapter::fuse::{FusedWeights, LogitError, fuse};
 pub use arch::config::Config;
-pub use arch::registry::supported_architectures;
+pub use arch::registry::{gguf_architectures, supported_architectures};
 pub use backend::{Kernels, OpenOptions, WeightResidency};
 pub use checkpoint::{model_digest, model_files};
 pub use divergence::{Divergence, divergence};

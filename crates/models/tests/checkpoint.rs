@@ -199,9 +199,9 @@ fn a_gguf_files_rotary_scaling_is_applied_or_refused() {
         let found = scaled(kind, factor).unwrap();
         assert!(distance(&found, expected) < 1e-5, "{kind:?} {factor:?}");
     }
-    let error = scaled(Some("yarn"), Some((new, 4.0))).unwrap_err();
+    let error = scaled(Some("longrope"), Some((new, 4.0))).unwrap_err();
     assert!(
-        error.ends_with("llama.rope.scaling.type: expected none or linear, found yarn"),
+        error.ends_with("llama.rope.scaling.type: expected none, linear or yarn, found longrope"),
         "{error}"
     );
     let error = scaled(Some("linear"), Some((new, -1.0))).unwrap_err();
@@ -292,9 +292,18 @@ const REFUSED: &[Case] = &[
     (
         "unknown rope",
         |tiny, path| {
-            config(tiny, path, "rope_scaling", serde_json::json!({ "rope_type": "yarn" }));
+            config(tiny, path, "rope_scaling", serde_json::json!({ "rope_type": "longrope" }));
         },
-        "yarn",
+        "longrope",
+    ),
+    (
+        "a quantization of another program",
+        |tiny, path| {
+            let keys = serde_json::json!({ "quant_method": "gptq", "bits": 4 });
+            config(tiny, path, "quantization_config", keys);
+        },
+        "quantization_config.quant_method: expected no quantization, or MLX's (use the original checkpoint, \
+         or convert that with mlx_lm.convert), found gptq",
     ),
     (
         "integers for weights",

@@ -48,6 +48,8 @@ pub struct Config {
     pub rope_frequencies: Vec<Vec<f64>>,
     /// Logits are `cap * tanh(z / cap)` of the output's products `z`, if set.
     pub soft_cap: Option<f32>,
+    /// Tokens in a row, at most: the rotary embedding of longer ones would depend on the length.
+    pub max_positions: Option<usize>,
     /// Where the names of all tensors start.
     pub(super) root: &'static str,
     /// The family.
@@ -114,6 +116,7 @@ impl Config {
             rope_style: RopeStyle::Halves,
             rope_frequencies: Vec::new(),
             soft_cap: None,
+            max_positions: None,
             root: "",
             family: Arc::new(family),
         }

@@ -26,6 +26,8 @@ pub(crate) struct GgufLayout {
     pub architecture: &'static str,
     /// Whether the rows of query and key projections alternate between the two halves of each head.
     pub interleaved: bool,
+    /// Modules of a layer that have other names than in most families, or that only this one has.
+    pub names: &'static [(&'static str, &'static str)],
 }
 
 impl GgufLayout {
@@ -39,7 +41,8 @@ impl GgufLayout {
         };
         let in_layer = || {
             let (layer, stem) = stem.strip_prefix("blk.")?.split_once('.')?;
-            Some(format!("model.layers.{layer}.{}", find(&IN_LAYER, stem)?))
+            let module = find(self.names, stem).or_else(|| find(&IN_LAYER, stem))?;
+            Some(format!("model.layers.{layer}.{module}"))
         };
         let module = find(&OUTER, stem).map(str::to_owned).or_else(in_layer);
         format!("{}.{part}", module.as_deref().unwrap_or(stem))
@@ -50,10 +53,9 @@ impl GgufLayout {
         let find = |names: &[(&'static str, &str)]| {
             names.iter().find(|(_, module)| *module == path).map(|&(gguf, _)| gguf)
         };
-        match layer {
-            None => find(&OUTER).map(str::to_owned),
-            Some(layer) => Some(format!("blk.{layer}.{}", find(&IN_LAYER)?)),
-        }
+        let Some(layer) = layer else { return find(&OUTER).map(str::to_owned) };
+        let stem = find(self.names).or_else(|| find(&IN_LAYER))?;
+        Some(format!("blk.{layer}.{stem}"))
     }
 
     /// The number of heads of the module at `path`, if its rows are interleaved.
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_original_checkpoint() {
-        let layout = GgufLayout { architecture: "llama", interleaved: true };
+        let layout = GgufLayout { architecture: "llama", interleaved: true, names: &[] };
         for (gguf, module) in [
             ("token_embd.scales", "model.embed_tokens.scales"),
             ("output_norm.weight", "model.norm.weight"),

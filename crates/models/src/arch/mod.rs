@@ -3,13 +3,17 @@
 //! To add a family, implement the trait in a module below this folder and add it to [`FAMILIES`]; no
 //! other file of the crate knows which families there are.
 
+mod attention;
 pub(crate) mod config;
 mod config_file;
+mod gguf_keys;
 pub(crate) mod gguf_layout;
 mod names;
 pub(crate) mod registry;
 mod rope_parameters;
+mod sliding;
 
+mod gemma3;
 mod gemma4;
 mod llama;
 mod qwen35;
@@ -27,7 +31,7 @@ use gguf_layout::GgufLayout;
 
 /// The registry: all families.
 const FAMILIES: &[Registration] =
-    &[llama::REGISTRATION, gemma4::REGISTRATION, qwen35::REGISTRATION];
+    &[llama::REGISTRATION, gemma3::REGISTRATION, gemma4::REGISTRATION, qwen35::REGISTRATION];
 
 /// A family, by the names that files have for it.
 struct Registration {
@@ -36,15 +40,14 @@ struct Registration {
     /// Reads `config.json`, given its path, `model_type` and content.
     pub config: fn(&Path, &str, &[u8]) -> Result<Config>,
     /// Support of GGUF files.
-    pub gguf: Option<GgufRegistration>,
+    pub gguf: &'static [GgufRegistration],
 }
 
-/// Support of a family's GGUF files.
+/// Support of GGUF files of one architecture.
 struct GgufRegistration {
-    /// `general.architecture` in the metadata.
-    pub architecture: &'static str,
+    pub layout: GgufLayout,
     /// Reads the configuration, and lists the tensors under the names of safetensors files.
-    pub open: fn(&Parts) -> Result<(Config, Store)>,
+    pub open: fn(&Parts, GgufLayout) -> Result<(Config, Store)>,
 }
 
 /// What distinguishes one model family from another: its layers and their tensors.
@@ -88,6 +91,16 @@ pub(crate) trait Architecture: fmt::Debug + Send + Sync {
     /// Embeddings are multiplied by this, if set.
     fn embedding_scale(&self, _config: &Config) -> Option<f32> {
         None
+    }
+
+    /// Added to the weight of each norm: some families store `weight - 1`.
+    fn norm_offset(&self) -> f32 {
+        0.0
+    }
+
+    /// Whether activations exceed the range of f16, so that 16-bit kernels must compute in bf16.
+    fn exceeds_f16(&self) -> bool {
+        false
     }
 
     /// The attention window of the layers that have one.

@@ -13,14 +13,15 @@ use crate::ext::float_format::FloatFormat;
 use crate::{Error, Result};
 
 /// The architectures that [`Model::open`](crate::Model::open) accepts, as `model_type` in `config.json`
-/// names them. Of GGUF files, `llama` only.
+/// names them.
 pub fn supported_architectures() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().flat_map(|family| family.model_types).copied()
 }
 
-/// The architectures of GGUF files that are supported.
-pub(crate) fn gguf_architectures() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().filter_map(|family| Some(family.gguf.as_ref()?.architecture))
+/// The architectures of GGUF files that [`Model::open`](crate::Model::open) accepts, as
+/// `general.architecture` names them. A Mistral's files are those of a `llama`.
+pub fn gguf_architectures() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().flat_map(|family| family.gguf).map(|gguf| gguf.layout.architecture)
 }
 
 /// Opens the files of a model: a `.gguf` file, or a folder with `config.json` and `*.safetensors`.
@@ -44,9 +45,9 @@ fn open_gguf(path: &Path) -> Result<(Config, Store)> {
     // The reader checks every count, length and offset against the file's size.
     let parts = Parts::open(path)?;
     let found = parts.metadata().str("general.architecture")?;
-    let mut families = FAMILIES.iter().filter_map(|family| family.gguf.as_ref());
-    match families.find(|family| family.architecture == found) {
-        Some(family) => (family.open)(&parts),
+    let mut registrations = FAMILIES.iter().flat_map(|family| family.gguf);
+    match registrations.find(|gguf| gguf.layout.architecture == found) {
+        Some(gguf) => (gguf.open)(&parts, gguf.layout),
         None => Err(unsupported(path, found, gguf_architectures())),
     }
 }
@@ -67,7 +68,9 @@ pub(crate) fn read_config(path: &Path) -> Result<Config> {
     let Some(family) = families.find(|family| family.model_types.contains(&name)) else {
         return Err(unsupported(path, name, supported_architectures()));
     };
-    ConfigFile { path, keys: &named }.check_quantization()?;
+    let file = ConfigFile { path, keys: &named };
+    file.check_quantization()?;
+    file.check_method()?;
     (family.config)(path, name, &text)
 }
 
@@ -87,9 +90,22 @@ struct Named {
     model_type: String,
     #[serde(default)]
     quantization: serde_json::Value,
+    #[serde(default)]
+    quantization_config: serde_json::Value,
 }
 
 impl ConfigFile<'_, Named> {
+    /// Refuses the quantization of other programs (bitsandbytes, GPTQ, AWQ, FP8, ...), which
+    /// transformers names. mlx_lm writes its own under this key too, without a method.
+    fn check_method(&self) -> Result<()> {
+        const EXPECTED: &str = "no quantization, or MLX's (use the original checkpoint, or convert that with \
+                                mlx_lm.convert)";
+        match self.keys.quantization_config.get("quant_method").and_then(|method| method.as_str()) {
+            Some(method) => self.refuse("quantization_config.quant_method", EXPECTED, method),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses quantization modes that are not supported. Mode, bits and group size of each module
     /// follow from its tensors, so the entries of modules are checked for their mode only.
     fn check_quantization(&self) -> Result<()> {

@@ -25,6 +25,46 @@ pub(super) struct RopeParameters {
     pub low_freq_factor: Option<f64>,
     pub high_freq_factor: Option<f64>,
     pub original_max_position_embeddings: Option<f64>,
+    pub beta_fast: Option<f64>,
+    pub beta_slow: Option<f64>,
+    pub attention_factor: Option<f64>,
+    pub mscale: Option<f64>,
+    pub mscale_all_dim: Option<f64>,
+    pub truncate: Option<bool>,
+}
+
+/// A rotary embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rotary {
+    /// Radians per position of each pair of a head.
+    pub frequencies: Vec<f64>,
+    /// Attention scores are multiplied by this beside their usual scale.
+    pub of_scores: f32,
+    /// Tokens in a row, at most: beyond, the frequencies would depend on the length.
+    pub max_positions: Option<usize>,
+}
+
+impl Rotary {
+    /// For heads of this size.
+    pub fn new(frequencies: Frequencies, head_dim: usize) -> Self {
+        let frequencies = frequencies.of_pairs(head_dim);
+        Self { frequencies, of_scores: 1.0, max_positions: None }
+    }
+
+    /// Without scaling.
+    pub fn plain(theta: f64, head_dim: usize) -> Self {
+        Self::new(Frequencies::plain(theta), head_dim)
+    }
+
+    /// With queries and keys multiplied by `factor` each.
+    pub fn with_attention(self, factor: f64) -> Self {
+        Self { of_scores: (factor * factor) as f32, ..self }
+    }
+
+    /// By what YaRN multiplies queries and keys, for a share `mscale` of the effect.
+    pub fn yarn_attention(factor: f64, mscale: f64) -> f64 {
+        if factor > 1.0 { 0.1 * mscale * factor.ln() + 1.0 } else { 1.0 }
+    }
 }
 
 /// The rotary embedding of one kind of layer, with its place in the file.
@@ -50,6 +90,50 @@ impl<'a> RopeSection<'a> {
             }
             (kind, old) => Ok(kind.or(old).unwrap_or("default")),
         }
+    }
+
+    /// The rotary embedding of whole heads in a model of so many positions. `theta` is the value of a
+    /// file without `rope_theta`.
+    pub fn rotary(self, theta: f64, head_dim: usize, positions: Option<usize>) -> Result<Rotary> {
+        match self.kind()? {
+            "yarn" => self.yarn(self.theta(theta)?, head_dim),
+            // Longer rows have other frequencies, each length its own.
+            "dynamic" => {
+                let positions = self.file().size("max_position_embeddings", positions)?;
+                let rotary = Rotary::plain(self.theta(theta)?, head_dim);
+                Ok(Rotary { max_positions: Some(positions), ..rotary })
+            }
+            "default" | "linear" | "llama3" => {
+                let frequencies = self.frequencies(theta, head_dim)?;
+                Ok(Rotary { frequencies, of_scores: 1.0, max_positions: None })
+            }
+            other => self.refuse("rope_type", "default, linear, llama3, yarn or dynamic", other),
+        }
+    }
+
+    fn yarn(self, theta: f64, head_dim: usize) -> Result<Rotary> {
+        let keys = self.keys;
+        let factor = self.positive("factor", keys.factor)?;
+        if keys.truncate == Some(false) {
+            return self.refuse("truncate", "true", false);
+        }
+        let scaling = Scaling::Yarn {
+            factor,
+            fast: self.positive("beta_fast", keys.beta_fast.or(Some(32.0)))?,
+            slow: self.positive("beta_slow", keys.beta_slow.or(Some(1.0)))?,
+            // transformers and mlx-lm have different defaults.
+            original_context: self.positive(
+                "original_max_position_embeddings",
+                keys.original_max_position_embeddings,
+            )?,
+        };
+        let by_mscale = || {
+            let of = |mscale| Rotary::yarn_attention(factor, mscale);
+            of(keys.mscale.unwrap_or(1.0)) / of(keys.mscale_all_dim.unwrap_or(0.0))
+        };
+        let attention = keys.attention_factor.unwrap_or_else(by_mscale);
+        let attention = self.positive("attention_factor", Some(attention))?;
+        Ok(Rotary::new(Frequencies { theta, scaling }, head_dim).with_attention(attention))
     }
 
     /// Radians per position of each pair of the `rotated` first values of a head. `theta` is the value
@@ -111,10 +195,14 @@ mod tests {
 
     use super::*;
 
-    fn frequencies(keys: Value) -> std::result::Result<Vec<f64>, String> {
+    fn rotary(keys: Value) -> std::result::Result<Rotary, String> {
         let keys = serde_json::from_value(keys).map_err(|error| error.to_string())?;
         let section = RopeSection { path: Path::new("config.json"), key: "rope", keys: &keys };
-        section.frequencies(10_000.0, 16).map_err(|error| error.to_string())
+        section.rotary(10_000.0, 16, None).map_err(|error| error.to_string())
+    }
+
+    fn frequencies(keys: Value) -> std::result::Result<Vec<f64>, String> {
+        Ok(rotary(keys)?.frequencies)
     }
 
     #[test]
@@ -166,8 +254,16 @@ mod tests {
                 "rope.type: expected llama3, as in rope_type, found linear",
             ),
             (
+                json!({ "rope_type": "longrope", "factor": 8 }),
+                "rope.rope_type: expected default, linear, llama3, yarn or dynamic, found longrope",
+            ),
+            (
                 json!({ "rope_type": "yarn", "factor": 8 }),
-                "rope.rope_type: expected default, linear or llama3, found yarn",
+                "rope.original_max_position_embeddings: expected a positive number, found nothing",
+            ),
+            (
+                json!({ "rope_type": "dynamic", "factor": 8 }),
+                "max_position_embeddings: expected a size from 1 to 16,777,216, found nothing",
             ),
             (
                 json!({ "rope_type": "linear" }),

@@ -28,7 +28,8 @@ impl Embeddings {
         backend: Backend,
         residency: WeightResidency,
     ) -> Result<Self> {
-        let mut loader = Loader::new(Arc::clone(source), backend, residency);
+        let loader = Loader::new(Arc::clone(source), backend, residency);
+        let mut loader = loader.with_norm_offset(config.family().norm_offset());
         let [path, output_path] = config.embedding_names();
         let embedding = loader.linear(path)?;
         let (output, output_path) = match config.tied_embeddings {

@@ -50,7 +50,8 @@ impl Layer {
                 Weights::Streamed(Prefetch::new(Arc::clone(source), &below))
             }
             _ => {
-                let mut loader = Loader::new(Arc::clone(source), backend, residency);
+                let loader = Loader::new(Arc::clone(source), backend, residency);
+                let mut loader = loader.with_norm_offset(config.family().norm_offset());
                 let block = config.family().load(config, index, &prefix, &mut loader)?;
                 // Layer by layer, so that at most one has its weights in memory twice.
                 loader.eval()?;
@@ -124,9 +125,10 @@ impl Layer {
             Weights::Held(block, _) => block.forward(input, batch, adapter, mode),
             Weights::Streamed(prefetch) => {
                 let read = prefetch.read()?;
-                let mut loader = Loader::with_read(Arc::clone(&self.source), self.backend, read);
-                let prefix = self.config.layer_prefix(self.index);
                 let family = self.config.family();
+                let loader = Loader::with_read(Arc::clone(&self.source), self.backend, read);
+                let mut loader = loader.with_norm_offset(family.norm_offset());
+                let prefix = self.config.layer_prefix(self.index);
                 let block = family.load(&self.config, self.index, &prefix, &mut loader)?;
                 drop(loader);
                 block.forward(input, batch, adapter, mode)

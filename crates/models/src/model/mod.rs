@@ -58,7 +58,10 @@ impl Model {
         let (config, checkpoint) = registry::open(path.as_ref())?;
         let residency = backend.residency(residency, config.num_weights());
         let [embedding, _] = config.embedding_names();
-        let backend = backend.of_checkpoint(checkpoint.float_type(embedding));
+        let backend = match config.family().exceeds_f16() {
+            true => backend,
+            false => backend.of_checkpoint(checkpoint.float_type(embedding)),
+        };
         let config = Arc::new(config);
         let source: Arc<dyn WeightSource> = Arc::new(checkpoint);
         let layers = (0..config.num_layers)
@@ -221,6 +224,7 @@ impl Model {
         if let Some(position) = tokens.iter().position(|&token| token as usize >= vocab_size) {
             return Err(Error::Token { token: tokens[position], position, vocab_size });
         }
+        self.check_positions(positions)?;
         let hidden = self.embeddings.embed(tokens, adapter)?;
         let batch = Batch {
             attention: AttentionKernel::new(self.backend, rows, self.config.family().window())?,
@@ -228,6 +232,19 @@ impl Model {
             token_inputs: self.embeddings.token_inputs(tokens, &hidden)?,
         };
         Ok((Flow::new(hidden), batch))
+    }
+
+    /// Refuses positions for which the rotary embedding would have other frequencies.
+    fn check_positions(&self, positions: &[usize]) -> Result<()> {
+        let longest = positions.iter().max().map_or(0, |&last| last + 1);
+        match self.config.max_positions {
+            Some(most) if longest > most => Err(Error::Argument {
+                name: "tokens",
+                expected: format!("at most {most} in a row, the limit of rope_type dynamic"),
+                found: longest.to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The hidden states `[1, T, H]` after the last layer, for rows end to end.

@@ -18,6 +18,7 @@ pub(crate) struct Loader {
     built: Vec<Array>,
     backend: Backend,
     residency: WeightResidency,
+    norm_offset: f32,
 }
 
 impl Loader {
@@ -27,7 +28,13 @@ impl Loader {
         backend: Backend,
         residency: WeightResidency,
     ) -> Self {
-        Self { source, read: BTreeMap::new(), built: Vec::new(), backend, residency }
+        let (read, built) = (BTreeMap::new(), Vec::new());
+        Self { source, read, built, backend, residency, norm_offset: 0.0 }
+    }
+
+    /// Adds `offset` to the weight of each norm.
+    pub fn with_norm_offset(self, offset: f32) -> Self {
+        Self { norm_offset: offset, ..self }
     }
 
     /// Takes tensors from those that have been `read`, else from `source`, and keeps matrices as they
@@ -77,7 +84,13 @@ impl Loader {
 
     /// Takes the weight of a norm.
     pub fn norm(&mut self, name: &str, eps: f32) -> Result<RmsNorm> {
-        Ok(RmsNorm::new(self.backend, Some(self.vector(name)?), eps))
+        let mut weight = self.take(&format!("{name}.weight"))?;
+        if self.norm_offset != 0.0 {
+            // In f32, as in training: bf16 rounds sums.
+            weight = weight.as_dtype(Dtype::Float32)?.add(Array::from_f32(self.norm_offset))?;
+        }
+        let weight = self.keep(weight.as_dtype(self.backend.dtype())?);
+        Ok(RmsNorm::new(self.backend, Some(weight), eps))
     }
 
     /// Takes a matrix that stacks those of so many experts, `[experts * out, in]`.

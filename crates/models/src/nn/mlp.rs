@@ -1,6 +1,6 @@
 use mlx_rs::Array;
 
-use super::{LayerAdapter, Linear, Loader, Recomputed};
+use super::{LayerAdapter, Linear, LinearSpec, Loader, Recomputed};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::Activation;
@@ -20,6 +20,15 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
+    /// The three matrices, by path.
+    pub fn linears(hidden: usize, intermediate: usize) -> [LinearSpec; 3] {
+        [
+            LinearSpec::new(GATE, hidden, intermediate),
+            LinearSpec::new(UP, hidden, intermediate),
+            LinearSpec::new(DOWN, intermediate, hidden),
+        ]
+    }
+
     /// Takes the three matrices below `prefix`.
     pub fn load(prefix: &str, activation: Activation, loader: &mut Loader) -> Result<Self> {
         let backend = loader.backend();

@@ -150,6 +150,14 @@ pub(crate) enum Scaling {
         high: f64,
         original_context: f64,
     },
+    /// YaRN (Peng et al., 2023): pairs that turn fewer than `slow` times in the original context divided
+    /// by the factor, those that turn more than `fast` times kept, interpolated by index between the two.
+    Yarn {
+        factor: f64,
+        fast: f64,
+        slow: f64,
+        original_context: f64,
+    },
 }
 
 impl Frequencies {
@@ -160,10 +168,22 @@ impl Frequencies {
     /// Radians per position of each pair of a head.
     pub fn of_pairs(&self, head_dim: usize) -> Vec<f64> {
         (0..head_dim / 2)
-            .map(|pair| self.theta.powf(-2.0 * pair as f64 / head_dim as f64))
-            .map(|frequency| match self.scaling {
+            .map(|pair| (pair, self.theta.powf(-2.0 * pair as f64 / head_dim as f64)))
+            .map(|(pair, frequency)| match self.scaling {
                 Scaling::None => frequency,
                 Scaling::Linear(factor) => frequency / factor,
+                Scaling::Yarn { factor, fast, slow, original_context } => {
+                    // The pair that turns so many times.
+                    let pair_of = |turns: f64| {
+                        let period = original_context / turns / std::f64::consts::TAU;
+                        head_dim as f64 * period.ln() / (2.0 * self.theta.ln())
+                    };
+                    let first = pair_of(fast).floor().max(0.0);
+                    let last = pair_of(slow).ceil().min(head_dim as f64 - 1.0);
+                    let share = (pair as f64 - first) / (last - first).max(1e-3);
+                    let share = share.clamp(0.0, 1.0);
+                    frequency * (1.0 - share) + frequency / factor * share
+                }
                 Scaling::Llama3 { factor, low, high, original_context } => {
                     let turns = original_context * frequency / std::f64::consts::TAU;
                     let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);

@@ -10,10 +10,9 @@ use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
 use crate::arch::rope_parameters::{RopeParameters, RopeSection};
+use crate::arch::sliding::SLIDING_ATTENTION;
 use crate::checkpoint::json::parse;
 use crate::nn::{Frequencies, RopeStyle, Scaling};
-
-const SLIDING_ATTENTION: &str = "sliding_attention";
 
 /// Reads the configuration of a text model (`gemma4_text`), or the text part of a larger one.
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {

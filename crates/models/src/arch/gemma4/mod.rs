@@ -25,7 +25,7 @@ use shape::{Gemma4, Source};
 pub(super) const REGISTRATION: Registration = Registration {
     model_types: &["gemma4", "gemma4_text", "gemma4_unified"],
     config: config::read,
-    gguf: None,
+    gguf: &[],
 };
 
 impl Architecture for Gemma4 {

@@ -2,20 +2,9 @@
 
 use super::shape::{EXPERT_DOWN, EXPERT_GATE, EXPERT_UP, Gemma4};
 use crate::arch::config::Config;
+use crate::arch::names::text_name;
 use crate::checkpoint::Store;
 
-/// Tensors of the vision and audio parts.
-const OTHER_MODALITIES: [&str; 6] = [
-    "vision_tower.",
-    "multi_modal_projector.",
-    "audio_tower.",
-    "embed_audio.",
-    "embed_vision.",
-    "vision_embedder.",
-];
-/// Tensors from converters that are not weights.
-const LEFTOVERS: [&str; 5] =
-    ["self_attn.rotary_emb", "input_max", "input_min", "output_max", "output_min"];
 /// Tensors that a layer which shares an earlier one's keys does not use.
 const OF_KEYS: [&str; 3] = ["self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm."];
 /// Hugging Face's names of the experts' weights, which do not end in `.weight`.
@@ -24,7 +13,7 @@ const HF_EXPERT_DOWN: &str = ".experts.down_proj";
 
 /// Brings the names of `store` into MLX's form, and drops tensors that the text model does not use.
 pub(super) fn normalize(store: &mut Store, config: &Config, shape: &Gemma4) {
-    store.rename(|name| text_name(name, config.root));
+    store.rename(|name| own_name(name, config.root));
     for (index, layer) in shape.layers.iter().enumerate() {
         let prefix = format!("{}.", config.layer_prefix(index));
         if !layer.owns_keys() {
@@ -47,25 +36,11 @@ pub(super) fn normalize(store: &mut Store, config: &Config, shape: &Gemma4) {
     }
 }
 
-/// The name of a tensor in MLX's form, or `None` if it is not of the text model. Names start with
-/// `language_model.model.` in MLX's files and with `model.language_model.` in Hugging Face's.
-fn text_name(name: &str, root: &str) -> Option<String> {
-    if LEFTOVERS.iter().any(|part| name.contains(part)) {
-        return None;
-    }
-    if let Some(layer) = name.strip_suffix(HF_EXPERT_DOWN) {
-        return text_name(&format!("{layer}.{EXPERT_DOWN}.weight"), root);
-    }
-    if root.is_empty() {
-        return Some(name.to_owned());
-    }
-    let bare = name.strip_prefix("model.").unwrap_or(name);
-    if OTHER_MODALITIES.iter().any(|tower| bare.starts_with(tower)) {
-        return None;
-    }
-    match name.strip_prefix("model.language_model.") {
-        Some(path) => Some(format!("language_model.model.{path}")),
-        None => Some(bare.to_owned()),
+/// The name of a tensor in MLX's form, or `None` if it is not of the text model.
+fn own_name(name: &str, root: &str) -> Option<String> {
+    match name.strip_suffix(HF_EXPERT_DOWN) {
+        Some(layer) => text_name(&format!("{layer}.{EXPERT_DOWN}.weight"), root),
+        None => text_name(name, root),
     }
 }
 
@@ -93,7 +68,7 @@ mod tests {
             ("", "model.norm.weight", Some("model.norm.weight")),
             ("", "model.layers.0.self_attn.rotary_emb.inv_freq", None),
         ] {
-            assert_eq!(text_name(name, root).as_deref(), text, "{name}");
+            assert_eq!(own_name(name, root).as_deref(), text, "{name}");
         }
     }
 }

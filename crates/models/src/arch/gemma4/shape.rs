@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use crate::arch::config::Config;
-pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
+pub(super) use crate::arch::names::{
+    INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, POST_MLP_NORM, PRE_MLP_NORM, Q, Q_NORM, V,
+};
+pub(super) use crate::arch::sliding::Kind;
 use crate::checkpoint::Expected;
-use crate::nn::{CacheShape, DOWN, GATE, LinearSpec, UP};
+use crate::nn::{CacheShape, LinearSpec, Mlp};
 
-pub(super) const PRE_MLP_NORM: &str = "pre_feedforward_layernorm";
-pub(super) const POST_MLP_NORM: &str = "post_feedforward_layernorm";
 pub(super) const SCALAR: &str = "layer_scalar";
 
 pub(super) const ROUTER: &str = "router.proj";
@@ -48,13 +49,6 @@ pub(super) struct LayerShape {
     pub intermediate: usize,
 }
 
-/// The attention of a layer: with the window, or full. As a number, the index of its rotary frequencies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Sliding = 0,
-    Full = 1,
-}
-
 /// Where a layer's keys and values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -85,10 +79,7 @@ pub(super) struct PerLayerShape {
 impl Gemma4 {
     /// The attention window of layers of this kind.
     pub fn window_of(&self, kind: Kind) -> Option<usize> {
-        match kind {
-            Kind::Sliding => Some(self.window),
-            Kind::Full => None,
-        }
+        kind.window(self.window)
     }
 
     /// The caches of the layers that have keys of their own, which come first.
@@ -159,12 +150,8 @@ impl Gemma4 {
         if layer.keys == Source::Projected {
             linears.push(linear(V, hidden, keys));
         }
-        linears.extend([
-            linear(O, queries, hidden),
-            linear(GATE, hidden, layer.intermediate),
-            linear(UP, hidden, layer.intermediate),
-            linear(DOWN, layer.intermediate, hidden),
-        ]);
+        linears.push(linear(O, queries, hidden));
+        linears.extend(Mlp::linears(hidden, layer.intermediate));
         if let Some(ExpertShape { count, intermediate, .. }) = self.experts {
             let expert = |path, inputs, outputs| LinearSpec {
                 experts: Some(count),

@@ -1,21 +1,23 @@
-//! `config.json` of a Llama.
+//! `config.json` of a Llama, a Mistral, a Qwen2 or a Qwen3.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::Llama;
+use super::{Llama, gguf};
 use crate::Result;
+use crate::arch::attention::AttentionShape;
 use crate::arch::config::{Config, Sizes};
-use crate::arch::config_file::ConfigFile;
-use crate::arch::rope_parameters::{RopeParameters, RopeSection};
+use crate::arch::config_file::{ConfigFile, FULL_ATTENTION};
+use crate::arch::rope_parameters::{RopeParameters, RopeSection, Rotary};
+use crate::arch::sliding::SLIDING_ATTENTION;
 use crate::checkpoint::json::parse;
-use crate::nn::{Frequencies, RopeStyle};
+use crate::nn::RopeStyle;
 
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
     let file: LlamaFile = parse(path, text)?;
     let reader = ConfigFile { path, keys: &file };
-    reader.check()?;
+    reader.check(architecture)?;
     let sizes = Sizes {
         hidden_size: file.hidden_size,
         intermediate_size: file.intermediate_size,
@@ -26,6 +28,21 @@ pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Confi
         vocab_size: file.vocab_size,
     };
     let sizes = sizes.checked(path)?;
+    let rotary = reader.rotary(architecture, sizes.head_dim)?;
+    let family = Llama {
+        attention: AttentionShape {
+            biases: architecture == QWEN2,
+            norms: architecture == QWEN3,
+            rope: 0,
+            scale: rotary.of_scores / (sizes.head_dim as f32).sqrt(),
+            window: reader.window(architecture)?,
+        },
+        gguf: match architecture {
+            QWEN2 => gguf::QWEN2,
+            QWEN3 => gguf::QWEN3,
+            _ => gguf::LLAMA,
+        },
+    };
     Ok(Config {
         norm_eps: file.rms_norm_eps,
         tied_embeddings: file.tie_word_embeddings,
@@ -33,10 +50,15 @@ pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Confi
             true => RopeStyle::Interleaved,
             false => RopeStyle::Halves,
         },
-        rope_frequencies: vec![reader.frequencies(sizes.head_dim)?],
-        ..Config::new(architecture, sizes, Llama)
+        rope_frequencies: vec![rotary.frequencies],
+        max_positions: rotary.max_positions,
+        ..Config::new(architecture, sizes, family)
     })
 }
+
+const MISTRAL: &str = "mistral";
+const QWEN2: &str = "qwen2";
+const QWEN3: &str = "qwen3";
 
 /// Keys that do not change the result are ignored.
 #[derive(Deserialize)]
@@ -63,6 +85,12 @@ struct LlamaFile {
     #[serde(default)]
     mlp_bias: bool,
     hidden_act: Option<String>,
+    max_position_embeddings: Option<usize>,
+    sliding_window: Option<usize>,
+    layer_types: Option<Vec<String>>,
+    /// Of Qwen's files, which name a window that they do not use.
+    #[serde(default)]
+    use_sliding_window: bool,
 }
 
 fn yes() -> bool {
@@ -71,17 +99,31 @@ fn yes() -> bool {
 
 impl ConfigFile<'_, LlamaFile> {
     /// Refuses what the layers do not support.
-    fn check(&self) -> Result<()> {
+    fn check(&self, architecture: &str) -> Result<()> {
         let file = self.keys;
         self.require("hidden_act", "silu", file.hidden_act.as_deref().unwrap_or("silu"))?;
-        self.require("attention_bias", false, file.attention_bias)?;
+        // A Qwen2 has biases whatever its file says.
+        if architecture != QWEN2 {
+            self.require("attention_bias", false, file.attention_bias)?;
+        }
+        self.require("use_sliding_window", false, file.use_sliding_window)?;
         self.require("mlp_bias", false, file.mlp_bias)
     }
 
-    /// Radians per position of each pair of a head. What the file has under two names must agree.
-    fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
+    /// The attention window, which all layers of a Mistral have if the file names one.
+    fn window(&self, architecture: &str) -> Result<Option<usize>> {
+        let window = self.keys.sliding_window.filter(|_| architecture == MISTRAL);
+        let kind = if window.is_some() { SLIDING_ATTENTION } else { FULL_ATTENTION };
+        for layer in self.keys.layer_types.iter().flatten() {
+            self.require("layer_types", kind, layer)?;
+        }
+        window.map(|window| self.size("sliding_window", window)).transpose()
+    }
+
+    /// The rotary embedding. What the file has under two names must agree.
+    fn rotary(&self, architecture: &str, head_dim: usize) -> Result<Rotary> {
         let file = self.keys;
-        let theta = self.theta()?;
+        let theta = self.theta(architecture)?;
         let sections =
             [("rope_parameters", &file.rope_parameters), ("rope_scaling", &file.rope_scaling)];
         let mut found = Vec::new();
@@ -89,21 +131,22 @@ impl ConfigFile<'_, LlamaFile> {
             let Some(keys) = keys else { continue };
             let share = keys.partial_rotary_factor.unwrap_or(1.0);
             self.require(&format!("{key}.partial_rotary_factor"), 1.0, share)?;
-            found.push(RopeSection { path: self.path, key, keys }.frequencies(theta, head_dim)?);
+            let section = RopeSection { path: self.path, key, keys };
+            found.push(section.rotary(theta, head_dim, file.max_position_embeddings)?);
         }
         match found.as_slice() {
             [newer, older] if newer != older => {
                 self.refuse("rope_scaling", "the values of rope_parameters", "others")
             }
             _ => {
-                let plain = || Frequencies::plain(theta).of_pairs(head_dim);
+                let plain = || Rotary::plain(theta, head_dim);
                 Ok(found.into_iter().next().unwrap_or_else(plain))
             }
         }
     }
 
     /// `rope_theta`, wherever it stands.
-    fn theta(&self) -> Result<f64> {
+    fn theta(&self, architecture: &str) -> Result<f64> {
         let file = self.keys;
         let nested = |section: &Option<RopeParameters>| section.as_ref()?.rope_theta;
         let places = [
@@ -112,7 +155,13 @@ impl ConfigFile<'_, LlamaFile> {
             ("rope_scaling.rope_theta", nested(&file.rope_scaling)),
         ];
         let mut given = places.into_iter().filter_map(|(key, theta)| Some((key, theta?)));
-        let Some((first, theta)) = given.next() else { return Ok(10_000.0) };
+        let Some((first, theta)) = given.next() else {
+            return match architecture {
+                // transformers and mlx-lm have different defaults.
+                QWEN2 | QWEN3 => self.positive("rope_theta", None),
+                _ => Ok(10_000.0),
+            };
+        };
         if let Some((key, other)) = given.find(|(_, other)| *other != theta) {
             return self.refuse(key, &format!("{theta}, as in {first}"), other);
         }

@@ -1,38 +1,42 @@
-//! The Llama family: full attention and a gated MLP in every layer.
+//! Llama and the families that differ from it in details: full attention and a gated MLP in every layer.
+//!
+//! Mistral may attend through a window. Qwen2 has biases on queries, keys and values, Qwen3 norms of the
+//! heads of queries and keys.
 
 mod config;
 mod gguf;
 
-use mlx_rs::Array;
-
+use super::attention::{Attention, AttentionShape};
 use super::config::Config;
 use super::gguf_layout::GgufLayout;
-use super::names::{INPUT_NORM, K, O, POST_ATTENTION_NORM, Q, V};
-use super::{Architecture, GgufRegistration, Registration};
+use super::names::{INPUT_NORM, POST_ATTENTION_NORM};
+use super::{Architecture, Registration};
 use crate::Result;
 use crate::checkpoint::Expected;
-use crate::nn::{
-    AttentionMode, AttentionSpec, Batch, Block, DOWN, GATE, KeySource, LayerAdapter, Linear,
-    LinearSpec, Loader, Mixer, PreNorm, Projections, Recomputed, UP, attend,
-};
+use crate::nn::{Block, CacheShape, LinearSpec, Loader, Mlp, PreNorm};
 
 pub(super) const REGISTRATION: Registration = Registration {
-    model_types: &["llama"],
+    model_types: &["llama", "mistral", "qwen2", "qwen3"],
     config: config::read,
-    gguf: Some(GgufRegistration { architecture: gguf::LAYOUT.architecture, open: gguf::open }),
+    gguf: &gguf::REGISTRATIONS,
 };
 
-#[derive(Debug)]
-struct Llama;
+#[derive(Clone, Copy, Debug)]
+struct Llama {
+    attention: AttentionShape,
+    gguf: GgufLayout,
+}
 
 impl Architecture for Llama {
     fn linears(&self, config: &Config, _layer: usize) -> Vec<LinearSpec> {
-        linears(config).to_vec()
+        let attention = AttentionShape::linears(config).into_iter();
+        attention.chain(Mlp::linears(config.hidden_size, config.intermediate_size)).collect()
     }
 
     fn tensors(&self, config: &Config, _layer: usize) -> Vec<(&'static str, Expected)> {
-        let norm = Expected::Vector(config.hidden_size);
-        vec![(INPUT_NORM, norm), (POST_ATTENTION_NORM, norm)]
+        let norms = [INPUT_NORM, POST_ATTENTION_NORM].into_iter();
+        let norms = norms.map(|path| (path, Expected::Vector(config.hidden_size)));
+        norms.chain(self.attention.tensors(config)).collect()
     }
 
     fn load(
@@ -42,79 +46,25 @@ impl Architecture for Llama {
         prefix: &str,
         loader: &mut Loader,
     ) -> Result<Box<dyn Block>> {
-        let attention = Attention::load(config, prefix, loader)?;
+        let attention = Attention::load(config, self.attention, prefix, loader)?;
         Ok(Box::new(PreNorm::load(attention, config.norm_eps, prefix, loader)?))
     }
 
+    fn window(&self) -> Option<usize> {
+        self.attention.window
+    }
+
+    fn layer_window(&self, _layer: usize) -> Option<usize> {
+        self.attention.window
+    }
+
+    fn caches(&self, config: &Config) -> Vec<CacheShape> {
+        let Config { num_kv_heads: kv_heads, head_dim, num_layers, .. } = *config;
+        let window = self.attention.window;
+        vec![CacheShape::Keys { kv_heads, head_dim, window }; num_layers]
+    }
+
     fn gguf(&self) -> Option<GgufLayout> {
-        Some(gguf::LAYOUT)
-    }
-}
-
-fn linears(config: &Config) -> [LinearSpec; 7] {
-    let hidden = config.hidden_size;
-    let queries = config.num_heads * config.head_dim;
-    let keys = config.num_kv_heads * config.head_dim;
-    [
-        LinearSpec::new(Q, hidden, queries),
-        LinearSpec::new(K, hidden, keys),
-        LinearSpec::new(V, hidden, keys),
-        LinearSpec::new(O, queries, hidden),
-        LinearSpec::new(GATE, hidden, config.intermediate_size),
-        LinearSpec::new(UP, hidden, config.intermediate_size),
-        LinearSpec::new(DOWN, config.intermediate_size, hidden),
-    ]
-}
-
-/// Grouped-query attention with rotary embedding.
-#[derive(Clone)]
-struct Attention {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    heads: i32,
-    kv_heads: i32,
-    head_dim: i32,
-}
-
-impl Attention {
-    fn load(config: &Config, prefix: &str, loader: &mut Loader) -> Result<Self> {
-        let mut linear = |path: &str| loader.linear(&format!("{prefix}.{path}"));
-        Ok(Self {
-            q: linear(Q)?,
-            k: linear(K)?,
-            v: linear(V)?,
-            o: linear(O)?,
-            heads: config.num_heads as i32,
-            kv_heads: config.num_kv_heads as i32,
-            head_dim: config.head_dim as i32,
-        })
-    }
-}
-
-impl Mixer for Attention {
-    fn forward(
-        &self,
-        x: &Recomputed,
-        batch: &Batch,
-        adapter: &LayerAdapter,
-        mode: AttentionMode<'_>,
-    ) -> Result<Array> {
-        let heads = |y: Array, count: i32| y.reshape(&[1, -1, count, self.head_dim]);
-        let [queries, keys, values] = x.apply([
-            (&self.q, adapter.get(Q)),
-            (&self.k, adapter.get(K)),
-            (&self.v, adapter.get(V)),
-        ])?;
-        let qkv = Projections {
-            queries: batch.rotate(0, &heads(queries, self.heads)?)?,
-            keys: batch.rotate(0, &heads(keys, self.kv_heads)?)?,
-            values: heads(values, self.kv_heads)?,
-        };
-        let scale = (self.head_dim as f32).sqrt().recip();
-        let spec = AttentionSpec { scale, window: None, keys: KeySource::Own };
-        let output = attend(&qkv, &batch.attention, spec, mode)?;
-        self.o.apply(&output, adapter.get(O))
+        Some(self.gguf)
     }
 }

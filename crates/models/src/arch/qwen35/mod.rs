@@ -18,7 +18,7 @@ use delta_net::DeltaNet;
 use shape::{Kind, Qwen35};
 
 pub(super) const REGISTRATION: Registration =
-    Registration { model_types: &["qwen3_5", "qwen3_5_text"], config: config::read, gguf: None };
+    Registration { model_types: &["qwen3_5", "qwen3_5_text"], config: config::read, gguf: &[] };
 
 impl Architecture for Qwen35 {
     fn linears(&self, config: &Config, layer: usize) -> Vec<LinearSpec> {

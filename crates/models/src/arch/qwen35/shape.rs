@@ -3,7 +3,7 @@
 use crate::arch::config::Config;
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 use crate::checkpoint::Expected;
-use crate::nn::{Activations, CHUNK, DOWN, GATE, LinearSpec, StateShape, UP};
+use crate::nn::{Activations, CHUNK, LinearSpec, Mlp, StateShape};
 
 pub(super) const QKV: &str = "linear_attn.in_proj_qkv";
 pub(super) const Z: &str = "linear_attn.in_proj_z";
@@ -120,11 +120,7 @@ impl Qwen35 {
                 linear(OUT, self.delta.values(), hidden),
             ],
         };
-        linears.extend([
-            linear(GATE, hidden, config.intermediate_size),
-            linear(UP, hidden, config.intermediate_size),
-            linear(DOWN, config.intermediate_size, hidden),
-        ]);
+        linears.extend(Mlp::linears(hidden, config.intermediate_size));
         linears
     }
 }
