@@ -9,6 +9,7 @@ use common::{Matrix, Tiny, tokens, worst, write_safetensors};
 use mlx_rs::Array;
 use mlx_rs::io::GgufFile;
 use models::{Adapter, Error, Model, WeightResidency};
+use proptest::prelude::*;
 
 /// Writes `tiny` as a GGUF file of the given architecture: names, permutation and metadata as
 /// llama.cpp's converter makes them.
@@ -221,6 +222,28 @@ fn a_gguf_file_cut_anywhere_is_an_error() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Any bytes in the place of some in a header: opened or refused, without a panic.
+    #[test]
+    fn a_damaged_gguf_file_is_opened_or_refused(
+        family in prop::sample::select(vec!["gemma3/text", "llamas/qwen2", "llamas/qwen3"]),
+        changes in prop::collection::vec((0usize..4500, any::<u8>()), 1..5),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged.gguf");
+        let mut bytes = std::fs::read(format!("../../fixtures/golden/{family}.gguf")).unwrap();
+        for (index, value) in changes {
+            bytes[index] = value;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        if let Err(error) = Model::open(&path) {
+            prop_assert!(error.to_string().contains("damaged.gguf"), "{}", error);
+        }
+    }
+}
+
 #[test]
 fn other_architectures_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
@@ -285,6 +308,11 @@ const REFUSED: &[Case] = &[
         "broken safetensors",
     ),
     ("zero layers", |tiny, path| config(tiny, path, "num_hidden_layers", 0.into()), "from 1 to"),
+    (
+        "layers without end",
+        |tiny, path| config(tiny, path, "num_hidden_layers", 16_000_000.into()),
+        "num_hidden_layers: expected a size from 1 to 4096, found 16000000",
+    ),
     ("huge size", |tiny, path| config(tiny, path, "hidden_size", u64::MAX.into()), "from 1 to"),
     ("odd heads", |tiny, path| config(tiny, path, "num_key_value_heads", 4.into()), "divisor"),
     ("other activation", |tiny, path| config(tiny, path, "hidden_act", "gelu".into()), "silu"),

@@ -69,21 +69,23 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Refuses sizes that no model can have, so that later arithmetic cannot overflow.
+    /// Refuses sizes that no model can have, so that later arithmetic cannot overflow, and lists by layer
+    /// or by head stay small whatever a file says.
     pub fn checked(self, path: &Path) -> Result<Self> {
-        let sizes = [
+        const LAYERS: usize = 4096;
+        const HEAD: usize = 1 << 16;
+        let file = ConfigFile { path, keys: &self };
+        for (key, size) in [
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_layers),
             ("num_attention_heads", self.num_heads),
             ("num_key_value_heads", self.num_kv_heads),
-            ("head_dim", self.head_dim),
             ("vocab_size", self.vocab_size),
-        ];
-        let file = ConfigFile { path, keys: &self };
-        for (key, size) in sizes {
+        ] {
             file.size(key, size)?;
         }
+        file.size_to(LAYERS, "num_hidden_layers", self.num_layers)?;
+        file.size_to(HEAD, "head_dim", self.head_dim)?;
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             let expected = format!("a divisor of the {} query heads", self.num_heads);
             return file.refuse("num_key_value_heads", &expected, self.num_kv_heads);

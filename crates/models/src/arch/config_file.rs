@@ -32,11 +32,21 @@ pub(super) struct LayerTypes<'a, K> {
 impl<T> ConfigFile<'_, T> {
     /// A size from 1 to 2^24.
     pub fn size(&self, key: &str, value: impl Into<Option<usize>>) -> Result<usize> {
-        const EXPECTED: &str = "a size from 1 to 16,777,216";
+        self.size_to(MOST, key, value)
+    }
+
+    /// A size from 1 to `most`.
+    pub fn size_to(
+        &self,
+        most: usize,
+        key: &str,
+        value: impl Into<Option<usize>>,
+    ) -> Result<usize> {
+        let expected = format!("a size from 1 to {most}");
         match value.into() {
-            Some(size) if (1..=MOST).contains(&size) => Ok(size),
-            Some(size) => self.refuse(key, EXPECTED, size),
-            None => self.refuse(key, EXPECTED, "nothing"),
+            Some(size) if (1..=most).contains(&size) => Ok(size),
+            Some(size) => self.refuse(key, &expected, size),
+            None => self.refuse(key, &expected, "nothing"),
         }
     }
 

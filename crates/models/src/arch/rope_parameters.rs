@@ -263,7 +263,7 @@ mod tests {
             ),
             (
                 json!({ "rope_type": "dynamic", "factor": 8 }),
-                "max_position_embeddings: expected a size from 1 to 16,777,216, found nothing",
+                "max_position_embeddings: expected a size from 1 to 16777216, found nothing",
             ),
             (
                 json!({ "rope_type": "linear" }),

@@ -172,8 +172,8 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
-    /// The published configurations of 270M and, as a part of a multimodal model, of 4B; the counts are
-    /// those of their model cards' safetensors headers, vision excluded.
+    /// The configurations of 270M and, as a part of a multimodal model, of 4B. The counts are those of
+    /// mlx-lm's models of the same configurations.
     #[test]
     fn weights_are_counted_from_the_configuration_alone() {
         let small = json!({
