@@ -16,7 +16,7 @@ pub(crate) struct Linear {
     weight: Weight,
     backend: Backend,
     /// For few rows.
-    packed: Option<Arc<PackedWeight>>,
+    packed: Option<Box<PackedWeight>>,
 }
 
 /// A weight matrix `[out, in]`.
@@ -64,7 +64,7 @@ impl Linear {
 
     /// The same layer, with few rows multiplied with the weight as it is `stored`, if that is for the better.
     pub fn with_packed(self, stored: &Matrix) -> Result<Self> {
-        Ok(Self { packed: packed_weight(stored, self.backend)?, ..self })
+        Ok(Self { packed: packed_weight(stored, self.backend)?.map(Box::new), ..self })
     }
 
     /// A layer that reads its weight from `source` at each use.
@@ -99,7 +99,7 @@ impl Linear {
         if let Some(weight) = &self.packed
             && PackedWeight::suits(x)
         {
-            return self.few(Arc::clone(weight), x);
+            return self.few((**weight).clone(), x);
         }
         let matrix = self.weight.matrix(self.backend)?;
         if let Weight::Streamed { .. } = self.weight
@@ -115,7 +115,7 @@ impl Linear {
     }
 
     /// `W x` for few rows, with the packed weight. Its gradient takes the dequantized one.
-    fn few(&self, packed: Arc<PackedWeight>, x: &Array) -> Result<Array> {
+    fn few(&self, packed: PackedWeight, x: &Array) -> Result<Array> {
         let (weight, backend) = (self.weight.clone(), self.backend);
         let dense = move || weight.matrix(backend)?.dense(backend, backend.dtype());
         apply_one(FewRows { packed, dense }, &[x])
@@ -146,15 +146,15 @@ impl Linear {
 }
 
 /// The weight for products with few rows; `None` if the backend or the encoding has no such products.
-fn packed_weight(matrix: &Matrix, backend: Backend) -> Result<Option<Arc<PackedWeight>>> {
+fn packed_weight(matrix: &Matrix, backend: Backend) -> Result<Option<PackedWeight>> {
     match matrix.packed() {
-        Some(packed) if !backend.is_native() => Ok(PackedWeight::new(packed)?.map(Arc::new)),
+        Some(packed) if !backend.is_native() => PackedWeight::new(packed),
         _ => Ok(None),
     }
 }
 
 struct FewRows<F> {
-    packed: Arc<PackedWeight>,
+    packed: PackedWeight,
     dense: F,
 }
 
