@@ -1,0 +1,72 @@
+//! Negative controls: the demo's night with training rows that are corrupted on purpose. The gate has to refuse every one; if it
+//! does not, nothing that it says can be believed.
+//!
+//! ```sh
+//! nightshift controls --out controls
+//! ```
+//!
+//! Exit codes: 0 all refused, 1 one was promoted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use enrich::Control;
+use pipeline::config::Enrichment;
+use pipeline::{Event, Night, NightConfig, Summary};
+
+use crate::{Exit, demo_night, show_warnings};
+
+/// Runs a night for each kind of corrupted rows.
+#[derive(Parser)]
+pub struct Args {
+    /// The night's configuration; without it, the demo's. Its `enrich` has to be a file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The folder for the homes of these nights.
+    #[arg(long)]
+    out: PathBuf,
+    /// Run only this control, such as `stuffing`.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops it.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    show_warnings();
+    let config = NightConfig::load(args.config.clone().unwrap_or_else(demo_night))?;
+    let names = Control::ALL.map(Control::name).join(", ");
+    let chosen = |control: &Control| args.only.as_ref().is_none_or(|only| only == control.name());
+    let controls: Vec<_> = Control::ALL.into_iter().filter(chosen).collect();
+    anyhow::ensure!(!controls.is_empty(), "--only: expected one of {names}");
+    let mut promoted = false;
+    for control in controls {
+        let night = corrupted(&config, control, &args.out)?;
+        let verdict = &night.verdict;
+        promoted |= verdict.promotes();
+        let failed: Vec<_> = verdict.failed().map(|rule| rule.rule.as_str()).collect();
+        let decision = if verdict.promotes() { "PROMOTED" } else { "refused" };
+        outln!("{:<18} {decision:<9} {}", control.name(), failed.join(", "))?;
+    }
+    Ok(if promoted { Exit::No } else { Exit::Done })
+}
+
+/// Runs a night with a control in its recipe.
+fn corrupted(config: &NightConfig, control: Control, out: &Path) -> anyhow::Result<Summary> {
+    let folder = out.join(control.name());
+    let Some(Enrichment::File(path)) = &config.enrich else {
+        anyhow::bail!("enrich: expected the file of a recipe, to which the control is added");
+    };
+    let recipe = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("enrich.yaml");
+    durable::write(&path, format!("{recipe}\ncontrol: {}\n", control.name()))?;
+    let mut config = config.clone();
+    config.enrich = Some(Enrichment::File(path));
+    config.home = Some(folder.join("home"));
+    Ok(Night::start_or_resume(config)?.run(&mut |_: Event<'_>| ())?)
+}

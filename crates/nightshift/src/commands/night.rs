@@ -1,0 +1,151 @@
+//! Runs a whole night: trains an adapter on raw chats, examines it, and promotes or refuses it.
+//!
+//! ```sh
+//! nightshift night                      # the demo
+//! nightshift night --config F --json
+//! ```
+//!
+//! Exit codes: 0 promoted, 1 refused or rolled back, 2 bad input or configuration, 3 a budget ran out (the
+//! night stopped, or the result is partial).
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pipeline::config::ModelChoice;
+use pipeline::priority::{SleepInhibitor, lower_priority};
+use pipeline::{Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, format};
+
+use crate::{Exit, demo_night, log_to, table};
+
+/// Trains, examines and promotes or refuses one adapter.
+#[derive(Parser)]
+pub struct Args {
+    /// The configuration file; without it, the demo on SmolLM2-135M.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The home; without it, the one in the file, or `nightshift` in your data folder.
+    #[arg(long)]
+    home: Option<PathBuf>,
+    /// Do nothing if today's night is finished or running; for timers that fire twice.
+    #[arg(long)]
+    once_a_day: bool,
+    /// Print one JSON object on stdout, and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stops the night; see [`pipeline::Error::exit_code`].
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let Some(summary) = night(&args)? else {
+        errln!("nothing to do: today's night is finished or running");
+        return Ok(Exit::Done);
+    };
+    match args.json {
+        true => outln!("{}", serde_json::to_string(&summary)?)?,
+        false => print_summary(&summary),
+    }
+    Ok(match summary.outcome {
+        _ if summary.partial => Exit::BudgetSpent,
+        Outcome::Promoted => Exit::Done,
+        Outcome::Refused | Outcome::RolledBack => Exit::No,
+    })
+}
+
+/// `None` when `--once-a-day` leaves nothing to do.
+fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
+    let mut config = match &args.config {
+        Some(path) => NightFile::load(path)?.choose(&ModelChoice::from_env())?,
+        None => NightConfig::load(demo_night())?,
+    };
+    if let Some(home) = &args.home {
+        config.home = Some(home.clone());
+    }
+    let night = match args.once_a_day {
+        false => Night::start_or_resume(config)?,
+        true => match Night::start_once_a_day(config) {
+            Ok(Some(night)) => night,
+            Ok(None) | Err(pipeline::Error::Busy { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    if !args.json {
+        errln!("night {} in {}", night.id(), night.dir().display());
+    }
+    log_to(&night.dir().join("log.jsonl"));
+    tracing::info!("{}", lower_priority());
+    let awake = SleepInhibitor::start();
+    tracing::info!("{}", awake.describe());
+    let mut bars = Bars { shown: !args.json, bar: None };
+    night.run(&mut |event: Event<'_>| bars.show(event)).map(Some)
+}
+
+/// A progress bar for the running stage, if stderr is a terminal.
+struct Bars {
+    shown: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Bars {
+    fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::StageBegun { stage } => self.bar(stage).tick(),
+            Event::Progress { stage, done, total, note } => {
+                let bar = self.bar(stage);
+                bar.set_length(total.max(1));
+                bar.set_position(done);
+                bar.set_message(note.to_owned());
+            }
+            Event::StageFinished { .. } => drop(self.bar.take().map(|bar| bar.finish_and_clear())),
+            _ => {}
+        }
+    }
+
+    fn bar(&mut self, stage: StageName) -> &ProgressBar {
+        self.bar.get_or_insert_with(|| {
+            // indicatif draws nothing if stderr is not a terminal.
+            let target = match self.shown {
+                true => ProgressDrawTarget::stderr(),
+                false => ProgressDrawTarget::hidden(),
+            };
+            let style = "{prefix:8} {bar:28} {percent:>3} % {eta:>5}  {msg}";
+            let style = ProgressStyle::with_template(style);
+            ProgressBar::with_draw_target(Some(1), target)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_prefix(stage.as_str())
+        })
+    }
+}
+
+fn print_summary(summary: &Summary) {
+    let mut stages = table(&["stage", "time", "figures"]);
+    for stage in &summary.stages {
+        let time = if stage.reused { "reused".to_owned() } else { format::duration(stage.seconds) };
+        stages.add_row([stage.stage.as_str(), &time, &stage.figures]);
+    }
+    errln!("\n{stages}\n\n{}", summary.verdict);
+    if let Some(sample) = &summary.sample {
+        let mut answers = table(&["before", "after"]);
+        answers.add_row([&sample.before, &sample.after]);
+        errln!("{}, asked: {}\n{answers}\n", sample.agent, sample.question);
+    }
+    if let Some(phase) = &summary.preference {
+        phase.lines.iter().for_each(|line| errln!("preference: {line}"));
+        phase.warning.iter().for_each(|warning| errln!("warning: {warning}"));
+        errln!("");
+    }
+    if summary.partial {
+        let (made, planned) = (summary.training.updates, summary.training.planned_updates);
+        match made < planned {
+            true => errln!("partial: time was up after {made} of {planned} updates\n"),
+            false => errln!("partial: time was up in the preference phase\n"),
+        }
+    }
+    if let Some(standing) = &summary.standing {
+        errln!("{}: {standing}", summary.outcome);
+    }
+    errln!("report: {}", summary.paths.report.display());
+}

@@ -1,0 +1,43 @@
+//! The program `nightshift`: one command for each step of a night, and for its owner's work around it.
+//!
+//! Each command is a module of [`commands`] with its `Args` and `run`. [`program`] makes a program of one of them, as
+//! the workspace's examples are; the program `nightshift` has all of them as subcommands ([`Nightshift`]).
+
+#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod output;
+mod cli;
+pub mod commands;
+mod demo;
+mod exit;
+mod help;
+mod logs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use cli::{Nightshift, run};
+pub use exit::Exit;
+
+pub(crate) use demo::demo_night;
+pub(crate) use logs::{log_to, show_warnings};
+pub(crate) use output::table;
+
+use exit::finish;
+
+/// Parses the arguments of this process, runs the command, and returns its exit code.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     nightshift::program(nightshift::commands::gate::run)
+/// }
+/// ```
+pub fn program<A: Parser>(run: impl FnOnce(A) -> anyhow::Result<Exit>) -> ExitCode {
+    let matches = help::with_notes(A::command()).get_matches();
+    match A::from_arg_matches(&matches) {
+        Ok(args) => finish(run(args)),
+        Err(error) => error.exit(),
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `nightshift`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightshift::program(nightshift::run)
+}

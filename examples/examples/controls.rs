@@ -1,0 +1,16 @@
+//! Negative controls: the demo's night with training rows that are corrupted on purpose. The gate has to refuse every one; if it
+//! does not, nothing that it says can be believed.
+//!
+//! ```sh
+//! cargo run --release --example controls -- --out controls
+//! ```
+//!
+//! Exit codes: 0 all refused, 1 one was promoted.
+
+use std::process::ExitCode;
+
+use nightshift::{commands::controls, program};
+
+fn main() -> ExitCode {
+    program(controls::run)
+}
