@@ -1,4 +1,4 @@
-//! Checks the night's budgets (time, memory, disk) while it runs.
+//! Checks the night's budgets (time, memory, disk) while it runs, and whether it should stop.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::config::{Budgets, Span};
 use crate::error::{Error, Result, io_error};
 use crate::format;
+use crate::interrupt::Interrupt;
 use crate::stages::StageName;
 
 /// The budgets of a running night.
@@ -20,6 +21,7 @@ pub(crate) struct BudgetMonitor {
     memory_limit: Option<Bytes>,
     min_free_disk: Bytes,
     home: PathBuf,
+    interrupt: Interrupt,
 }
 
 /// Why training stops before its last update.
@@ -27,7 +29,7 @@ pub(crate) struct BudgetMonitor {
 pub(crate) enum StopReason {
     /// The wall-clock budget is spent.
     Deadline,
-    /// Memory or disk is exhausted.
+    /// Memory or disk is exhausted, or a signal asked to stop.
     Exhausted(Error),
 }
 
@@ -40,11 +42,23 @@ impl BudgetMonitor {
             memory_limit: budgets.memory,
             min_free_disk: budgets.disk,
             home: home.to_path_buf(),
+            interrupt: Interrupt::default(),
         }
+    }
+
+    /// The same budgets, and a request to stop.
+    pub fn interrupted_by(self, interrupt: Interrupt) -> Self {
+        Self { interrupt, ..self }
+    }
+
+    /// The request to stop.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// Fails if `stage` would have to stop as soon as it starts.
     pub fn check_before(&self, stage: StageName) -> Result<()> {
+        self.interrupt.check()?;
         if stage.is_timed() && self.is_late() {
             return Err(self.out_of_time(stage));
         }
@@ -58,8 +72,8 @@ impl BudgetMonitor {
             let reason = format!("{used} used, {limit} allowed by `budgets.memory`");
             return Some(StopReason::Exhausted(Error::OutOfMemory { reason }));
         }
-        match self.check_disk() {
-            Err(full) => Some(StopReason::Exhausted(full)),
+        match self.interrupt.check().and_then(|()| self.check_disk()) {
+            Err(error) => Some(StopReason::Exhausted(error)),
             Ok(()) => self.is_late().then_some(StopReason::Deadline),
         }
     }

@@ -72,6 +72,7 @@ impl DriftPlan {
         answers.ask(&asked, &mut |batch| {
             found.extend(batch.iter().map(|(asked, answer)| (*asked, answer.tokens.clone())));
             ctx.progress(found.len() as u64, total, "the base answers neutral prompts");
+            ctx.budgets.interrupt().check()?;
             Ok(ControlFlow::Continue(()))
         })?;
         let mut sequences = Vec::with_capacity(found.len());
@@ -102,6 +103,7 @@ impl BaseSequences {
         for (nth, part) in rows.chunks(STEP).enumerate() {
             let parts = divergence(model, &none, adapter, part)?;
             sum = parts.into_iter().chain([sum]).sum();
+            ctx.budgets.interrupt().check()?;
             let (done, total) = ((nth * STEP + part.len()) as u64, rows.len() as u64);
             ctx.progress(done, total, &format!("comparing the {name} with the base"));
         }

@@ -141,6 +141,13 @@ pub enum Error {
         required: Bytes,
     },
 
+    /// A signal asked the night to stop. The next start resumes from the last checkpoint.
+    #[error("stopped by {}; the progress is saved, start again to resume", signal_name(*signal))]
+    Interrupted {
+        /// The signal's number.
+        signal: u8,
+    },
+
     /// A promotion by hand while the champion is pinned.
     #[error("{}: the champion is pinned ({reason}); unpin it first", path.display())]
     Pinned {
@@ -211,10 +218,11 @@ pub enum Error {
 
 impl Error {
     /// The exit code for a program that fails with this error: 3 for a spent budget (time, memory,
-    /// disk), else 2.
+    /// disk), 128 and the signal's number after a signal, else 2.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::BudgetSpent { .. } | Error::OutOfMemory { .. } | Error::DiskFull { .. } => 3,
+            Error::Interrupted { signal } => signal.saturating_add(128),
             _ => 2,
         }
     }
@@ -237,6 +245,14 @@ impl Error {
 pub(crate) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Io { path, action, source }
+}
+
+fn signal_name(signal: u8) -> String {
+    match signal {
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
+    }
 }
 
 fn at(line: Option<usize>) -> String {

@@ -15,6 +15,7 @@ use crate::config::NightConfig;
 use crate::error::{Error, Result};
 use crate::home::{Home, private_dir};
 use crate::inputs::Inputs;
+use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
 use crate::memory_fallback::MemoryFallback;
@@ -46,6 +47,7 @@ pub struct Night {
     dir: PathBuf,
     resumed: bool,
     journal: Journal,
+    interrupt: Interrupt,
     _lock: Lock,
 }
 
@@ -74,6 +76,11 @@ impl Night {
         }
     }
 
+    /// The night stops when `interrupt` asks for it.
+    pub fn interrupted_by(self, interrupt: Interrupt) -> Self {
+        Self { interrupt, ..self }
+    }
+
     /// The night's id: its number and start date.
     pub fn id(&self) -> &str {
         &self.id
@@ -94,7 +101,8 @@ impl Night {
             let (night, base, champion) = (night.id.clone(), None, None);
             journal.append(Entry::NightBegun { night, base, champion })?;
         }
-        Ok(Self { config, home, id: night.id, dir, resumed, journal, _lock: lock })
+        let interrupt = Interrupt::default();
+        Ok(Self { config, home, id: night.id, dir, resumed, journal, interrupt, _lock: lock })
     }
 
     /// The champion to compare with, and records it: the one when the night began with this base model, or the current one
@@ -148,7 +156,8 @@ impl Night {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;
-        let budgets = BudgetMonitor::new(&self.config.budgets, self.home.path());
+        let budgets = BudgetMonitor::new(&self.config.budgets, self.home.path())
+            .interrupted_by(self.interrupt.clone());
         let registry = Registry::new(&self.home).of(model.sha256, &model.path);
         let champion = self.champion(&registry)?;
         let mut fallback = MemoryFallback::open(&self.home)?;

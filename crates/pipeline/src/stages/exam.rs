@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use chat_format::ChatTokenizer;
 use durable::Digest;
 use eval::{
-    BestScores, CheckResult, Council, Drifts, Evidence, ExamOptions, ExamRun, FreshExam,
+    Answerer, BestScores, CheckResult, Council, Drifts, Evidence, ExamOptions, ExamRun, FreshExam,
     ModelAnswerer, Outcome, Progress, Sitting, Subject, Suite,
 };
 use models::{Adapter, Model};
@@ -16,6 +16,7 @@ use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
 use crate::drift::DriftPlan;
 use crate::error::Result;
+use crate::interrupt::UntilInterrupted;
 use crate::registry::{BaseRegistry, ExamId};
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
@@ -300,17 +301,20 @@ impl Sitters<'_> {
         // Without a budget: a night that has an adapter ends with a verdict.
         let exam = eval::Exam::new(setup.suite, setup.options.clone());
         let mut model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
+        let interrupt = ctx.budgets.interrupt();
         let mut report = |progress: Progress<'_>| {
             let (done, total) = (progress.done as u64, progress.total as u64);
             ctx.progress(index * total + done, setup.runs * total, name);
         };
-        let outcome = match cache {
-            None => exam.sit(&mut model, &dir, &mut report)?,
-            Some(cache) => {
-                let mut answerer = cache.answerer(&mut model, base, tokenizer)?;
-                exam.sit(&mut answerer, &dir, &mut report)?
-            }
+        let mut sit = |answerer: &mut dyn Answerer| {
+            let mut answerer = UntilInterrupted { answerer, interrupt };
+            exam.sit(&mut answerer, &dir, &mut report)
         };
+        let outcome = match cache {
+            None => sit(&mut model),
+            Some(cache) => sit(&mut cache.answerer(&mut model, base, tokenizer)?),
+        };
+        let outcome = outcome.or_else(|error| interrupt.check().and(Err(error.into())))?;
         match outcome {
             Outcome::Partial { .. } => Err(ctx.out_of_time()),
             Outcome::Complete(run) => Ok(RunFiles {
