@@ -4,8 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::Exit;
 use crate::commands::{
-    champion, config, controls, convert, enrich, evaluate, export, fetch, fuse, gate, generate,
-    household, inspect, logits, night, preflight, schedule, score, serve, synthesize, train,
+    champion, completions, config, controls, convert, enrich, evaluate, export, fetch, fuse, gate,
+    generate, household, init, inspect, logits, night, preflight, schedule, score, serve,
+    synthesize, train,
 };
 
 /// Fine-tunes a local language model overnight, and lets it serve only if it is better.
@@ -18,6 +19,7 @@ pub struct Nightshift {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Args),
     #[command(visible_alias = "nightly")]
     Night(night::Args),
     Preflight(preflight::Args),
@@ -40,6 +42,7 @@ enum Command {
     Fuse(fuse::Args),
     Export(export::Args),
     Synthesize(synthesize::Args),
+    Completions(completions::Args),
 }
 
 /// Runs the chosen command.
@@ -48,6 +51,7 @@ enum Command {
 /// Whatever stops it.
 pub fn run(args: Nightshift) -> anyhow::Result<Exit> {
     match args.command {
+        Command::Init(args) => init::run(args),
         Command::Night(args) => night::run(args),
         Command::Preflight(args) => preflight::run(args),
         Command::Schedule(args) => schedule::run(args),
@@ -69,5 +73,6 @@ pub fn run(args: Nightshift) -> anyhow::Result<Exit> {
         Command::Fuse(args) => fuse::run(args),
         Command::Export(args) => export::run(args),
         Command::Synthesize(args) => synthesize::run(args),
+        Command::Completions(args) => completions::run(args),
     }
 }

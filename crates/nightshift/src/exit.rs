@@ -14,6 +14,8 @@ pub enum Exit {
     No,
     /// A budget ran out; the progress is saved: 3.
     BudgetSpent,
+    /// A signal stopped it; the progress is saved: 128 and the signal's number.
+    Stopped(u8),
 }
 
 /// 128 + SIGPIPE: what a shell shows of a program that a closed pipe has ended.
@@ -25,6 +27,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::No => 1,
             Exit::BudgetSpent => 3,
+            Exit::Stopped(signal) => signal.saturating_add(128),
         })
     }
 }

@@ -13,6 +13,8 @@ mod demo;
 mod exit;
 mod help;
 mod logs;
+mod progress;
+mod signals;
 
 use std::process::ExitCode;
 

@@ -18,7 +18,7 @@ use pipeline::{Event, Night, NightConfig, Summary};
 
 use crate::{Exit, demo_night, show_warnings};
 
-/// Runs a night for each kind of corrupted rows.
+/// Runs a night for each kind of corrupted rows, of which the gate has to refuse every one.
 #[derive(Parser)]
 pub struct Args {
     /// The night's configuration; without it, the demo's. Its `enrich` has to be a file.

@@ -15,6 +15,7 @@ use eval::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::progress::PlainProgress;
 use crate::{Exit, show_warnings};
 
 /// Runs an exam with a model.
@@ -100,9 +101,11 @@ pub fn run(cli: Args) -> anyhow::Result<Exit> {
     let exam = Exam::new(&suite, options).with_budget(Budget { tokens: cli.token_budget, time });
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} answers, {eta} to go")?;
     let bar = ProgressBar::new(0).with_style(style);
+    let mut lines = PlainProgress::unless(cli.json);
     let outcome = exam.sit(&mut answerer, &cli.out, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
+        lines.tick(&bar);
     })?;
     bar.finish_and_clear();
 

@@ -9,6 +9,7 @@ use clap::Parser;
 use fetch::{HubModel, Network, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::progress::PlainProgress;
 use crate::{Exit, show_warnings};
 
 /// Downloads a model from the Hugging Face hub into the cache that the hub's own tools use.
@@ -42,10 +43,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let style =
         ProgressStyle::with_template("{msg} {bar:24} {bytes} of {total_bytes}, {eta} to go")?;
     let bar = ProgressBar::new(0).with_style(style);
+    let mut lines = PlainProgress::unless(false);
     let mut tell = |name: &str, Progress { bytes, total }: Progress| {
         bar.set_message(name.to_owned());
         bar.set_length(total);
         bar.set_position(bytes);
+        lines.tick(&bar);
     };
     let path = match &args.file {
         Some(file) => model.file(file, &mut tell),

@@ -8,16 +8,22 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use enrich::household::{ExamPlan, Phrasings, write_raw};
-use enrich::{GeneratorData, Household};
+use enrich::{GeneratorData, GeneratorFiles, Household};
 
 use crate::Exit;
 
-/// Raw training rows and an exam from one household facts file.
+/// Writes raw training rows and an exam from the facts of a household.
 #[derive(Parser)]
 pub struct Args {
     /// The household's facts.
     #[arg(long, default_value = "fixtures/household.yaml")]
     facts: PathBuf,
+    /// The agents; without it, the built-in council.
+    #[arg(long)]
+    council: Option<PathBuf>,
+    /// How facts are asked about and answered; without it, the built-in phrasings.
+    #[arg(long)]
+    phrasings: Option<PathBuf>,
     /// How many rows to write.
     #[arg(long, default_value_t = 1710)]
     rows: usize,
@@ -41,7 +47,9 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let house = Household::load(&args.facts)?;
-    let (data, phrasings) = (GeneratorData::embedded()?, Phrasings::embedded()?);
+    let mut files = GeneratorFiles::default();
+    (files.agents, files.phrasings) = (args.council, args.phrasings);
+    let (data, phrasings) = (GeneratorData::load(&files)?, Phrasings::of(&files)?);
     if let Some(out) = &args.out {
         let rows = house.rows(&data, &phrasings, args.rows, args.seed)?;
         write_raw(out, &rows, args.seed)?;

@@ -1,6 +1,7 @@
 //! One module for each command: its arguments, and `run`.
 
 pub mod champion;
+pub mod completions;
 pub mod config;
 pub mod controls;
 pub mod convert;
@@ -12,6 +13,7 @@ pub mod fuse;
 pub mod gate;
 pub mod generate;
 pub mod household;
+pub mod init;
 pub mod inspect;
 pub mod logits;
 pub mod night;

@@ -16,7 +16,8 @@ use pipeline::config::ModelChoice;
 use pipeline::priority::{SleepInhibitor, lower_priority};
 use pipeline::{Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, format};
 
-use crate::{Exit, demo_night, log_to, table};
+use crate::progress::PlainProgress;
+use crate::{Exit, demo_night, log_to, signals, table};
 
 /// Trains, examines and promotes or refuses one adapter.
 #[derive(Parser)]
@@ -56,7 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 /// `None` when `--once-a-day` leaves nothing to do.
-fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
+fn night(args: &Args) -> anyhow::Result<Option<Summary>> {
     let mut config = match &args.config {
         Some(path) => NightFile::load(path)?.choose(&ModelChoice::from_env())?,
         None => NightConfig::load(demo_night())?,
@@ -69,7 +70,7 @@ fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
         true => match Night::start_once_a_day(config) {
             Ok(Some(night)) => night,
             Ok(None) | Err(pipeline::Error::Busy { .. }) => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         },
     };
     if !args.json {
@@ -79,27 +80,42 @@ fn night(args: &Args) -> pipeline::Result<Option<Summary>> {
     tracing::info!("{}", lower_priority());
     let awake = SleepInhibitor::start();
     tracing::info!("{}", awake.describe());
-    let mut bars = Bars { shown: !args.json, bar: None };
-    night.run(&mut |event: Event<'_>| bars.show(event)).map(Some)
+    let mut bars = Bars { shown: !args.json, bar: None, lines: PlainProgress::unless(args.json) };
+    let night = night.interrupted_by(signals::interrupt()?);
+    Ok(Some(night.run(&mut |event: Event<'_>| bars.show(event))?))
 }
 
-/// A progress bar for the running stage, if stderr is a terminal.
+/// A progress bar for the running stage on a terminal, plain lines elsewhere.
 struct Bars {
     shown: bool,
     bar: Option<ProgressBar>,
+    lines: PlainProgress,
 }
 
 impl Bars {
     fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::StageBegun { stage } => self.bar(stage).tick(),
+            Event::StageBegun { stage } => {
+                self.bar(stage).tick();
+                self.lines.line(&format!("{stage}: begun"));
+            }
+            Event::StageSkipped { stage, figures } => {
+                self.lines.line(&format!("{stage}: reused, {figures}"));
+            }
             Event::Progress { stage, done, total, note } => {
                 let bar = self.bar(stage);
                 bar.set_length(total.max(1));
                 bar.set_position(done);
                 bar.set_message(note.to_owned());
+                let bar = bar.clone();
+                self.lines.tick(&bar);
             }
-            Event::StageFinished { .. } => drop(self.bar.take().map(|bar| bar.finish_and_clear())),
+            Event::StageFinished { stage, seconds, figures } => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+                self.lines.line(&format!("{stage}: {}, {figures}", format::duration(seconds)));
+            }
             _ => {}
         }
     }

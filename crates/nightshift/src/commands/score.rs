@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{Exit, show_warnings};
 
-/// Token-weighted mean loss of rows with `messages`, `prompt` and `completion`, or `text`.
+/// Measures the token-weighted mean loss of rows with `messages`, `prompt` and `completion`, or `text`.
 #[derive(Parser)]
 pub struct Args {
     /// A .gguf file, or a folder with config.json and safetensors.

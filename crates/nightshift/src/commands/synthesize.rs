@@ -12,6 +12,7 @@ use models::{Storage, Synthesized, synthesize};
 use serde_json::json;
 
 use crate::Exit;
+use crate::progress::PlainProgress;
 
 /// Writes a checkpoint of random weights for a `config.json` of a supported family.
 #[derive(Parser)]
@@ -45,9 +46,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let storage = args.bits.map_or(Storage::Bf16, |bits| Storage::Packed { bits, group_size });
     let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} to go")?;
     let bar = ProgressBar::new(0).with_style(style);
+    let mut lines = PlainProgress::unless(args.json);
     let made = synthesize(&args.config, &args.out, storage, args.seed, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
+        lines.tick(&bar);
     });
     bar.finish_and_clear();
     let Synthesized { weights, bytes } = made?;

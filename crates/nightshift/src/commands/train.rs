@@ -22,7 +22,8 @@ use lora_train::{
 use models::{Model, WeightResidency};
 use serde_json::json;
 
-use crate::{Exit, show_warnings};
+use crate::progress::PlainProgress;
+use crate::{Exit, show_warnings, signals};
 
 /// Trains a LoRA adapter.
 #[derive(Parser)]
@@ -60,11 +61,14 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     }
     let style = "{bar:30} {pos}/{len} updates, {msg}, {eta} to go";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
+    let mut lines = PlainProgress::unless(args.json);
     let (mut falls, mut printed, unit) = (0, Ok(()), unit(&config));
+    let interrupt = signals::interrupt()?;
     let outcome = trainer.run(&mut |progress: Progress<'_>| {
         match progress {
             Progress::Recorded(record) => {
                 show(&bar, unit, record);
+                lines.tick(&bar);
                 falls += u64::from(warn_of_fall(&bar, record, falls));
                 if args.json {
                     printed = outln!("{}", json!(record));
@@ -75,9 +79,9 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             }),
             _ => {}
         }
-        match printed {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        match printed.is_err() || interrupt.signal().is_some() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
     })?;
     bar.finish_and_clear();
@@ -88,7 +92,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         errln!("warning: the chosen answers were less likely in {falls} updates");
     }
     conclude(&args, &config, &outcome, test)?;
-    Ok(if finished { Exit::Done } else { Exit::BudgetSpent })
+    Ok(match interrupt.signal() {
+        _ if finished => Exit::Done,
+        Some(signal) => Exit::Stopped(signal),
+        None => Exit::BudgetSpent,
+    })
 }
 
 /// Says what `--resume` found. A wrong `adapter_path` would otherwise look like a run that continues.
