@@ -49,6 +49,19 @@ pub(crate) enum Entry {
     StageFailed { stage: StageName, message: String },
     /// The night is complete; the next start begins a new one.
     NightFinished,
+    /// The night was given up by its owner; the next start begins a new one.
+    NightAbandoned { reason: String },
+}
+
+/// How far a night is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NightState {
+    /// The next start resumes it.
+    Unfinished,
+    /// It is complete.
+    Finished,
+    /// Its owner gave it up.
+    Abandoned,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,6 +135,16 @@ impl Journal {
 
     pub fn is_finished(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry, Entry::NightFinished))
+    }
+
+    /// How far the night is.
+    pub fn state(&self) -> NightState {
+        let abandoned = |entry: &Entry| matches!(entry, Entry::NightAbandoned { .. });
+        match self.is_finished() {
+            true => NightState::Finished,
+            false if self.entries.iter().any(abandoned) => NightState::Abandoned,
+            false => NightState::Unfinished,
+        }
     }
 
     /// The champion that the candidate is compared with, `Some(None)` for the base model; `None`

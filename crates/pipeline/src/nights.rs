@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use crate::error::Result;
 use crate::files;
 use crate::home::Home;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, NightState};
 
 /// One night of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,20 +56,37 @@ pub(crate) fn list(home: &Home) -> Result<Vec<NightId>> {
     Ok(nights)
 }
 
+/// The last night of a home, and how far it is.
+pub(crate) fn last(home: &Home) -> Result<Option<(NightId, NightState)>> {
+    let Some(last) = list(home)?.pop() else { return Ok(None) };
+    let state = last.journal(home)?.state();
+    Ok(Some((last, state)))
+}
+
 /// The night that a start at `now` works on: the last one if it is unfinished, else a new one.
 pub(crate) fn next(home: &Home, now: &Zoned) -> Result<NightId> {
-    Ok(match list(home)?.pop() {
-        None => NightId::new(1, now),
-        Some(last) if last.journal(home)?.is_finished() => NightId::new(last.number + 1, now),
-        Some(last) => last,
-    })
+    Ok(following(last(home)?, now))
 }
 
 /// Like [`next`], but `None` if the last night is finished and began today.
 pub(crate) fn next_of_day(home: &Home, now: &Zoned) -> Result<Option<NightId>> {
-    match list(home)?.pop() {
-        Some(last) if last.is_of(now) && last.journal(home)?.is_finished() => Ok(None),
-        _ => next(home, now).map(Some),
+    Ok(following_of_day(last(home)?, now))
+}
+
+fn following(last: Option<(NightId, NightState)>, now: &Zoned) -> NightId {
+    match last {
+        None => NightId::new(1, now),
+        Some((last, NightState::Unfinished)) => last,
+        Some((last, NightState::Finished | NightState::Abandoned)) => {
+            NightId::new(last.number + 1, now)
+        }
+    }
+}
+
+fn following_of_day(last: Option<(NightId, NightState)>, now: &Zoned) -> Option<NightId> {
+    match last {
+        Some((last, NightState::Finished)) if last.is_of(now) => None,
+        last => Some(following(last, now)),
     }
 }
 
@@ -78,6 +95,7 @@ pub(crate) fn stopped_by(journal: &Journal) -> Option<String> {
     match journal.entries().last()? {
         Entry::StageFailed { stage, message } => Some(format!("{stage}: {message}")),
         Entry::StageBegun { stage, .. } => Some(format!("{stage}: the process was killed")),
+        Entry::NightAbandoned { reason } => Some(format!("abandoned: {reason}")),
         _ => None,
     }
 }
@@ -85,8 +103,14 @@ pub(crate) fn stopped_by(journal: &Journal) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
+
+    use jiff::civil::date;
+    use jiff::tz::{AmbiguousOffset, TimeZone};
+    use jiff::{SignedDuration, Span, Timestamp};
 
     use super::*;
+    use crate::schedule::{JOBS, JobCommand};
 
     struct TestHome {
         home: Home,
@@ -166,5 +190,110 @@ mod tests {
         fs::create_dir_all(night.dir(&test.home)).unwrap();
         let later: Zoned = "2026-04-11T01:00:00+00:00[UTC]".parse().unwrap();
         assert_eq!(next_of_day(&test.home, &later).unwrap(), Some(night));
+    }
+    /// The starts of all jobs between two dates, on a system that skips times which do not exist (systemd) or starts later on
+    /// such a date (launchd). A time that comes twice starts twice.
+    fn starts(zone: &TimeZone, dates: (Date, Date), gap: Gap) -> Vec<Zoned> {
+        let nights = JOBS.iter().filter(|job| job.command == JobCommand::Night);
+        let times: Vec<_> = nights.flat_map(|job| job.times).collect();
+        let mut starts = Vec::new();
+        let mut date = dates.0;
+        while date < dates.1 {
+            for time in &times {
+                let at = zone.to_ambiguous_timestamp(date.at(time.hour, time.minute, 0, 0));
+                match at.offset() {
+                    AmbiguousOffset::Gap { .. } if gap == Gap::Skipped => {}
+                    AmbiguousOffset::Fold { .. } => {
+                        starts.push(at.earlier().unwrap());
+                        starts.push(at.later().unwrap());
+                    }
+                    _ => starts.push(at.compatible().unwrap()),
+                }
+            }
+            date = date.tomorrow().unwrap();
+        }
+        starts.sort();
+        starts.into_iter().map(|start| start.to_zoned(zone.clone())).collect()
+    }
+
+    /// What a system does with a time that does not exist on a date.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Gap {
+        Skipped,
+        Later,
+    }
+
+    /// The dates of the nights that these starts begin; each takes `hours`, and a start during one finds the lock.
+    fn dates_of_nights(starts: &[Zoned], hours: i64) -> Vec<Date> {
+        let (mut dates, mut last, mut busy_until) = (Vec::new(), None, None::<Timestamp>);
+        for now in starts {
+            if busy_until.is_some_and(|until| now.timestamp() < until) {
+                continue;
+            }
+            let Some(night) = following_of_day(last.clone(), now) else { continue };
+            dates.push(start_date(&night.id).unwrap());
+            last = Some((night, NightState::Finished));
+            busy_until = Some(now.timestamp() + SignedDuration::from_hours(hours));
+        }
+        dates
+    }
+
+    fn check_days(zone: &TimeZone, dates: (Date, Date), name: &str) {
+        let mut every = Vec::new();
+        let mut date = dates.0;
+        while date < dates.1 {
+            every.push(date);
+            date = date.tomorrow().unwrap();
+        }
+        for gap in [Gap::Skipped, Gap::Later] {
+            let starts = starts(zone, dates, gap);
+            for hours in [0, 6] {
+                assert_eq!(dates_of_nights(&starts, hours), every, "{name}");
+            }
+        }
+    }
+
+    /// One night a date in every zone of the database, in 2027 and 2028. Days far from a change of the clocks are all alike, so
+    /// the days around every change are tried, and for one zone all days.
+    #[test]
+    fn there_is_exactly_one_night_a_date_whatever_the_clocks_do() {
+        let (first, end) = (date(2027, 1, 1), date(2029, 1, 1));
+        let (mut zones, mut changes) = (0, 0);
+        for name in jiff::tz::db().available() {
+            let zone = TimeZone::get(name.as_str()).unwrap();
+            zones += 1;
+            check_days(&zone, (first, date(2027, 1, 4)), name.as_str());
+            let begin = zone.to_timestamp(first.at(0, 0, 0, 0)).unwrap();
+            for change in zone.following(begin) {
+                let day = change.timestamp().to_zoned(TimeZone::UTC).date();
+                if day >= end {
+                    break;
+                }
+                changes += 1;
+                let around = (day - Span::new().days(3), day + Span::new().days(4));
+                check_days(&zone, around, name.as_str());
+            }
+        }
+        if zones == 0 {
+            let _ = writeln!(std::io::stderr(), "skipped: no time zone database");
+            return;
+        }
+        assert!(zones > 100 && changes > 100, "{zones} zones, {changes} changes");
+        check_days(&TimeZone::get("Europe/London").unwrap(), (first, end), "Europe/London");
+    }
+
+    #[test]
+    fn an_abandoned_night_is_followed_by_a_new_one_on_the_same_day() {
+        let test = test_home();
+        let now: Zoned = "2026-04-08T01:00:00+00:00[UTC]".parse().unwrap();
+        let night = next(&test.home, &now).unwrap();
+        fs::create_dir_all(night.dir(&test.home)).unwrap();
+        let mut journal = night.journal(&test.home).unwrap();
+        journal.append(Entry::NightAbandoned { reason: "wrong rows".into() }).unwrap();
+        assert_eq!(stopped_by(&journal).as_deref(), Some("abandoned: wrong rows"));
+        let later: Zoned = "2026-04-08T01:20:00+00:00[UTC]".parse().unwrap();
+        let new = next_of_day(&test.home, &later).unwrap().unwrap();
+        assert_eq!(new.id, "0002-2026-04-08");
+        assert_eq!(next(&test.home, &later).unwrap(), new);
     }
 }

@@ -1,7 +1,10 @@
 //! Process priority and sleep inhibition while a night runs.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// The nice value of a night.
 const NICE: i32 = 10;
@@ -29,13 +32,12 @@ pub struct SleepInhibitor {
 }
 
 impl SleepInhibitor {
-    /// Starts `caffeinate` on macOS, which also ends when this process is killed. Does nothing on
-    /// other systems.
+    /// Starts `caffeinate` on macOS and `systemd-inhibit` elsewhere. Both end when this process is killed.
     pub fn start() -> Self {
         let pid = std::process::id().to_string();
         let process = match cfg!(target_os = "macos") {
             true => spawn_quiet("caffeinate", &["-i", "-m", "-w", &pid]).ok(),
-            false => None,
+            false => hold("systemd-inhibit"),
         };
         Self { process }
     }
@@ -52,10 +54,34 @@ impl SleepInhibitor {
 impl Drop for SleepInhibitor {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            // On failure `caffeinate` ends with this process.
+            drop(process.stdin.take());
+            // On failure it ends with this process.
             let _ = process.kill().and_then(|()| process.wait());
         }
     }
+}
+
+/// How long the system may take to grant an inhibitor lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts `systemd-inhibit`, which runs `cat` while it holds the lock. `cat` ends when our end of its input closes, also by
+/// our death. `None` if the lock is not granted.
+fn hold(program: &str) -> Option<Child> {
+    let mut command = Command::new(program);
+    command.args(["--what=sleep", "--mode=block", "--who=nightshift", "--why=a night is running"]);
+    command.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    // `cat` runs only once the lock is held: then a byte comes back.
+    let sent = child.stdin.as_mut().is_some_and(|input| input.write_all(b"\n").is_ok());
+    let (tell, told) = mpsc::channel();
+    if let Some(mut output) = child.stdout.take().filter(|_| sent) {
+        thread::spawn(move || tell.send(output.read_exact(&mut [0]).is_ok()));
+    }
+    if told.recv_timeout(PATIENCE) == Ok(true) {
+        return Some(child);
+    }
+    let _ = child.kill().and_then(|()| child.wait());
+    None
 }
 
 fn spawn_quiet(program: &str, arguments: &[&str]) -> io::Result<Child> {
@@ -80,7 +106,30 @@ mod tests {
 
     #[test]
     fn without_a_process_it_says_so() {
-        let inhibitor = SleepInhibitor::start();
-        assert_eq!(inhibitor.describe().contains("not inhibited"), !cfg!(target_os = "macos"));
+        let inhibitor = SleepInhibitor { process: None };
+        assert!(inhibitor.describe().contains("not inhibited"));
+    }
+
+    /// Programs in place of `systemd-inhibit`: one that grants the lock, one that refuses it, and none.
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_held_only_if_it_is_granted() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path.display().to_string()
+        };
+        let grants = program("grants", "#!/bin/sh\nfor last; do :; done\nexec \"$last\"\n");
+        let refuses = program("refuses", "#!/bin/sh\necho Access denied >&2\nexit 1\n");
+        let mut child = hold(&grants).unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "it is held");
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success(), "and ends with its input");
+        assert!(hold(&refuses).is_none());
+        assert!(hold("/nowhere/systemd-inhibit").is_none());
     }
 }

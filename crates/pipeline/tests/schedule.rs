@@ -7,10 +7,16 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use pipeline::schedule::{CommandOutput, LABEL, Manager, Program, Schedule, StartTime, System};
+use pipeline::schedule::{
+    self, CommandOutput, Environment, JOBS, JobCommand, LABEL, Manager, Schedule, StartTime, System,
+};
 
 fn schedule() -> Schedule {
-    Schedule::new("/opt/night shift/nightly", "/home/luke/100 %/night.yaml").unwrap()
+    let variables = [("HF_HOME", "/data/5 % $x \"y\""), ("SANCTUM_TRAIN_MODEL", "qwen")];
+    let variables = variables.map(|(name, value)| (name.into(), value.into()));
+    Schedule::new("/opt/night shift/nightshift", "/home/luke/100 %/night.yaml")
+        .unwrap()
+        .with_environment(Environment::of(variables).unwrap())
 }
 
 #[test]
@@ -20,6 +26,9 @@ fn files_are_as_recorded() {
         let files = schedule().files(system).unwrap();
         assert_eq!(files.len(), count);
         for file in files {
+            if std::env::var_os("NIGHTSHIFT_RENEW").is_some() {
+                fs::write(golden.join(&file.name), &file.text).unwrap();
+            }
             let recorded = fs::read_to_string(golden.join(&file.name)).unwrap_or_default();
             assert_eq!(file.text, recorded, "{}:\n{}", file.name, file.text);
         }
@@ -28,15 +37,22 @@ fn files_are_as_recorded() {
 
 #[test]
 fn a_plist_reads_back() {
-    let hours = [("preflight", 22), ("nightly", 1), ("nightly", 1)];
+    let hours = [("preflight", 22), ("night", 1), ("night", 1)];
     let files = schedule().files(System::Launchd).unwrap();
-    for (file, (program, hour)) in files.iter().zip(hours) {
+    for (file, (command, hour)) in files.iter().zip(hours) {
         let agent = plist::Value::from_reader_xml(file.text.as_bytes()).unwrap();
         let agent = agent.as_dictionary().unwrap();
         let words = agent["ProgramArguments"].as_array().unwrap();
-        let program = format!("/opt/night shift/{program}");
-        assert_eq!(words[0].as_string(), Some(program.as_str()));
-        assert_eq!(words[2].as_string(), Some("/home/luke/100 %/night.yaml"));
+        let words: Vec<_> = words.iter().map(|word| word.as_string().unwrap()).collect();
+        let expected =
+            ["/opt/night shift/nightshift", command, "--config", "/home/luke/100 %/night.yaml"];
+        assert_eq!(words[..4], expected);
+        let variables = agent["EnvironmentVariables"].as_dictionary().unwrap();
+        assert_eq!(variables["HF_HOME"].as_string(), Some("/data/5 % $x \"y\""));
+        assert_eq!(agent["WorkingDirectory"].as_string(), Some("/home/luke/100 %"));
+        // Not confined to the efficiency cores, and never started again because of its exit code.
+        assert_eq!(agent["ProcessType"].as_string(), Some("Standard"));
+        assert!(!agent.contains_key("KeepAlive"));
         let times = &agent["StartCalendarInterval"];
         let first = times.as_array().map_or(times, |times| &times[0]);
         assert_eq!(first.as_dictionary().unwrap()["Hour"], hour.into());
@@ -46,8 +62,7 @@ fn a_plist_reads_back() {
 /// Every date has a night, whatever the clocks of the place do: one of the night's times exists on it.
 #[test]
 fn every_date_of_every_time_zone_has_a_night() {
-    let schedule = schedule();
-    let nights = schedule.jobs().iter().filter(|job| job.program == Program::Nightly);
+    let nights = JOBS.iter().filter(|job| job.command == JobCommand::Night);
     let times: Vec<StartTime> = nights.flat_map(|job| job.times).copied().collect();
     let (mut zones, mut gaps) = (0, 0);
     for name in jiff::tz::db().available() {
@@ -113,14 +128,14 @@ fn systemd_accepts_the_units() {
         return;
     }
     // `verify` requires that the programs exist.
-    let program = folder.path().join("nightly");
-    for name in ["nightly", "preflight"] {
-        std::os::unix::fs::symlink("/bin/sh", folder.path().join(name)).unwrap();
-    }
+    let program = folder.path().join("nightshift");
+    std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
     let config = folder.path().join("100 % $HOME").join("night.yaml");
     fs::create_dir(config.parent().unwrap()).unwrap();
     let mut paths = vec![];
-    for file in Schedule::new(program, config).unwrap().files(System::Systemd).unwrap() {
+    let environment = Environment::of([("HF_HOME".into(), "/a %b \"c\" $D".into())]).unwrap();
+    let schedule = Schedule::new(program, config).unwrap().with_environment(environment);
+    for file in schedule.files(System::Systemd).unwrap() {
         let path = folder.path().join(&file.name);
         fs::write(&path, &file.text).unwrap();
         paths.push(path);
@@ -134,7 +149,7 @@ fn systemd_accepts_the_units() {
 
 #[test]
 fn relative_paths_are_refused() {
-    for (program, config) in [("nightly", "/n.yaml"), ("/nightly", "n.yaml")] {
+    for (program, config) in [("nightshift", "/n.yaml"), ("/nightshift", "n.yaml")] {
         let error = Schedule::new(program, config).unwrap_err().to_string();
         assert!(error.contains("absolute"), "{error}");
     }
@@ -185,14 +200,15 @@ impl Fake {
 fn install_is_idempotent_and_remove_leaves_nothing() {
     for (system, detail) in [(System::Launchd, "waiting"), (System::Systemd, "next Mon 01:00")] {
         let (fake, folder) = (Fake::default(), tempfile::tempdir().unwrap());
-        let (schedule, mut manager) = (schedule(), fake.manager(system));
+        let mut manager = fake.manager(system);
         for _ in 0..2 {
-            schedule.install(&mut manager, folder.path()).unwrap();
-            let status = manager.status(schedule.jobs()).unwrap();
+            schedule().install(&mut manager, folder.path()).unwrap();
+            let status = manager.status().unwrap();
             assert!(status.iter().all(|job| job.loaded && job.detail == detail), "{status:?}");
         }
-        schedule.remove(&mut manager, folder.path()).unwrap();
-        let status = manager.status(schedule.jobs()).unwrap();
+        // Without any configuration.
+        schedule::remove(&mut manager, folder.path()).unwrap();
+        let status = manager.status().unwrap();
         assert!(status.iter().all(|job| !job.loaded), "{status:?}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         drop(manager);
@@ -209,4 +225,17 @@ fn a_failing_command_is_quoted() {
     let error = schedule().install(&mut manager, tempfile::tempdir().unwrap().path()).unwrap_err();
     let expected = "`systemctl --user daemon-reload`: Failed to connect to bus";
     assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn whether_jobs_run_without_a_login_is_asked() {
+    for (says, expected) in [("Linger=yes\n", Some(true)), ("Linger=no\n", Some(false)), ("", None)]
+    {
+        let mut manager = Manager::with(System::Systemd, |program, arguments| {
+            let output = if program == "id" { "501\n" } else { says };
+            assert!(program == "id" || arguments == ["show-user", "501", "--property=Linger"]);
+            Ok(CommandOutput { success: true, output: output.to_owned() })
+        });
+        assert_eq!(manager.lingers(), expected);
+    }
 }

@@ -15,9 +15,11 @@ use indicatif::ProgressBar;
 use pipeline::config::ModelChoice;
 use pipeline::notify::Message;
 use pipeline::preflight::{CheckStatus, PreflightCheck, PreflightReport};
-use pipeline::schedule::{Manager, Schedule, ScheduleStatus};
+use pipeline::schedule::{Manager, ScheduleStatus};
 use pipeline::{NightFile, Preflight, format};
 
+use crate::commands::schedule;
+use crate::progress::PlainProgress;
 use crate::{Exit, demo_night, table};
 
 /// Checks everything that a night needs.
@@ -46,12 +48,14 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let (file, choice) = (NightFile::load(&config)?, ModelChoice::from_env());
     let notify = file.choose(&choice)?.notify;
     let spinner = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    let mut lines = PlainProgress::unless(args.json);
     let report = Preflight::new(file, choice)
         .in_home(args.home.clone())
         .with_schedule(schedule_status(&config))
         .run(&mut |at| {
             spinner.set_message(at.to_owned());
             spinner.tick();
+            lines.tick(&spinner);
         })?;
     spinner.finish_and_clear();
     if args.notify && !report.ok {
@@ -67,12 +71,10 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// The state of the schedule that `schedule install` would create.
 fn schedule_status(config: &Path) -> pipeline::Result<ScheduleStatus> {
-    let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
-    let program = whole(std::env::current_exe().unwrap_or_default().with_file_name("nightly"));
-    let config = whole(config.to_owned());
+    let schedule = schedule::planned(config, None)?;
     let mut manager = Manager::current();
     let folder = manager.system().folder().unwrap_or_default();
-    ScheduleStatus::read(&Schedule::new(program, config)?, &mut manager, &folder)
+    ScheduleStatus::read(&schedule, &mut manager, &folder)
 }
 
 fn print_table(report: &PreflightReport) {

@@ -1,25 +1,33 @@
 //! LaunchAgents as property lists.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::{File, Schedule, StartTime};
+use super::{File, JOBS, Schedule, StartTime};
 use crate::error::{Error, Result};
 
-/// A LaunchAgent; see `launchd.plist(5)`.
+/// A night stops after the current update, which takes minutes with a large model.
+const STOP_SECONDS: u16 = 600;
+
+/// A LaunchAgent; see `launchd.plist(5)`. Without `KeepAlive`, no exit code has consequences.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Agent {
     label: String,
     program_arguments: Vec<String>,
     working_directory: String,
+    environment_variables: BTreeMap<String, String>,
     start_calendar_interval: Times,
-    /// Gives interactive programs priority.
+    /// `Background` would confine it to the efficiency cores.
     process_type: &'static str,
     nice: i8,
     #[serde(rename = "LowPriorityIO")]
     low_priority_io: bool,
     /// Octal 077: new files are accessible only to their owner.
     umask: u16,
+    /// Seconds between SIGTERM and SIGKILL: an update and its checkpoint.
+    exit_time_out: u16,
     standard_out_path: String,
     standard_error_path: String,
 }
@@ -55,17 +63,23 @@ impl From<&StartTime> for At {
 }
 
 pub(super) fn files(schedule: &Schedule) -> Result<Vec<File>> {
-    let agents = schedule.jobs().iter().map(|job| {
+    let agents = JOBS.iter().map(|job| {
         let label = job.label();
         let log = schedule.folder().join(format!("{label}.log")).to_string_lossy().into_owned();
         Agent {
             program_arguments: schedule.command(job),
             working_directory: schedule.folder().to_string_lossy().into_owned(),
+            environment_variables: schedule
+                .environment
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             start_calendar_interval: Times::of(job.times),
-            process_type: "Background",
+            process_type: "Standard",
             nice: 10,
             low_priority_io: true,
             umask: 0o077,
+            exit_time_out: STOP_SECONDS,
             standard_out_path: log.clone(),
             standard_error_path: log,
             label,

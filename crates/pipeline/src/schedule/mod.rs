@@ -3,14 +3,16 @@
 //! ```
 //! use pipeline::schedule::{Schedule, System};
 //!
-//! let schedule = Schedule::new("/opt/nightshift/nightly", "/home/luke/sanctum/night.yaml")?;
+//! let schedule = Schedule::new("/opt/nightshift/bin/nightshift", "/home/luke/sanctum/night.yaml")?;
 //! for file in schedule.files(System::Systemd)? {
 //!     println!("{}:\n{}", file.name, file.text);
 //! }
 //! # Ok::<(), pipeline::Error>(())
 //! ```
 
+mod environment;
 mod launchd;
+mod program_copy;
 mod status;
 mod system;
 mod systemd;
@@ -19,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use environment::Environment;
+pub use program_copy::ProgramCopy;
 pub use status::ScheduleStatus;
 pub use system::{CommandOutput, CommandRunner, JobStatus, Manager, System};
 
@@ -27,22 +31,22 @@ use crate::error::{Error, Result, io_error};
 /// The prefix of all file names and labels.
 pub const LABEL: &str = "com.sanctum.master-pipeline";
 
-/// A set of jobs: which program runs at which time.
+/// The jobs of a night's file: which command of the program runs at which time, with which environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     program: PathBuf,
     config: PathBuf,
-    jobs: [Job; 3],
+    environment: Environment,
 }
 
-/// A program that runs every day.
+/// A command that runs every day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Job {
     /// Added to [`LABEL`] after a dot; empty for the night.
     pub suffix: &'static str,
-    /// The program.
-    pub program: Program,
+    /// The command.
+    pub command: JobCommand,
     /// A description for the system.
     pub purpose: &'static str,
     /// When it starts.
@@ -74,39 +78,50 @@ impl Job {
     }
 }
 
-/// The programs of a schedule. They are in one folder.
+/// A command of the program `nightshift` that jobs run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Program {
+pub enum JobCommand {
     /// The night.
-    Nightly,
+    Night,
     /// The checks before the night.
     Preflight,
 }
 
-/// 22:00 the preflight, early enough to fix problems; 01:00 the night; 01:20 the night again, in case
-/// the machine was asleep at 01:00. When summer time begins, systemd skips times that do not exist that
-/// night: in London, Dublin and Lisbon 01:00 and 01:20, in a few places 02:20 as well. So the night is
-/// tried again at 02:20 and 03:20. With `--once-a-day` and the lock of the home, further starts have no
-/// effect if one worked.
-const JOBS: [Job; 3] = [
+impl JobCommand {
+    fn as_str(self) -> &'static str {
+        match self {
+            JobCommand::Night => "night",
+            JobCommand::Preflight => "preflight",
+        }
+    }
+}
+
+/// 22:00 the preflight, early enough to fix problems; 01:00 the night; 01:20, 02:20 and 03:20 the night again, in case the
+/// machine was asleep at 01:00.
+///
+/// Invariant: one night a date, in every time zone, whatever its clocks do. At least one, because systemd skips times that
+/// do not exist on a date, and no change of clocks skips both 01:00 and 03:20. At most one, because a start does nothing if
+/// the last night began on the same local date and is finished (`--once-a-day`), and fails if it is running (the lock of the
+/// home).
+pub const JOBS: [Job; 3] = [
     Job {
         suffix: "preflight",
-        program: Program::Preflight,
+        command: JobCommand::Preflight,
         purpose: "the checks before the night",
         times: &[at(22, 0)],
         arguments: &["--notify"],
     },
     Job {
         suffix: "",
-        program: Program::Nightly,
+        command: JobCommand::Night,
         purpose: "the night",
         times: &[at(1, 0)],
         arguments: &["--once-a-day"],
     },
     Job {
         suffix: "failsafe",
-        program: Program::Nightly,
+        command: JobCommand::Night,
         purpose: "the night, if it did not begin",
         times: &[at(1, 20), at(2, 20), at(3, 20)],
         arguments: &["--once-a-day"],
@@ -124,8 +139,8 @@ pub struct File {
 }
 
 impl Schedule {
-    /// Runs `program` (the `nightly` example) at 01:00, 01:20, 02:20 and 03:20 with the configuration `config`, and
-    /// `preflight` from the same folder at 22:00.
+    /// Runs `program` (`nightshift`, preferably a [`ProgramCopy`]) at the times of [`JOBS`] with the configuration
+    /// `config`, in the configuration's folder.
     ///
     /// # Errors
     /// A path that is relative or not UTF-8. The system starts jobs from a folder of its own.
@@ -140,13 +155,18 @@ impl Schedule {
         Ok(Self {
             program: absolute(program.into())?,
             config: absolute(config.into())?,
-            jobs: JOBS,
+            environment: Environment::default(),
         })
     }
 
-    /// The jobs, in the order of the night.
-    pub fn jobs(&self) -> &[Job] {
-        &self.jobs
+    /// The same jobs with environment variables of their own.
+    pub fn with_environment(self, environment: Environment) -> Self {
+        Self { environment, ..self }
+    }
+
+    /// The same jobs, with the values of secrets hidden: for people and logs.
+    pub fn without_secrets(self) -> Self {
+        Self { environment: self.environment.without_secrets(), ..self }
     }
 
     /// The job files for `system`.
@@ -160,11 +180,9 @@ impl Schedule {
     /// The program and arguments of a job.
     fn command(&self, job: &Job) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let program = match job.program {
-            Program::Nightly => self.program.clone(),
-            Program::Preflight => self.program.with_file_name("preflight"),
-        };
-        let mut words = vec![text(&program), "--config".to_owned(), text(&self.config)];
+        let command = job.command.as_str().to_owned();
+        let mut words =
+            vec![text(&self.program), command, "--config".to_owned(), text(&self.config)];
         words.extend(job.arguments.iter().map(|&word| word.to_owned()));
         words
     }
@@ -183,24 +201,33 @@ impl Schedule {
         for file in self.files(manager.system())? {
             durable::write(folder.join(&file.name), file.text.as_bytes())?;
         }
-        manager.load(&self.jobs, folder)
+        manager.load(folder)
     }
+}
 
-    /// Unloads the jobs and removes their files.
-    ///
-    /// # Errors
-    /// A file cannot be removed, or the system's program fails.
-    pub fn remove(&self, manager: &mut Manager<'_>, folder: &Path) -> Result<()> {
-        manager.unload(&self.jobs)?;
-        for file in self.files(manager.system())? {
-            let path = folder.join(&file.name);
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io_error(&path, "remove")(e));
-                }
-                _ => {}
+/// Unloads the jobs and removes their files. Needs neither program nor configuration.
+///
+/// # Errors
+/// A file cannot be removed, or the system's program fails.
+pub fn remove(manager: &mut Manager<'_>, folder: &Path) -> Result<()> {
+    manager.unload()?;
+    for name in file_names(manager.system()) {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error(&path, "remove")(e));
             }
+            _ => {}
         }
-        manager.reload()
     }
+    manager.reload()
+}
+
+/// The names of the files of all jobs.
+fn file_names(system: System) -> impl Iterator<Item = String> {
+    let endings: &[&str] = match system {
+        System::Launchd => &["plist"],
+        System::Systemd => &["service", "timer"],
+    };
+    JOBS.iter().flat_map(|job| endings.iter().map(|ending| format!("{}.{ending}", job.label())))
 }

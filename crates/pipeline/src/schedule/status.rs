@@ -21,7 +21,7 @@ impl ScheduleStatus {
     /// # Errors
     /// The system's program fails.
     pub fn read(schedule: &Schedule, manager: &mut Manager<'_>, folder: &Path) -> Result<Self> {
-        let jobs = manager.status(schedule.jobs())?;
+        let jobs = manager.status()?;
         let files = schedule.files(manager.system())?.into_iter();
         let same = |name: &str, text: &str| {
             std::fs::read_to_string(folder.join(name)).is_ok_and(|found| found == text)

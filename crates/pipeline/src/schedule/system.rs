@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use super::Job;
+use super::{JOBS, Job};
 use crate::error::{Error, Result};
 
 /// The job scheduler of an operating system.
@@ -95,8 +95,8 @@ impl<'a> Manager<'a> {
     ///
     /// # Errors
     /// The system's program fails.
-    pub fn status(&mut self, jobs: &[Job]) -> Result<Vec<JobStatus>> {
-        jobs.iter()
+    pub fn status(&mut self) -> Result<Vec<JobStatus>> {
+        JOBS.iter()
             .map(|job| match self.system {
                 System::Launchd => self.agent(job),
                 System::Systemd => self.timer(job),
@@ -104,19 +104,31 @@ impl<'a> Manager<'a> {
             .collect()
     }
 
-    pub(super) fn load(&mut self, jobs: &[Job], folder: &Path) -> Result<()> {
+    /// Whether the user's jobs also run while nobody is logged in; `None` if the system does not say. LaunchAgents never
+    /// do.
+    pub fn lingers(&mut self) -> Option<bool> {
+        if self.system == System::Launchd {
+            return Some(false);
+        }
+        let user = self.run_checked("id", &["-u"]).ok()?;
+        let shown = ["show-user", user.trim(), "--property=Linger"];
+        let run = self.run_checked("loginctl", &shown).ok()?;
+        run.lines().find_map(|line| line.strip_prefix("Linger=")).map(|value| value.trim() == "yes")
+    }
+
+    pub(super) fn load(&mut self, folder: &Path) -> Result<()> {
         match self.system {
             System::Systemd => {
                 self.reload()?;
-                for job in jobs {
+                for job in &JOBS {
                     self.systemctl(&["enable", "--now", &timer_name(job)])?;
                 }
             }
             System::Launchd => {
                 // launchd reads the file again only on bootout and bootstrap, not on `kickstart`.
-                self.unload(jobs)?;
+                self.unload()?;
                 let domain = self.domain()?;
-                for job in jobs {
+                for job in &JOBS {
                     let path = folder.join(format!("{}.plist", job.label()));
                     self.run_checked(
                         "launchctl",
@@ -128,8 +140,8 @@ impl<'a> Manager<'a> {
         Ok(())
     }
 
-    pub(super) fn unload(&mut self, jobs: &[Job]) -> Result<()> {
-        for job in self.status(jobs)?.iter().zip(jobs).filter(|(held, _)| held.loaded) {
+    pub(super) fn unload(&mut self) -> Result<()> {
+        for job in self.status()?.iter().zip(&JOBS).filter(|(held, _)| held.loaded) {
             match self.system {
                 System::Systemd => {
                     drop(self.systemctl(&["disable", "--now", &timer_name(job.1)])?)

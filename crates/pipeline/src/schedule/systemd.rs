@@ -1,16 +1,24 @@
 //! systemd user units.
 
-use super::{File, Job, Schedule, StartTime};
+use super::{File, JOBS, Job, JobCommand, Schedule, StartTime};
 
 pub(super) fn files(schedule: &Schedule) -> Vec<File> {
-    let jobs = schedule.jobs().iter();
-    jobs.flat_map(|job| [service(schedule, job), timer(job)]).collect()
+    JOBS.iter().flat_map(|job| [service(schedule, job), timer(job)]).collect()
 }
 
 fn service(schedule: &Schedule, job: &Job) -> File {
-    let command: Vec<_> = schedule.command(job).iter().map(|word| quoted(word)).collect();
+    let command: Vec<_> = schedule.command(job).iter().map(|word| argument(word)).collect();
     // A path extends to the end of the line and is not quoted, but `%` is expanded in it.
     let folder = schedule.folder().to_string_lossy().replace('%', "%%");
+    let variables = schedule.environment.iter();
+    let variables: String = variables
+        .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))))
+        .collect();
+    // A night that ends with a refusal has worked, and so has one that was stopped and can be resumed.
+    let success = match job.command {
+        JobCommand::Night => "1 143",
+        JobCommand::Preflight => "143",
+    };
     let text = format!(
         "[Unit]\n\
          Description=Nightshift: {}\n\
@@ -18,7 +26,10 @@ fn service(schedule: &Schedule, job: &Job) -> File {
          [Service]\n\
          Type=oneshot\n\
          WorkingDirectory={folder}\n\
+         {variables}\
          ExecStart={}\n\
+         SuccessExitStatus={success}\n\
+         TimeoutStopSec=10min\n\
          Nice=10\n\
          IOSchedulingClass=idle\n\
          UMask=0077\n",
@@ -48,13 +59,18 @@ fn timer(job: &Job) -> File {
     File { name: format!("{}.timer", job.label()), text }
 }
 
-/// Quotes an argument so that systemd passes it unchanged; see `systemd.service(5)`.
+/// Quotes an argument of a command, in which `$` stands for a variable; see `systemd.service(5)`.
+fn argument(word: &str) -> String {
+    quoted(word).replace('$', "$$")
+}
+
+/// Quotes a word so that systemd reads it unchanged; see `systemd.syntax(7)`.
 fn quoted(word: &str) -> String {
     let mut quoted = String::from("\"");
     for character in word.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            '%' | '$' => quoted.extend([character, character]),
+            '%' => quoted.extend(['%', '%']),
             '\n' => quoted.push_str("\\n"),
             other => quoted.push(other),
         }
@@ -66,7 +82,7 @@ fn quoted(word: &str) -> String {
 mod tests {
     //! systemd user units.
 
-    use super::quoted;
+    use super::{argument, quoted};
 
     #[test]
     fn arguments_are_quoted_for_systemd() {
@@ -76,7 +92,8 @@ mod tests {
             (r#"$HOME"\"#, r#""$$HOME\"\\""#),
             ("two\nlines", r#""two\nlines""#),
         ] {
-            assert_eq!(quoted(word), expected);
+            assert_eq!(argument(word), expected);
         }
+        assert_eq!(quoted("A=$HOME 5 %"), r#""A=$HOME 5 %%""#);
     }
 }

@@ -128,7 +128,9 @@ pub(super) fn schedule(rehearsal: &Rehearsal<'_>) -> Finding {
     }
     let not_loaded =
         missing.iter().map(|job| format!("{} is not loaded: {}", job.label, job.detail));
-    let stale = status.stale.iter().map(|name| format!("{name} is not what was installed"));
+    let stale = status.stale.iter().map(|name| {
+        format!("{name} is not what was installed, or the program or its environment has changed")
+    });
     let problems: Vec<_> = not_loaded.chain(stale).collect();
     let night = status.jobs.iter().find(|job| job.label == crate::schedule::LABEL);
     Finding::of(&problems, night.map_or("loaded", |job| job.detail.as_str()))
