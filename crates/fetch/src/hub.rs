@@ -31,6 +31,14 @@ impl Network {
     }
 }
 
+/// The folder in which models of the hub are cached, as `HF_HUB_CACHE` and `HF_HOME` say.
+///
+/// # Errors
+/// [`Error::NoHubCache`] without a home folder.
+pub fn hub_cache() -> Result<PathBuf> {
+    Ok(HubSettings::from_env()?.cache)
+}
+
 /// A model on the hub.
 #[derive(Clone, Debug)]
 pub struct HubModel {

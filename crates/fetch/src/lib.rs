@@ -14,6 +14,6 @@ mod store;
 pub use artefact::{Artefact, Member, Progress, Split};
 pub use catalog::{demo_model, gemma_test_model, vocabularies};
 pub use error::{Error, Result};
-pub use hub::{HubModel, Network};
+pub use hub::{HubModel, Network, hub_cache};
 pub use reach::if_reachable;
 pub use store::Store;

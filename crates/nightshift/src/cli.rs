@@ -1,12 +1,12 @@
 //! The command line of `nightshift`.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::Exit;
 use crate::commands::{
-    champion, completions, config, controls, convert, enrich, evaluate, export, fetch, fuse, gate,
-    generate, household, init, inspect, logits, night, preflight, schedule, score, serve,
-    synthesize, train,
+    abandon, champion, completions, config, controls, convert, doctor, enrich, evaluate, export,
+    fetch, fuse, gate, generate, household, init, inspect, logits, night, preflight, schedule,
+    score, serve, synthesize, train,
 };
 
 /// Fine-tunes a local language model overnight, and lets it serve only if it is better.
@@ -42,6 +42,8 @@ enum Command {
     Fuse(fuse::Args),
     Export(export::Args),
     Synthesize(synthesize::Args),
+    Doctor(doctor::Args),
+    Abandon(abandon::Args),
     Completions(completions::Args),
 }
 
@@ -73,6 +75,8 @@ pub fn run(args: Nightshift) -> anyhow::Result<Exit> {
         Command::Fuse(args) => fuse::run(args),
         Command::Export(args) => export::run(args),
         Command::Synthesize(args) => synthesize::run(args),
-        Command::Completions(args) => completions::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Abandon(args) => abandon::run(args),
+        Command::Completions(args) => completions::run(args, Nightshift::command()),
     }
 }

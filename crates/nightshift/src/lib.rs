@@ -10,10 +10,13 @@ mod output;
 mod cli;
 pub mod commands;
 mod demo;
+mod doctor;
 mod exit;
 mod help;
+mod home;
 mod logs;
 mod progress;
+mod schedule_advice;
 mod signals;
 
 use std::process::ExitCode;

@@ -101,7 +101,10 @@ impl BudgetMonitor {
 }
 
 /// Free bytes available to this user on the file system of `path`.
-pub(crate) fn free_space(path: &Path) -> Result<u64> {
+///
+/// # Errors
+/// A path that is not there.
+pub fn free_space(path: &Path) -> Result<u64> {
     let disk =
         rustix::fs::statvfs(path).map_err(|e| io_error(path, "measure the disk of")(e.into()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

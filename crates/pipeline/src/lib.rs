@@ -36,8 +36,10 @@ mod split_account;
 mod stage;
 mod stages;
 pub mod summary;
+mod unfinished;
 
 pub use accounting::RowAccount;
+pub use budget_monitor::free_space;
 pub use config::{NightConfig, NightFile};
 pub use error::{Error, Result};
 pub use home::Home;
@@ -49,3 +51,4 @@ pub use preflight::Preflight;
 pub use registry::Registry;
 pub use stages::StageName;
 pub use summary::{Outcome, Summary};
+pub use unfinished::UnfinishedNight;

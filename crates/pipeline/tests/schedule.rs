@@ -239,3 +239,24 @@ fn whether_jobs_run_without_a_login_is_asked() {
         assert_eq!(manager.lingers(), expected);
     }
 }
+
+#[test]
+fn the_installed_program_is_read_back() {
+    for system in [System::Launchd, System::Systemd] {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(schedule::installed_program(system, folder.path()).unwrap(), None);
+        for path in ["/opt/night shift/nightshift", "/a \"b\" 5 % $HOME\\c/nightshift"] {
+            let schedule = Schedule::new(path, "/night.yaml").unwrap();
+            for file in schedule.files(system).unwrap() {
+                fs::write(folder.path().join(&file.name), &file.text).unwrap();
+            }
+            let found = schedule::installed_program(system, folder.path()).unwrap();
+            assert_eq!(found.as_deref(), Some(Path::new(path)));
+        }
+        for name in [format!("{LABEL}.plist"), format!("{LABEL}.service")] {
+            fs::write(folder.path().join(name), "something else").unwrap();
+        }
+        let error = schedule::installed_program(system, folder.path()).unwrap_err().to_string();
+        assert!(error.contains("expected a job that `schedule install` wrote"), "{error}");
+    }
+}

@@ -4,10 +4,10 @@
 //! nightshift completions bash > ~/.local/share/bash-completion/completions/nightshift
 //! ```
 
-use clap::{CommandFactory, Parser};
+use clap::{Command, Parser};
 use clap_complete::Shell;
 
-use crate::{Exit, Nightshift};
+use crate::Exit;
 
 /// Prints the completions of `nightshift` for a shell.
 #[derive(Parser)]
@@ -16,13 +16,13 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Runs the command.
+/// Runs the command: prints the completions of `program`.
 ///
 /// # Errors
 /// stdout cannot be written.
-pub fn run(args: Args) -> anyhow::Result<Exit> {
+pub fn run(args: Args, mut program: Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Nightshift::command(), "nightshift", &mut script);
+    clap_complete::generate(args.shell, &mut program, "nightshift", &mut script);
     out!("{}", String::from_utf8(script)?)?;
     Ok(Exit::Done)
 }

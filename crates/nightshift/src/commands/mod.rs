@@ -1,10 +1,12 @@
 //! One module for each command: its arguments, and `run`.
 
+pub mod abandon;
 pub mod champion;
 pub mod completions;
 pub mod config;
 pub mod controls;
 pub mod convert;
+pub mod doctor;
 pub mod enrich;
 pub mod evaluate;
 pub mod export;

@@ -18,6 +18,7 @@ use pipeline::schedule::{self, Environment, Manager, ProgramCopy, Schedule, Syst
 use serde_json::json;
 
 use crate::Exit;
+use crate::schedule_advice::advice;
 
 /// Schedules nightly runs.
 #[derive(Parser)]
@@ -100,22 +101,6 @@ fn install(args: &Args, manager: &mut Manager<'_>, folder: &Path) -> anyhow::Res
     errln!("the jobs run {}", copy.program().display());
     copy.remove_older()?;
     Ok(())
-}
-
-/// When the jobs do not run although they are loaded.
-pub(crate) fn advice(system: System, lingers: Option<bool>) -> Option<&'static str> {
-    match (system, lingers) {
-        (System::Launchd, _) => {
-            Some("the jobs run while you are logged in, also behind the lock screen")
-        }
-        (System::Systemd, Some(true)) => None,
-        (System::Systemd, Some(false)) => Some(
-            "the jobs run only while you are logged in; `loginctl enable-linger` lets them run always",
-        ),
-        (System::Systemd, None) => Some(
-            "unknown whether the jobs run while you are logged out; see `loginctl show-user`, and `loginctl enable-linger`",
-        ),
-    }
 }
 
 /// The schedule that `install` would create.

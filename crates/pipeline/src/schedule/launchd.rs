@@ -98,3 +98,10 @@ fn file(agent: &Agent) -> Result<File> {
         Err(reason) => Err(Error::Config { path: name.into(), reason }),
     }
 }
+
+/// The program in an agent's file.
+pub(super) fn program(plist: &[u8]) -> Option<String> {
+    let agent = plist::Value::from_reader_xml(plist).ok()?;
+    let words = agent.as_dictionary()?.get("ProgramArguments")?.as_array()?;
+    Some(words.first()?.as_string()?.to_owned())
+}

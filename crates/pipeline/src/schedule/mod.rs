@@ -223,6 +223,22 @@ pub fn remove(manager: &mut Manager<'_>, folder: &Path) -> Result<()> {
     manager.reload()
 }
 
+/// The program that the installed night runs; `None` if no night is installed.
+///
+/// # Errors
+/// A job file that cannot be read.
+pub fn installed_program(system: System, folder: &Path) -> Result<Option<PathBuf>> {
+    let ending = if system == System::Launchd { "plist" } else { "service" };
+    let path = folder.join(format!("{LABEL}.{ending}"));
+    let Some(bytes) = crate::files::read_if_there(&path)? else { return Ok(None) };
+    let program = match system {
+        System::Launchd => launchd::program(&bytes),
+        System::Systemd => systemd::program(&String::from_utf8_lossy(&bytes)),
+    };
+    let reason = "expected a job that `schedule install` wrote, found another".to_owned();
+    program.map(|program| Some(program.into())).ok_or(Error::Config { path, reason })
+}
+
 /// The names of the files of all jobs.
 fn file_names(system: System) -> impl Iterator<Item = String> {
     let endings: &[&str] = match system {

@@ -78,6 +78,26 @@ fn quoted(word: &str) -> String {
     quoted + "\""
 }
 
+/// The program in a service's file: the first argument of its command.
+pub(super) fn program(unit: &str) -> Option<String> {
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=\""))?;
+    let (mut program, mut characters) = (String::new(), command.chars());
+    loop {
+        match characters.next()? {
+            '"' => return Some(program),
+            '\\' => match characters.next()? {
+                'n' => program.push('\n'),
+                other => program.push(other),
+            },
+            doubled @ ('%' | '$') => {
+                characters.next()?;
+                program.push(doubled);
+            }
+            other => program.push(other),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! systemd user units.
