@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{NumLayers, TrainConfig, TrainMode};
 use crate::{Result, Schedule};
@@ -54,8 +54,8 @@ impl fmt::Display for Severity {
     }
 }
 
-/// The kinds of findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// The kinds of findings. Each has a name in snake case, such as `rows_unseen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LintCode {
@@ -83,6 +83,13 @@ pub enum LintCode {
     NoEffect,
     /// The embedding is adapted, so the backward pass goes through layers without an adapter.
     WholeBackwardPass,
+}
+
+impl fmt::Display for LintCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name that serde gives to a variant without fields.
+        self.serialize(f)
+    }
 }
 
 /// The findings for a run, warnings first.

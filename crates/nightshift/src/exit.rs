@@ -14,6 +14,8 @@ pub enum Exit {
     No,
     /// A budget ran out; the progress is saved: 3.
     BudgetSpent,
+    /// No check failed, but some did not run: 4.
+    NotRun,
     /// A signal stopped it; the progress is saved: 128 and the signal's number.
     Stopped(u8),
 }
@@ -27,6 +29,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::No => 1,
             Exit::BudgetSpent => 3,
+            Exit::NotRun => 4,
             Exit::Stopped(signal) => signal.saturating_add(128),
         })
     }

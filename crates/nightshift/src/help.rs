@@ -8,6 +8,7 @@ const EXIT_CODES: &[(&str, &str)] = &[
     ("1", "the gate or a check said no"),
     ("2", "bad input or configuration"),
     ("3", "a budget ran out; the progress is saved"),
+    ("4", "of preflight: no check failed, but some did not run"),
     (
         "130, 143",
         "stopped by SIGINT (Ctrl-C) or SIGTERM; a night or a training has saved its progress",

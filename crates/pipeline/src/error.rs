@@ -227,6 +227,34 @@ impl Error {
         }
     }
 
+    /// What failed, in words that quote nothing of the error: for notifications, which leave the machine.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Config { .. } => "the configuration, or what it names, is invalid",
+            Error::Busy { .. } => "the home is in use by another process",
+            Error::Io { .. } => "a file or folder of the home cannot be used",
+            Error::Record { .. } => "a row, or a file of the home, cannot be read",
+            Error::Corrupt { .. } => "a file or adapter has changed",
+            Error::UnknownAdapter { .. } => "the registry has no such adapter",
+            Error::NothingToRollBack { .. } => "there is nothing to roll back",
+            Error::BudgetSpent { .. } => "the time budget is spent",
+            Error::OutOfMemory { .. } => "out of memory",
+            Error::DiskFull { .. } => "the disk is full",
+            Error::Pinned { .. } => "the champion is pinned",
+            Error::SealedExams { .. } => "no sealed exam is left",
+            Error::Randomness { .. } => "the operating system gives no random numbers",
+            Error::Schedule { .. } => "the schedule cannot be read or changed",
+            Error::Chat(_) => "the rows cannot be read",
+            Error::Enrich(_) => "the training set cannot be built",
+            Error::Models(_) => "the model cannot be opened or run",
+            Error::Train(_) => "training cannot start or continue",
+            Error::Eval(_) => "the exam cannot be taken",
+            Error::Fetch(_) => "the demo model cannot be fetched",
+            Error::Durable(_) => "a file cannot be written",
+            Error::Report(_) => "the report cannot be rendered",
+        }
+    }
+
     /// Whether a plan that needs less memory could succeed.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match self {

@@ -24,6 +24,7 @@ mod observer;
 mod preference;
 pub mod preflight;
 pub mod priority;
+mod program;
 mod raw_rows;
 pub mod registry;
 mod replay;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use durable::Digest;
 use jiff::Zoned;
 use lora_train::TrainConfig;
-use serde_json::json;
 
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
@@ -20,7 +19,7 @@ use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
 use crate::memory_fallback::MemoryFallback;
 use crate::nights::{self, NightId};
-use crate::notify::Message;
+use crate::notify::{self, Message};
 use crate::observer::{Event, Observer};
 use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
@@ -135,13 +134,10 @@ impl Night {
         });
         let result = self.run_stages(observer);
         let message = match &result {
-            Ok(summary) => Message::new(summary.line(), json!({ "summary": summary })),
-            Err(error) => {
-                let line = format!("night {} stopped: {error}", self.id);
-                Message::new(line, json!({ "night": self.id, "error": error.to_string() }))
-            }
+            Ok(summary) => Message::of_night(summary),
+            Err(error) => Message::of_stopped_night(&self.id, error),
         };
-        self.config.notify.send(&message);
+        notify::send(&message, &self.config.notify);
         if let Err(error) = report::write_index(&self.home) {
             tracing::warn!("cannot write the index: {error}");
         }

@@ -16,7 +16,7 @@ use crate::config::ServingConfig;
 use crate::error::{Error, Result, io_error};
 use crate::files;
 use crate::home::{Home, private_dir};
-use crate::notify;
+use crate::program;
 use crate::registry::{BaseState, name_of, short};
 
 const VERSION: u32 = 1;
@@ -157,7 +157,7 @@ pub(crate) fn tell(config: &ServingConfig, contract: &Contract) -> Option<String
     let mut command = Command::new(program);
     command.args(arguments).arg(&contract.path);
     let input = serde_json::to_vec(contract).unwrap_or_default();
-    let result = notify::run(command, &input, config.time_limit.0);
+    let result = program::run(command, &input, config.time_limit.0);
     result.err().map(|error| format!("serving.on_change: {program}: {error}"))
 }
 

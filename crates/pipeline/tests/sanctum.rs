@@ -11,6 +11,8 @@ use std::process::Command;
 
 use enrich::household::{Phrasings, write_raw};
 use enrich::{GeneratorData, Household};
+use lora_train::TrainConfig;
+use lora_train::lint::{Facts, Severity, lint};
 use pipeline::config::{ModelChoice, ModelSource, NightFile};
 use pipeline::registry::{Registry, Requester};
 use pipeline::{Event, Home, Night};
@@ -315,4 +317,19 @@ fn a_night_reads_the_requests_that_its_recipe_names() {
 fn capital(text: &str) -> String {
     let (first, rest) = text.split_at(1);
     first.to_uppercase() + rest
+}
+
+/// The seed's recipe warns; the file allows exactly that.
+#[test]
+fn the_seeds_recipe_is_allowed_as_it_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let config = NightFile::load(folder.join("sanctum.yaml")).unwrap();
+    let config = config.choose(&ModelChoice::Default).unwrap();
+    let recipe = TrainConfig::load(folder.join("configs/lora-gemma4-31b.yaml")).unwrap();
+    let lints = lint(&recipe, Facts { rows: 2008, model_layers: 60 }).unwrap();
+    let warnings = lints.iter().filter(|lint| lint.severity == Severity::Warning);
+    let mut warnings: Vec<_> = warnings.map(|lint| lint.code).collect();
+    warnings.sort();
+    let allowed: Vec<_> = config.preflight.allow.keys().copied().collect();
+    assert_eq!(warnings, allowed);
 }

@@ -2,14 +2,13 @@
 
 use mlx_rs::{Device, DeviceType};
 use models::WeightResidency;
-use models::train_support::recommended_memory;
 
 use super::cost::Costs;
 use super::inputs::InputStorage;
 use super::plan::Plan;
 use crate::Result;
 use crate::config::{Bytes, TrainConfig};
-use crate::memory::physical_memory;
+use crate::memory::device_memory;
 
 /// More lanes than this gain little: each has its own activations.
 const MOST_LANES: usize = 8;
@@ -17,7 +16,7 @@ const MOST_LANES: usize = 8;
 /// small enough to be kept. Where weights are dequantized or read for each micro-batch, larger ones are
 /// faster.
 const CPU_TOKENS: usize = 176;
-/// By default, memory is limited to one part in this many, for the sake of other programs.
+/// By default, memory of a CPU is limited to one part in this many, for the sake of other programs.
 const DEFAULT_SHARE: u64 = 2;
 
 /// Where weights and inputs are kept if the fastest plan does not fit, fastest first.
@@ -27,14 +26,12 @@ const FRUGAL: [(WeightResidency, InputStorage); 3] = [
     (WeightResidency::Streamed, InputStorage::File),
 ];
 
-/// The memory that a run may take by default. Metal swaps above its working set, though MLX would allow it.
+/// The memory that a run may take by default.
 fn default_limit() -> Result<u64> {
+    let all = device_memory().unwrap_or(u64::MAX);
     Ok(match Device::try_default()?.get_type()? {
-        DeviceType::Cpu => physical_memory().map_or(u64::MAX, |all| all / DEFAULT_SHARE),
-        DeviceType::Gpu => match recommended_memory() {
-            Some(bytes) => bytes,
-            None => mlx_rs::memory::memory_limit()? as u64,
-        },
+        DeviceType::Cpu => all / DEFAULT_SHARE,
+        DeviceType::Gpu => all,
     })
 }
 

@@ -5,7 +5,8 @@
 //! SANCTUM_TRAIN_MODEL=demo nightshift preflight --config fixtures/sanctum.yaml
 //! ```
 //!
-//! Exit codes: 0 no check failed, 1 a check failed, 2 bad input.
+//! Exit codes: 0 all checks that the night needs ran, and none failed; 1 a check failed; 2 bad input; 4 none
+//! failed, but some did not run.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use clap::Parser;
 use comfy_table::{Attribute, Cell, Color, presets};
 use indicatif::ProgressBar;
 use pipeline::config::ModelChoice;
-use pipeline::notify::Message;
+use pipeline::notify::{self, Message};
 use pipeline::preflight::{CheckStatus, PreflightCheck, PreflightReport};
 use pipeline::schedule::{Manager, ScheduleStatus};
 use pipeline::{NightFile, Preflight, format};
@@ -31,7 +32,7 @@ pub struct Args {
     /// The home; without it, the one in the file.
     #[arg(long)]
     home: Option<PathBuf>,
-    /// Send the configured notifications if a check fails; for timers.
+    /// Send the configured notifications if a check fails or does not run; for timers.
     #[arg(long)]
     notify: bool,
     /// Print one JSON object on stdout, and nothing else.
@@ -46,7 +47,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let config = args.config.clone().unwrap_or_else(demo_night);
     let (file, choice) = (NightFile::load(&config)?, ModelChoice::from_env());
-    let notify = file.choose(&choice)?.notify;
+    let to = file.choose(&choice)?.notify;
     let spinner = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut lines = PlainProgress::unless(args.json);
     let report = Preflight::new(file, choice)
@@ -59,14 +60,19 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         })?;
     spinner.finish_and_clear();
     if args.notify && !report.ok {
-        let body = serde_json::json!({ "preflight": report });
-        notify.send(&Message::new(report.line.clone(), body));
+        for problem in notify::send(&Message::of_preflight(&report), &to) {
+            errln!("warning: notification failed: {problem}");
+        }
     }
     match args.json {
         true => outln!("{}", serde_json::to_string(&report)?)?,
         false => print_table(&report),
     }
-    Ok(if report.ok { Exit::Done } else { Exit::No })
+    Ok(match (report.failed, report.not_run) {
+        (0, 0) => Exit::Done,
+        (0, _) => Exit::NotRun,
+        _ => Exit::No,
+    })
 }
 
 /// The state of the schedule that `schedule install` would create.
@@ -87,7 +93,7 @@ fn print_table(report: &PreflightReport) {
             let title = Cell::new(format!("\n{}", check.group)).add_attribute(Attribute::Bold);
             rows.add_row([Cell::new(""), title, Cell::new("")]);
         }
-        rows.add_row([mark(check), Cell::new(check.check), Cell::new(&check.detail)]);
+        rows.add_row([mark(check), Cell::new(&check.check), Cell::new(&check.detail)]);
     }
     if std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()) {
         rows.force_no_tty();
@@ -101,7 +107,8 @@ fn mark(check: &PreflightCheck) -> Cell {
         CheckStatus::Passed => Color::Green,
         CheckStatus::Warning => Color::Yellow,
         CheckStatus::Failed => Color::Red,
-        CheckStatus::Skipped => Color::Grey,
+        CheckStatus::NotRun => Color::Magenta,
+        CheckStatus::NotNeeded => Color::Grey,
     };
     Cell::new(check.status).fg(color)
 }

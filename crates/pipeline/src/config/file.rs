@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
-    NightConfig, PathResolver, RawPaths, ReplayConfig, Retention, ScrubKinds, ServingConfig,
+    NightConfig, Notify, PathResolver, PreflightConfig, RawPaths, ReplayConfig, Retention,
+    ScrubKinds, ServingConfig,
 };
 use crate::error::{Error, Result};
-use crate::notify::Notify;
 
 /// A base model with its data and training recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,7 +60,8 @@ impl ModelSetup {
 /// budgets: { wall_clock: 6h, memory: 60GB, disk: 10GB }
 /// retention: { adapters: 14 }
 /// serving: { on_change: [/usr/local/bin/restart-server], endpoint: "http://127.0.0.1:8080/v1" }
-/// notify: { desktop: true, command: [/usr/local/bin/tell-me] }
+/// preflight: { peak_memory: 60GB, allow: { rows_unseen: "half of the rows a night are enough" } }
+/// notify: { desktop: true, webhook: "${NIGHT_WEBHOOK}", format: ntfy }
 /// ```
 ///
 /// A file for one model has `model`, `data`, `train` and perhaps `preference` at the top instead of `models`.
@@ -95,6 +96,7 @@ pub(super) struct Written {
     pub budgets: Option<Budgets>,
     pub retention: Option<Retention>,
     pub serving: Option<ServingConfig>,
+    pub preflight: Option<PreflightConfig>,
     pub notify: Option<Notify>,
 }
 
@@ -257,6 +259,7 @@ impl NightFile {
             budgets: written.budgets.unwrap_or_default(),
             retention: written.retention.unwrap_or_default(),
             serving: written.serving.clone().unwrap_or_default(),
+            preflight: written.preflight.clone().unwrap_or_default(),
             notify: written.notify.clone().unwrap_or_default(),
         })
     }
@@ -269,7 +272,11 @@ impl NightFile {
         };
         let problem = self.written.replay.as_ref().and_then(ReplayConfig::problem);
         let forgetting = self.written.forgetting.as_ref();
-        if let Some(problem) = problem.or_else(|| forgetting.and_then(ForgettingConfig::problem)) {
+        let problem = problem.or_else(|| forgetting.and_then(ForgettingConfig::problem));
+        let preflight = self.written.preflight.as_ref();
+        let problem = problem.or_else(|| preflight.and_then(PreflightConfig::problem));
+        let notify = self.written.notify.as_ref();
+        if let Some(problem) = problem.or_else(|| notify.and_then(Notify::problem)) {
             return error(&problem);
         }
         match (models.is_empty(), data, train) {

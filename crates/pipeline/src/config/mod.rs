@@ -4,9 +4,12 @@ mod budgets;
 mod data;
 mod file;
 mod forgetting;
+mod notify;
 mod paths;
+mod preflight;
 mod replay;
 mod retention;
+mod secret;
 mod serving;
 mod settings;
 
@@ -19,14 +22,16 @@ pub use budgets::{Budgets, Span};
 pub use data::{DataSource, Days, Enrichment, RawPaths, ScrubKinds};
 pub use file::{ModelChoice, ModelSetup, NightFile};
 pub use forgetting::ForgettingConfig;
+pub use notify::{Notify, WebhookFormat};
 pub(crate) use paths::PathResolver;
+pub use preflight::PreflightConfig;
 pub use replay::ReplayConfig;
 pub use retention::Retention;
+pub use secret::Secret;
 pub use serving::ServingConfig;
 pub use settings::{Origin, Setting};
 
 use crate::error::Result;
-use crate::notify::Notify;
 
 /// The default of [`NightConfig::max_refused_share`].
 const MAX_REFUSED_SHARE: f64 = 0.02;
@@ -65,7 +70,9 @@ pub struct NightConfig {
     pub retention: Retention,
     /// What happens when another champion should serve.
     pub serving: ServingConfig,
-    /// Where notifications go.
+    /// What a preflight expects and accepts.
+    pub preflight: PreflightConfig,
+    /// Where notifications go, and what is in them.
     pub notify: Notify,
 }
 
@@ -88,6 +95,7 @@ impl NightConfig {
             budgets: Budgets::default(),
             retention: Retention::default(),
             serving: ServingConfig::default(),
+            preflight: PreflightConfig::default(),
             notify: Notify::default(),
         }
     }

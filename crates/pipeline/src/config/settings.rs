@@ -105,6 +105,7 @@ impl NightFile {
             stated("budgets", written.budgets.is_some()),
             stated("retention", written.retention.is_some()),
             stated("serving", written.serving.is_some()),
+            stated("preflight", written.preflight.is_some()),
             stated("notify", written.notify.is_some()),
             home(&config),
         ]);

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 pub(super) enum Attempt<T> {
     Done(T),
     Failed(Error),
-    /// The step was not tried, for lack of this.
-    Skipped(&'static str),
+    /// The step was not tried, for this reason.
+    NotTried(&'static str),
 }
 
 impl<T> From<Result<T>> for Attempt<T> {
@@ -34,16 +34,16 @@ impl<T> Attempt<T> {
         match self {
             Attempt::Done(done) => finding(done),
             Attempt::Failed(error) => Finding::failed(error),
-            Attempt::Skipped(what) => Finding::skipped(format!("needs {what}")),
+            Attempt::NotTried(why) => Finding::not_run(why),
         }
     }
 
-    /// The finding of a check that needs this step's result, called `what`: without it the check is
-    /// skipped.
+    /// The finding of a check that needs this step's result, called `what`: without it the check does
+    /// not run.
     pub fn needed(&self, what: &str, finding: impl FnOnce(&T) -> Finding) -> Finding {
         match self {
             Attempt::Done(done) => finding(done),
-            _ => Finding::skipped(format!("needs {what}")),
+            _ => Finding::not_run(format!("needs {what}")),
         }
     }
 }

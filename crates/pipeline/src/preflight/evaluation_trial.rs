@@ -4,11 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use eval::{ExamOptions, Policy, Sampling, Suite, Tier};
-use models::Model;
 
-use super::attempt::Attempt;
 use super::scratch::run_stages;
-use super::training_trial::SMALL_MODEL;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
@@ -25,7 +22,6 @@ use crate::stages::gate::Gate;
 use crate::stages::prefer::Trained;
 use crate::stages::promote::Promote;
 use crate::stages::train::TrainedAdapter;
-use crate::stages::training_run::TrainingEnd;
 
 /// Number of held-out questions, and of others.
 const QUESTIONS: usize = 2;
@@ -36,10 +32,9 @@ pub(super) struct EvaluationInputs<'a> {
     /// The scratch night's folder.
     pub night: &'a Path,
     pub base: &'a BaseModel,
-    pub model: &'a Model,
     pub clean: &'a CleanRows,
     pub splits: &'a Splits,
-    pub adapter: &'a Path,
+    pub trained: &'a TrainedAdapter,
     pub suite: &'a Suite,
     pub options: &'a ExamOptions,
     pub policy: &'a Policy,
@@ -53,27 +48,19 @@ pub(super) struct EvaluationTrial {
 }
 
 impl EvaluationTrial {
-    /// Runs the stages, unless the model is too large to be loaded whole.
-    pub fn run(inputs: &EvaluationInputs<'_>) -> Attempt<Self> {
-        match inputs.model.config().num_weights() <= SMALL_MODEL {
-            true => Attempt::from(Self::evaluate(inputs)),
-            false => Attempt::Skipped("a model that is loaded whole; this one is too large to try"),
-        }
-    }
-
-    fn evaluate(inputs: &EvaluationInputs<'_>) -> Result<Self> {
-        let EvaluationInputs { night, base: model, clean, splits, policy, .. } = *inputs;
+    /// Runs the stages.
+    pub fn run(inputs: &EvaluationInputs<'_>) -> Result<Self> {
+        let EvaluationInputs { night, base: model, clean, splits, trained, policy, .. } = *inputs;
         let home = Home::open(night.with_file_name("home"))?;
         let registry = Registry::new(&home).of(model.sha256, &model.path);
-        let trained = TrainedAdapter::of(night, inputs.adapter, 2, TrainingEnd::Complete)?;
         let (suite, options) = (few_cases(inputs.suite), short_answers(inputs.options));
         let evaluation = Evaluation {
             id: "0000-rehearsal",
             model,
             clean,
-            rows: &RowAccount::of(clean, splits, &trained),
+            rows: &RowAccount::of(clean, splits, trained),
             splits,
-            trained: Trained { supervised: &trained, preferred: None },
+            trained: Trained { supervised: trained, preferred: None },
             champion: None,
             suite: &suite,
             options: &options,

@@ -14,8 +14,10 @@ pub enum CheckStatus {
     Warning,
     /// The night would fail, or its result would be meaningless.
     Failed,
-    /// Nothing to check: an earlier check failed, or the configuration has no such part.
-    Skipped,
+    /// The check could not run, for instance because an earlier one failed: nobody knows whether it would pass.
+    NotRun,
+    /// There is nothing to check: the configuration has no such part.
+    NotNeeded,
 }
 
 impl fmt::Display for CheckStatus {
@@ -24,7 +26,8 @@ impl fmt::Display for CheckStatus {
             CheckStatus::Passed => "ok",
             CheckStatus::Warning => "warn",
             CheckStatus::Failed => "FAIL",
-            CheckStatus::Skipped => "skip",
+            CheckStatus::NotRun => "NOT RUN",
+            CheckStatus::NotNeeded => "-",
         })
     }
 }
@@ -37,20 +40,28 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    fn new(status: CheckStatus, detail: impl ToString) -> Self {
+        Self { status, detail: detail.to_string() }
+    }
+
     pub fn passed(detail: impl ToString) -> Self {
-        Self { status: CheckStatus::Passed, detail: detail.to_string() }
+        Self::new(CheckStatus::Passed, detail)
     }
 
     pub fn warning(detail: impl ToString) -> Self {
-        Self { status: CheckStatus::Warning, detail: detail.to_string() }
+        Self::new(CheckStatus::Warning, detail)
     }
 
     pub fn failed(detail: impl ToString) -> Self {
-        Self { status: CheckStatus::Failed, detail: detail.to_string() }
+        Self::new(CheckStatus::Failed, detail)
     }
 
-    pub fn skipped(detail: impl ToString) -> Self {
-        Self { status: CheckStatus::Skipped, detail: detail.to_string() }
+    pub fn not_run(detail: impl ToString) -> Self {
+        Self::new(CheckStatus::NotRun, detail)
+    }
+
+    pub fn not_needed(detail: impl ToString) -> Self {
+        Self::new(CheckStatus::NotNeeded, detail)
     }
 
     /// Passed if there are no problems, else failed with the first and the number of the others.

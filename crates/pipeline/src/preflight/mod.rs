@@ -4,6 +4,8 @@ mod attempt;
 mod checks;
 mod evaluation_trial;
 mod finding;
+mod lints;
+mod memory;
 mod rehearsal;
 mod report;
 mod scratch;
@@ -27,10 +29,10 @@ use rehearsal::Rehearsal;
 
 /// The checks before a night.
 ///
-/// They rehearse the night in a scratch folder inside the home, with the real stages: all rows are
+/// They rehearse the night in a scratch folder inside the home, with the night's own stages: all rows are
 /// converted and enriched, two iterations are trained, and the resulting adapter goes through a small
-/// exam, the gate, promotion and report. Of a model that is too large for this only the headers are
-/// read.
+/// exam, the gate, promotion and report. Of a model that is too large for this on a CPU only the headers
+/// are read; the checks that need more say that they did not run.
 ///
 /// ```no_run
 /// use pipeline::config::{ModelChoice, NightFile};
@@ -78,7 +80,7 @@ impl Preflight {
         let checks = CHECKS.iter().map(|&(group, check, run)| {
             let Finding { status, detail } = run(&rehearsal);
             let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
-            PreflightCheck { group, check, status, detail }
+            PreflightCheck { group, check: checks::name(check, &rehearsal), status, detail }
         });
         let model = match &choice {
             ModelChoice::Default => file.default_model(),

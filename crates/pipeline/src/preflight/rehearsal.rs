@@ -10,6 +10,7 @@ use models::{Model, WeightResidency};
 
 use super::attempt::Attempt;
 use super::evaluation_trial::{EvaluationInputs, EvaluationTrial};
+use super::memory;
 use super::scratch::run_stages;
 use super::training_trial::{TrainingInputs, TrainingTrial};
 use crate::base_model::BaseModel;
@@ -98,12 +99,12 @@ impl<'a> Rehearsal<'a> {
             recipe: Attempt::from(preference::supervised(&config.setup.train)),
             suite: Attempt::from(suite),
             policy: Attempt::from(policy),
-            clean: Attempt::Skipped("the raw rows"),
-            enriched: Attempt::Skipped("the clean rows"),
-            opened: Attempt::Skipped("the model"),
-            tokenizer: Attempt::Skipped("the model"),
-            training: Attempt::Skipped("rows, model, tokenizer and recipe"),
-            evaluation: Attempt::Skipped("an adapter of two iterations and a suite"),
+            clean: Attempt::NotTried("needs the raw rows"),
+            enriched: Attempt::NotTried("needs the clean rows"),
+            opened: Attempt::NotTried("needs the model"),
+            tokenizer: Attempt::NotTried("needs the model"),
+            training: Attempt::NotTried("needs rows, model, tokenizer and recipe"),
+            evaluation: Attempt::NotTried("needs the adapter of two iterations, and a suite"),
             config,
             _scratch: scratch,
             night,
@@ -149,6 +150,7 @@ impl<'a> Rehearsal<'a> {
         {
             let trial = TrainingTrial::run(&TrainingInputs {
                 night: &self.night,
+                base: &opened.base,
                 model: &opened.model,
                 tokenizer,
                 splits: &enriched.splits,
@@ -161,21 +163,24 @@ impl<'a> Rehearsal<'a> {
 
     fn evaluate(&mut self) {
         let trial = self.training.done().and_then(|training| training.run.as_ref());
-        if let (Some(opened), Some(clean), Some(enriched), Some(run), Some(suite)) =
+        let (Some(opened), Some(clean), Some(enriched), Some(run), Some(suite)) =
             (self.opened.done(), self.clean.done(), self.enriched.done(), trial, self.suite.done())
-        {
-            self.evaluation = EvaluationTrial::run(&EvaluationInputs {
+        else {
+            return;
+        };
+        let trial = memory::of_exam(&opened.model).and_then(|_| {
+            EvaluationTrial::run(&EvaluationInputs {
                 night: &self.night,
                 base: &opened.base,
-                model: &opened.model,
                 clean: &clean.stage,
                 splits: &enriched.splits,
-                adapter: &run.adapter,
+                trained: &run.trained,
                 suite,
                 options: &self.config.exam.options,
                 policy: &self.policy.done().cloned().unwrap_or_default(),
-            });
-        }
+            })
+        });
+        self.evaluation = Attempt::from(trial);
     }
 }
 
@@ -187,7 +192,7 @@ fn prepare(
 ) -> (Attempt<Converted>, Attempt<Enriched>) {
     let inputs = match RowInputs::read(config) {
         Ok(inputs) => inputs,
-        Err(error) => return (Attempt::Failed(error), Attempt::Skipped("the clean rows")),
+        Err(error) => return (Attempt::Failed(error), Attempt::NotTried("needs the clean rows")),
     };
     let RowInputs { rows, treatment } = &inputs;
     let clean = runner.run(&Convert {
@@ -205,7 +210,7 @@ fn prepare(
     });
     let clean = Attempt::from(clean);
     let Attempt::Done(Converted { stage: clean_rows, .. }) = &clean else {
-        return (clean, Attempt::Skipped("the clean rows"));
+        return (clean, Attempt::NotTried("needs the clean rows"));
     };
     let suite = &config.exam.suite;
     let enriched = EnrichmentRecipe::load(config).and_then(|recipe| {

@@ -68,22 +68,30 @@ pub struct PreflightCheck {
     #[serde(rename = "suite")]
     pub group: CheckGroup,
     /// The name of the check.
-    pub check: &'static str,
+    pub check: String,
     /// How it ended.
     pub status: CheckStatus,
     /// What was found, or what was expected and found.
     pub detail: String,
 }
 
-/// The results of all checks.
+/// The results of all checks. Those that are not needed are in none of the numbers but `seed_checks`.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct PreflightReport {
-    /// The report in one line, for a notification.
+    /// The report in one line, with what was found by the first check that failed or did not run.
     pub line: String,
-    /// Whether no check failed.
+    /// Whether every check that the night needs has run, and none failed.
     pub ok: bool,
-    /// Number of the seed's checks that passed, including warnings.
+    /// Number of checks that passed.
+    pub passed: usize,
+    /// Number of checks that passed, but that somebody should look at.
+    pub warnings: usize,
+    /// Number of checks that failed.
+    pub failed: usize,
+    /// Number of checks that the night needs and that did not run.
+    pub not_run: usize,
+    /// Number of the seed's checks that passed, without warnings.
     pub seed_passed: usize,
     /// Number of the seed's checks: 21.
     pub seed_checks: usize,
@@ -106,25 +114,50 @@ impl PreflightReport {
         seconds: f64,
         checks: Vec<PreflightCheck>,
     ) -> Self {
-        let seed: Vec<_> = checks.iter().filter(|c| c.group.is_of_the_seed()).collect();
-        let passed =
-            |c: &&&PreflightCheck| matches!(c.status, CheckStatus::Passed | CheckStatus::Warning);
-        let (seed_passed, seed_checks) = (seed.iter().filter(passed).count(), seed.len());
         let count = |status| checks.iter().filter(|check| check.status == status).count();
-        let first = checks.iter().find(|check| check.status == CheckStatus::Failed);
+        let (failed, not_run) = (count(CheckStatus::Failed), count(CheckStatus::NotRun));
+        let seed: Vec<_> = checks.iter().filter(|c| c.group.is_of_the_seed()).collect();
+        let passed = seed.iter().filter(|check| check.status == CheckStatus::Passed).count();
+        let mut report = Self {
+            line: String::new(),
+            ok: failed + not_run == 0,
+            passed: count(CheckStatus::Passed),
+            warnings: count(CheckStatus::Warning),
+            failed,
+            not_run,
+            seed_passed: passed,
+            seed_checks: seed.len(),
+            at: Timestamp::now(),
+            config,
+            model,
+            seconds,
+            checks,
+        };
+        let open = |status| report.checks.iter().find(|check| check.status == status);
+        let first = open(CheckStatus::Failed).or_else(|| open(CheckStatus::NotRun));
+        let detail =
+            first.map_or(String::new(), |first| format!("; {}: {}", first.check, first.detail));
+        report.line = report.names() + &detail;
+        report
+    }
+
+    /// The numbers, and the names of the checks that did not pass, in one line: without what they found, which may
+    /// quote a row.
+    pub(crate) fn names(&self) -> String {
+        let Self { model, seed_passed, seed_checks, .. } = self;
         let mut line =
-            format!("preflight {model}: {seed_passed}/{seed_checks} of the seed's checks");
-        for (count, word) in
-            [(count(CheckStatus::Failed), "failed"), (count(CheckStatus::Warning), "to look at")]
-        {
-            if count > 0 {
-                line += &format!(", {count} {word}");
+            format!("preflight {model}: {seed_passed}/{seed_checks} of the seed's checks passed");
+        for (status, what) in [
+            (CheckStatus::Failed, "failed"),
+            (CheckStatus::NotRun, "not run"),
+            (CheckStatus::Warning, "to look at"),
+        ] {
+            let named = self.checks.iter().filter(|check| check.status == status);
+            let names: Vec<_> = named.map(|check| check.check.as_str()).collect();
+            if !names.is_empty() {
+                line += &format!("; {} {what}: {}", names.len(), names.join(", "));
             }
         }
-        if let Some(first) = first {
-            line += &format!("; {}: {}", first.check, first.detail);
-        }
-        let (ok, at) = (first.is_none(), Timestamp::now());
-        Self { line, ok, seed_passed, seed_checks, at, config, model, seconds, checks }
+        line
     }
 }

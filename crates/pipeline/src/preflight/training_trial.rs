@@ -1,22 +1,23 @@
-//! Two training iterations with the night's rows and recipe.
+//! Two training iterations with the night's rows and recipe, by the night's own stage.
 
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use chat_format::ChatTokenizer;
 use lora_train::config::AnchoredTokens;
-use lora_train::metrics::{Record, Update, WorkPlan};
-use lora_train::{
-    Batches, Bytes, Data, Dataset, Example, Progress, Row, Start, TrainConfig, Trainer,
-};
+use lora_train::metrics::WorkPlan;
+use lora_train::{Batches, Data, Dataset, Example, Row, TrainConfig, Trainer};
 use models::Model;
+use serde::Serialize;
 
+use super::scratch::run_stages;
+use crate::base_model::BaseModel;
 use crate::error::Result;
+use crate::stage::{Artefact, Stage, StageContext};
+use crate::stages::StageName;
 use crate::stages::enrich::Splits;
+use crate::stages::train::{Train, TrainedAdapter};
 
-/// Largest number of weights of a model that is loaded whole: two iterations take less than a minute
-/// on any machine. Larger models are streamed from their files.
-pub(super) const SMALL_MODEL: usize = 1_500_000_000;
+/// Largest number of weights of a model that is trained and asked on a CPU before the night: larger ones take too long.
+const SMALL_MODEL: usize = 1_500_000_000;
 
 #[derive(Debug)]
 pub(super) struct TrainingTrial {
@@ -28,61 +29,78 @@ pub(super) struct TrainingTrial {
 
 #[derive(Debug)]
 pub(super) struct TrialRun {
-    pub updates: Vec<Update>,
-    pub adapter: PathBuf,
-    pub peak_memory_bytes: u64,
+    /// The loss of each.
+    pub losses: Vec<f64>,
+    pub trained: TrainedAdapter,
 }
 
 pub(super) struct TrainingInputs<'a> {
     /// The scratch night's folder.
     pub night: &'a Path,
+    pub base: &'a BaseModel,
     pub model: &'a Model,
-    pub tokenizer: &'a ChatTokenizer,
+    pub tokenizer: &'a chat_format::ChatTokenizer,
     pub splits: &'a Splits,
     pub recipe: &'a TrainConfig,
     pub max_refused_share: f64,
 }
 
 impl TrainingTrial {
-    /// Plans the training, and runs two iterations in the folder `night` unless the model is too
-    /// large for that.
+    /// Plans the training, and runs two iterations of it unless they take too long on this device.
     pub fn run(inputs: &TrainingInputs<'_>) -> Result<Self> {
-        let TrainingInputs { night, model, tokenizer, splits, recipe, max_refused_share } = *inputs;
+        let TrainingInputs { night, base, model, tokenizer, splits, .. } = *inputs;
+        let TrainingInputs { recipe, max_refused_share, .. } = *inputs;
         let recipe = &without_replay(recipe);
-        let length = recipe.max_seq_length;
         let whole = splits.rendered(night, tokenizer, recipe, max_refused_share)?.data;
-        let picked = pick(whole.train.rows(), 2 * recipe.batch_size);
         let plan = Trainer::plan(model, recipe, &whole)?;
         tracing::debug!(rows = splits.train_rows, "{plan}");
-        let weights = model.config().num_weights();
-        if weights > SMALL_MODEL && !model.computes_packed() {
+        if model.config().num_weights() > SMALL_MODEL && !model.computes_packed() {
             return Ok(Self { plan, run: None });
         }
-        let adapter = night.join("two-steps");
-        let mut short = recipe.clone();
-        short.adapter_path = adapter.clone();
-        (short.iters, short.grad_accumulation_steps, short.save_every) = (2, 1, 1);
-        short.val_batches = Batches::AtMost(0);
-        let settings = &mut short.nightshift;
-        (settings.epochs, settings.early_stop, settings.time_budget) = (None, None, None);
-        settings.eval_best = false;
-        if weights > SMALL_MODEL {
-            // A third of the size of 4-bit weights, so that the planner has to stream them.
-            settings.memory_limit = Some(Bytes(weights as u64 / 6));
-        }
-        let data =
-            Data { train: Dataset::new("train", picked, length)?, valid: None, retention: None };
-        let mut updates = Vec::new();
-        let mut watch = |progress: Progress<'_>| {
-            if let Progress::Recorded(Record::Update(update)) = progress {
-                updates.push(update.clone());
-            }
-            ControlFlow::Continue(())
-        };
-        let trainer = Trainer::new(model.clone(), short, data, Start::Fresh)?;
-        let peak_memory_bytes = trainer.run(&mut watch)?.peak_memory_bytes;
-        Ok(Self { plan, run: Some(TrialRun { updates, adapter, peak_memory_bytes }) })
+        let recipe = &two_iterations(recipe);
+        let stage = Train { model: base, splits, recipe, max_refused_share };
+        let trained = run_stages(night, |runner| runner.run(&TwoIterations(stage)))?;
+        let losses = trained.metrics(night)?.updates().map(|update| update.loss).collect();
+        Ok(Self { plan, run: Some(TrialRun { losses, trained }) })
     }
+}
+
+/// The stage `train` of a night, with the rows of two iterations.
+#[derive(Serialize)]
+struct TwoIterations<'a>(Train<'a>);
+
+impl Stage for TwoIterations<'_> {
+    const NAME: StageName = StageName::Train;
+    type Output = TrainedAdapter;
+
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
+        let recipe = self.0.recipe;
+        let few = |all: Data| {
+            let rows = longest_and_shortest(all.train.rows(), 2 * recipe.batch_size);
+            let train = Dataset::new("train", rows, recipe.max_seq_length);
+            Ok(Data { train: train?, valid: None, retention: None })
+        };
+        self.0.train_rows(ctx, few)
+    }
+
+    fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {
+        Train::artefacts(output)
+    }
+
+    fn describe(output: &TrainedAdapter) -> String {
+        Train::describe(output)
+    }
+}
+
+/// The recipe with two iterations, each an update.
+fn two_iterations(recipe: &TrainConfig) -> TrainConfig {
+    let mut recipe = recipe.clone();
+    (recipe.iters, recipe.grad_accumulation_steps, recipe.save_every) = (2, 1, 1);
+    recipe.val_batches = Batches::AtMost(0);
+    let settings = &mut recipe.nightshift;
+    (settings.epochs, settings.early_stop, settings.time_budget) = (None, None, None);
+    settings.eval_best = false;
+    recipe
 }
 
 /// The recipe without what needs replay rows, which the rehearsal does not have. All tokens take at least the memory of
@@ -97,7 +115,7 @@ fn without_replay(recipe: &TrainConfig) -> TrainConfig {
 }
 
 /// The longest row, which determines the peak memory, and the shortest ones, which are fast.
-fn pick(rows: &[Row], count: usize) -> Vec<Example> {
+fn longest_and_shortest(rows: &[Row], count: usize) -> Vec<Example> {
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_by_key(|row| row.inputs().len());
     let longest = rows.pop();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use lora_train::metrics::{Metrics, Update};
-use lora_train::{Measured, TrainConfig};
+use lora_train::{Data, Measured, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use super::enrich::Splits;
@@ -74,12 +74,13 @@ pub struct Losses {
     pub valid_last: Option<f64>,
 }
 
-impl Stage for Train<'_> {
-    const NAME: StageName = StageName::Train;
-    const VERSION: u32 = 2;
-    type Output = TrainedAdapter;
-
-    fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
+impl Train<'_> {
+    /// Runs the stage with what `choose` takes of the rows: a night trains all of them, its rehearsal a few.
+    pub fn train_rows(
+        &self,
+        ctx: &mut StageContext<'_>,
+        choose: impl FnOnce(Data) -> Result<Data>,
+    ) -> Result<TrainedAdapter> {
         let mut config = self.recipe.clone();
         config.adapter_path = ctx.dir.to_path_buf();
         // The model first: for a file of an unknown architecture, its error is the more useful one.
@@ -92,6 +93,7 @@ impl Stage for Train<'_> {
         let mut set_aside = NotTrainedCounts::default();
         not_trained.iter().for_each(|row| set_aside += row);
         write_list(&ctx.dir.join(LEFT_OUT), &not_trained)?;
+        let data = choose(data)?;
         let updates = config.updates(data.train.rows().len());
         let best_only = config.nightshift.eval_best;
         let (outcome, end) = training_run::train(ctx, model, config, data)?;
@@ -103,6 +105,16 @@ impl Stage for Train<'_> {
         trained.files.push(ctx.artefact(&ctx.dir.join(LEFT_OUT))?);
         let best = outcome.best.filter(|_| best_only);
         Ok(TrainedAdapter { set_aside, best, ..trained })
+    }
+}
+
+impl Stage for Train<'_> {
+    const NAME: StageName = StageName::Train;
+    const VERSION: u32 = 2;
+    type Output = TrainedAdapter;
+
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
+        self.train_rows(ctx, Ok)
     }
 
     fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {

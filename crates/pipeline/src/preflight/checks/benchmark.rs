@@ -18,7 +18,7 @@ pub(super) fn exists(rehearsal: &Rehearsal<'_>) -> Finding {
 /// The suite loads: every case is valid, and its sample answers are scored as expected.
 pub(super) fn loads(rehearsal: &Rehearsal<'_>) -> Finding {
     if !rehearsal.config.exam.suite.exists() {
-        return Finding::skipped("needs the suite's file");
+        return Finding::not_run("needs the suite's file");
     }
     rehearsal.suite.judge(|suite| {
         Finding::passed(format!("{} {}, {} cases", suite.name, suite.version, suite.cases.len()))

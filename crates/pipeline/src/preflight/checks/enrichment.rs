@@ -54,7 +54,7 @@ pub(super) fn format(rehearsal: &Rehearsal<'_>) -> Finding {
 /// The training set has all clean and generated rows except the dropped ones, which are few.
 pub(super) fn count(rehearsal: &Rehearsal<'_>) -> Finding {
     let (Some(clean), Some(enriched)) = (rehearsal.clean.done(), rehearsal.enriched.done()) else {
-        return Finding::skipped("needs the training set");
+        return Finding::not_run("needs the training set");
     };
     let splits = &enriched.splits;
     let came = clean.stage.rows as usize + splits.made;

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::civil::Date;
 use jiff::tz::AmbiguousOffset;
 use jiff::{ToSpan, Zoned};
-use lora_train::memory::physical_memory;
+use lora_train::memory::device_memory;
 
 use crate::budget_monitor::free_space;
 use crate::error::{Error, Result, io_error};
@@ -15,6 +15,7 @@ use crate::lock::Lock;
 use crate::nights;
 use crate::preflight::attempt::Attempt;
 use crate::preflight::finding::Finding;
+use crate::preflight::memory::of_exam;
 use crate::preflight::rehearsal::Rehearsal;
 
 /// Disk space of a night in adapters: three checkpoints with two optimizer moments each, and three
@@ -45,15 +46,18 @@ fn probe(home: &Path) -> Result<()> {
     std::fs::remove_file(&path).map_err(io_error(&path, "remove"))
 }
 
-/// The machine has the memory of the plan and of `budgets.memory`.
+/// The device has the memory of the plan, of the model's weights in exams, and of `budgets.memory`.
 pub(super) fn memory(rehearsal: &Rehearsal<'_>) -> Finding {
-    let Some(all) = physical_memory() else {
-        return Finding::warning("cannot determine the memory of this system");
+    let Some(all) = device_memory() else {
+        return Finding::not_run("the memory of this device is not known");
     };
     let ceiling = rehearsal.config.budgets.memory.map_or(0, |ceiling| ceiling.0);
     if ceiling > all {
         let (ceiling, all) = (format::bytes(ceiling), format::bytes(all));
-        return Finding::failed(format!("`budgets.memory` is {ceiling}, the machine has {all}"));
+        return Finding::failed(format!("`budgets.memory` is {ceiling}, the device has {all}"));
+    }
+    if let Some(Err(error)) = rehearsal.opened.done().map(|opened| of_exam(&opened.model)) {
+        return Finding::failed(error);
     }
     rehearsal.training.needed("a plan", |steps| {
         let expected = steps.plan.estimated_memory_bytes;
@@ -115,12 +119,12 @@ pub(super) fn schedule(rehearsal: &Rehearsal<'_>) -> Finding {
     const BY_HAND: &str = "no job is loaded, nights start by hand";
     let status = match &rehearsal.schedule {
         Attempt::Done(Some(status)) => status,
-        Attempt::Done(None) => return Finding::skipped("the schedule was not queried"),
+        Attempt::Done(None) => return Finding::not_needed("nobody asked for it"),
         Attempt::Failed(Error::Schedule { reason, .. }) => {
             return Finding::warning(format!("{BY_HAND}: {reason}"));
         }
         Attempt::Failed(error) => return Finding::warning(format!("{BY_HAND}: {error}")),
-        Attempt::Skipped(what) => return Finding::skipped(format!("needs {what}")),
+        Attempt::NotTried(why) => return Finding::not_run(why),
     };
     let missing: Vec<_> = status.jobs.iter().filter(|job| !job.loaded).collect();
     if missing.len() == status.jobs.len() {
@@ -134,4 +138,20 @@ pub(super) fn schedule(rehearsal: &Rehearsal<'_>) -> Finding {
     let problems: Vec<_> = not_loaded.chain(stale).collect();
     let night = status.jobs.iter().find(|job| job.label == crate::schedule::LABEL);
     Finding::of(&problems, night.map_or("loaded", |job| job.detail.as_str()))
+}
+
+/// The variables that addresses and tokens of notifications name are set.
+pub(super) fn notifications(rehearsal: &Rehearsal<'_>) -> Finding {
+    let notify = &rehearsal.config.notify;
+    let ways = [
+        ("a command", !notify.command.is_empty()),
+        ("a webhook", notify.webhook.is_some()),
+        ("the desktop", notify.desktop),
+    ];
+    let ways: Vec<_> = ways.into_iter().filter_map(|(way, set)| set.then_some(way)).collect();
+    if ways.is_empty() {
+        return Finding::not_needed("none are configured");
+    }
+    let what = if notify.include_conversations { "conversations too" } else { "no conversations" };
+    Finding::of(&notify.unset(), format!("to {}, {what}", ways.join(", ")))
 }

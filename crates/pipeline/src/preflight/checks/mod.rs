@@ -19,11 +19,12 @@ use CheckGroup::{
 use super::finding::Finding;
 use super::rehearsal::Rehearsal;
 use super::report::CheckGroup;
+use crate::format;
 
-/// A check: its group, its name, and a function from the results of the rehearsal to a finding.
+/// A check: its group, its name (see [`name`]), and a function from the results of the rehearsal to a finding.
 type Check = (CheckGroup, &'static str, fn(&Rehearsal<'_>) -> Finding);
 
-/// All checks, in the order of the report: the seed's 21 under its names, then the others.
+/// All checks, in the order of the report: the seed's 21, which have its names with its night file, then the others.
 pub(super) const CHECKS: &[Check] = &[
     (DataConversion, "Qwen token stripping", data_conversion::qwen_token_stripping),
     (DataConversion, "output format", data_conversion::output_format),
@@ -39,10 +40,10 @@ pub(super) const CHECKS: &[Check] = &[
     (ModelAvailability, "tokenizer", model_availability::tokenizer),
     (ModelAvailability, "chat template", model_availability::chat_template),
     (TrainingRuns, "2-iter execution", training_runs::two_iterations),
-    (TrainingRuns, "peak memory < 60GB", training_runs::peak_memory),
-    (PipelineConfig, "Default=gemma4", pipeline_config::default_gemma4),
+    (TrainingRuns, "peak memory < {limit}", training_runs::peak_memory),
+    (PipelineConfig, "Default={default}", pipeline_config::default_model),
     (PipelineConfig, "paths", pipeline_config::paths),
-    (PipelineConfig, "qwen fallback", pipeline_config::qwen_fallback),
+    (PipelineConfig, "{others} fallback", pipeline_config::fallback),
     (PipelineConfig, "score fix", pipeline_config::score_fix),
     (Benchmark, "Carmack eval exists", benchmark::exists),
     (Benchmark, "Carmack eval loads", benchmark::loads),
@@ -51,6 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
     (Machine, "lock", machine::lock),
     (Machine, "clock", machine::clock),
     (Machine, "schedule", machine::schedule),
+    (Machine, "notifications", machine::notifications),
     (Tonight, "config lints", tonight::config_lints),
     (Tonight, "preference training", preference::preference_training),
     (Tonight, "adapter keys", tonight::adapter_keys),
@@ -59,3 +61,13 @@ pub(super) const CHECKS: &[Check] = &[
     (Tonight, "dress rehearsal", tonight::dress_rehearsal),
     (Tonight, "previous night", tonight::previous_night),
 ];
+
+/// The name of a check: names and limits of the household come from its file.
+pub(super) fn name(check: &str, rehearsal: &Rehearsal<'_>) -> String {
+    let file = rehearsal.file;
+    let limit = training_runs::limit(&rehearsal.config);
+    let short = |bytes| format::bytes(bytes).replace(".0 ", "").replace(' ', "");
+    let limit = limit.map_or("unknown".to_owned(), short);
+    let name = check.replace("{default}", &file.default_model()).replace("{limit}", &limit);
+    name.replace("{others}", &pipeline_config::fallbacks(file).join("/")).trim().to_owned()
+}

@@ -40,7 +40,7 @@ pub(super) fn config_json(rehearsal: &Rehearsal<'_>) -> Finding {
 /// Every tensor of the model exists, is complete and has the right shape. Only headers are read.
 pub(super) fn safetensors(rehearsal: &Rehearsal<'_>) -> Finding {
     match &rehearsal.opened {
-        Attempt::Failed(error) if is_about_config(error) => Finding::skipped("needs config.json"),
+        Attempt::Failed(error) if is_about_config(error) => Finding::not_run("needs config.json"),
         opened => opened.judge(|opened| {
             let weights = opened.model.config().num_weights() as u64;
             let file = if opened.base.path.is_file() { " in a GGUF file" } else { "" };

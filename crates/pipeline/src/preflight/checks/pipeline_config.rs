@@ -7,89 +7,44 @@ use eval::{
 };
 use eval::{Subject, Suite};
 
-use crate::config::{DataSource, Enrichment, ModelChoice, ModelSource, NightConfig};
+use crate::config::{DataSource, Enrichment, ModelChoice, ModelSource, NightConfig, NightFile};
+use crate::preference::Recipes;
 use crate::preflight::finding::Finding;
 use crate::preflight::rehearsal::Rehearsal;
 
-/// A model name of the seed's pipeline, with the paths that it stands for.
-struct ExpectedPaths {
-    name: &'static str,
-    model: &'static str,
-    train: &'static str,
-    data: &'static str,
-}
-
-const GEMMA: ExpectedPaths = ExpectedPaths {
-    name: "gemma4",
-    model: "models/gemma-4-31B-it-4bit",
-    train: "configs/lora-gemma4-31b.yaml",
-    data: "data/splits-gemma4",
-};
-
-const QWEN: ExpectedPaths = ExpectedPaths {
-    name: "qwen",
-    model: "models/Qwen3.5-27B-Claude-Opus-Distilled-v2-4bit",
-    train: "configs/lora-carmack-overnight.yaml",
-    data: "data/splits-carmack",
-};
-
-impl ExpectedPaths {
-    /// The paths of a configuration that differ from the expected ones.
-    fn differences(&self, config: &NightConfig) -> Vec<String> {
-        let model = PathBuf::from(config.setup.model.clone());
-        let data = match &config.setup.data {
-            DataSource::Raw(paths) => {
-                paths.iter().next().map(Path::to_path_buf).unwrap_or_default()
-            }
-            DataSource::Household { facts, .. } => facts.clone(),
-            DataSource::Chats(days) => PathBuf::from(format!("chats: {days}")),
-        };
-        let pairs = [
-            ("model", model, self.model),
-            ("train", config.setup.train.clone(), self.train),
-            ("data", data, self.data),
-        ];
-        pairs
-            .into_iter()
-            .filter(|(_, found, expected)| !found.ends_with(expected))
-            .map(|(key, found, expected)| {
-                let name = self.name;
-                format!("models.{name}.{key}: expected {expected}, found {}", found.display())
-            })
-            .collect()
+/// The default model can be trained: its files exist and its recipe loads.
+pub(super) fn default_model(rehearsal: &Rehearsal<'_>) -> Finding {
+    let file = rehearsal.file;
+    if file.names().next().is_none() {
+        return Finding::not_needed("the file has one model");
     }
-}
-
-fn named(name: &str) -> ModelChoice {
-    ModelChoice::Named { name: name.to_owned(), by: ModelChoice::VARIABLE }
-}
-
-/// The default model is Gemma 4.
-pub(super) fn default_gemma4(rehearsal: &Rehearsal<'_>) -> Finding {
-    if !rehearsal.file.names().any(|name| name == GEMMA.name) {
-        return Finding::skipped("the file has no gemma4 among its `models`");
-    }
-    match rehearsal.file.default_model() {
-        default if default == GEMMA.name => match rehearsal.choice {
-            ModelChoice::Default => Finding::passed("gemma4, tonight too"),
-            ModelChoice::Named { name, by } => {
-                Finding::passed(format!("gemma4; tonight {name} by {by}"))
-            }
+    let default = file.default_model();
+    let problems = problems(file, &ModelChoice::Default);
+    match rehearsal.choice {
+        ModelChoice::Named { name, by } if *name != default => match problems.first() {
+            None => Finding::passed(format!("{default}; tonight {name} by {by}")),
+            Some(problem) => Finding::warning(format!("{problem}; tonight {name} by {by}")),
         },
-        other => Finding::failed(format!("model: expected gemma4, found {other}")),
+        _ => Finding::of(&problems, format!("{default}, tonight too")),
     }
 }
 
-/// All files of tonight's configuration exist, and gemma4 has its expected paths.
+/// All files of tonight's configuration exist.
 pub(super) fn paths(rehearsal: &Rehearsal<'_>) -> Finding {
-    let mut problems = missing(&rehearsal.config);
-    if rehearsal.file.names().any(|name| name == GEMMA.name) {
-        match rehearsal.file.choose(&named(GEMMA.name)) {
-            Ok(config) => problems.extend(GEMMA.differences(&config)),
-            Err(error) => problems.push(error.to_string()),
-        }
+    Finding::of(&missing(&rehearsal.config), "model, recipe, data, suite and policy exist")
+}
+
+/// What keeps a night with this choice of model from starting.
+fn problems(file: &NightFile, choice: &ModelChoice) -> Vec<String> {
+    let config = match file.choose(choice) {
+        Ok(config) => config,
+        Err(error) => return vec![error.to_string()],
+    };
+    let missing = missing(&config);
+    match Recipes::load(&config) {
+        Err(error) if missing.is_empty() => vec![error.to_string()],
+        _ => missing,
     }
-    Finding::of(&problems, "model, recipe, data, suite and policy exist")
 }
 
 /// The files of a configuration that do not exist.
@@ -127,25 +82,40 @@ fn missing(config: &NightConfig) -> Vec<String> {
     gone.map(|(key, path)| format!("{key}: no such file or folder: {}", path.display())).collect()
 }
 
-/// `SANCTUM_TRAIN_MODEL=qwen` chooses the expected paths, and an unknown name is an error.
-pub(super) fn qwen_fallback(rehearsal: &Rehearsal<'_>) -> Finding {
-    let names: Vec<_> = rehearsal.file.names().collect();
+/// The models that tonight's can be replaced by: the others of the file, but for the demo.
+pub(super) fn fallbacks(file: &NightFile) -> Vec<String> {
+    let default = file.default_model();
+    let is_demo = |name: &str| {
+        let config = file.choose(&named(name));
+        config.is_ok_and(|config| config.setup.model == ModelSource::Demo)
+    };
+    let others = file.names().filter(|name| *name != default && !is_demo(name));
+    others.map(str::to_owned).collect()
+}
+
+/// The other models of the file can be trained, by the variable that names them; an unknown name is refused.
+pub(super) fn fallback(rehearsal: &Rehearsal<'_>) -> Finding {
+    let file = rehearsal.file;
+    let names = fallbacks(file);
     if names.is_empty() {
-        return Finding::skipped("the file has one model and no `models` to choose from");
+        return Finding::not_needed("the file has no other model");
     }
-    let config = match rehearsal.file.choose(&named(QWEN.name)) {
-        Ok(config) => config,
-        Err(error) => return Finding::failed(error),
-    };
-    let mut problems = QWEN.differences(&config);
-    if rehearsal.file.choose(&named("no such model")).is_ok() {
-        problems.push("an unknown model name was accepted".to_owned());
+    if file.choose(&named("no such model")).is_ok() {
+        return Finding::failed("an unknown model name was accepted");
     }
-    let here = match missing(&config).len() {
-        0 => "",
-        _ => " (not on this machine)",
+    let unfit = |name: &String| {
+        let problems = problems(file, &named(name));
+        problems.first().map(|problem| format!("{name}: {problem}"))
     };
-    Finding::of(&problems, format!("{}{here}", QWEN.model))
+    let unfit: Vec<_> = names.iter().filter_map(unfit).collect();
+    match unfit.is_empty() {
+        true => Finding::passed(format!("{}=NAME: {}", ModelChoice::VARIABLE, names.join(", "))),
+        false => Finding::warning(unfit.join("; ")),
+    }
+}
+
+fn named(name: &str) -> ModelChoice {
+    ModelChoice::Named { name: name.to_owned(), by: ModelChoice::VARIABLE }
 }
 
 /// Scores survive writing and reading: right answers are read back as 1, wrong ones as 0. (A truncated

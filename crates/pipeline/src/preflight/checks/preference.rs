@@ -1,9 +1,10 @@
 //! Tonight: the preference phase.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use chat_format::ChatTokenizer;
-use lora_train::lint::{Facts, Severity, lint};
+use lora_train::lint::{Facts, LintCode, lint};
 use lora_train::metrics::WorkPlan;
 use lora_train::{Bytes, Data, Dataset, TrainConfig, Trainer};
 use models::Model;
@@ -12,13 +13,14 @@ use crate::error::Result;
 use crate::format;
 use crate::preference::preference_of;
 use crate::preflight::finding::Finding;
+use crate::preflight::lints::Lints;
 use crate::preflight::rehearsal::Rehearsal;
 use crate::stages::pair_rows::{PairCounts, RenderedPairs};
 
 /// The recipe fits the supervised one, there are pairs that can be trained, and their plan is within the memory budget.
 pub(super) fn preference_training(rehearsal: &Rehearsal<'_>) -> Finding {
     let Some(path) = &rehearsal.config.setup.preference else {
-        return Finding::skipped("the file has no `preference`");
+        return Finding::not_needed("the file has no `preference`");
     };
     let (Some(supervised), Some(enriched), Some(opened), Some(tokenizer)) = (
         rehearsal.recipe.done(),
@@ -26,11 +28,12 @@ pub(super) fn preference_training(rehearsal: &Rehearsal<'_>) -> Finding {
         rehearsal.opened.done(),
         rehearsal.tokenizer.done(),
     ) else {
-        return Finding::skipped("needs recipe, rows, model and tokenizer");
+        return Finding::not_run("needs recipe, rows, model and tokenizer");
     };
     let pairs = rehearsal.night.join(&enriched.splits.pairs.path);
+    let allowed = &rehearsal.config.preflight.allow;
     let planned = preference_of(path, supervised)
-        .and_then(|recipe| Planned::of(&recipe, &pairs, &opened.model, tokenizer));
+        .and_then(|recipe| Planned::of(&recipe, &pairs, &opened.model, tokenizer, allowed));
     match planned {
         Ok(planned) => planned.finding(rehearsal.config.budgets.memory),
         Err(error) => Finding::failed(error),
@@ -52,12 +55,13 @@ impl Planned {
         pairs: &Path,
         model: &Model,
         tokenizer: &ChatTokenizer,
+        allowed: &BTreeMap<LintCode, String>,
     ) -> Result<Self> {
         let RenderedPairs { pairs, counts, .. } =
             RenderedPairs::read(pairs, tokenizer, recipe.max_seq_length)?;
         let rows = pairs.len();
         let lints = lint(recipe, Facts { rows, model_layers: model.config().num_layers })?;
-        let lints = lints.into_iter().filter(|lint| lint.severity == Severity::Warning);
+        let warnings = Lints::of(&lints, allowed).warnings;
         let plan = match rows {
             0 => None,
             _ => {
@@ -65,7 +69,6 @@ impl Planned {
                 Some(Trainer::plan(model, recipe, &Data { train, valid: None, retention: None })?)
             }
         };
-        let warnings = lints.map(|lint| lint.message).collect();
         Ok(Self { counts, updates: recipe.updates(rows), warnings, plan })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use eval::Tier;
-use lora_train::lint::{Facts, Severity, lint};
+use lora_train::lint::{Facts, lint};
 use models::Adapter;
 
 use crate::base_model::BaseModel;
@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::home::Home;
 use crate::nights;
 use crate::preflight::finding::Finding;
+use crate::preflight::lints::Lints;
 use crate::preflight::rehearsal::Rehearsal;
 use crate::registry::Registry;
 use crate::stages::fresh_exam::FreshSource;
@@ -18,13 +19,13 @@ use crate::stages::fresh_exam::FreshSource;
 /// With fewer held-out cases, only large gains are significant.
 const FEW: usize = 30;
 
-/// The recipe has no lint of severity warning. (Training only logs them; here there is still time to
-/// fix them.)
+/// The recipe has no lint of severity warning but for those that the file allows. (Training only logs them; here
+/// there is still time to fix them.)
 pub(super) fn config_lints(rehearsal: &Rehearsal<'_>) -> Finding {
     let (Some(recipe), Some(enriched), Some(opened)) =
         (rehearsal.recipe.done(), rehearsal.enriched.done(), rehearsal.opened.done())
     else {
-        return Finding::skipped("needs recipe, rows and model");
+        return Finding::not_run("needs recipe, rows and model");
     };
     let facts =
         Facts { rows: enriched.splits.train_rows, model_layers: opened.model.config().num_layers };
@@ -32,28 +33,30 @@ pub(super) fn config_lints(rehearsal: &Rehearsal<'_>) -> Finding {
         Ok(lints) => lints,
         Err(error) => return Finding::failed(error),
     };
-    let (warnings, notes): (Vec<_>, Vec<_>) =
-        lints.into_iter().partition(|lint| lint.severity == Severity::Warning);
-    let warnings: Vec<_> = warnings.into_iter().map(|lint| lint.message).collect();
-    let notes = match notes.len() {
+    let Lints { warnings, allowed, notes } = Lints::of(&lints, &rehearsal.config.preflight.allow);
+    let notes = match notes {
         1 => "1 note".to_owned(),
         count => format!("{count} notes"),
     };
-    Finding::of(&warnings, format!("no warnings, {notes}"))
+    let passed = match allowed.is_empty() {
+        true => format!("no warnings, {notes}"),
+        false => format!("{notes}; allowed: {}", allowed.join("; ")),
+    };
+    Finding::of(&warnings, passed)
 }
 
 /// The champion and the previous champion match the base model in every tensor name and shape; if
 /// there are none, the adapter of the two iterations does.
 pub(super) fn adapter_keys(rehearsal: &Rehearsal<'_>) -> Finding {
     let (Some(home), Some(opened)) = (rehearsal.home.done(), rehearsal.opened.done()) else {
-        return Finding::skipped("needs home and model");
+        return Finding::not_run("needs home and model");
     };
     let registered = match registered(home, &opened.base) {
         Ok(registered) => registered,
         Err(error) => return Finding::failed(error),
     };
     let taken = rehearsal.training.done().and_then(|steps| steps.run.as_ref());
-    let own = taken.map(|taken| ("tonight's", taken.adapter.clone()));
+    let own = taken.map(|taken| ("tonight's", rehearsal.night.join(&taken.trained.folder)));
     let folders = if registered.is_empty() { own.into_iter().collect() } else { registered };
     let mut problems = Vec::new();
     for (alias, folder) in &folders {
@@ -62,7 +65,7 @@ pub(super) fn adapter_keys(rehearsal: &Rehearsal<'_>) -> Finding {
         }
     }
     if folders.is_empty() {
-        return Finding::skipped("no adapter is registered, and none was trained");
+        return Finding::not_run("no adapter is registered, and none was trained");
     }
     let names: Vec<_> = folders.iter().map(|(alias, _)| *alias).collect();
     Finding::of(&problems, format!("{}: every tensor name and shape matches", names.join(", ")))

@@ -38,7 +38,7 @@ pub(super) fn lora_ranges(rehearsal: &Rehearsal<'_>) -> Finding {
     let is_ours = |key: &str| key.starts_with("lora_parameters") || key == "num_layers";
     match out_of_range(&rehearsal.recipe) {
         Some((key, error)) if is_ours(key) => Finding::failed(error),
-        Some(_) => Finding::skipped("needs a recipe that loads"),
+        Some(_) => Finding::not_run("needs a recipe that loads"),
         None => rehearsal.recipe.needed("the recipe", |recipe| {
             let (rank, scale) = (recipe.lora_parameters.rank, recipe.scale());
             match scale.abs() <= MAX_SCALE {
@@ -56,7 +56,7 @@ pub(super) fn schedule_ranges(rehearsal: &Rehearsal<'_>) -> Finding {
     let is_ours = |key: &str| !key.starts_with("lora_parameters") && key != "num_layers";
     match out_of_range(&rehearsal.recipe) {
         Some((key, error)) if is_ours(key) => Finding::failed(error),
-        Some(_) => Finding::skipped("needs a recipe that loads"),
+        Some(_) => Finding::not_run("needs a recipe that loads"),
         None => rehearsal.recipe.needed("the recipe", |recipe| {
             let rows = rehearsal.enriched.done().map_or(1, |enriched| enriched.splits.train_rows);
             let updates = recipe.updates(rows);

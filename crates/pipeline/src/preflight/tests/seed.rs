@@ -5,7 +5,10 @@ use std::fs;
 use chat_format::Message;
 
 use super::super::attempt::Attempt;
-use super::{fails, plant, spoiled};
+use super::super::finding::CheckStatus;
+use super::support::Tiny;
+use super::{Preflight, fails, plant, preflight, sanctum, spoiled};
+use crate::config::{ModelChoice, NightFile};
 
 #[test]
 fn qwen_token_stripping() {
@@ -148,40 +151,85 @@ fn two_iterations() {
 
 #[test]
 fn peak_memory() {
-    plant(
-        "peak memory < 60GB",
-        |tiny| tiny.edit("night.yaml", "gate:", "budgets: { memory: 1MB }\ngate:"),
-        &["1.0 MB allowed"],
-    );
+    for keys in ["budgets: { memory: 1MB }", "preflight: { peak_memory: 1MB }"] {
+        plant(
+            "peak memory < 1MB",
+            |tiny| tiny.edit("night.yaml", "gate:", &format!("{keys}\ngate:")),
+            &["1.0 MB allowed"],
+        );
+    }
+}
+
+/// The name of the seed is that of a file with its numbers.
+#[test]
+fn the_limit_is_that_of_the_file() {
+    let tiny = sanctum();
+    tiny.edit("night.yaml", "gate:", "preflight: { peak_memory: 60GB }\ngate:");
+    let report = preflight(&tiny);
+    let check = report.checks.iter().find(|check| check.check == "peak memory < 60GB").unwrap();
+    assert_eq!(check.status, CheckStatus::Passed, "{check:?}");
 }
 
 #[test]
-fn default_gemma4() {
-    plant(
-        "Default=gemma4",
-        |tiny| tiny.edit("night.yaml", "model: gemma4", "model: qwen"),
-        &["qwen"],
-    );
+fn default_model() {
+    let by_default = |cause: &dyn Fn(&Tiny)| {
+        let tiny = sanctum();
+        cause(&tiny);
+        let file = NightFile::load(tiny.path("night.yaml")).unwrap();
+        let report = Preflight::new(file, ModelChoice::Default).run(&mut |_| ()).unwrap();
+        report.checks.into_iter().find(|check| check.check.starts_with("Default=")).unwrap()
+    };
+    let check = by_default(&|_| ());
+    assert_eq!((check.check.as_str(), check.status), ("Default=gemma4", CheckStatus::Passed));
+    let recipe = "configs/lora-gemma4-31b.yaml";
+    let check = by_default(&|tiny| fs::remove_file(tiny.path(recipe)).unwrap());
+    assert_eq!(check.status, CheckStatus::Failed);
+    assert!(check.detail.contains(recipe), "{check:?}");
+    let check = by_default(&|tiny| tiny.edit(recipe, "iters:", "itres:"));
+    assert!(check.status == CheckStatus::Failed && check.detail.contains("itres"), "{check:?}");
+    // Another model trains tonight.
+    let tiny = sanctum();
+    fs::remove_file(tiny.path(recipe)).unwrap();
+    let report = preflight(&tiny);
+    let check = report.checks.iter().find(|check| check.check == "Default=gemma4").unwrap();
+    assert_eq!(check.status, CheckStatus::Warning);
+    assert!(check.detail.contains("tonight tiny by SANCTUM_TRAIN_MODEL"), "{check:?}");
+    assert!(report.ok && report.seed_passed == 20, "{}", report.line);
+    assert!(report.line.contains("to look at: Default=gemma4"), "{}", report.line);
 }
 
 #[test]
 fn paths() {
     plant("paths", |tiny| fs::remove_file(tiny.path("gate.yaml")).unwrap(), &["gate", "gate.yaml"]);
-    plant(
-        "paths",
-        |tiny| tiny.edit("night.yaml", "splits-gemma4", "splits-gemma"),
-        &["models.gemma4.data", "data/splits-gemma4"],
-    );
+    plant("paths", |tiny| fs::remove_file(tiny.path("raw.jsonl")).unwrap(), &["data", "raw.jsonl"]);
 }
 
 #[test]
-fn qwen_fallback() {
-    plant(
-        "qwen fallback",
-        |tiny| tiny.edit("night.yaml", "splits-carmack", "splits-gemma4"),
-        &["models.qwen.data", "data/splits-carmack"],
-    );
-    plant("qwen fallback", |tiny| tiny.edit("night.yaml", "  qwen:", "  quen:"), &["qwen", "quen"]);
+fn fallback() {
+    let found = |cause: &dyn Fn(&Tiny)| {
+        let tiny = sanctum();
+        cause(&tiny);
+        let report = preflight(&tiny);
+        report.checks.into_iter().find(|check| check.check.ends_with("fallback")).unwrap()
+    };
+    let check = found(&|_| ());
+    assert_eq!((check.check.as_str(), check.status), ("qwen/tiny fallback", CheckStatus::Passed));
+    let check = found(&|tiny| fs::remove_dir(tiny.path("data/splits-carmack")).unwrap());
+    assert_eq!(check.status, CheckStatus::Warning);
+    assert!(check.detail.contains("qwen: data") && check.detail.contains("splits-carmack"));
+    let recipe = "configs/lora-carmack-overnight.yaml";
+    let check = found(&|tiny| tiny.edit(recipe, "rank: 8", "rank: 0"));
+    assert!(check.status == CheckStatus::Warning && check.detail.contains("rank"), "{check:?}");
+    // A household with other names, and one with a single model.
+    let check = found(&|tiny| tiny.edit("night.yaml", "  qwen:", "  mistral:"));
+    assert_eq!(check.check, "mistral/tiny fallback");
+    let tiny = Tiny::new();
+    let file = NightFile::load(tiny.path("night.yaml")).unwrap();
+    let report = Preflight::new(file, ModelChoice::Default).run(&mut |_| ()).unwrap();
+    let check = |name: &str| report.checks.iter().find(|check| check.check == name).unwrap();
+    assert_eq!(check("fallback").status, CheckStatus::NotNeeded);
+    assert_eq!(check("Default=model").status, CheckStatus::NotNeeded);
+    assert!(report.ok && report.seed_passed == 19, "{}", report.line);
 }
 
 #[test]

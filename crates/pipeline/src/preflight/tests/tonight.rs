@@ -5,8 +5,10 @@ use std::fs;
 use super::super::attempt::Attempt;
 use super::super::checks::machine::judge_clock;
 use super::super::finding::CheckStatus;
+use super::super::memory::within;
 use super::support::Tiny;
 use super::{fails, plant, preflight, sanctum, spoiled};
+use crate::config::NightFile;
 use crate::home::Home;
 use crate::journal::Entry;
 use crate::lock::Lock;
@@ -87,8 +89,50 @@ fn config_lints() {
     plant(
         "config lints",
         |tiny| tiny.edit("lora.yaml", "iters: 12", "iters: 2"),
-        &["rows are seen"],
+        &["rows_unseen: ", "rows are seen"],
     );
+    // What is intended is allowed by name, with the reason.
+    let with = |keys: &str| {
+        let tiny = sanctum();
+        tiny.edit("lora.yaml", "iters: 12", "iters: 2");
+        tiny.edit("night.yaml", "gate:", &format!("preflight: {{ allow: {{ {keys} }} }}\ngate:"));
+        tiny
+    };
+    let report = preflight(&with("rows_unseen: a short night, run_outlasts_decay: as ever"));
+    let check = report.checks.iter().find(|check| check.check == "config lints").unwrap();
+    assert_eq!(check.status, CheckStatus::Passed, "{check:?}");
+    assert!(check.detail.contains("rows_unseen (a short night)"), "{check:?}");
+    assert!(check.detail.contains("run_outlasts_decay (not needed)"), "{check:?}");
+    for (keys, words) in [
+        ("rows_unsee: typo", "rows_unseen"),
+        ("rows_unseen: ' '", "preflight.allow.rows_unseen: expected the reason"),
+    ] {
+        let error = NightFile::load(with(keys).path("night.yaml")).unwrap_err().to_string();
+        assert!(error.contains("night.yaml") && error.contains(words), "{error}");
+    }
+}
+
+/// A model that the device cannot hold is told of in the evening.
+#[test]
+fn weights_beyond_the_memory() {
+    assert_eq!(within(10, Some(10)).unwrap(), 10);
+    assert_eq!(within(10, None).unwrap(), 10);
+    let error = within(17_000_000_000, Some(16_000_000_000)).unwrap_err();
+    assert!(error.is_out_of_memory() && error.exit_code() == 3);
+    assert!(error.to_string().contains("weights, 17.0 GB; the device has 16.0 GB"), "{error}");
+}
+
+#[test]
+fn notifications() {
+    plant(
+        "notifications",
+        |tiny| {
+            let keys = r#"notify: { webhook: "https://ntfy.sh/${NO_SUCH_TOPIC}", format: ntfy }"#;
+            tiny.edit("night.yaml", "gate:", &format!("{keys}\ngate:"));
+        },
+        &["notify.webhook: expected the environment variable NO_SUCH_TOPIC"],
+    );
+    assert_eq!(spoiled("notifications", |_| ()).status, CheckStatus::NotNeeded);
 }
 
 #[test]
@@ -130,7 +174,7 @@ fn preference_training() {
     assert_eq!(status, CheckStatus::Warning, "{detail}");
     assert!(detail.contains("longer than max_seq_length: the supervised adapter"), "{detail}");
     // Without the key there is nothing to check.
-    assert!(matches!(spoiled(CHECK, |_| ()).status, CheckStatus::Skipped));
+    assert!(matches!(spoiled(CHECK, |_| ()).status, CheckStatus::NotNeeded));
 }
 
 /// What only a night with `replay` can do is not what its rehearsal is about.
