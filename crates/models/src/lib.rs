@@ -23,7 +23,7 @@ pub use divergence::{Divergence, divergence};
 pub use error::{Differences, Error, Result};
 pub use generate::{
     Completion, ContinuousBatch, FinishReason, GenerateOptions, Generator, Prompt, PromptPrefix,
-    Sampler,
+    Sampler, TokenConstraint,
 };
 pub use model::Model;
 pub use nn::adapter::Adapter;

@@ -9,6 +9,7 @@ mod core;
 mod engine;
 mod error;
 mod follow;
+mod grammar;
 mod metrics;
 mod options;
 mod served;

@@ -75,9 +75,23 @@ def errors():
     refused(openai.NotFoundError, 404, "expected one of champion", model="gpt-4o")
     refused(openai.BadRequestError, 400, "temperature", temperature=2.5)
     refused(openai.BadRequestError, 400, "logit_bias", logit_bias={"5": 10})
-    refused(openai.BadRequestError, 400, "response_format", response_format={"type": "json_object"})
+    refused(openai.BadRequestError, 400, "response_format.type", response_format={"type": "regex"})
     refused(openai.BadRequestError, 400, "messages", messages=[])
     refused(openai.BadRequestError, 400, "context", messages=[{"role": "user", "content": "word " * 20_000}])
+
+
+def schemas():
+    rank = {"type": "object", "properties": {"rank": {"enum": ["knight", "master"]}}, "required": ["rank"],
+            "additionalProperties": False}
+    named = {"type": "json_schema", "json_schema": {"name": "rank", "strict": True, "schema": rank}}
+    for form in [{"type": "json_object"}, named]:
+        answer = client.chat.completions.create(
+            model="champion", messages=ask, response_format=form, max_tokens=400, temperature=1, seed=3)
+        choice = answer.choices[0]
+        if choice.finish_reason == "stop":
+            value = json.loads(choice.message.content)
+            assert isinstance(value, dict), value
+            assert form["type"] == "json_object" or value in ({"rank": "knight"}, {"rank": "master"}), value
 
 
 def completion():
@@ -127,6 +141,7 @@ else:
     several()
     parts_and_roles()
     errors()
+    schemas()
     completion()
     asyncio.run(many(text))
     print(f"{mode}: {text!r}")

@@ -6,6 +6,7 @@ mod markup;
 mod probe;
 mod rendering;
 mod text_controls;
+mod token_bytes;
 mod tools;
 
 use std::path::{Path, PathBuf};

@@ -14,8 +14,8 @@ use mlx_sys::SharedCpu;
 use crate::{Adapter, Error, Model, Result};
 pub use continuous::{ContinuousBatch, Prompt, PromptPrefix};
 use decode::Decoder;
-pub use sample::Sampler;
 pub(crate) use sample::log_sum_exp;
+pub use sample::{Sampler, TokenConstraint};
 
 /// How to generate.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,18 +1,29 @@
 //! Samples a token from the logits of one position.
 
+use std::fmt;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::GenerateOptions;
 
+/// Restricts the tokens of one completion, for instance to those of a grammar.
+pub trait TokenConstraint: fmt::Debug + Send {
+    /// Sets the logits of the tokens that may not come next to [`f32::NEG_INFINITY`], but never those of all.
+    fn restrict(&mut self, logits: &mut [f32]);
+    /// Takes notice of the token that comes next.
+    fn accept(&mut self, token: u32);
+}
+
 /// Samples the tokens of one completion. It has its own random numbers, so that a completion does not
 /// depend on the others of its batch.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sampler {
     rng: ChaCha8Rng,
     temperature: f32,
     top_p: f32,
     top_k: usize,
+    constraint: Option<Box<dyn TokenConstraint>>,
 }
 
 impl Sampler {
@@ -21,16 +32,32 @@ impl Sampler {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         rng.set_stream(number as u64);
         let GenerateOptions { temperature, top_p, top_k, .. } = *options;
-        Self { rng, temperature, top_p, top_k }
+        Self { rng, temperature, top_p, top_k, constraint: None }
+    }
+
+    /// The same sampler with only the tokens that a constraint allows. Filters and temperature apply to these.
+    pub fn constrained(self, constraint: Box<dyn TokenConstraint>) -> Self {
+        Self { constraint: Some(constraint), ..self }
     }
 
     /// The next token, given the logits of all tokens. As in mlx-lm, both filters use the probabilities before the temperature is
     /// applied.
     pub fn pick(&mut self, logits: &[f32]) -> u32 {
+        let Some(mut constraint) = self.constraint.take() else { return self.sample(logits) };
+        let mut allowed = logits.to_vec();
+        constraint.restrict(&mut allowed);
+        let token = self.sample(&allowed);
+        constraint.accept(token);
+        self.constraint = Some(constraint);
+        token
+    }
+
+    fn sample(&mut self, logits: &[f32]) -> u32 {
         if self.temperature <= 0.0 || self.top_k == 1 {
             return argmax(logits);
         }
-        let candidates = self.candidates(logits);
+        let mut candidates = self.candidates(logits);
+        candidates.retain(|&(_, logit)| logit > f32::NEG_INFINITY);
         let top = candidates.first().map_or(0.0, |&(_, logit)| logit);
         let weight = |logit: f32| f64::from((logit - top) / self.temperature).exp();
         let total: f64 = candidates.iter().map(|&(_, logit)| weight(logit)).sum();
@@ -152,6 +179,39 @@ mod tests {
                 let share = f64::from(*count) / f64::from(DRAWS);
                 // Four standard deviations of a share near one half.
                 assert!((share - expected).abs() < 0.015, "{counts:?} at {temperature}");
+            }
+        }
+    }
+
+    /// Only tokens whose id is a multiple of the last one plus 2.
+    #[derive(Debug)]
+    struct Multiples(u32);
+
+    impl TokenConstraint for Multiples {
+        fn restrict(&mut self, logits: &mut [f32]) {
+            let step = self.0 as usize + 2;
+            let others = logits.iter_mut().enumerate().filter(|(id, _)| id % step != 0);
+            others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        }
+
+        fn accept(&mut self, token: u32) {
+            self.0 = token;
+        }
+    }
+
+    #[test]
+    fn a_constraint_decides_what_may_come() {
+        let logits: Vec<f32> = (0..40).map(|id| (id as f32 * 0.7).sin()).collect();
+        for (temperature, top_p, top_k) in
+            [(0.0, 1.0, 0), (1.0, 1.0, 0), (2.0, 0.9, 7), (9.0, 1.0, 39)]
+        {
+            let mut sampler =
+                sampler(temperature, top_p, top_k).constrained(Box::new(Multiples(0)));
+            let mut last = 0;
+            for _ in 0..200 {
+                let token = sampler.pick(&logits);
+                assert_eq!(token % (last + 2), 0, "{token} after {last} at {temperature}");
+                last = token;
             }
         }
     }

@@ -69,7 +69,9 @@ async fn start(
         }?;
         let limits = &shared.options.limits;
         let rendered = request.render(&shared.tokenizer, limits)?;
-        let running = Running::start(&request, rendered, &shared.tokenizer, &shared.queue, limits)?;
+        let grammar = request.grammar(&rendered, &shared.grammars)?;
+        let (tokenizer, queue) = (&shared.tokenizer, &shared.queue);
+        let running = Running::start(&request, rendered, grammar, tokenizer, queue, limits)?;
         Ok((request, running))
     };
     match tokio::task::spawn_blocking(work).await {

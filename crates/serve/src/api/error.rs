@@ -127,6 +127,10 @@ impl From<Failure> for ApiError {
             Failure::TimedOut => unavailable("the time for a request is over"),
             Failure::Stopping => unavailable("the server stops"),
             Failure::Model => Self::internal("the model failed; the server's log says why"),
+            Failure::Grammar => Self::of_param(
+                "response_format",
+                "response_format: the answer became too complex to be kept to its grammar; the server's log says why",
+            ),
         }
     }
 }

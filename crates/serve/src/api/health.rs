@@ -46,6 +46,7 @@ async fn generates(shared: &Shared) -> bool {
         prompt: shared.tokenizer.encode("hello").unwrap_or_else(|_| vec![0]),
         choices: 1,
         options: GenerateOptions { max_tokens: 1, ..GenerateOptions::default() },
+        grammar: None,
         stopped: Arc::new([AtomicBool::new(false)]),
         since: now,
         deadline: now + PATIENCE,

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use chat_format::{ChatTokenizer, Conversation, RenderOptions, Thinking};
 use models::GenerateOptions;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::answer::{Wanted, leaves_reasoning_open};
+use crate::grammar::{Grammar, Grammars};
 use crate::options::{Limits, Sampling};
 use crate::served::{Catalog, Served};
 
@@ -21,6 +22,8 @@ pub(crate) struct Request {
     pub choices: usize,
     pub sampling: GenerateOptions,
     pub wanted: Wanted,
+    /// What the answer must be, if not any text.
+    pub form: Option<Form>,
     /// Whether the answer is sent while it is generated.
     pub stream: bool,
     /// Whether a streamed answer ends with its usage.
@@ -28,6 +31,15 @@ pub(crate) struct Request {
     /// For the log of chats.
     pub metadata: Map<String, Value>,
     pub since: Instant,
+}
+
+/// What an answer must be.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// JSON of this schema.
+    Json(Value),
+    /// A call of one of these functions.
+    Call(Vec<Value>),
 }
 
 /// What the answer continues.
@@ -68,15 +80,20 @@ impl Reading<'_> {
         fields.refuse("audio", "nothing", |_| false)?;
         fields.refuse("logprobs", "false", |value| value == false)?;
         fields.refuse("top_logprobs", "0", |value| value == 0)?;
-        fields
-            .refuse("response_format", r#"{"type": "text"}"#, |format| format["type"] == "text")?;
-        let tools = self.tools(&mut fields)?;
+        let schema = response_format(&mut fields)?;
+        let (tools, forced) = self.tools(&mut fields)?;
+        if schema.is_some() && !tools.is_empty() {
+            let expected = r#"{"type": "text"} beside `tools`, or `tool_choice` "none""#;
+            return Err(ApiError::unsupported("response_format", expected));
+        }
+        let form = schema.map(Form::Json).or(forced.map(Form::Call));
         let chat = self.conversation(&mut fields, tools)?;
         let functions = chat.tools.iter().filter_map(name_of).collect();
         let one_call = fields.flag("parallel_tool_calls")? == Some(false);
         let wanted = Wanted { functions, one_call, reasoning: true, ..Wanted::default() };
         let thinking = thinking(&fields)?;
-        self.finish(fields, Input::Chat { chat, thinking }, wanted)
+        let request = self.finish(fields, Input::Chat { chat, thinking }, wanted)?;
+        Ok(Request { form, ..request })
     }
 
     /// A body of `/v1/completions`.
@@ -150,6 +167,7 @@ impl Reading<'_> {
             choices: fields.count("n", 1..=self.limits.choices)?.unwrap_or(1),
             sampling,
             wanted: Wanted { stop: fields.texts("stop", 4)?, ..wanted },
+            form: None,
             stream,
             usage: usage.and_then(Value::as_bool).unwrap_or_default(),
             metadata: match fields.take("metadata") {
@@ -161,7 +179,8 @@ impl Reading<'_> {
         })
     }
 
-    fn tools(&self, fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
+    /// The tools, and those of which one must be called, if any must.
+    fn tools(&self, fields: &mut Fields) -> Result<(Vec<Value>, Option<Vec<Value>>), ApiError> {
         let tools = match fields.take("tools") {
             None => Vec::new(),
             Some(Value::Array(tools)) => tools,
@@ -173,12 +192,22 @@ impl Reading<'_> {
             let param = format!("tools[{index}]");
             return Err(ApiError::field(&param, "a function with a name", tool));
         }
-        match fields.get("tool_choice") {
-            None => Ok(tools),
-            Some(choice) if choice == "auto" => Ok(tools),
-            Some(choice) if choice == "none" => Ok(Vec::new()),
-            Some(_) => Err(ApiError::unsupported("tool_choice", r#""auto" or "none""#)),
+        let Some(choice) = fields.get("tool_choice") else { return Ok((tools, None)) };
+        let forced: Vec<Value> = match choice.as_str() {
+            Some("auto") => return Ok((tools, None)),
+            Some("none") => return Ok((Vec::new(), None)),
+            Some("required") => tools.clone(),
+            _ => {
+                let name = choice["function"]["name"].as_str().or(choice["name"].as_str());
+                let is_meant = |tool: &&Value| name.is_some() && name_of(tool).as_deref() == name;
+                tools.iter().filter(is_meant).cloned().collect()
+            }
+        };
+        if forced.is_empty() {
+            let expected = r#""auto", "none", "required" or the name of one of `tools`"#;
+            return Err(ApiError::field("tool_choice", expected, choice));
         }
+        Ok((tools, Some(forced)))
     }
 
     fn conversation(
@@ -192,7 +221,7 @@ impl Reading<'_> {
             let expected = format!("at most {} messages", self.limits.messages);
             return Err(ApiError::field("messages", &expected, &messages));
         }
-        let row = serde_json::json!({ "messages": messages, "tools": tools });
+        let row = json!({ "messages": messages, "tools": tools });
         Conversation::try_from(row).map_err(|problem| {
             let message = problem.to_string();
             ApiError::of_param(&problem.field, message)
@@ -240,6 +269,52 @@ impl Request {
             ));
         }
         Ok(rendered)
+    }
+}
+
+impl Request {
+    /// What the answers must follow, if anything.
+    pub fn grammar(
+        &self,
+        rendered: &Rendered,
+        grammars: &Grammars,
+    ) -> Result<Option<Grammar>, ApiError> {
+        let Some(form) = &self.form else { return Ok(None) };
+        let field = match form {
+            Form::Json(_) => "response_format",
+            Form::Call(_) => "tool_choice",
+        };
+        if rendered.opened.is_some() {
+            return Err(ApiError::unsupported(
+                field,
+                "no such field for a model that reasons first",
+            ));
+        }
+        let (field, grammar) = match form {
+            Form::Json(schema) => (SCHEMA, grammars.json(schema)),
+            Form::Call(tools) => (field, grammars.call(tools)),
+        };
+        let refused = |problem: String| ApiError::of_param(field, format!("{field}: {problem}"));
+        grammar.map(Some).map_err(refused)
+    }
+}
+
+const SCHEMA: &str = "response_format.json_schema.schema";
+
+/// The schema that the answer must have, if it must be JSON.
+fn response_format(fields: &mut Fields) -> Result<Option<Value>, ApiError> {
+    let Some(format) = fields.take("response_format") else { return Ok(None) };
+    match format["type"].as_str() {
+        Some("text") => Ok(None),
+        Some("json_object") => Ok(Some(json!({ "type": "object" }))),
+        Some("json_schema") => match &format["json_schema"]["schema"] {
+            schema @ Value::Object(_) => Ok(Some(schema.clone())),
+            other => Err(ApiError::field(SCHEMA, "a JSON schema", other)),
+        },
+        _ => {
+            let expected = "`text`, `json_object` or `json_schema`";
+            Err(ApiError::field("response_format.type", expected, &format["type"]))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::request::{Rendered, Request};
 use crate::answer::{Delta, Detokenizer, Reader};
 use crate::engine::queue::{Event, Failure, Job, Queue};
+use crate::grammar::Grammar;
 use crate::options::Limits;
 use crate::served::Served;
 
@@ -76,6 +77,7 @@ impl Running {
     pub fn start(
         request: &Request,
         rendered: Rendered,
+        grammar: Option<Grammar>,
         tokenizer: &Arc<ChatTokenizer>,
         queue: &Queue,
         limits: &Limits,
@@ -101,6 +103,7 @@ impl Running {
             prompt: tokens,
             choices: request.choices,
             options,
+            grammar,
             stopped: Arc::clone(&stopped),
             since: request.since,
             deadline: request.since + limits.request,

@@ -10,6 +10,7 @@ use super::request::Reading;
 use crate::chats::Chats;
 use crate::core::Core;
 use crate::engine::queue::Queue;
+use crate::grammar::Grammars;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::served::Catalog;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     /// Of the token: digests have one length, so that a comparison tells nothing about it.
     pub token: Option<Digest>,
     pub tokenizer: Arc<ChatTokenizer>,
+    pub grammars: Grammars,
     pub catalog: Arc<Catalog>,
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
@@ -48,7 +50,8 @@ impl Shared {
         let Core { catalog, queue, metrics, .. } = core;
         let (catalog, queue, metrics) =
             (Arc::clone(catalog), Arc::clone(queue), Arc::clone(metrics));
-        Self { options, token, tokenizer, catalog, queue, metrics, chats, ids }
+        let grammars = Grammars::new(&tokenizer);
+        Self { options, token, tokenizer, grammars, catalog, queue, metrics, chats, ids }
     }
 
     pub fn new_id(&self) -> String {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use models::{Adapter, ContinuousBatch, FinishReason, Model, Prompt, Sampler};
 
 use super::queue::{Event, Failure, Job};
+use crate::grammar::Grammar;
 use crate::metrics::Metrics;
 use crate::served::Served;
 
@@ -75,7 +76,11 @@ impl Group {
     pub fn join(&mut self, job: Job, prompt: &Prompt, metrics: &Metrics) -> models::Result<()> {
         let job = Arc::new(job);
         for choice in 0..job.choices {
-            let joined = self.batch.join(prompt, Sampler::new(&job.options, choice));
+            let mut sampler = Sampler::new(&job.options, choice);
+            if let Some(grammar) = &job.grammar {
+                sampler = sampler.constrained(grammar.constraint());
+            }
+            let joined = self.batch.join(prompt, sampler);
             // Those that are in the batch fail with it.
             let token =
                 joined.inspect_err(|_| job.fail(Failure::Model, job.choices - choice, metrics))?;
@@ -146,6 +151,10 @@ impl Answer {
     /// Sends a new token. Returns whether it ends the answer.
     fn is_over(&mut self, token: u32, metrics: &Metrics) -> bool {
         let choice = self.choice;
+        if self.job.grammar.as_ref().is_some_and(Grammar::has_failed) {
+            self.job.fail(Failure::Grammar, 1, metrics);
+            return true;
+        }
         let reason = if self.job.options.stop_ids.contains(&token) {
             Some(FinishReason::Stop)
         } else {

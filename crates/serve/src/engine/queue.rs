@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use models::{Adapter, FinishReason, GenerateOptions};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::grammar::Grammar;
 use crate::served::Served;
 
 /// A request for answers to one prompt.
@@ -19,6 +20,8 @@ pub(crate) struct Job {
     pub choices: usize,
     /// Sampling, the most new tokens, the tokens that end an answer.
     pub options: GenerateOptions,
+    /// What the answers must follow, if anything.
+    pub grammar: Option<Grammar>,
     /// Answers that are complete for whoever asked, by a stop text: set there, read here.
     pub stopped: Arc<[AtomicBool]>,
     /// When it came.
@@ -50,6 +53,8 @@ pub(crate) enum Failure {
     TimedOut,
     /// MLX or the model failed; the log says why.
     Model,
+    /// The grammar could not be followed any further; the log says why.
+    Grammar,
     /// The server stops.
     Stopping,
 }

@@ -1,0 +1,251 @@
+//! Answers that must be JSON of a schema, or a call of a function.
+
+mod support;
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Map, Value, json};
+use serve::Server;
+use support::{Checkpoint, chat, question, serve, streamed, text};
+
+fn formatted(schema: &Value, more: Value) -> Value {
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+    let mut body = question("?", json!({ "response_format": format, "max_tokens": 1500 }));
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+/// Whether a value is of a schema: independent of the library, for the schemas below.
+fn is_of(value: &Value, schema: &Value) -> bool {
+    if let Some(values) = schema["enum"].as_array() {
+        return values.contains(value);
+    }
+    if let Some(schemas) = schema["anyOf"].as_array() {
+        return schemas.iter().any(|schema| is_of(value, schema));
+    }
+    let limit = |key: &str| schema[key].as_u64().unwrap() as usize;
+    match (schema["type"].as_str().unwrap(), value) {
+        ("null", Value::Null) | ("boolean", Value::Bool(_)) => true,
+        ("integer", Value::Number(number)) => {
+            // `-0` is an integer too.
+            let range = schema["minimum"].as_f64().unwrap()..=schema["maximum"].as_f64().unwrap();
+            number.as_f64().is_some_and(|number| number.fract() == 0.0 && range.contains(&number))
+        }
+        ("string", Value::String(text)) => text.chars().count() <= limit("maxLength"),
+        ("array", Value::Array(items)) => {
+            (limit("minItems")..=limit("maxItems")).contains(&items.len())
+                && items.iter().all(|item| is_of(item, &schema["items"]))
+        }
+        ("object", Value::Object(fields)) => {
+            let known = schema["properties"].as_object().unwrap();
+            let required = schema["required"].as_array().unwrap();
+            required.iter().all(|name| fields.contains_key(name.as_str().unwrap()))
+                && fields
+                    .iter()
+                    .all(|(name, value)| known.get(name).is_some_and(|of| is_of(value, of)))
+        }
+        _ => false,
+    }
+}
+
+fn schema() -> impl Strategy<Value = Value> {
+    let text =
+        prop::sample::select(&["yes", "no", "ü", "a \"b\"", "\\", "", "<|im_end|>", "日本"][..]);
+    let leaf = prop_oneof![
+        Just(json!({ "type": "null" })),
+        Just(json!({ "type": "boolean" })),
+        (-50i64..50, 0i64..2000).prop_map(
+            |(low, span)| json!({ "type": "integer", "minimum": low, "maximum": low + span })
+        ),
+        (0u64..12).prop_map(|most| json!({ "type": "string", "maxLength": most })),
+        prop::collection::vec(text.clone(), 1..4).prop_map(|values| json!({ "enum": values })),
+    ];
+    leaf.prop_recursive(3, 12, 3, move |inner| {
+        let fields = prop::collection::vec((text.clone(), inner.clone(), any::<bool>()), 0..3);
+        prop_oneof![
+            (inner.clone(), 0u64..2, 0u64..3).prop_map(|(items, low, more)| {
+                json!({ "type": "array", "items": items, "minItems": low, "maxItems": low + more })
+            }),
+            prop::collection::vec(inner, 1..3).prop_map(|schemas| json!({ "anyOf": schemas })),
+            fields.prop_map(|fields| {
+                let (mut properties, mut required) = (Map::new(), Vec::new());
+                for (name, schema, needed) in fields {
+                    if properties.insert(name.to_owned(), schema).is_none() && needed {
+                        required.push(name);
+                    }
+                }
+                json!({
+                    "type": "object", "properties": properties, "required": required,
+                    "additionalProperties": false,
+                })
+            }),
+        ]
+    })
+}
+
+/// A model of random weights, so that nothing but the grammar makes it right.
+#[test]
+fn every_completed_answer_is_of_its_schema() {
+    const CASES: u32 = 48;
+    let server = serve(Checkpoint::random(5).base(), |_| {});
+    let completed = Cell::new(0);
+    let mut runner = TestRunner::new_with_rng(
+        Config { cases: CASES, ..Config::default() },
+        prop::test_runner::TestRng::deterministic_rng(prop::test_runner::RngAlgorithm::ChaCha),
+    );
+    let cases = (schema(), any::<u32>(), prop::sample::select(&[0.0, 0.7, 1.5][..]));
+    let outcome = runner.run(&cases, |(schema, seed, temperature)| {
+        let more = json!({ "seed": seed, "temperature": temperature, "n": 2 });
+        let reply = chat(&server, &formatted(&schema, more));
+        prop_assert_eq!(reply.status, 200, "{}: {}", schema, reply.body);
+        for choice in reply.json()["choices"].as_array().unwrap() {
+            if choice["finish_reason"] != "stop" {
+                continue;
+            }
+            let text = choice["message"]["content"].as_str().unwrap_or_default();
+            let value: Value = serde_json::from_str(text)
+                .map_err(|error| TestCaseError::fail(format!("{schema}: {text:?}: {error}")))?;
+            prop_assert!(is_of(&value, &schema), "{}: {}", schema, text);
+            completed.set(completed.get() + 1);
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+    let completed = completed.get();
+    println!("{completed} of {} answers completed", 2 * CASES);
+    assert!(completed >= CASES, "{completed} of {} answers completed", 2 * CASES);
+}
+
+#[test]
+fn json_streamed_beside_free_answers() {
+    let checkpoint = Checkpoint::saying("on duty.");
+    let server = serve(checkpoint.base(), |_| {});
+    let rank = json!({ "enum": ["knight", "master"] });
+    let schema = json!({
+        "type": "object", "properties": { "rank": rank, "of": rank }, "required": ["rank", "of"],
+        "additionalProperties": false,
+    });
+    let free = || text(&chat(&server, &question("?", json!({}))).json()).to_owned();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (0..4).map(|_| scope.spawn(free)).collect();
+        let body = formatted(&schema, json!({}));
+        let whole = chat(&server, &body).json();
+        let value: Value = serde_json::from_str(text(&whole)).unwrap();
+        assert!(value["rank"].is_string() && value["of"].is_string(), "{whole}");
+        let format = json!({ "type": "json_object" });
+        let any = question("?", json!({ "response_format": format, "max_tokens": 30 }));
+        assert!(text(&chat(&server, &any).json()).trim_start().starts_with('{'));
+        let mut body = body;
+        body["stream"] = json!(true);
+        let (objects, done) = streamed(&server, "/v1/chat/completions", &body);
+        let deltas = objects.iter().map(|object| object["choices"][0]["delta"]["content"].as_str());
+        assert_eq!((deltas.flatten().collect::<String>().as_str(), done), (text(&whole), true));
+        others.into_iter().for_each(|other| assert_eq!(other.join().unwrap(), "on duty."));
+    });
+}
+
+#[test]
+fn references_within_a_schema() {
+    let server = serve(Checkpoint::random(5).base(), |_| {});
+    let schema = json!({
+        "$defs": { "rank": { "enum": ["knight", "master"] } },
+        "type": "object", "properties": { "rank": { "$ref": "#/$defs/rank" } },
+        "required": ["rank"], "additionalProperties": false,
+    });
+    let answer = chat(&server, &formatted(&schema, json!({}))).json();
+    let value: Value = serde_json::from_str(text(&answer)).unwrap();
+    assert!(["knight", "master"].contains(&value["rank"].as_str().unwrap()), "{answer}");
+}
+
+#[test]
+fn what_is_refused() {
+    let server = serve(Checkpoint::random(5).base(), |_| {});
+    let tool = json!({ "type": "function", "function": { "name": "scan" } });
+    let deep = (0..90)
+        .fold(json!({ "type": "null" }), |inner, _| json!({ "type": "array", "items": inner }));
+    for (body, status, words) in [
+        (formatted(&json!(7), json!({})), 400, "expected a JSON schema, found 7"),
+        (formatted(&json!({ "type": "wizard" }), json!({})), 400, "wizard"),
+        (formatted(&json!({ "$ref": "https://example.org/x" }), json!({})), 400, "ref"),
+        (formatted(&json!({ "$ref": "#/$defs/none" }), json!({})), 400, "none"),
+        (formatted(&json!({ "not": { "type": "null" } }), json!({})), 400, "not"),
+        (formatted(&json!({ "enum": [] }), json!({})), 400, ""),
+        (formatted(&json!({ "type": "string", "pattern": "(" }), json!({})), 400, ""),
+        (formatted(&json!({}), json!({ "tools": [tool] })), 400, "beside `tools`"),
+        (formatted(&deep, json!({ "max_tokens": 9 })), 200, ""),
+    ] {
+        let reply = chat(&server, &body);
+        assert_eq!(reply.status, status, "{body}: {}", reply.body);
+        assert!(reply.body.contains(words) && reply.body.len() < 2000, "{body}: {}", reply.body);
+    }
+}
+
+/// A template with a form for calls, as of Hermes and Qwen.
+const HERMES: &str = "\
+{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+{% for call in m.tool_calls %}<tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
+{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking %}<think>\n{% endif %}{% endif %}";
+/// One with another form.
+const OTHER: &str = "\
+{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+{% for call in m.tool_calls %}[{{ call.function.name }}{{ call.function.arguments }}]{% endfor %}<|im_end|>\n{% endfor %}\
+{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+fn tools() -> Value {
+    let host = json!({ "enum": ["nas", "router"] });
+    let parameters = json!({
+        "type": "object", "properties": { "host": { "$ref": "#/$defs/host" } }, "required": ["host"],
+        "additionalProperties": false, "$defs": { "host": host },
+    });
+    json!([
+        { "type": "function", "function": { "name": "scan", "parameters": parameters } },
+        { "type": "function", "function": { "name": "stop" } },
+    ])
+}
+
+fn called(server: &Server, choice: Value) -> (String, Value) {
+    let more = json!({ "tools": tools(), "tool_choice": choice, "max_tokens": 400 });
+    let reply = chat(server, &question("?", more)).json();
+    let answer = &reply["choices"][0];
+    assert_eq!(answer["finish_reason"], "tool_calls", "{reply}");
+    assert!(answer["message"]["content"].as_str().is_none_or(str::is_empty), "{reply}");
+    let calls = answer["message"]["tool_calls"].as_array().unwrap();
+    let [call] = &calls[..] else { panic!("{reply}") };
+    let function = &call["function"];
+    let arguments = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+    (function["name"].as_str().unwrap().to_owned(), arguments)
+}
+
+/// Models that would never call by themselves.
+#[test]
+fn a_function_that_must_be_called() {
+    let named = |name: &str| json!({ "type": "function", "function": { "name": name } });
+    let plain = Checkpoint::saying("no.");
+    let marked = Checkpoint::reciting(&["no", "<tool_call>", "</tool_call>"], HERMES);
+    for checkpoint in [plain, marked] {
+        let server = serve(checkpoint.base(), |_| {});
+        let (name, arguments) = called(&server, named("scan"));
+        assert_eq!(name, "scan");
+        assert!(["nas", "router"].contains(&arguments["host"].as_str().unwrap()), "{arguments}");
+        let (name, arguments) = called(&server, json!("required"));
+        assert!(["scan", "stop"].contains(&name.as_str()) && arguments.is_object(), "{name}");
+    }
+    let server = serve(Checkpoint::reciting(&["no"], OTHER).base(), |_| {});
+    let refused = |server: &Server, more: Value| {
+        let reply = chat(server, &question("?", more));
+        assert_eq!(reply.status, 400, "{}", reply.body);
+        reply.error()
+    };
+    let more = |choice: Value| json!({ "tools": tools(), "tool_choice": choice });
+    let error = refused(&server, more(json!("required")));
+    assert!(error.contains("tool_choice: the form of this model's calls is not known"), "{error}");
+    let error = refused(&server, more(named("fly")));
+    assert!(error.contains("the name of one of `tools`"), "{error}");
+    let server = serve(Checkpoint::reciting(&["no"], HERMES).base(), |_| {});
+    let mut thinking = more(json!("required"));
+    thinking["reasoning_effort"] = json!("high");
+    let error = refused(&server, thinking);
+    assert!(error.contains("tool_choice") && error.contains("reasons first"), "{error}");
+}
