@@ -7,9 +7,11 @@ use chat_format::ChatTokenizer;
 use common::{GEMMA4, QWEN, SMOLLM2};
 use proptest::prelude::*;
 
-fn bytes(tokenizer: &ChatTokenizer, known: &[Option<Vec<u8>>], text: &str) -> Vec<u8> {
+/// The text of the bytes of a text's tokens, and of the tokens together.
+fn both(tokenizer: &ChatTokenizer, known: &[Option<Vec<u8>>], text: &str) -> [String; 2] {
     let tokens = tokenizer.encode(text).unwrap();
-    tokens.iter().flat_map(|&token| known[token as usize].clone().unwrap()).collect()
+    let bytes = tokens.iter().flat_map(|&token| known[token as usize].clone().unwrap()).collect();
+    [String::from_utf8(bytes).unwrap(), tokenizer.decode(&tokens).unwrap()]
 }
 
 #[test]
@@ -21,7 +23,8 @@ fn tokens_of_a_text_have_its_bytes() {
         let outcome = runner.run(&any, |text| {
             // Vocabularies of characters write a space so, and cannot tell it from this character.
             let text = text.replace('▁', "_");
-            prop_assert_eq!(String::from_utf8(bytes(tokenizer, &known, &text)).unwrap(), text);
+            let [bytes, decoded] = both(tokenizer, &known, &text);
+            prop_assert_eq!(bytes, decoded);
             Ok(())
         });
         outcome.unwrap();
