@@ -87,9 +87,9 @@ fn edges() {
     batch.leave(0).unwrap();
     batch.process(&mut [], 10).unwrap();
     let mut prompt = Prompt::new(vec![1, 2, 3]);
-    let greedy = Sampler::new(&GenerateOptions::default(), 0);
+    let greedy = || Sampler::new(&GenerateOptions::default(), 0);
     batch.process(&mut [&mut prompt], 2).unwrap();
-    let error = batch.join(&prompt, greedy.clone()).unwrap_err().to_string();
+    let error = batch.join(&prompt, greedy()).unwrap_err().to_string();
     assert!(error.contains("expected all tokens processed, found 2 of 3"), "{error}");
     let error = batch.process(&mut [&mut Prompt::new(vec![1, 96])], 9).unwrap_err().to_string();
     assert!(error.contains("96"), "{error}");

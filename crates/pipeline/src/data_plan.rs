@@ -6,7 +6,7 @@ use std::path::Path;
 use enrich::given::{GivenSplits, SplitState};
 use serde::Serialize;
 
-use crate::config::{DataSource, Enrichment, NightConfig};
+use crate::config::{Enrichment, NightConfig};
 use crate::error::{Error, Result};
 
 /// What is done to the rows, and why.
@@ -63,14 +63,18 @@ impl Treatment {
 /// # Errors
 /// Enriched splits among other files.
 pub(crate) fn given_splits(config: &NightConfig) -> Result<Option<GivenSplits>> {
-    let DataSource::Raw(paths) = &config.setup.data else { return Ok(None) };
+    let Some(paths) = config.setup.data.raw() else { return Ok(None) };
     let folders = paths.iter().filter(|path| path.is_dir());
-    let count = paths.iter().count();
+    let chats = usize::from(config.setup.data.chats().is_some());
+    let count = paths.iter().count() + chats;
     for folder in folders {
         match GivenSplits::find(folder)? {
             Some(given) if count == 1 => return Ok(Some(given)),
             Some(given) if given.state == SplitState::Enriched => {
-                let found = format!("it among {count} paths");
+                let found = match chats {
+                    0 => format!("it among {count} paths"),
+                    _ => "it beside chats".to_owned(),
+                };
                 let expected = format!("an enriched data set alone ({})", given.evidence);
                 return Err(refused(folder, "data.raw", &expected, &found));
             }

@@ -4,6 +4,7 @@ mod accounting;
 mod answer_cache;
 mod base_model;
 mod budget_monitor;
+mod chat_pairs;
 pub mod config;
 mod data_plan;
 mod drift;

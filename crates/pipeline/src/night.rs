@@ -25,6 +25,7 @@ use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
+use crate::served_chats::{self, DeletedChats};
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
 use crate::stages::enrich::{Enrich, Everyday};
@@ -262,6 +263,7 @@ impl Night {
             sample: pick(&runs.base, &runs.candidate, 1).into_iter().next(),
             standing: promotion.deviation(),
             verdict: gate.verdict,
+            deleted_chats: self.delete_old_chats(),
             paths: Paths {
                 home: self.home.path().to_path_buf(),
                 night: self.dir.clone(),
@@ -271,6 +273,18 @@ impl Night {
                 champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
             },
         })
+    }
+
+    /// Deletes the chats that are older than the configuration keeps them. A failure is logged.
+    fn delete_old_chats(&self) -> Option<DeletedChats> {
+        let days = self.config.retention.chats?;
+        match served_chats::delete_old(&self.home.chats(), days, Zoned::now().date()) {
+            Ok(deleted) => Some(deleted),
+            Err(error) => {
+                tracing::warn!("old chats are not deleted: {error}");
+                None
+            }
+        }
     }
 
     /// Deletes checkpoints and old adapters. A failure is logged: the night is already complete.

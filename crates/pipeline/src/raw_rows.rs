@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::served_chats::ServedChats;
 
 /// The raw rows: files, or a generator of synthetic rows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct RawRows {
     /// The files, by split. Without given splits, one part.
     parts: Vec<RawPart>,
@@ -26,6 +26,9 @@ pub(crate) struct RawRows {
     /// The folder below which rows name their files.
     #[serde(skip)]
     base: PathBuf,
+    /// What was asked for and is not there, if the night goes on without it.
+    #[serde(skip)]
+    pub remark: Option<String>,
 }
 
 /// The files of one split, or of all rows.
@@ -62,20 +65,24 @@ impl RawRows {
         given: Option<&GivenSplits>,
         as_they_are: bool,
     ) -> Result<Self> {
-        let paths = match &config.setup.data {
-            DataSource::Raw(paths) => paths,
-            DataSource::Household { facts, rows, seed } => {
-                let household = HouseholdRows::new(facts, *rows, *seed, &config.household)?;
-                let (parts, base) = (Vec::new(), PathBuf::new());
-                return Ok(Self { parts, household: Some(household), chats: None, base });
+        let data = &config.setup.data;
+        let mut rows = Self::default();
+        if let DataSource::Household { facts, rows: count, seed } = data {
+            rows.household = Some(HouseholdRows::new(facts, *count, *seed, &config.household)?);
+        }
+        if let Some(days) = data.chats() {
+            let (folder, today) = (Home::of(config)?.chats(), jiff::Zoned::now().date());
+            rows.chats = ServedChats::locate(folder.clone(), days, today)?;
+            match (&rows.chats, data.raw()) {
+                (Some(_), _) => {}
+                (None, Some(_)) => rows.remark = Some(ServedChats::none(days)),
+                (None, None) => {
+                    let reason = ServedChats::none(days);
+                    return Err(Error::Config { path: folder, reason });
+                }
             }
-            DataSource::Chats(days) => {
-                let folder = Home::of(config)?.chats();
-                let chats = ServedChats::locate(folder, *days, jiff::Zoned::now().date())?;
-                let (parts, base) = (Vec::new(), PathBuf::new());
-                return Ok(Self { parts, household: None, chats: Some(chats), base });
-            }
-        };
+        }
+        let Some(paths) = data.raw() else { return Ok(rows) };
         let base = common_folder(paths);
         let part = |split, paths: Vec<PathBuf>| RawPart::new(split, &paths, &base);
         let parts = match given {
@@ -89,18 +96,31 @@ impl RawRows {
             }
             None => part(None, paths.iter().map(train_only).collect()).map(|part| vec![part]),
         };
-        Ok(Self { parts: parts?, household: None, chats: None, base })
+        Ok(Self { parts: parts?, base, ..rows })
     }
 
     /// The files by split, and the folder below which they are named. Rows of a household are generated into the folder
-    /// `dir`, and those of recorded chats collected there.
+    /// `dir`, and those of recorded chats collected there; beside files, they are the last of them.
     pub fn parts(&self, dir: &Path) -> Result<(Vec<RawPart>, PathBuf)> {
-        let path = match (&self.household, &self.chats) {
-            (Some(household), _) => household.write(dir)?,
-            (None, Some(chats)) => chats.write(dir)?,
-            (None, None) => return Ok((self.parts.clone(), self.base.clone())),
+        let made = match (&self.household, &self.chats) {
+            (Some(household), _) => Some(household.write(dir)?),
+            (None, Some(chats)) => Some(chats.write(dir)?),
+            (None, None) => None,
         };
-        Ok((vec![RawPart::new(None, &[path], dir)?], dir.to_path_buf()))
+        Ok(match (made, &self.parts[..]) {
+            (None, parts) => (parts.to_vec(), self.base.clone()),
+            (Some(made), []) => (vec![RawPart::new(None, &[made], dir)?], dir.to_path_buf()),
+            (Some(made), parts) => {
+                let files = parts.iter().flat_map(|part| &part.inputs.files);
+                let files = files.map(|file| file.path.clone()).chain([made]).collect::<Vec<_>>();
+                (vec![RawPart::new(None, &files, &self.base)?], self.base.clone())
+            }
+        })
+    }
+
+    /// Whether rows of recorded chats are among them.
+    pub fn have_chats(&self) -> bool {
+        self.chats.is_some()
     }
 
     /// Whether the rows are generated from a household's facts.

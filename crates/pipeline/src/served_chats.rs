@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use chat_format::jsonl::Writer;
 use durable::Digest;
 use jiff::civil::Date;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::chat_pairs::{self, Chat};
 use crate::config::Days;
 use crate::error::{Error, Result, io_error};
 use crate::files;
@@ -25,47 +26,86 @@ pub(crate) struct ServedChats {
     folder: PathBuf,
 }
 
-/// What is known of a chat.
-#[derive(Debug, Default)]
-struct Chat {
-    row: Map<String, Value>,
-    good: Option<bool>,
-    correction: Option<String>,
+/// The file of pairs beside that of rows.
+pub(crate) const PAIRS: &str = "chats-pairs.jsonl";
+
+/// What was deleted because of its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct DeletedChats {
+    /// Files of chats, one a day.
+    pub files: usize,
+    /// The chats in them.
+    pub chats: usize,
+}
+
+/// Deletes the files of chats that are older than so many days before `today`.
+///
+/// # Errors
+/// If one cannot be read or deleted; the others before it are.
+pub(crate) fn delete_old(folder: &Path, days: Days, today: Date) -> Result<DeletedChats> {
+    let first = first_of(days, today);
+    let mut deleted = DeletedChats::default();
+    for (_, path) in dated(folder)?.into_iter().filter(|(date, _)| *date < first) {
+        let bytes = std::fs::read(&path).map_err(io_error(&path, "read"))?;
+        let lines = bytes.split(|byte| *byte == b'\n');
+        deleted.chats += lines.filter(|line| line.starts_with(b"{\"id\":")).count();
+        std::fs::remove_file(&path).map_err(io_error(&path, "delete"))?;
+        deleted.files += 1;
+    }
+    Ok(deleted)
+}
+
+fn first_of(days: Days, today: Date) -> Date {
+    today.saturating_sub(jiff::Span::new().days(i64::from(days.0)))
+}
+
+/// The files of chats with their dates, oldest first.
+fn dated(folder: &Path) -> Result<Vec<(Date, PathBuf)>> {
+    let date = |path: &Path| {
+        let json = path.extension().is_some_and(|ending| ending == "jsonl");
+        path.file_stem()?.to_str()?.parse::<Date>().ok().filter(|_| json)
+    };
+    let paths = if folder.is_dir() { files::list(folder)? } else { Vec::new() };
+    let mut files: Vec<_> =
+        paths.into_iter().filter_map(|path| Some((date(&path)?, path))).collect();
+    files.sort();
+    Ok(files)
 }
 
 impl ServedChats {
     /// The files of the last days before `today`. Today's are left for the next night: they still grow,
     /// and a night that is started again must find the same rows.
     ///
+    /// `None` if there is none.
+    ///
     /// # Errors
-    /// If there is none, or one cannot be read.
-    pub fn locate(folder: PathBuf, days: Days, today: Date) -> Result<Self> {
-        let first = today.saturating_sub(jiff::Span::new().days(i64::from(days.0)));
-        let date = |path: &Path| {
-            let json = path.extension().is_some_and(|ending| ending == "jsonl");
-            path.file_stem()?.to_str()?.parse::<Date>().ok().filter(|_| json)
-        };
-        let paths = if folder.is_dir() { files::list(&folder)? } else { Vec::new() };
-        let wanted = |path: &PathBuf| date(path).is_some_and(|date| first <= date && date < today);
-        let paths: Vec<PathBuf> = paths.into_iter().filter(wanted).collect();
+    /// If one cannot be read.
+    pub fn locate(folder: PathBuf, days: Days, today: Date) -> Result<Option<Self>> {
+        let first = first_of(days, today);
+        let mut paths = dated(&folder)?;
+        paths.retain(|(date, _)| first <= *date && *date < today);
+        let paths: Vec<PathBuf> = paths.into_iter().map(|(_, path)| path).collect();
         if paths.is_empty() {
-            return Err(Error::Config {
-                path: folder,
-                reason: format!(
-                    "data.chats: expected chats of the last {days} before today, found none"
-                ),
-            });
+            return Ok(None);
         }
         let file = |path: PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Ok((name, durable::sha256_file(&path)?))
         };
-        Ok(Self { files: paths.into_iter().map(file).collect::<Result<_>>()?, folder })
+        Ok(Some(Self { files: paths.into_iter().map(file).collect::<Result<_>>()?, folder }))
+    }
+
+    /// That there is no file of these days.
+    pub fn none(days: Days) -> String {
+        format!("data.chats: expected chats of the last {days} before today, found none")
     }
 
     /// Writes the rows to `dir/chats.jsonl`: corrected answers instead of the given ones. Answers that
     /// somebody found bad, and those that were cut short, are left out and listed in
-    /// `dir/chats-left-out.jsonl`, unless they were corrected.
+    /// `dir/chats-left-out.jsonl`, unless they were corrected. What was found good and bad about one prompt
+    /// is a pair in `dir/chats-pairs.jsonl`.
     ///
     /// # Errors
     /// A line that is not JSON.
@@ -73,7 +113,11 @@ impl ServedChats {
         let path = dir.join("chats.jsonl");
         let mut rows = Writer::create(&path)?;
         let mut left_out = Writer::create(dir.join("chats-left-out.jsonl"))?;
-        for (id, chat) in self.read()? {
+        let mut pairs = Writer::create(dir.join(PAIRS))?;
+        let chats = self.read()?;
+        chat_pairs::of(chats.values()).iter().try_for_each(|pair| pairs.write(pair))?;
+        pairs.commit()?;
+        for (id, chat) in chats {
             match chat.into_row() {
                 Ok(row) => rows.write(&row)?,
                 Err(reason) => left_out.write(&json!({ "id": id, "reason": reason }))?,
@@ -154,7 +198,7 @@ mod tests {
         std::fs::write(home.path().join("notes.txt"), "mine").unwrap();
         let days = Days(30);
         let chats = ServedChats::locate(home.path().to_owned(), days, today.parse().unwrap())?;
-        chats.write(home.path())?;
+        chats.unwrap().write(home.path())?;
         Ok(["chats.jsonl", "chats-left-out.jsonl"].map(|name| {
             let text = std::fs::read_to_string(home.path().join(name)).unwrap();
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -202,9 +246,44 @@ mod tests {
     }
 
     #[test]
+    fn old_chats_are_deleted_and_counted() {
+        let home = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
+        let feedback = json!({ "feedback": "a", "good": true });
+        let chats = format!("{}\n{feedback}\n{}\n", chat("a", "1", "stop"), chat("b", "2", "stop"));
+        for day in ["2026-03-04", "2026-03-03", "2026-02-02", "2026-02-01", "2025-12-31"] {
+            write(&format!("{day}.jsonl"), &chats);
+        }
+        write("notes.jsonl", "mine");
+        write("2020-01-01.txt", "mine");
+        let deleted = delete_old(home.path(), Days(30), "2026-03-04".parse().unwrap()).unwrap();
+        assert_eq!(deleted, DeletedChats { files: 2, chats: 4 });
+        let mut left: Vec<_> = std::fs::read_dir(home.path())
+            .unwrap()
+            .map(|item| item.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let kept = [
+            "2020-01-01.txt",
+            "2026-02-02.jsonl",
+            "2026-03-03.jsonl",
+            "2026-03-04.jsonl",
+            "notes.jsonl",
+        ];
+        assert_eq!(left, kept);
+        let again = delete_old(&home.path().join("none"), Days(1), "2026-03-04".parse().unwrap());
+        assert_eq!(again.unwrap(), DeletedChats::default());
+    }
+
+    #[test]
     fn no_chats_and_lines_that_are_none() {
-        let error = rows(&[("2026-03-04", &[])], "2026-03-04").unwrap_err().to_string();
-        assert!(error.contains("data.chats: expected chats of the last 30d"), "{error}");
+        let home = tempfile::tempdir().unwrap();
+        for folder in ["", "none"] {
+            let today = "2026-03-04".parse().unwrap();
+            assert!(
+                ServedChats::locate(home.path().join(folder), Days(30), today).unwrap().is_none()
+            );
+        }
         let error =
             rows(&[("2026-03-03", &[json!({ "x": 1 })])], "2026-03-04").unwrap_err().to_string();
         assert!(error.contains("2026-03-03.jsonl:1: expected a chat with an id"), "{error}");

@@ -18,6 +18,7 @@ use crate::stages::train::TrainedAdapter;
 
 pub use crate::report::AnswerSample;
 pub use crate::runner::StageSummary;
+pub use crate::served_chats::DeletedChats;
 pub use crate::stages::pair_rows::PairCounts;
 pub use crate::stages::prefer::PreferenceChange;
 pub use crate::stages::train::Losses;
@@ -101,6 +102,10 @@ pub struct Summary {
     /// The case with the largest gain, of those that are not held out.
     #[serde(default, deserialize_with = "or_default")]
     pub sample: Option<AnswerSample>,
+    /// The recorded chats that were deleted because of their age; `None` if they are kept for ever, or could not be
+    /// deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
+    pub deleted_chats: Option<DeletedChats>,
     /// Paths of the night's files.
     #[serde(default, deserialize_with = "or_default")]
     pub paths: Paths,
@@ -235,8 +240,14 @@ impl Summary {
             None => String::new(),
         };
         let Training { updates, planned_updates, .. } = self.training;
+        let deleted = match self.deleted_chats {
+            Some(DeletedChats { files, chats }) if files > 0 => {
+                format!("; {chats} old chats of {files} days deleted")
+            }
+            _ => String::new(),
+        };
         format!(
-            "night {} {}{partial}{held_out}; {updates} of {planned_updates} updates, {}",
+            "night {} {}{partial}{held_out}; {updates} of {planned_updates} updates, {}{deleted}",
             self.night,
             self.outcome,
             format::duration(self.seconds),

@@ -18,7 +18,7 @@ pub fn served(model: &Model, requests: &[Request], chunk: usize) -> Vec<Vec<u32>
     let mut answers = vec![Vec::new(); requests.len()];
     let mut waiting: Vec<(usize, Prompt)> = Vec::new();
     let mut running: Vec<usize> = Vec::new();
-    let greedy = Sampler::new(&GenerateOptions::default(), 0);
+    let greedy = || Sampler::new(&GenerateOptions::default(), 0);
     for step in 0.. {
         let arriving = requests.iter().enumerate().filter(|(_, request)| request.arrives == step);
         waiting
@@ -26,7 +26,7 @@ pub fn served(model: &Model, requests: &[Request], chunk: usize) -> Vec<Vec<u32>
         let mut prompts: Vec<&mut Prompt> = waiting.iter_mut().map(|(_, prompt)| prompt).collect();
         batch.process(&mut prompts, chunk).unwrap();
         for (index, prompt) in waiting.extract_if(.., |(_, prompt)| prompt.is_processed()) {
-            answers[index].push(batch.join(&prompt, greedy.clone()).unwrap());
+            answers[index].push(batch.join(&prompt, greedy()).unwrap());
             running.push(index);
         }
         for place in (0..running.len()).rev() {

@@ -10,27 +10,112 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where the raw rows come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(try_from = "WrittenSource", into = "WrittenSource")]
 pub enum DataSource {
-    /// Files of chats in any supported format, folders of such files, or a folder with the splits of a data set.
+    /// `raw`: files of chats in any supported format, folders of such files, or a folder with the splits of a data set.
     Raw(RawPaths),
-    /// Rows generated from a household's facts.
+    /// `household`: rows generated from a household's facts.
     Household {
         /// The facts file.
         facts: PathBuf,
         /// Number of rows.
         rows: usize,
         /// Seed of the generator.
-        #[serde(default)]
         seed: u64,
     },
-    /// What a server has recorded in the home's `chats` on so many days before today, such as `30d`. Corrected answers
-    /// replace those that were given.
+    /// `chats`: what a server has recorded in the home's `chats` on so many days before today, such as `30d`. Corrected
+    /// answers replace those that were given.
     Chats(Days),
+    /// `raw` and `chats` together.
+    RawAndChats {
+        /// The files and folders.
+        raw: RawPaths,
+        /// The days.
+        chats: Days,
+    },
+}
+
+/// A source as a configuration has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenSource {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<RawPaths>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    household: Option<WrittenHousehold>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chats: Option<Days>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenHousehold {
+    facts: PathBuf,
+    rows: usize,
+    #[serde(default)]
+    seed: u64,
+}
+
+impl TryFrom<WrittenSource> for DataSource {
+    type Error = &'static str;
+
+    fn try_from(written: WrittenSource) -> Result<Self, &'static str> {
+        match written {
+            WrittenSource { raw: Some(raw), household: None, chats: None } => Ok(Self::Raw(raw)),
+            WrittenSource { raw: None, household: None, chats: Some(days) } => {
+                Ok(Self::Chats(days))
+            }
+            WrittenSource { raw: Some(raw), household: None, chats: Some(chats) } => {
+                Ok(Self::RawAndChats { raw, chats })
+            }
+            WrittenSource { raw: None, household: Some(it), chats: None } => {
+                Ok(Self::Household { facts: it.facts, rows: it.rows, seed: it.seed })
+            }
+            WrittenSource { household: Some(_), .. } => {
+                Err("data: expected `household` alone, found it beside other rows")
+            }
+            _ => Err("data: expected `raw`, `chats` or both, or `household`; found none"),
+        }
+    }
+}
+
+impl From<DataSource> for WrittenSource {
+    fn from(source: DataSource) -> Self {
+        let mut written = Self { raw: None, household: None, chats: None };
+        match source {
+            DataSource::Raw(raw) => written.raw = Some(raw),
+            DataSource::Household { facts, rows, seed } => {
+                written.household = Some(WrittenHousehold { facts, rows, seed });
+            }
+            DataSource::Chats(days) => written.chats = Some(days),
+            DataSource::RawAndChats { raw, chats } => {
+                (written.raw, written.chats) = (Some(raw), Some(chats));
+            }
+        }
+        written
+    }
+}
+
+impl DataSource {
+    /// The files and folders of raw rows, if there are any.
+    pub(crate) fn raw(&self) -> Option<&RawPaths> {
+        match self {
+            Self::Raw(raw) | Self::RawAndChats { raw, .. } => Some(raw),
+            Self::Household { .. } | Self::Chats(_) => None,
+        }
+    }
+
+    /// The days whose chats are rows, if any are.
+    pub(crate) fn chats(&self) -> Option<Days> {
+        match self {
+            Self::Chats(days) | Self::RawAndChats { chats: days, .. } => Some(*days),
+            Self::Raw(_) | Self::Household { .. } => None,
+        }
+    }
 }
 
 /// A number of days, written as `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Days(pub u16);
 
 impl fmt::Display for Days {

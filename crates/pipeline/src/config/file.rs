@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
-    NightConfig, Notify, PathResolver, PreflightConfig, RawPaths, ReplayConfig, Retention,
-    ScrubKinds, ServingConfig,
+    NightConfig, Notify, PathResolver, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
+    ServingConfig,
 };
 use crate::error::{Error, Result};
 
@@ -215,6 +215,9 @@ impl NightFile {
                 DataSource::Household { facts: at("data.household.facts", &facts)?, rows, seed }
             }
             DataSource::Chats(days) => DataSource::Chats(days),
+            DataSource::RawAndChats { raw, chats } => {
+                DataSource::RawAndChats { raw: raw.resolved(|path| at("data.raw", path))?, chats }
+            }
         };
         let enrich = match &written.enrich {
             Some(Enrichment::File(path)) => Some(Enrichment::File(at("enrich", path)?)),
@@ -287,7 +290,7 @@ impl NightFile {
             (false, ..) if preference.is_some() => {
                 error("preference: belongs to an entry of `models`")
             }
-            (true, Some(DataSource::Raw(RawPaths::Several(paths))), _) if paths.is_empty() => {
+            (true, Some(data), _) if data.raw().is_some_and(|raw| raw.iter().next().is_none()) => {
                 error("data.raw: expected at least one path, found an empty list")
             }
             _ if self.written.exam.fresh.as_ref().is_some_and(|fresh| fresh.cases == Some(0)) => {
@@ -299,7 +302,26 @@ impl NightFile {
                      generated), found both",
                 )
             }
-            _ => self.setup(&ModelChoice::Default).map(drop),
+            _ => {
+                self.check_chats()?;
+                self.setup(&ModelChoice::Default).map(drop)
+            }
+        }
+    }
+
+    /// Checks that no chats are deleted before they are rows.
+    fn check_chats(&self) -> Result<()> {
+        let kept = self.written.retention.and_then(|retention| retention.chats);
+        let setups = self.written.models.values().map(|setup| &setup.data);
+        let used = setups.chain(&self.written.data).filter_map(DataSource::chats).max();
+        match (kept, used) {
+            (Some(kept), Some(used)) if kept < used => {
+                let reason = format!(
+                    "retention.chats: expected at least {used}, the days of `data.chats`; found {kept}"
+                );
+                Err(Error::Config { path: self.path.clone(), reason })
+            }
+            _ => Ok(()),
         }
     }
 

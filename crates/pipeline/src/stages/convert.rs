@@ -12,6 +12,7 @@ use crate::config::ScrubKinds;
 use crate::error::{Error, Result, io_error};
 use crate::format;
 use crate::raw_rows::{RawPart, RawRows};
+use crate::served_chats;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -53,6 +54,9 @@ pub(crate) struct CleanRows {
     pub files: Vec<CleanFile>,
     /// Files that were not read, with the reason.
     pub skipped: Vec<String>,
+    /// A JSONL file with preference pairs from recorded chats, if there are such chats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_pairs: Option<Artefact>,
 }
 
 /// The clean rows of a split, or all of them.
@@ -115,13 +119,20 @@ impl Stage for Convert<'_> {
             scrubbed: counts(|notes| owned(&notes.scrubbed)),
             ignored: counts(|notes| owned(&notes.ignored)),
             files: reports.iter().flat_map(|report| files(report, &base)).collect(),
-            skipped: skipped.map(|s| format!("{}: {}", s.path.display(), s.reason)).collect(),
+            skipped: skipped
+                .map(|s| format!("{}: {}", s.path.display(), s.reason))
+                .chain(self.rows.remark.clone())
+                .collect(),
+            chat_pairs: match self.rows.have_chats() {
+                true => Some(ctx.artefact(&ctx.dir.join(served_chats::PAIRS))?),
+                false => None,
+            },
         })
     }
 
     fn artefacts(output: &CleanRows) -> Vec<&Artefact> {
         let parts = output.parts.iter().map(|part| &part.file);
-        parts.chain([&output.refused_file, &output.merged_file]).collect()
+        parts.chain([&output.refused_file, &output.merged_file]).chain(&output.chat_pairs).collect()
     }
 
     fn describe(output: &CleanRows) -> String {

@@ -1,20 +1,22 @@
 //! The stage `enrich`: builds the training set from the clean rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use chat_format::jsonl;
+use chat_format::{Conversation, Role, jsonl};
 use durable::Digest;
 use enrich::leaks::ExamQuestions;
 use enrich::split::Split;
 use enrich::{Dataset, EnrichConfig, GeneratorFiles, Manifest, Recipe};
 use eval::Suite;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::convert::CleanRows;
 use crate::config::{Enrichment, NightConfig, PathResolver};
 use crate::data_plan::Treatment;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 use crate::format;
 use crate::replay::{Replay, Replayed};
 use crate::split_account::SplitAccount;
@@ -103,8 +105,11 @@ pub(crate) struct Splits {
     pub valid: Artefact,
     /// Rows that are neither trained nor used for validation.
     pub test: Artefact,
-    /// Preference pairs of the training rows.
+    /// Preference pairs of the training rows, and those of recorded chats.
     pub pairs: Artefact,
+    /// The numbers of pairs of recorded chats, if there are such chats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_pairs: Option<ChatPairCounts>,
     /// The rows left out, with the reasons.
     pub left_out_file: Artefact,
     pub train_rows: usize,
@@ -130,6 +135,14 @@ pub(crate) struct Splits {
     pub warnings: Vec<String>,
     /// Ids of the cases that training rows are too similar to.
     pub contaminated: Vec<String>,
+}
+
+/// Preference pairs of recorded chats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChatPairCounts {
+    pub used: usize,
+    /// Those whose prompt is too similar to the exam, or is in a row that is not for training.
+    pub left_out: usize,
 }
 
 impl Stage for Enrich<'_> {
@@ -168,8 +181,15 @@ impl Stage for Enrich<'_> {
         let (train, train_rows) = output(ctx, &manifest, "train.jsonl")?;
         let (valid, valid_rows) = output(ctx, &manifest, "valid.jsonl")?;
         let (test, _) = output(ctx, &manifest, "test.jsonl")?;
-        let (pairs, _) = output(ctx, &manifest, "pairs.jsonl")?;
+        let (mut pairs, _) = output(ctx, &manifest, "pairs.jsonl")?;
+        let chat_pairs = self.clean.chat_pairs.as_ref();
+        let chat_pairs = chat_pairs.map(|file| self.chat_pairs(ctx, file, &dataset, &config));
+        let chat_pairs = chat_pairs.transpose()?;
+        if let Some((file, _)) = &chat_pairs {
+            pairs = file.clone();
+        }
         Ok(Splits {
+            chat_pairs: chat_pairs.map(|(_, counts)| counts),
             contaminated: self.contaminated(&ctx.night.join(&train.path), &config)?,
             train,
             valid,
@@ -201,8 +221,11 @@ impl Stage for Enrich<'_> {
         let as_they_are = if account.as_given { " (as they are)" } else { "" };
         let replayed =
             replayed.as_ref().map_or(String::new(), |it| format!(", {} replayed", it.rows));
+        let chats = output.chat_pairs.map_or(String::new(), |ChatPairCounts { used, left_out }| {
+            format!("; {used} pairs from chats, {left_out} left out")
+        });
         format!(
-            "{train} training rows, {valid_rows} for validation{as_they_are}; {made} generated{replayed}, {left_out} dropped"
+            "{train} training rows, {valid_rows} for validation{as_they_are}; {made} generated{replayed}, {left_out} dropped{chats}"
         )
     }
 }
@@ -219,15 +242,68 @@ impl Enrich<'_> {
         Ok(suites)
     }
 
+    /// The pairs of the data set and those of recorded chats in one file. Of the latter, those are left out whose prompt
+    /// is too similar to the exam, or ends as a row that is not for training does.
+    fn chat_pairs(
+        &self,
+        ctx: &StageContext<'_>,
+        file: &Artefact,
+        dataset: &Dataset,
+        config: &EnrichConfig,
+    ) -> Result<(Artefact, ChatPairCounts)> {
+        let path = file.verified(ctx.night)?;
+        let text = fs::read_to_string(&path).map_err(io_error(&path, "read"))?;
+        let asked = |row: &Conversation| {
+            let last = row.messages.iter().rfind(|message| message.role == Role::User);
+            last.map(|message| message.content.clone())
+        };
+        let kept_apart: HashSet<String> = [Split::Valid, Split::Test]
+            .iter()
+            .flat_map(|it| dataset.of(*it))
+            .filter_map(asked)
+            .collect();
+        let lines: Vec<&str> = text.lines().collect();
+        let prompt = |line: &&str| {
+            let pair: Value = serde_json::from_str(line).unwrap_or_default();
+            Conversation::try_from(json!({ "messages": pair["messages"] })).ok()
+        };
+        // A prompt that is no conversation would be set aside when it is rendered.
+        let prompts: Vec<Conversation> = lines
+            .iter()
+            .map(|line| prompt(line).unwrap_or_else(|| Conversation::new(vec![])))
+            .collect();
+        let leaks = exam_questions(config)?.leaks(&prompts, &config.leaks)?;
+        let leaked: HashSet<usize> = leaks.into_iter().map(|leak| leak.row).collect();
+        let usable = prompts.iter().enumerate().map(|(row, prompt)| {
+            !leaked.contains(&row)
+                && asked(prompt).is_some_and(|asked| !kept_apart.contains(&asked))
+        });
+        let mut all = fs::read_to_string(ctx.dir.join("pairs.jsonl"))
+            .map_err(io_error(&ctx.dir.join("pairs.jsonl"), "read"))?;
+        let mut used = 0;
+        for (line, _) in lines.iter().zip(usable).filter(|(_, usable)| *usable) {
+            all += &format!("{line}\n");
+            used += 1;
+        }
+        let path = ctx.dir.join("pairs-with-chats.jsonl");
+        durable::write(&path, all)?;
+        Ok((ctx.artefact(&path)?, ChatPairCounts { used, left_out: lines.len() - used }))
+    }
+
     /// Checks the finished training file, independently of what the recipe dropped.
     fn contaminated(&self, train: &Path, config: &EnrichConfig) -> Result<Vec<String>> {
-        let mut questions = ExamQuestions::default();
-        config.suites.iter().try_for_each(|suite| questions.read(suite))?;
+        let questions = exam_questions(config)?;
         let rows =
             jsonl::Reader::open(train)?.conversations().collect::<chat_format::Result<Vec<_>>>()?;
         let leaks = questions.leaks(&rows, &config.leaks)?;
         Ok(leaks.into_iter().map(|leak| leak.case).collect())
     }
+}
+
+fn exam_questions(config: &EnrichConfig) -> Result<ExamQuestions> {
+    let mut questions = ExamQuestions::default();
+    config.suites.iter().try_for_each(|suite| questions.read(suite))?;
+    Ok(questions)
 }
 
 /// The file of a split or of the pairs and its number of rows according to the dataset's manifest.
@@ -249,8 +325,6 @@ fn by_frequency(counts: &BTreeMap<String, usize>) -> Vec<(String, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::config::{DataSource, ExamConfig, ModelSetup, ModelSource, RawPaths};
 

@@ -54,7 +54,7 @@ impl FreshSource {
         }
         let of_data = match &config.setup.data {
             DataSource::Household { facts, .. } => Some(facts.clone()),
-            DataSource::Raw(_) | DataSource::Chats(_) => None,
+            DataSource::Raw(_) | DataSource::Chats(_) | DataSource::RawAndChats { .. } => None,
         };
         let Some(path) = fresh.facts.or(of_data) else { return Ok(Self::None) };
         Household::load(&path)?;

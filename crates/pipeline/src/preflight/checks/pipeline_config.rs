@@ -55,7 +55,9 @@ fn missing(config: &NightConfig) -> Vec<String> {
         ModelSource::Demo => None,
     };
     let data: Vec<&Path> = match &config.setup.data {
-        DataSource::Raw(paths) => paths.iter().collect(),
+        DataSource::Raw(paths) | DataSource::RawAndChats { raw: paths, .. } => {
+            paths.iter().collect()
+        }
         DataSource::Household { facts, .. } => vec![facts],
         // Looked for when the rows are read.
         DataSource::Chats(_) => Vec::new(),
