@@ -25,6 +25,9 @@ pub struct Options {
     pub chats: Option<ChatLog>,
     /// Whom the page at `/` offers to ask.
     pub agents: Vec<Agent>,
+    /// The home whose nights' reports the page links to; none unless set. Without a [token](Self::token), every program
+    /// of this machine may read them.
+    pub reports: Option<PathBuf>,
 }
 
 /// An agent: a system prompt with a name.
@@ -198,6 +201,7 @@ impl Default for Options {
             sampling: Sampling::default(),
             chats: None,
             agents: Vec::new(),
+            reports: None,
         }
     }
 }

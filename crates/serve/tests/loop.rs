@@ -213,3 +213,54 @@ fn chats_and_feedback_are_recorded_without_personal_data() {
     let plain = serve(Checkpoint::saying("on duty.").base(), |_| {});
     assert_eq!(post(&plain, "/v1/feedback", body.as_bytes()).status, 404);
 }
+
+#[test]
+fn the_page_lists_the_nights_of_a_home() {
+    let home = Home::new();
+    let night = |id: &str, summary: &str| {
+        let folder = home.0.path().join("nights").join(id);
+        std::fs::create_dir_all(folder.join("report")).unwrap();
+        std::fs::write(folder.join("summary.json"), summary).unwrap();
+        std::fs::write(folder.join("report/report.html"), format!("<p>the report of {id}"))
+            .unwrap();
+    };
+    night("0001-2026-04-08", r#"{"outcome": "promoted"}"#);
+    night("0002-2026-04-09", r#"{"outcome": "rolled_back"}"#);
+    night("0003-2026-04-10", "{");
+    std::fs::write(home.0.path().join("secret"), "MARK").unwrap();
+    let checkpoint = Checkpoint::saying("base.");
+    let token = "0123456789abcdef";
+    let server = serve(checkpoint.base(), |options| {
+        options.reports = Some(home.0.path().to_owned());
+    });
+    let nights = get(&server, "/v1/nights").json();
+    let expected = json!([
+        { "id": "0002-2026-04-09", "outcome": "rolled back" },
+        { "id": "0001-2026-04-08", "outcome": "promoted" },
+    ]);
+    assert_eq!(nights["nights"], expected);
+    let report = get(&server, "/v1/nights/0001-2026-04-08/report");
+    assert_eq!((report.status, report.body.as_str()), (200, "<p>the report of 0001-2026-04-08"));
+    for id in ["0003-2026-04-10", "..%2F..%2Fsecret", "..", "%2e%2e", "0001-2026-04-08%2F..", "%00"]
+    {
+        let reply = get(&server, &format!("/v1/nights/{id}/report"));
+        assert!(
+            reply.status == 404 || reply.status == 400,
+            "{id}: {} {}",
+            reply.status,
+            reply.body
+        );
+        assert!(!reply.body.contains("MARK") && !reply.body.contains("the report"), "{id}");
+    }
+    // Only by choice, and only with the token if there is one.
+    let other = serve(checkpoint.base(), |_| {});
+    assert_eq!(get(&other, "/v1/nights").json()["nights"], json!([]));
+    assert_eq!(get(&other, "/v1/nights/0001-2026-04-08/report").status, 404);
+    let guarded = serve(checkpoint.base(), |options| {
+        options.reports = Some(home.0.path().to_owned());
+        options.token = Some(serve::Token::new(token.to_owned()).unwrap());
+    });
+    for path in ["/v1/nights", "/v1/nights/0001-2026-04-08/report"] {
+        assert_eq!(get(&guarded, path).status, 401);
+    }
+}

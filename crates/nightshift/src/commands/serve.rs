@@ -62,6 +62,10 @@ pub struct Args {
     /// request's metadata.agent), or all.
     #[arg(long, value_name = "AGENT,...|all", value_delimiter = ',', requires = "home")]
     chats: Vec<String>,
+    /// Let the page link to the reports of the home's nights. They quote rows and answers: without a token every
+    /// program on this machine may read them.
+    #[arg(long, requires = "home")]
+    reports: bool,
     /// The agents that the page offers to ask; without it, the built-in council.
     #[arg(long, value_name = "FILE")]
     council: Option<PathBuf>,
@@ -159,6 +163,7 @@ fn options(args: &Args, home: Option<&Path>) -> anyhow::Result<Options> {
         let all = args.chats.iter().any(|agent| agent == "all");
         options.chats = Some(if all { log } else { log.agents(args.chats.clone()) });
     }
+    options.reports = home.filter(|_| args.reports).map(Path::to_path_buf);
     if options.token.is_none() {
         errln!("no token: every program on this machine may ask ({TOKEN_VARIABLE} sets one)");
     }

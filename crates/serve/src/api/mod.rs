@@ -6,6 +6,7 @@ mod error;
 mod feedback;
 mod fields;
 mod health;
+mod nights;
 mod page;
 mod request;
 mod running;
@@ -37,6 +38,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/feedback", post(feedback::feedback))
         .route("/v1/models", get(models))
         .route("/v1/models/{name}", get(model))
+        .route("/v1/nights", get(nights::list))
+        .route("/v1/nights/{id}/report", get(nights::report))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), access::token));
     Router::new()

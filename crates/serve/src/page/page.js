@@ -56,6 +56,24 @@ async function begin() {
     $("agent").append(Object.assign(new Option(name, id), { system }));
   }
   await refresh();
+  const { nights } = await (await call("v1/nights")).json();
+  $("nights").hidden = !nights.length;
+  for (const { id, outcome } of nights) {
+    const item = make("li", "", $("nights").querySelector("ul"));
+    const url = `v1/nights/${encodeURIComponent(id)}/report`;
+    const link = make("a", `${id}: ${outcome}`, item, { href: url, target: "_blank", rel: "noreferrer" });
+    // A link has no token: then the report is read here, and shown without its style.
+    if (token) link.addEventListener("click", (event) => {
+      event.preventDefault();
+      readHere(url, item).catch((error) => { $("serving").textContent = error.message; });
+    });
+  }
+}
+
+async function readHere(url, item) {
+  const page = new DOMParser().parseFromString(await (await call(url)).text(), "text/html");
+  item.querySelector("pre")?.remove();
+  make("pre", page.body.textContent, item);
 }
 
 function restart() {
