@@ -206,9 +206,9 @@ impl Metrics {
         Ok(Self { records: lines.map(record).collect::<Result<_>>()? })
     }
 
-    /// The plan of the run.
+    /// The last plan of the run: a run that is resumed under a lower memory limit has another one from there on.
     pub fn plan(&self) -> Option<&WorkPlan> {
-        self.records.iter().find_map(|record| match record {
+        self.records.iter().rev().find_map(|record| match record {
             Record::Event(Event::Plan { work, .. }) => Some(work),
             _ => None,
         })

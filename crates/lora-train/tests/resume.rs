@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lora_train::metrics::{Event, Metrics, Record};
 use lora_train::{
-    Data, Dataset, Ending, Error, Example, Outcome, Pair, Progress, Start, TrainConfig, Trainer,
+    Bytes, Data, Dataset, Ending, Error, Example, Outcome, Pair, Progress, Start, TrainConfig, Trainer,
 };
 use models::Model;
 use serde_json::json;
@@ -251,6 +251,41 @@ fn other_settings_or_rows_are_refused_with_what_differs() {
         panic!("resumed under other settings");
     };
     assert_eq!(differences, ["lora_parameters.rank: 2 -> 4", "seed: 0 -> 9"]);
+}
+
+/// The limit says how the run is computed, not what: it goes on from the last checkpoint, with a plan that fits.
+#[test]
+fn under_a_lower_memory_limit_a_run_goes_on_with_a_smaller_plan() {
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(whole.path(), Start::Fresh);
+    let stop = |progress: &Progress<'_>| matches!(progress, Progress::Saved { step: 4, .. });
+    Kind::Rows.run_until(folder.path(), Start::Fresh, stop);
+    let plan = |folder: &Path| {
+        let metrics = Metrics::read(folder.join("metrics.jsonl")).unwrap();
+        metrics.plan().unwrap().estimated_memory_bytes
+    };
+    let before = plan(folder.path());
+    let mut lowered = config(folder.path(), "");
+    lowered.nightshift.memory_limit = Some(Bytes(before - 1));
+    let trainer = trainer(lowered, Start::Resume).unwrap();
+    assert!(trainer.resumed_from().unwrap().ends_with("00000004.safetensors"));
+    let mut steps = vec![];
+    let outcome = trainer.run(&mut |progress: Progress<'_>| {
+        if let Progress::Recorded(Record::Update(update)) = progress {
+            steps.push(update.step);
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!((outcome.unwrap().ending, steps), (Ending::Complete, vec![5, 6, 7]));
+    assert!(plan(folder.path()) < before);
+    // The plan decides the order of sums: the last bits of an f32 may differ.
+    let losses = |folder: &Path| -> Vec<f64> {
+        let metrics = Metrics::read(folder.join("metrics.jsonl")).unwrap();
+        metrics.updates().map(|update| update.loss).collect()
+    };
+    for (a, b) in losses(whole.path()).into_iter().zip(losses(folder.path())) {
+        assert!((a - b).abs() < 1e-4 * a.abs(), "{a} {b}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Cursor;
 use crate::best::Measured;
+use crate::config::determining;
 use crate::engine::Plan;
 use crate::{Error, Result, Tensors, tensors};
 
@@ -47,7 +48,7 @@ pub(crate) struct TrainerState {
 /// What determines the result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunIdentity {
-    /// The configuration.
+    /// The configuration, with the digest of `resume_adapter_file` in place of its path.
     pub(crate) config: serde_json::Value,
     /// Digest of the training and validation rows, and of those for `nightshift.retention`.
     pub(crate) data: String,
@@ -124,54 +125,16 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 }
 
 impl RunIdentity {
-    /// What differs from `other`, as `key: self -> other`, without the settings that do not change
-    /// the result of a run.
+    /// What differs from `other`, as `key: self -> other`, of what determines the result of a run.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
-        /// Paths, reporting, saving and limits of time and memory.
-        const IRRELEVANT: [&str; 14] = [
-            "model",
-            "data",
-            "adapter_path",
-            "config",
-            "train",
-            "report_to",
-            "project_name",
-            "steps_per_report",
-            "save_every",
-            "clear_cache_threshold",
-            "nightshift.memory_limit",
-            "nightshift.time_budget",
-            "nightshift.keep_checkpoints",
-            "nightshift.reference_cache",
-        ];
-        let (mut then, mut now) = (Flat::new(), Flat::new());
-        flatten("", &self.config, &mut then);
-        flatten("", &other.config, &mut now);
+        let (mut then, mut now) = (determining(&self.config), determining(&other.config));
         then.insert("(training data)".into(), self.data.as_str().into());
         now.insert("(training data)".into(), other.data.as_str().into());
         let absent = serde_json::Value::Null;
         let keys = then.keys().chain(now.keys().filter(|key| !then.contains_key(*key)));
-        keys.filter(|key| !IRRELEVANT.contains(&key.as_str()))
-            .map(|key| (key, then.get(key).unwrap_or(&absent), now.get(key).unwrap_or(&absent)))
+        keys.map(|key| (key, then.get(key).unwrap_or(&absent), now.get(key).unwrap_or(&absent)))
             .filter(|(_, then, now)| then != now)
             .map(|(key, then, now)| format!("{key}: {then} -> {now}"))
             .collect()
-    }
-}
-
-type Flat = std::collections::BTreeMap<String, serde_json::Value>;
-
-/// Nested objects as one map with dotted keys.
-fn flatten(prefix: &str, value: &serde_json::Value, into: &mut Flat) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (key, value) in fields {
-                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&path, value, into);
-            }
-        }
-        leaf => {
-            into.insert(prefix.to_owned(), leaf.clone());
-        }
     }
 }

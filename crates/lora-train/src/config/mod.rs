@@ -6,6 +6,7 @@ mod lora;
 mod nightshift;
 mod optimizer;
 mod preference;
+mod result;
 mod schedule;
 mod values;
 mod yaml;
@@ -21,6 +22,8 @@ pub use nightshift::{
 };
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, OptimizerConfigs, OptimizerName, Sgd};
 pub use preference::{LossName, LossNames, Reference, TrainMode};
+pub(crate) use result::determining;
+pub use result::remove_without_effect;
 pub use schedule::{LrSchedule, ScheduleName, ScheduleUnit};
 pub use values::{Batches, Bytes, NumLayers};
 

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::InputStorage;
 use crate::batch::MicroBatch;
+use crate::config::TrainConfig;
 use crate::metrics::WorkPlan;
 
 /// The plan of a run. It decides the order of sums, hence the last bits of the result: a resumed run keeps
-/// the plan it started with.
+/// the plan it started with, unless the memory limit has been lowered below it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// Number of threads.
@@ -43,6 +44,11 @@ impl Plan {
             kept_bytes: self.keep_bytes,
             estimated_memory_bytes: self.estimated_bytes,
         }
+    }
+
+    /// Whether it is expected to stay within `nightshift.memory_limit`.
+    pub(crate) fn fits(&self, config: &TrainConfig) -> bool {
+        config.nightshift.memory_limit.is_none_or(|limit| self.estimated_bytes <= limit.0)
     }
 
     /// The lowest layer whose activations are kept for `micro`.

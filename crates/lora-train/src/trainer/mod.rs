@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use models::{Adapter, Model};
+use models::{Adapter, Model, WeightResidency};
 use serde_json::{Map, Value};
 
 use crate::batch::{Cursor, MicroBatch, Sampler, anchor, pack};
@@ -25,6 +25,15 @@ use crate::{Dataset, Error, Observer, Optimizer, Progress, Result, Schedule, Ten
 use checks::{check_kind, check_replay, check_retention};
 use initial::{check_factors, data_digest, initial_factors};
 use reference::{Mismatched, PreferenceTerms, ReferenceModel, summary};
+
+/// Opens a model for training. Only its headers are read: the [`Trainer`] loads those weights that fit into the memory
+/// limit, so the model may be larger than that.
+///
+/// # Errors
+/// As [`Model::open_with`].
+pub fn open_model(path: impl AsRef<Path>) -> Result<Model> {
+    Ok(Model::open_with(path, WeightResidency::Streamed)?)
+}
 
 /// Whether to resume an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +123,8 @@ pub struct Trainer {
     factors: Tensors,
     state: TrainerState,
     resumed_from: Option<PathBuf>,
+    /// Whether the plan that the run began with no longer fits.
+    replanned: bool,
     /// With pairs.
     preference: Option<PreferenceTerms>,
 }
@@ -142,14 +153,15 @@ impl Trainer {
         };
         let mut optimizer = Optimizer::new(&config);
         let identity = RunIdentity {
-            config: serde_json::to_value(&config).map_err(Error::Json)?,
+            config: config.by_content()?,
             data: data_digest(&data),
-            plan: match &saved {
-                Some((_, saved)) => saved.state.identity.plan.clone(),
-                None => plan(&model, &config, &data, &layout)?,
+            plan: match saved.as_ref().map(|(_, saved)| &saved.state.identity.plan) {
+                Some(plan) if plan.fits(&config) => plan.clone(),
+                _ => plan(&model, &config, &data, &layout)?,
             },
         };
         let resumed_from = saved.as_ref().map(|(path, _)| path.clone());
+        let mut replanned = false;
         let (factors, state) = match saved {
             Some((path, saved)) => {
                 let differences = saved.state.identity.differences(&identity);
@@ -160,7 +172,8 @@ impl Trainer {
                 let Checkpoint { state, factors, optimizer: moments } = saved;
                 optimizer.restore(state.optimizer_step, moments, &factors)?;
                 folder.rewind_metrics(state.metrics_bytes)?;
-                (factors, state)
+                replanned = state.identity.plan != identity.plan;
+                (factors, TrainerState { identity, ..state })
             }
             None => {
                 folder.clear()?;
@@ -188,6 +201,7 @@ impl Trainer {
             factors,
             state,
             resumed_from,
+            replanned,
             preference,
         })
     }
@@ -249,7 +263,8 @@ impl Trainer {
         })
     }
 
-    /// Reports the plan. A new run also validates the untrained adapter.
+    /// Reports the plan. A new run also validates the untrained adapter; a resumed one records only a plan that is
+    /// another than before.
     fn begin(&mut self, updates: u64, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
         let plan = self.engine.plan();
         let plan = Record::Event(Event::Plan {
@@ -260,6 +275,9 @@ impl Trainer {
             work: plan.summary(),
         });
         if self.state.metrics_bytes > 0 {
+            if self.replanned {
+                return self.record(plan, observer);
+            }
             return Ok(observer.observe(Progress::Recorded(&plan)));
         }
         let mut control = self.record(plan, observer)?;

@@ -17,9 +17,9 @@ use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
 use lora_train::{
     Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, check_test_set,
-    template_date, test_loss,
+    open_model, template_date, test_loss,
 };
-use models::{Model, WeightResidency};
+use models::Model;
 use serde_json::json;
 
 use crate::progress::PlainProgress;
@@ -46,8 +46,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
     let config = TrainConfig::load(&args.config)?;
-    // The trainer loads those weights that fit in memory.
-    let model = Model::open_with(config.model_path()?, WeightResidency::Streamed)?;
+    let model = open_model(config.model_path()?)?;
     let start = if args.resume { Start::Resume } else { Start::Fresh };
     let date = template_date(&config, start)?;
     let tokenizer = ChatTokenizer::open(config.model_path()?)?.with_date(date);
