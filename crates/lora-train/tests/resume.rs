@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use lora_train::metrics::{Event, Metrics, Record};
 use lora_train::{
-    Bytes, Data, Dataset, Ending, Error, Example, Outcome, Pair, Progress, Start, TrainConfig, Trainer,
+    Bytes, Data, Dataset, Ending, Error, Example, Outcome, Pair, Progress, Start, TrainConfig,
+    Trainer,
 };
 use models::Model;
 use serde_json::json;

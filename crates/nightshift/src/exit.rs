@@ -16,6 +16,8 @@ pub enum Exit {
     BudgetSpent,
     /// No check failed, but some did not run: 4.
     NotRun,
+    /// Nothing has changed since the last night: 5.
+    NothingNew,
     /// A signal stopped it; the progress is saved: 128 and the signal's number.
     Stopped(u8),
 }
@@ -30,6 +32,7 @@ impl From<Exit> for ExitCode {
             Exit::No => 1,
             Exit::BudgetSpent => 3,
             Exit::NotRun => 4,
+            Exit::NothingNew => 5,
             Exit::Stopped(signal) => signal.saturating_add(128),
         })
     }

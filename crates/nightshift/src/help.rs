@@ -9,6 +9,7 @@ const EXIT_CODES: &[(&str, &str)] = &[
     ("2", "bad input or configuration"),
     ("3", "a budget ran out; the progress is saved"),
     ("4", "of preflight: no check failed, but some did not run"),
+    ("5", "of a night: nothing has changed since the last one"),
     (
         "130, 143",
         "stopped by SIGINT (Ctrl-C) or SIGTERM; a night or a training has saved its progress",

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chat_format::{ChatTokenizer, Message, RenderOptions};
+use chat_format::ChatTokenizer;
 use durable::Digest;
 use eval::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use models::Model;
 use serde::{Deserialize, Serialize};
 
+use crate::base_model::rendering;
 use crate::error::{Result, io_error};
 use crate::files;
 use crate::home::{Home, private_dir};
@@ -42,7 +43,7 @@ pub(crate) struct CachedAnswerer<'a> {
     path: PathBuf,
     kept: HashMap<Digest, Kept>,
     /// What a prompt is rendered with, besides the question: another template or date makes another prompt.
-    rendering: String,
+    rendering: Digest,
 }
 
 impl AnswerCache {
@@ -83,13 +84,6 @@ fn name(subject: &Subject, arithmetic: &str) -> Digest {
     durable::digest(format!("{version} {model_digest:?} {adapter_digest:?} {arithmetic}"))
 }
 
-/// A prompt that shows template and date.
-fn rendering(tokenizer: &ChatTokenizer) -> String {
-    let probe = [Message::system("s"), Message::user("?")];
-    let tokens = tokenizer.prompt_tokens(&probe, &RenderOptions::default());
-    tokens.map_or_else(|error| error.to_string(), |tokens| format!("{tokens:?}"))
-}
-
 /// The lines that can be read. One that cannot is asked again: a killed process leaves at most a torn one.
 fn read(path: &Path) -> Result<HashMap<Digest, Kept>> {
     let bytes = files::read_if_there(path)?.unwrap_or_default();
@@ -113,7 +107,7 @@ impl CachedAnswerer<'_> {
         let Question { system, tools, turns } = question;
         let rendering = &self.rendering;
         durable::digest(format!(
-            "{max_tokens} {temperature} {top_p} {rendering:?} {system:?} {tools:?} {turns:?}"
+            "{max_tokens} {temperature} {top_p} {rendering} {system:?} {tools:?} {turns:?}"
         ))
     }
 }
@@ -206,7 +200,7 @@ mod tests {
             let path = cache.root.join(format!("{}.jsonl", name(&model.subject(), "")));
             let kept = read(&path).unwrap();
             cache.used.push(path.clone());
-            let rendering = String::new();
+            let rendering = durable::digest("");
             let mut answerer = CachedAnswerer { model: &mut model, path, kept, rendering };
             let turn = |word: &&str| [Turn { role: Speaker::User, content: (*word).into() }];
             let turns: Vec<_> = words.iter().map(turn).collect();

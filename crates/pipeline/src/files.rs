@@ -1,9 +1,10 @@
-//! Reading files and folders, with errors that contain the path.
+//! Reading and linking files and folders, with errors that contain the path.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::error::{Result, io_error};
+use crate::home::private_dir;
 
 /// The content of a file; `None` if it does not exist.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -21,4 +22,44 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<_> = items.iter().map(fs::DirEntry::path).collect();
     paths.sort();
     Ok(paths)
+}
+
+/// Makes `to` a copy of the folder `from` that takes no more room: weights, which are never changed in place, are linked,
+/// and other files, to which a run may append, are copied.
+pub(crate) fn link_folder(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to).map_err(io_error(to, "empty"))?;
+    }
+    private_dir(to)?;
+    for path in list(from)? {
+        let name = path.file_name().unwrap_or_default();
+        let place = to.join(name);
+        match path.is_dir() {
+            true => link_folder(&path, &place)?,
+            false => link_file(&path, &place)?,
+        }
+    }
+    Ok(())
+}
+
+/// Links a file of weights; copies another one, or one on a file system without links.
+fn link_file(from: &Path, to: &Path) -> Result<()> {
+    let weights = from.extension().is_some_and(|extension| extension == "safetensors");
+    if weights && fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(from, to).map(drop).map_err(io_error(to, "copy"))
+}
+
+/// Replaces the file `copy`, which has the content of `original`, by a link to it, so that the content is stored once.
+/// A file system without links keeps both.
+pub(crate) fn store_once(original: &Path, copy: &Path) -> io::Result<()> {
+    let draft = copy.with_extension("link");
+    if draft.exists() {
+        fs::remove_file(&draft)?;
+    }
+    match fs::hard_link(original, &draft) {
+        Ok(()) => fs::rename(&draft, copy),
+        Err(_) => Ok(()),
+    }
 }

@@ -4,20 +4,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use durable::Digest;
+use eval::SCORING_VERSION;
 use jiff::Zoned;
 use lora_train::TrainConfig;
 
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::BudgetMonitor;
-use crate::config::NightConfig;
+use crate::config::{NightConfig, WhenUnchanged};
+use crate::earlier_nights::EarlierNights;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::home::{Home, private_dir};
 use crate::inputs::Inputs;
 use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
 use crate::memory_fallback::MemoryFallback;
+use crate::news::{self, ExamInputs, NewRows, NightInputs};
 use crate::nights::{self, NightId};
 use crate::notify::{self, Message};
 use crate::observer::{Event, Observer};
@@ -147,9 +151,9 @@ impl Night {
 
     fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let inputs = Inputs::read(&self.config)?;
-        let Inputs { recipes, suite, policy, fresh, rows, enrichment, treatment, .. } = inputs;
+        let Inputs { mut recipes, suite, policy, fresh, rows, enrichment, treatment, .. } = inputs;
         let Inputs { replay, everyday, drift, .. } = inputs;
-        let model = BaseModel::locate(&self.config.setup.model, &mut |done, total| {
+        let model = BaseModel::locate(&self.config.setup.model, &self.id, &mut |done, total| {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;
@@ -167,8 +171,10 @@ impl Night {
             )?;
         }
         let id = self.id.as_str();
+        let earlier = EarlierNights::before(&self.home, id)?;
         let mut runner = Runner {
             night: &self.dir,
+            earlier: &earlier,
             journal: &mut self.journal,
             observer,
             budgets: &budgets,
@@ -181,6 +187,7 @@ impl Night {
         let clean = runner.run(&Convert { rows: &rows, max_refused_share, scrub, merge })?;
         let splits = runner.run(&Enrich {
             clean: &clean,
+            embedded: enrich::embedded_data(),
             recipe: &enrichment,
             treatment: &treatment,
             // The whole suite: no case may leak, even if tonight's exam is only a part of it.
@@ -190,6 +197,29 @@ impl Night {
             replay: replay.as_ref().map(|plan| Replay { plan, model: &model, home: &self.home }),
         })?;
         let (model, splits) = (&model, &splits);
+        let nights = earlier.summaries(model.sha256);
+        let new_rows = NewRows::count(&self.dir, &clean, &nights)?;
+        let exam = ExamInputs {
+            suite: suite.digest(),
+            options: &self.config.exam.options,
+            scoring_version: SCORING_VERSION,
+            policy: &policy,
+            fresh: &fresh,
+            drift: drift.as_ref(),
+        };
+        let inputs = NightInputs::new(model, splits, &recipes, exam).digest()?;
+        let mut same = news::same(&nights, inputs);
+        match self.config.when_unchanged {
+            WhenUnchanged::Skip => {
+                if let Some(last) = same.next().filter(|last| is_there(last, &registry)) {
+                    // Without an exam, nobody else would notice.
+                    champion.map(|champion| registry.verified(champion)).transpose()?;
+                    let stages = runner.done;
+                    return self.nothing_new(last, new_rows, stages);
+                }
+            }
+            WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
+        }
         let supervised = within_memory(
             &mut runner,
             &mut fallback,
@@ -219,6 +249,7 @@ impl Night {
             model,
             clean: &clean,
             rows: &rows,
+            new_rows: new_rows.as_ref(),
             splits,
             trained,
             champion,
@@ -233,10 +264,42 @@ impl Night {
         }
         .run(&mut runner)?;
         let stages = runner.done;
-        let summary = self.summary(stages, trained, rows, outcome, &registry)?;
+        let mut summary = self.summary(stages, trained, rows, outcome, &registry)?;
+        (summary.base, summary.new_rows) = (Some(model.sha256), new_rows);
+        summary.inputs = (!summary.partial).then_some(inputs);
         durable::write_json(self.dir.join("summary.json"), &summary)?;
         self.journal.append(Entry::NightFinished)?;
-        self.clean_up(registry.all());
+        self.clean_up(registry.all(), &summary, trained);
+        Ok(summary)
+    }
+
+    /// Ends a night whose inputs are those of the night `last`: what is known of that one stands.
+    fn nothing_new(
+        &mut self,
+        last: &Summary,
+        new_rows: Option<NewRows>,
+        stages: Vec<StageSummary>,
+    ) -> Result<Summary> {
+        let paths = Paths { night: self.dir.clone(), ..last.paths.clone() };
+        let summary = Summary {
+            night: self.id.clone(),
+            outcome: Outcome::NothingNew,
+            since: Some(last.night.clone()),
+            new_rows,
+            seconds: stages.iter().map(|stage| stage.seconds).sum(),
+            stages,
+            paths,
+            ..last.clone()
+        };
+        durable::write_json(self.dir.join("summary.json"), &summary)?;
+        self.journal.append(Entry::NightFinished)?;
+        // That night has the same rows.
+        for stage in [StageName::Convert, StageName::Enrich] {
+            let folder = self.dir.join(stage.as_str());
+            if let Err(error) = fs::remove_dir_all(&folder) {
+                tracing::warn!("{}: cannot delete: {error}", folder.display());
+            }
+        }
         Ok(summary)
     }
 
@@ -252,6 +315,10 @@ impl Night {
         Ok(Summary {
             night: self.id.clone(),
             outcome: Outcome::from(&promotion),
+            since: None,
+            new_rows: None,
+            base: None,
+            inputs: None,
             partial: trained.partial().is_some(),
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
@@ -287,23 +354,39 @@ impl Night {
         }
     }
 
-    /// Deletes checkpoints and old adapters. A failure is logged: the night is already complete.
-    fn clean_up(&self, registry: &Registry) {
+    /// Deletes checkpoints and old adapters, and keeps the night's adapter once. Checkpoints of a partial training stay:
+    /// the next night on the same inputs goes on from there. A failure is logged: the night is already complete.
+    fn clean_up(&self, registry: &Registry, summary: &Summary, trained: Trained<'_>) {
         let trainings = [StageName::Train, StageName::Prefer];
         let checkpoints = trainings.map(|stage| self.dir.join(stage.as_str()).join("checkpoints"));
         let removed = checkpoints
             .iter()
-            .filter(|folder| folder.exists())
+            .filter(|folder| !summary.partial && folder.exists())
             .try_for_each(|folder| fs::remove_dir_all(folder).map_err(|e| e.to_string()));
+        const WEIGHTS: &str = "adapters.safetensors";
+        let candidate = trained.candidate();
+        let once = files::store_once(
+            &registry.folder(candidate.adapter).join(WEIGHTS),
+            &self.dir.join(&candidate.folder).join(WEIGHTS),
+        );
         let pruned = registry.prune(self.config.retention.adapters);
-        for (what, result) in
-            [("checkpoints", removed), ("retention", pruned.map(drop).map_err(|e| e.to_string()))]
-        {
+        for (what, result) in [
+            ("checkpoints", removed),
+            ("storing the adapter once", once.map_err(|e| e.to_string())),
+            ("retention", pruned.map(drop).map_err(|e| e.to_string())),
+        ] {
             if let Err(error) = result {
                 tracing::warn!(what, error, "cleanup failed");
             }
         }
     }
+}
+
+/// Whether an adapter that a night has promoted is still there.
+fn is_there(night: &Summary, registry: &Registry) -> bool {
+    let name = night.paths.adapter.file_name().and_then(|name| name.to_str());
+    let adapter = name.and_then(|name| name.parse().ok());
+    night.outcome != Outcome::Promoted || adapter.is_some_and(|it| registry.verified(it).is_ok())
 }
 
 /// Runs a training stage. After running out of memory it retries with a plan that needs less.

@@ -1,7 +1,8 @@
 //! The nights of a home: their ids, and which one a start works on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use chat_format::ChatTokenizer;
 use jiff::Zoned;
 use jiff::civil::Date;
 
@@ -42,6 +43,16 @@ impl NightId {
 /// The start date in a night's id.
 pub(crate) fn start_date(id: &str) -> Option<Date> {
     id.split_once('-')?.1.parse().ok()
+}
+
+/// The tokenizer of a model for the night with this id. Templates that print a date print that on which the night began, in
+/// every stage and after midnight too.
+pub(crate) fn tokenizer(id: &str, model: &Path) -> Result<ChatTokenizer> {
+    let tokenizer = ChatTokenizer::open(model)?;
+    Ok(match start_date(id) {
+        Some(date) => tokenizer.with_date(date),
+        None => tokenizer,
+    })
 }
 
 /// All nights, ordered by number, as a clock can be set back.

@@ -31,6 +31,13 @@ impl Recipes {
         Ok(Self { supervised, preference })
     }
 
+    /// Trains with the seeds after these, `by` steps on.
+    pub fn advance_seed(&mut self, by: u64) {
+        for recipe in [Some(&mut self.supervised), self.preference.as_mut()].into_iter().flatten() {
+            recipe.seed = recipe.seed.wrapping_add(by);
+        }
+    }
+
     /// The stages that train, with their recipes.
     pub fn stages(&self) -> impl Iterator<Item = (StageName, &TrainConfig)> {
         let preference = self.preference.as_ref().map(|recipe| (StageName::Prefer, recipe));

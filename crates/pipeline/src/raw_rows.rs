@@ -46,7 +46,7 @@ pub(crate) struct RawPart {
 struct HouseholdRows {
     rows: usize,
     seed: u64,
-    /// Digests of the facts and of the household's own files.
+    /// Digests of the facts, of the household's own files, and of the data that stands in for the others.
     sha256: Vec<Digest>,
     #[serde(skip)]
     facts: PathBuf,
@@ -145,7 +145,8 @@ impl HouseholdRows {
     fn new(facts: &Path, rows: usize, seed: u64, files: &GeneratorFiles) -> Result<Self> {
         let given = files.entries().into_iter().filter_map(|(_, file)| file.cloned());
         let all = std::iter::once(facts.to_path_buf()).chain(given);
-        let sha256 = all.map(durable::sha256_file).collect::<durable::Result<_>>()?;
+        let mut sha256 = all.map(durable::sha256_file).collect::<durable::Result<Vec<_>>>()?;
+        sha256.push(enrich::embedded_data());
         Ok(Self { rows, seed, sha256, facts: facts.to_path_buf(), files: files.clone() })
     }
 

@@ -8,7 +8,9 @@ use durable::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::budget_monitor::BudgetMonitor;
+use crate::earlier_nights::{EarlierNights, EarlierRun};
 use crate::error::{Error, Result, io_error};
+use crate::files;
 use crate::home::{make_private, private_dir};
 use crate::journal::{Entry, Journal};
 use crate::observer::{Event, Observer};
@@ -32,6 +34,8 @@ pub struct StageSummary {
 /// Runs stages one after the other, each at most once per input, and keeps the journal.
 pub(crate) struct Runner<'a> {
     pub night: &'a Path,
+    /// The nights whose results may be taken over.
+    pub earlier: &'a EarlierNights,
     pub journal: &'a mut Journal,
     pub observer: &'a mut dyn Observer,
     pub budgets: &'a BudgetMonitor,
@@ -40,19 +44,20 @@ pub(crate) struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// The output of `stage`: from the journal if it finished before on the same input, else by
-    /// running it.
+    /// The output of `stage`: from the journal if it finished before on the same input, from an earlier night
+    /// that did the same, else by running it.
     pub fn run<S: Stage>(&mut self, stage: &S) -> Result<S::Output> {
         let key = key(stage)?;
         if let Some((seconds, output)) = self.stored::<S>(key) {
             let figures = S::describe(&output);
-            tracing::info!(stage = %S::NAME, figures, "reused");
-            self.observer.event(Event::StageSkipped { stage: S::NAME, figures: &figures });
-            self.done.push(StageSummary { stage: S::NAME, seconds, reused: true, figures });
-            return Ok(output);
+            return Ok(self.reused::<S>(seconds, figures, output));
+        }
+        if let Some((night, seconds, output)) = self.take_over(stage, key)? {
+            let figures = format!("{}; taken over from night {night}", S::describe(&output));
+            return Ok(self.reused::<S>(seconds, figures, output));
         }
         self.budgets.check_before(S::NAME)?;
-        let dir = self.prepare(S::NAME, key)?;
+        let dir = self.prepare::<S>(key)?;
         self.journal.append(Entry::StageBegun { stage: S::NAME, key })?;
         tracing::info!(stage = %S::NAME, %key, "begun");
         self.observer.event(Event::StageBegun { stage: S::NAME });
@@ -89,37 +94,96 @@ impl Runner<'_> {
         Ok(output)
     }
 
+    /// Notes that `output` is not made anew.
+    fn reused<S: Stage>(&mut self, seconds: f64, figures: String, output: S::Output) -> S::Output {
+        tracing::info!(stage = %S::NAME, figures, "reused");
+        self.observer.event(Event::StageSkipped { stage: S::NAME, figures: &figures });
+        self.done.push(StageSummary { stage: S::NAME, seconds, reused: true, figures });
+        output
+    }
+
     /// The stored duration and output for `key`, if it can be parsed and its files are unchanged.
     fn stored<S: Stage>(&self, key: Digest) -> Option<(f64, S::Output)> {
         let (seconds, record) = self.journal.finished(S::NAME, key)?;
-        let output = serde_json::from_value(record.clone())
-            .inspect_err(
-                |e| tracing::warn!(stage = %S::NAME, "cannot parse the stored output: {e}"),
-            )
-            .ok()?;
-        S::artefacts(&output)
-            .into_iter()
-            .try_for_each(|file| file.verified(self.night).map(drop))
-            .inspect_err(|e| tracing::warn!(stage = %S::NAME, "a stored file changed, running the stage again: {e}"))
-            .ok()?;
-        Some((seconds, output))
+        Some((seconds, usable::<S>(self.night, record)?))
+    }
+
+    /// The output of an earlier night for `key`, if it is complete, with the id of that night and the duration. Its files
+    /// become those of this night.
+    fn take_over<S: Stage>(
+        &mut self,
+        stage: &S,
+        key: Digest,
+    ) -> Result<Option<(String, f64, S::Output)>> {
+        if !S::ACROSS_NIGHTS {
+            return Ok(None);
+        }
+        let complete = |run: EarlierRun<'_>| {
+            let (seconds, record) = run.finished?;
+            let output = usable::<S>(run.night, record).filter(S::is_complete)?;
+            Some((run.night.to_path_buf(), seconds, output))
+        };
+        let Some((night, seconds, output)) = self.earlier.runs(S::NAME, key).find_map(complete)
+        else {
+            return Ok(None);
+        };
+        let name = S::NAME.as_str();
+        files::link_folder(&night.join(name), &self.night.join(name))?;
+        let output = stage.taken_over(output)?;
+        let record = to_value(S::NAME, &output)?;
+        self.journal.append(Entry::StageFinished {
+            stage: S::NAME,
+            key,
+            seconds,
+            output: record,
+        })?;
+        let id = night.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Some((id, seconds, output)))
     }
 
     /// Creates the stage's folder. Files of the last run are kept if it had the same input, else
-    /// deleted.
-    fn prepare(&self, stage: StageName, key: Digest) -> Result<PathBuf> {
-        let dir = self.night.join(stage.as_str());
-        if dir.exists() && self.journal.last_begun(stage) != Some(key) {
+    /// deleted. A run that an earlier night did not bring to its end is continued.
+    fn prepare<S: Stage>(&self, key: Digest) -> Result<PathBuf> {
+        let dir = self.night.join(S::NAME.as_str());
+        if dir.exists() && self.journal.last_begun(S::NAME) != Some(key) {
             fs::remove_dir_all(&dir).map_err(io_error(&dir, "empty"))?;
+        }
+        if S::ACROSS_NIGHTS && !dir.exists() {
+            let unfinished = |run: &EarlierRun<'_>| match run.finished {
+                None => true,
+                Some((_, record)) => {
+                    usable::<S>(run.night, record).is_some_and(|output| !S::is_complete(&output))
+                }
+            };
+            let begun = self.earlier.runs(S::NAME, key).find(unfinished);
+            let begun = begun.map(|run| run.night.join(S::NAME.as_str()));
+            if let Some(begun) = begun.filter(|folder| folder.is_dir()) {
+                tracing::info!(stage = %S::NAME, "goes on with {}", begun.display());
+                files::link_folder(&begun, &dir)?;
+            }
         }
         private_dir(&dir)?;
         Ok(dir)
     }
 }
 
+/// A recorded output, if it can be parsed and its files in the folder of its night are unchanged.
+fn usable<S: Stage>(night: &Path, record: &serde_json::Value) -> Option<S::Output> {
+    let output = serde_json::from_value(record.clone())
+        .inspect_err(|e| tracing::warn!(stage = %S::NAME, "cannot parse the stored output: {e}"))
+        .ok()?;
+    S::artefacts(&output)
+        .into_iter()
+        .try_for_each(|file| file.verified(night).map(drop))
+        .inspect_err(|e| tracing::warn!(stage = %S::NAME, "a stored file changed, running the stage again: {e}"))
+        .ok()?;
+    Some(output)
+}
+
+/// The digest of everything that determines the output of a stage. All crates of the workspace have one version.
 fn key<S: Stage>(stage: &S) -> Result<Digest> {
-    let input = to_value(S::NAME, stage)?;
-    Ok(durable::digest(format!("{} v{}\n{input}", S::NAME, S::VERSION)))
+    let (input, program) = (to_value(S::NAME, stage)?, env!("CARGO_PKG_VERSION"));
+    Ok(durable::digest(format!("{} v{} of {program}\n{input}", S::NAME, S::VERSION)))
 }
 
 fn to_value<T: Serialize>(stage: StageName, value: &T) -> Result<serde_json::Value> {
@@ -179,6 +243,7 @@ mod tests {
             let night = self.0.path();
             let mut runner = Runner {
                 night,
+                earlier: &EarlierNights::default(),
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
                 budgets: &BudgetMonitor::new(&Budgets::default(), night),
@@ -234,6 +299,7 @@ mod tests {
         let budgets = Budgets { wall_clock: Span(Duration::ZERO), ..Budgets::default() };
         let mut runner = Runner {
             night: dir.path(),
+            earlier: &EarlierNights::default(),
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
             budgets: &BudgetMonitor::new(&budgets, dir.path()),

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use chat_format::ChatTokenizer;
 use durable::Digest;
+use lora_train::TrainConfig;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser};
 
 use crate::budget_monitor::BudgetMonitor;
 use crate::error::{Error, Result};
@@ -43,13 +44,17 @@ impl Artefact {
 
 /// A stage of the night: a struct of its inputs that produces an output.
 ///
-/// The serialized struct is the cache key, so it must contain everything that can change the
-/// output: files as [`Artefact`]s or digests, never as bare paths.
+/// The serialized struct, with the version of the stage and of the program, is the key under which its output is kept. It
+/// contains everything that can change the output, and nothing else: files as [`Artefact`]s or digests, never as bare
+/// paths; of other outputs what the stage reads of them.
 pub(crate) trait Stage: Serialize {
     /// Which stage this is.
     const NAME: StageName;
     /// Increase it when the same input produces another output than before.
     const VERSION: u32 = 1;
+    /// Whether what an earlier night has done for the same key is taken over: its output, or the files of a run that did not
+    /// come to its end.
+    const ACROSS_NIGHTS: bool = false;
     /// The result that later stages use.
     type Output: Serialize + DeserializeOwned;
 
@@ -60,8 +65,26 @@ pub(crate) trait Stage: Serialize {
     /// The files that an output refers to. A stored output is reused only while their digests match.
     fn artefacts(output: &Self::Output) -> Vec<&Artefact>;
 
+    /// Whether another night takes an output over as it is. Otherwise it goes on with the stage's files.
+    fn is_complete(_: &Self::Output) -> bool {
+        true
+    }
+
+    /// The output of an earlier night as that of this one.
+    fn taken_over(&self, output: Self::Output) -> Result<Self::Output> {
+        Ok(output)
+    }
+
     /// One line about an output, for tables.
     fn describe(output: &Self::Output) -> String;
+}
+
+/// Serializes of a recipe what determines the result: the form of a field for the key of a stage.
+pub(crate) fn determining<S: Serializer>(
+    recipe: &&TrainConfig,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    recipe.determining().map_err(ser::Error::custom)?.serialize(serializer)
 }
 
 /// What a running stage can use: its folder, the files of earlier stages, the observer, the budgets.
@@ -84,15 +107,10 @@ impl StageContext<'_> {
         self.observer.event(Event::Progress { stage: self.stage, done, total, note });
     }
 
-    /// The tokenizer of a model. Templates that print a date print that on which the night began, in every stage and after
-    /// midnight too.
+    /// The tokenizer of a model, with the date of the night.
     pub fn tokenizer(&self, model: &Path) -> Result<ChatTokenizer> {
-        let tokenizer = ChatTokenizer::open(model)?;
-        let id = self.night.file_name().and_then(|name| name.to_str());
-        Ok(match id.and_then(nights::start_date) {
-            Some(date) => tokenizer.with_date(date),
-            None => tokenizer,
-        })
+        let id = self.night.file_name().unwrap_or_default();
+        nights::tokenizer(&id.to_string_lossy(), model)
     }
 
     /// The error of a stage that ran out of time before it had a result.

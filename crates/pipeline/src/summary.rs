@@ -1,8 +1,10 @@
 //! The summary of a finished night, written to `summary.json` and read back for the index.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use durable::Digest;
 use eval::Tier;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -16,6 +18,7 @@ use crate::stages::prefer::Preferred;
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
 
+pub use crate::news::NewRows;
 pub use crate::report::AnswerSample;
 pub use crate::runner::StageSummary;
 pub use crate::served_chats::DeletedChats;
@@ -34,6 +37,8 @@ pub enum Outcome {
     Refused,
     /// The candidate was promoted, failed the smoke test, and was rolled back.
     RolledBack,
+    /// Nothing was trained, because nothing has changed since an earlier night: see [`Summary::since`].
+    NothingNew,
 }
 
 impl From<&PromotionOutcome> for Outcome {
@@ -55,6 +60,7 @@ impl fmt::Display for Outcome {
             Outcome::Promoted => "promoted",
             Outcome::Refused => "refused",
             Outcome::RolledBack => "rolled back",
+            Outcome::NothingNew => "nothing new",
         })
     }
 }
@@ -71,6 +77,18 @@ pub struct Summary {
     pub night: String,
     /// How the night ended.
     pub outcome: Outcome,
+    /// The night that this one has nothing new since. Losses, training, scores, verdict and pages are those of that night.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// The rows that the last night on the same model did not have; `None` if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
+    pub new_rows: Option<NewRows>,
+    /// Digest of the base model.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
+    pub base: Option<Digest>,
+    /// Digest of all that the verdict depends on; `None` of a partial night, which the next one goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
+    pub inputs: Option<Digest>,
     /// Whether the wall-clock budget ended the training before its last update.
     #[serde(default)]
     pub partial: bool,
@@ -232,8 +250,18 @@ pub struct Paths {
 }
 
 impl Summary {
+    /// The summary in a night's folder; `None` if there is none that can be read.
+    pub(crate) fn read(night: &Path) -> Option<Self> {
+        let bytes = fs::read(night.join("summary.json")).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// The night in one line, for a notification.
     pub fn line(&self) -> String {
+        if let Some(since) = &self.since {
+            let took = format::duration(self.seconds);
+            return format!("night {}: nothing new since night {since}; {took}", self.night);
+        }
         let partial = if self.partial { " (partial)" } else { "" };
         let held_out = match self.scores.held_out() {
             Some((base, candidate)) => format!(", held-out {candidate:.2} (base {base:.2})"),
@@ -246,8 +274,12 @@ impl Summary {
             }
             _ => String::new(),
         };
+        let new_rows = match &self.new_rows {
+            Some(new) => format!("; new rows: {}", format::count(new.rows)),
+            None => String::new(),
+        };
         format!(
-            "night {} {}{partial}{held_out}; {updates} of {planned_updates} updates, {}{deleted}",
+            "night {} {}{partial}{held_out}{new_rows}; {updates} of {planned_updates} updates, {}{deleted}",
             self.night,
             self.outcome,
             format::duration(self.seconds),

@@ -370,7 +370,7 @@ fn a_truncated_registry_is_an_error_and_not_overwritten() {
         registry.verified(champion.unwrap()).unwrap();
     }
     fs::write(&file, &whole).unwrap();
-    assert_eq!(run(&tiny).unwrap().outcome, Outcome::Refused);
+    assert_eq!(run(&tiny).unwrap().outcome, Outcome::NothingNew);
     assert_eq!(champion_and_promotions(&tiny), (champion, 1));
 }
 

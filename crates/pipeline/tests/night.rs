@@ -70,10 +70,13 @@ fn a_night_trains_and_promotes_and_the_next_one_compares_with_the_champion() {
     assert!(page.contains("Promoted") && page.contains("<svg") && !page.contains("http:"));
     assert!(page.contains("Chat formats of the raw rows"));
 
-    // The same recipe on the same rows gives the same adapter: no better than the champion.
+    // With the next seed it is compared with the champion.
+    tiny.edit("night.yaml", "data:", "when_unchanged: next_seed\ndata:");
     let second = run(&tiny, &mut |_| ()).unwrap();
-    assert_eq!(second.outcome, Outcome::Refused);
-    assert_eq!(second.scores.champion.as_ref().unwrap().overall, second.scores.candidate.overall);
+    assert_eq!(second.outcome, Outcome::Refused, "{}", second.verdict);
+    assert_ne!(second.paths.adapter, first.paths.adapter);
+    let champion = &second.scores.champion.as_ref().unwrap().overall;
+    assert_eq!(champion.score, first.scores.candidate.overall.score);
     let (_, promotions, nights) = outcome(&tiny);
     assert_eq!((promotions, nights), (1, 2));
 
@@ -104,7 +107,7 @@ fn fresh_exams(tiny: &Tiny) -> Vec<String> {
 
 #[test]
 fn every_sealed_exam_is_used_once_and_then_the_night_stops() {
-    let tiny = Tiny::new();
+    let tiny = Tiny::with("when_unchanged: next_seed\n");
     for who in ["Cook", "Diver", "Elder", "Farmer"] {
         fs::remove_file(tiny.path(&format!("sealed/{who}.json"))).unwrap();
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Exit codes: 0 promoted, 1 refused or rolled back, 2 bad input or configuration, 3 a budget ran out (the
-//! night stopped, or the result is partial).
+//! night stopped, or the result is partial), 5 nothing new since the last night.
 
 use std::path::PathBuf;
 
@@ -50,6 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         false => print_summary(&summary),
     }
     Ok(match summary.outcome {
+        Outcome::NothingNew => Exit::NothingNew,
         _ if summary.partial => Exit::BudgetSpent,
         Outcome::Promoted => Exit::Done,
         Outcome::Refused | Outcome::RolledBack => Exit::No,
@@ -137,6 +138,9 @@ impl Bars {
 }
 
 fn print_summary(summary: &Summary) {
+    if summary.outcome == Outcome::NothingNew {
+        return errln!("{}", summary.line());
+    }
     let mut stages = table(&["stage", "time", "figures"]);
     for stage in &summary.stages {
         let time = if stage.reused { "reused".to_owned() } else { format::duration(stage.seconds) };

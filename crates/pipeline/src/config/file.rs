@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
-    NightConfig, Notify, PathResolver, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
-    ServingConfig,
+    NightConfig, Notify, PathResolver, PreflightConfig, RawPaths, ReplayConfig, Retention,
+    ScrubKinds, ServingConfig, WhenUnchanged,
 };
 use crate::error::{Error, Result};
 
@@ -58,6 +58,7 @@ impl ModelSetup {
 /// replay: { share: 0.25, persona: mixed }
 /// exam: { suite: suites/household.json }
 /// budgets: { wall_clock: 6h, memory: 60GB, disk: 10GB }
+/// when_unchanged: skip
 /// retention: { adapters: 14 }
 /// serving: { on_change: [/usr/local/bin/restart-server], endpoint: "http://127.0.0.1:8080/v1" }
 /// preflight: { peak_memory: 60GB, allow: { rows_unseen: "half of the rows a night are enough" } }
@@ -94,6 +95,7 @@ pub(super) struct Written {
     pub forgetting: Option<ForgettingConfig>,
     pub gate: Option<PathBuf>,
     pub budgets: Option<Budgets>,
+    pub when_unchanged: Option<WhenUnchanged>,
     pub retention: Option<Retention>,
     pub serving: Option<ServingConfig>,
     pub preflight: Option<PreflightConfig>,
@@ -260,6 +262,7 @@ impl NightFile {
             replay,
             forgetting: written.forgetting.clone(),
             budgets: written.budgets.unwrap_or_default(),
+            when_unchanged: written.when_unchanged.unwrap_or_default(),
             retention: written.retention.unwrap_or_default(),
             serving: written.serving.clone().unwrap_or_default(),
             preflight: written.preflight.clone().unwrap_or_default(),

@@ -12,6 +12,7 @@ mod retention;
 mod secret;
 mod serving;
 mod settings;
+mod unchanged;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,7 @@ pub use retention::Retention;
 pub use secret::Secret;
 pub use serving::ServingConfig;
 pub use settings::{Origin, Setting};
+pub use unchanged::WhenUnchanged;
 
 use crate::error::Result;
 
@@ -66,6 +68,8 @@ pub struct NightConfig {
     pub gate: Option<PathBuf>,
     /// Limits of time, memory and disk.
     pub budgets: Budgets,
+    /// What a night does if nothing has changed since an earlier one.
+    pub when_unchanged: WhenUnchanged,
     /// What is kept of earlier nights.
     pub retention: Retention,
     /// What happens when another champion should serve.
@@ -93,6 +97,7 @@ impl NightConfig {
             forgetting: None,
             gate: None,
             budgets: Budgets::default(),
+            when_unchanged: WhenUnchanged::default(),
             retention: Retention::default(),
             serving: ServingConfig::default(),
             preflight: PreflightConfig::default(),

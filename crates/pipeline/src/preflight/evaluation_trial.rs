@@ -59,6 +59,7 @@ impl EvaluationTrial {
             model,
             clean,
             rows: &RowAccount::of(clean, splits, trained),
+            new_rows: None,
             splits,
             trained: Trained { supervised: trained, preferred: None },
             champion: None,

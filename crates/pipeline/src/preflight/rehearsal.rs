@@ -6,7 +6,7 @@ use chat_format::{ChatTokenizer, Conversation, jsonl};
 use eval::{Council, Policy, Suite};
 use jiff::Zoned;
 use lora_train::TrainConfig;
-use models::{Model, WeightResidency};
+use models::Model;
 
 use super::attempt::Attempt;
 use super::evaluation_trial::{EvaluationInputs, EvaluationTrial};
@@ -140,7 +140,7 @@ impl<'a> Rehearsal<'a> {
             }
         };
         self.tokenizer = Attempt::from(ChatTokenizer::open(&base.path).map_err(Error::from));
-        let model = Model::open_with(&base.path, WeightResidency::Streamed).map_err(Error::from);
+        let model = lora_train::open_model(&base.path).map_err(Error::from);
         self.opened = Attempt::from(model.map(|model| OpenedModel { base, model }));
     }
 
@@ -217,6 +217,7 @@ fn prepare(
         let suite_digest = durable::sha256_file(suite)?;
         let stage = Enrich {
             clean: clean_rows,
+            embedded: enrich::embedded_data(),
             recipe: &recipe,
             treatment,
             suite_digest,

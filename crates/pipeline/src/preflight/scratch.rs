@@ -6,6 +6,7 @@ use lora_train::Bytes;
 
 use crate::budget_monitor::BudgetMonitor;
 use crate::config::Budgets;
+use crate::earlier_nights::EarlierNights;
 use crate::error::Result;
 use crate::journal::Journal;
 use crate::observer::Event;
@@ -19,6 +20,7 @@ pub(super) fn run_stages<T>(
     let budgets = Budgets { disk: Bytes(0), ..Budgets::default() };
     work(&mut Runner {
         night,
+        earlier: &EarlierNights::default(),
         journal: &mut Journal::open(night.join("journal.jsonl"))?,
         observer: &mut |_: Event<'_>| (),
         budgets: &BudgetMonitor::new(&budgets, night),

@@ -1,7 +1,5 @@
 //! The nights of a home, as the index and the metrics file show them.
 
-use std::fs;
-
 use jiff::civil::Date;
 use serde::Serialize;
 
@@ -15,7 +13,7 @@ use crate::summary::Summary;
 pub(super) struct NightRow {
     pub number: u32,
     pub date: String,
-    /// `promoted`, `refused`, `rolled back`, or `unfinished`.
+    /// `promoted`, `refused`, `rolled back`, `nothing new`, or `unfinished`.
     pub outcome: String,
     pub partial: bool,
     /// The reason for the outcome, or the error that stopped the night.
@@ -39,8 +37,7 @@ impl NightRow {
             Ok(date) => date.strftime("%a %-d %b %Y").to_string(),
             Err(_) => day.to_owned(),
         };
-        let summary = fs::read(night.dir(home).join("summary.json")).ok();
-        let summary = summary.and_then(|bytes| serde_json::from_slice::<Summary>(&bytes).ok());
+        let summary = Summary::read(&night.dir(home));
         let journal = night.journal(home);
         let finished = journal.as_ref().is_ok_and(|journal| journal.is_finished());
         match summary.filter(|_| finished) {
@@ -49,7 +46,11 @@ impl NightRow {
                 date,
                 outcome: summary.outcome.to_string(),
                 partial: summary.partial,
-                note: summary.standing.as_ref().unwrap_or(&summary.verdict.reason).clone(),
+                note: match (&summary.since, &summary.standing) {
+                    (Some(since), _) => format!("nothing new since night {since}"),
+                    (None, Some(standing)) => standing.clone(),
+                    (None, None) => summary.verdict.reason.clone(),
+                },
                 page: Some(format!("nights/{id}/report/report.html"))
                     .filter(|page| home.path().join(page).is_file()),
                 summary: Some(summary),

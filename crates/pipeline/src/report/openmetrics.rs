@@ -29,7 +29,7 @@ pub(super) fn text(nights: &[NightRow]) -> String {
         (
             "night_outcome",
             "How it ended: 1 for the outcome that it had.",
-            ["promoted", "refused", "rolled back"].map(outcome).into(),
+            ["promoted", "refused", "rolled back", "nothing new"].map(outcome).into(),
         ),
         (
             "night_partial",

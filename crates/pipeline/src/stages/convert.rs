@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chat_format::clean::{Converter, Notes, Options, Origin, Report};
 use enrich::split::Split;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::ScrubKinds;
 use crate::error::{Error, Result, io_error};
@@ -150,6 +150,16 @@ impl Stage for Convert<'_> {
             text += &format!(", {} pieces of personal data replaced", format::count(replaced));
         }
         text
+    }
+}
+
+impl CleanRows {
+    /// The form in the key of a stage that reads the rows.
+    pub fn parts<S: Serializer>(
+        clean: &&Self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        clean.parts.serialize(serializer)
     }
 }
 

@@ -10,7 +10,7 @@ use enrich::leaks::ExamQuestions;
 use enrich::split::Split;
 use enrich::{Dataset, EnrichConfig, GeneratorFiles, Manifest, Recipe};
 use eval::Suite;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::convert::CleanRows;
@@ -68,7 +68,10 @@ impl EnrichmentRecipe {
 
 #[derive(Serialize)]
 pub(crate) struct Enrich<'a> {
+    #[serde(serialize_with = "CleanRows::parts")]
     pub clean: &'a CleanRows,
+    /// Digest of the data that generated rows are made of where the household has none of its own.
+    pub embedded: Digest,
     pub recipe: &'a EnrichmentRecipe,
     /// Whether the rows are used as they are, or a data set is made by the recipe.
     pub treatment: &'a Treatment,
@@ -145,9 +148,32 @@ pub(crate) struct ChatPairCounts {
     pub left_out: usize,
 }
 
+impl Splits {
+    /// The form in the key of a training: the rows that it reads.
+    pub fn trained<S: Serializer>(
+        splits: &&Self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        splits.rows().serialize(serializer)
+    }
+
+    /// The same, and the pairs.
+    pub fn trained_with_pairs<S: Serializer>(
+        splits: &&Self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        (splits.rows(), splits.pairs.sha256).serialize(serializer)
+    }
+
+    /// Digests of the training rows and, if there are some, of the validation rows.
+    fn rows(&self) -> (Digest, Option<Digest>) {
+        (self.train.sha256, (self.valid_rows > 0).then_some(self.valid.sha256))
+    }
+}
+
 impl Stage for Enrich<'_> {
     const NAME: StageName = StageName::Enrich;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Output = Splits;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Splits> {

@@ -16,6 +16,7 @@ use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
 use crate::drift::DriftPlan;
 use crate::error::Result;
+use crate::news::NewRows;
 use crate::registry::BaseRegistry;
 use crate::report::NightReport;
 use crate::runner::Runner;
@@ -29,6 +30,8 @@ pub(crate) struct Evaluation<'a> {
     pub clean: &'a CleanRows,
     /// What became of the raw rows.
     pub rows: &'a RowAccount,
+    /// The rows that the last night did not have.
+    pub new_rows: Option<&'a NewRows>,
     pub splits: &'a Splits,
     pub trained: Trained<'a>,
     /// The champion to compare with; `None` for the base model.
@@ -86,6 +89,7 @@ impl Evaluation<'_> {
             exams: &exams,
             splits,
             source: self.fresh,
+            embedded: enrich::embedded_data(),
             options,
             policy,
             checks: &checks,
@@ -127,6 +131,7 @@ impl Evaluation<'_> {
             model_name: model.name(),
             clean,
             rows,
+            new_rows: self.new_rows,
             splits,
             trained: self.trained.supervised,
             preferred: self.trained.preferred,

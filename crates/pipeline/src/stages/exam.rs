@@ -24,6 +24,7 @@ use crate::stages::StageName;
 #[derive(Serialize)]
 pub(crate) struct Exam<'a> {
     pub model: &'a BaseModel,
+    #[serde(serialize_with = "TrainedAdapter::applied")]
     pub trained: &'a TrainedAdapter,
     /// The champion; `None` for the base model.
     pub champion: Option<Digest>,
@@ -147,6 +148,8 @@ struct ExamSetup<'a> {
 
 impl Stage for Exam<'_> {
     const NAME: StageName = StageName::Exam;
+    const VERSION: u32 = 2;
+    const ACROSS_NIGHTS: bool = true;
     type Output = ExamFiles;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<ExamFiles> {
@@ -165,6 +168,11 @@ impl Stage for Exam<'_> {
 
     fn artefacts(output: &ExamFiles) -> Vec<&Artefact> {
         output.artefacts()
+    }
+
+    /// The best scores are those before this night.
+    fn taken_over(&self, files: ExamFiles) -> Result<ExamFiles> {
+        Ok(ExamFiles { best: self.registry.best(&self.of_base())?, ..files })
     }
 
     fn describe(output: &ExamFiles) -> String {

@@ -96,14 +96,18 @@ pub(crate) struct FreshExam<'a> {
     /// The night's id.
     pub id: &'a str,
     pub model: &'a BaseModel,
+    #[serde(serialize_with = "TrainedAdapter::applied")]
     pub trained: &'a TrainedAdapter,
     /// The champion; `None` for the base model.
     pub champion: Option<Digest>,
     /// The standing exam.
     pub exams: &'a ExamFiles,
     /// The training rows, which no question of a generated exam may be similar to.
+    #[serde(serialize_with = "Splits::trained")]
     pub splits: &'a Splits,
     pub source: &'a FreshSource,
+    /// Digest of the wordings that generated questions are made of.
+    pub embedded: Digest,
     pub options: &'a ExamOptions,
     pub policy: &'a Policy,
     pub checks: &'a [CheckResult],
@@ -165,6 +169,7 @@ impl FreshRuns {
 
 impl Stage for FreshExam<'_> {
     const NAME: StageName = StageName::FreshExam;
+    const VERSION: u32 = 2;
     type Output = FreshResult;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<FreshResult> {

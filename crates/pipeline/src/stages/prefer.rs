@@ -16,19 +16,24 @@ use super::training_run::{self, LEFT_OUT, TrainingEnd, write_list};
 use crate::base_model::BaseModel;
 use crate::budget_monitor::StopReason;
 use crate::error::Result;
-use crate::stage::{Artefact, Stage, StageContext};
+use crate::stage::{Artefact, Stage, StageContext, determining};
 use crate::stages::StageName;
 
 #[derive(Serialize)]
 pub(crate) struct Prefer<'a> {
     pub model: &'a BaseModel,
+    #[serde(serialize_with = "Splits::trained_with_pairs")]
     pub splits: &'a Splits,
-    /// The adapter to start from.
+    /// The adapter to start from. Its digest covers the settings of `supervised`.
+    #[serde(serialize_with = "TrainedAdapter::applied")]
     pub trained: &'a TrainedAdapter,
     /// The recipe of the phase, for the same adapter.
+    #[serde(serialize_with = "determining")]
     pub recipe: &'a TrainConfig,
     /// That of the supervised training, which renders replay rows.
+    #[serde(skip)]
     pub supervised: &'a TrainConfig,
+    #[serde(skip)]
     pub max_refused_share: f64,
 }
 
@@ -89,6 +94,8 @@ pub struct PreferenceChange {
 
 impl Stage for Prefer<'_> {
     const NAME: StageName = StageName::Prefer;
+    const VERSION: u32 = 2;
+    const ACROSS_NIGHTS: bool = true;
     type Output = Preferred;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<Preferred> {
@@ -119,6 +126,10 @@ impl Stage for Prefer<'_> {
         files.iter().chain([&output.left_out]).collect()
     }
 
+    fn is_complete(output: &Preferred) -> bool {
+        output.partial().is_none()
+    }
+
     fn describe(output: &Preferred) -> String {
         output.lines().join("; ")
     }
@@ -133,7 +144,7 @@ impl Prefer<'_> {
         planned: u64,
     ) -> Result<(PhaseResult, Option<PreferenceChange>)> {
         ctx.progress(0, 0, "opening the model, then the reference's log-probabilities");
-        let model = models::Model::open(&self.model.path)?;
+        let model = lora_train::open_model(&self.model.path)?;
         let mut config = self.recipe.clone();
         // Names the reference's log-probabilities on disk.
         config.model = Some(self.model.path.clone());

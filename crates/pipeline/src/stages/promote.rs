@@ -17,6 +17,7 @@ use crate::stages::StageName;
 pub(crate) struct Promote<'a> {
     /// The night's id. A night promotes at most once.
     pub id: &'a str,
+    #[serde(serialize_with = "TrainedAdapter::applied")]
     pub trained: &'a TrainedAdapter,
     /// What was done before the wall-clock budget was spent, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use durable::Digest;
 use lora_train::metrics::{Metrics, Update};
 use lora_train::{Data, Measured, TrainConfig};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::enrich::Splits;
 use super::training_rows::{NotTrainedCounts, RenderedData};
@@ -15,15 +15,19 @@ use crate::base_model::BaseModel;
 use crate::error::{Error, Result, io_error};
 use crate::format;
 use crate::registry::adapter_digest;
-use crate::stage::{Artefact, Stage, StageContext};
+use crate::stage::{Artefact, Stage, StageContext, determining};
 use crate::stages::StageName;
 
 #[derive(Serialize)]
 pub(crate) struct Train<'a> {
     pub model: &'a BaseModel,
+    #[serde(serialize_with = "Splits::trained")]
     pub splits: &'a Splits,
+    #[serde(serialize_with = "determining")]
     pub recipe: &'a TrainConfig,
-    /// The largest share of the rows read that the model's chat template may refuse.
+    /// The largest share of the rows read that the model's chat template may refuse. It decides whether there is a
+    /// result, not which.
+    #[serde(skip)]
     pub max_refused_share: f64,
 }
 
@@ -85,7 +89,7 @@ impl Train<'_> {
         config.adapter_path = ctx.dir.to_path_buf();
         // The model first: for a file of an unknown architecture, its error is the more useful one.
         ctx.progress(0, 0, "opening the model");
-        let model = models::Model::open(&self.model.path)?;
+        let model = lora_train::open_model(&self.model.path)?;
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let share = self.max_refused_share;
         let rendered = self.splits.rendered(ctx.night, &tokenizer, &config, share)?;
@@ -110,7 +114,8 @@ impl Train<'_> {
 
 impl Stage for Train<'_> {
     const NAME: StageName = StageName::Train;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
+    const ACROSS_NIGHTS: bool = true;
     type Output = TrainedAdapter;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<TrainedAdapter> {
@@ -119,6 +124,10 @@ impl Stage for Train<'_> {
 
     fn artefacts(output: &TrainedAdapter) -> Vec<&Artefact> {
         output.files.iter().collect()
+    }
+
+    fn is_complete(output: &TrainedAdapter) -> bool {
+        output.partial().is_none()
     }
 
     fn describe(output: &TrainedAdapter) -> String {
@@ -156,7 +165,7 @@ impl TrainedAdapter {
     pub fn of(night: &Path, dir: &Path, planned: u64, end: TrainingEnd) -> Result<Self> {
         let names = ["adapter_config.json", "adapters.safetensors", "metrics.jsonl"];
         let paths = names.map(|name| dir.join(name));
-        remove_paths(&paths[0])?;
+        remove_without_effect(&paths[0])?;
         let files =
             paths.iter().map(|path| Artefact::of(night, path)).collect::<Result<Vec<_>>>()?;
         let metrics = Metrics::read(&paths[2])?;
@@ -181,6 +190,14 @@ impl TrainedAdapter {
             set_aside: NotTrainedCounts::default(),
             best: None,
         })
+    }
+
+    /// The form of a trained adapter in the key of a stage that applies it.
+    pub fn applied<S: Serializer>(
+        trained: &&Self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        trained.adapter.serialize(serializer)
     }
 
     /// Which adapter was chosen as the best one, and how far it is from the base, in words.
@@ -214,9 +231,9 @@ impl TrainedAdapter {
     }
 }
 
-/// Removes the paths of this night from `adapter_config.json`, so that the same training in another
-/// home gives an adapter with the same digest.
-fn remove_paths(path: &Path) -> Result<()> {
+/// Removes from `adapter_config.json` what did not determine the adapter, such as the paths of this night, so that
+/// the same training in another home gives an adapter with the same digest.
+fn remove_without_effect(path: &Path) -> Result<()> {
     let error = |e: serde_json::Error| Error::Record {
         path: path.to_path_buf(),
         line: None,
@@ -226,12 +243,7 @@ fn remove_paths(path: &Path) -> Result<()> {
     let bytes = fs::read(path).map_err(io_error(path, "read"))?;
     let mut settings: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&bytes).map_err(error)?;
-    for key in ["adapter_path", "config", "data", "model"] {
-        settings.shift_remove(key);
-    }
-    let ours = settings.get_mut("nightshift").and_then(|ours| ours.get_mut("reference_cache"));
-    ours.map(serde_json::Value::take);
-    settings.get_mut("resume_adapter_file").map(serde_json::Value::take);
+    lora_train::config::remove_without_effect(&mut settings);
     Ok(durable::write_json(path, &settings)?)
 }
 

@@ -19,6 +19,7 @@ use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::format;
+use crate::news::NewRows;
 use crate::runner::StageSummary;
 use crate::stage::Stage;
 use crate::stages::convert::CleanRows;
@@ -43,6 +44,9 @@ pub(crate) struct NightReport<'a> {
     pub clean: &'a CleanRows,
     /// What became of the raw rows.
     pub rows: &'a RowAccount,
+    /// The rows that the last night did not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_rows: Option<&'a NewRows>,
     pub splits: &'a Splits,
     /// The supervised adapter and the figures of its training.
     pub trained: &'a TrainedAdapter,
@@ -95,7 +99,7 @@ impl NightReport<'_> {
             samples: answer_samples::pick(&self.runs.base, &self.runs.candidate, SAMPLES),
             training: training_charts(metrics),
             rows: rows::places(self.rows).into_iter().chain(self.pairs()).collect(),
-            row_notes: rows::notes(self.clean, self.splits),
+            row_notes: rows::notes(self.clean, self.splits, self.new_rows),
             mix: self.mix(),
             warnings: self.warnings(),
             stages: steps(self.stages),

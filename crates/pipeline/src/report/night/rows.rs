@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::page::Place;
 use crate::accounting::RowAccount;
 use crate::format;
+use crate::news::NewRows;
 use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 
@@ -42,7 +43,11 @@ pub(super) fn places(rows: &RowAccount) -> Vec<Place> {
 }
 
 /// What was decided about the rows and changed in them.
-pub(super) fn notes(clean: &CleanRows, splits: &Splits) -> Vec<(&'static str, String)> {
+pub(super) fn notes(
+    clean: &CleanRows,
+    splits: &Splits,
+    new_rows: Option<&NewRows>,
+) -> Vec<(&'static str, String)> {
     let files = clean.files.iter().map(|file| {
         let mut text = format!("{}: {} rows", file.name, format::count(file.read));
         for (count, what) in [(file.refused, "refused"), (file.merged, "merged")] {
@@ -52,8 +57,12 @@ pub(super) fn notes(clean: &CleanRows, splits: &Splits) -> Vec<(&'static str, St
         }
         text
     });
+    let new_rows = new_rows.map(|NewRows { rows, since, .. }| {
+        format!("{} that night {since} did not have", format::count(*rows))
+    });
     let all = [
         ("What is done to the rows", vec![splits.decision.clone()]),
+        ("New rows", new_rows.into_iter().collect()),
         ("Files of rows", files.collect()),
         ("Files not read", clean.skipped.clone()),
         ("Personal data replaced", counts(&clean.scrubbed)),

@@ -1,0 +1,190 @@
+//! The nights after the first: nothing is trained twice.
+
+mod support;
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use support::Tiny;
+
+/// What a night did.
+struct Done {
+    summary: Summary,
+    /// The stages that ran.
+    begun: Vec<StageName>,
+    /// The updates that were made.
+    updates: Vec<u64>,
+}
+
+fn run(tiny: &Tiny) -> Done {
+    run_watched(tiny, &mut |_| ())
+}
+
+fn run_watched(tiny: &Tiny, watch: &mut dyn FnMut(&Event<'_>)) -> Done {
+    let (mut begun, mut updates) = (vec![], vec![]);
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    let night = Night::start_or_resume(config).unwrap();
+    let summary = night.run(&mut |event: Event<'_>| {
+        match event {
+            Event::StageBegun { stage } => begun.push(stage),
+            Event::Progress { stage: StageName::Train, done, note, .. }
+                if note.starts_with("loss") =>
+            {
+                updates.push(done);
+            }
+            _ => {}
+        }
+        watch(&event);
+    });
+    Done { summary: summary.unwrap(), begun, updates }
+}
+
+#[test]
+fn a_night_without_anything_new_says_so_and_ends() {
+    let tiny = Tiny::new();
+    let first = run(&tiny).summary;
+    assert_eq!(first.new_rows, None, "there is no night before");
+    // None of this can change the result.
+    tiny.write("model/.DS_Store", "a file manager was here");
+    tiny.edit("lora.yaml", "save_every: 3", "save_every: 5\nsteps_per_report: 1");
+    tiny.edit("lora.yaml", "lanes: 1", "lanes: 1, memory_limit: 3GB, keep_checkpoints: 5");
+    tiny.edit("night.yaml", "data:", "max_refused_share: 0.5\ndata:");
+    for number in ["0002-", "0003-"] {
+        let Done { summary, begun, .. } = run(&tiny);
+        assert_eq!(summary.outcome, Outcome::NothingNew);
+        assert!(summary.night.starts_with(number) && !begun.contains(&StageName::Train));
+        assert_eq!(summary.since.as_ref(), Some(&first.night));
+        assert_eq!(summary.new_rows.as_ref().unwrap().rows, 0);
+        let line = summary.line();
+        assert!(line.contains(&format!("nothing new since night {}", first.night)), "{line}");
+        assert!(!summary.paths.night.join("enrich").exists(), "the rows are kept once");
+        let index = fs::read_to_string(&summary.paths.index).unwrap();
+        assert!(index.contains(&format!("nothing new since night {}", first.night)));
+    }
+    let metrics = fs::read_to_string(tiny.path("home/metrics.txt")).unwrap();
+    assert!(metrics.contains("nightshift_night_outcome{outcome=\"nothing_new\"} 1"), "{metrics}");
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    assert_eq!(registry.state().unwrap().history.len(), 1, "one promotion");
+}
+
+#[test]
+fn a_damaged_champion_is_found_although_nothing_is_new() {
+    let tiny = Tiny::new();
+    let first = run(&tiny).summary;
+    // Another recipe, which is refused: the champion is that of the first night.
+    tiny.edit("lora.yaml", "learning_rate: 1.0e-2", "learning_rate: 1.0e-9");
+    assert_eq!(run(&tiny).summary.outcome, Outcome::Refused);
+    fs::write(first.paths.adapter.join("adapters.safetensors"), "damage").unwrap();
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    let night = Night::start_or_resume(config).unwrap();
+    let error = night.run(&mut |_: Event<'_>| ()).unwrap_err();
+    assert!(matches!(error, pipeline::Error::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn new_rows_are_counted_and_trained() {
+    let tiny = Tiny::new();
+    let first = run(&tiny).summary;
+    let rows = fs::read_to_string(tiny.path("raw.jsonl")).unwrap();
+    let new = rows.lines().next().unwrap().replace("dish 0", "dish of the day");
+    // At the beginning, so that every other row is in another line than before.
+    tiny.write("raw.jsonl", &format!("{new}\n{rows}"));
+    let Done { summary, begun, .. } = run(&tiny);
+    let counted = summary.new_rows.as_ref().unwrap();
+    assert_eq!((counted.rows, &counted.since), (1, &first.night));
+    assert!(begun.contains(&StageName::Train));
+    assert!(summary.line().contains("; new rows: 1;"), "{}", summary.line());
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    assert!(page.contains(&format!("1 that night {} did not have", first.night)));
+}
+
+#[test]
+fn another_exam_is_taken_by_the_adapter_of_the_night_before() {
+    let tiny = Tiny::new();
+    let first = run(&tiny).summary;
+    tiny.write("suite.json", &support::suite("Visitor").to_string());
+    let Done { summary, begun, .. } = run(&tiny);
+    assert!(begun.contains(&StageName::Exam) && !begun.contains(&StageName::Train), "{begun:?}");
+    assert_eq!(summary.paths.adapter, first.paths.adapter);
+    let train = summary.stages.iter().find(|stage| stage.stage == StageName::Train).unwrap();
+    let said = format!("taken over from night {}", first.night);
+    assert!(train.reused && train.figures.contains(&said), "{}", train.figures);
+    // Its report needs no file of the other night.
+    fs::remove_dir_all(&first.paths.night).unwrap();
+    assert!(summary.paths.night.join("train/metrics.jsonl").is_file());
+}
+
+#[test]
+fn with_the_next_seed_each_night_is_another_one() {
+    let tiny = Tiny::with("when_unchanged: next_seed\n");
+    let seeds: Vec<u64> = (0..3)
+        .map(|_| {
+            let Done { summary, begun, .. } = run(&tiny);
+            assert!(begun.contains(&StageName::Train));
+            let settings = fs::read(summary.paths.adapter.join("adapter_config.json")).unwrap();
+            let settings: serde_json::Value = serde_json::from_slice(&settings).unwrap();
+            settings["seed"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!(seeds, [1, 2, 3]);
+}
+
+#[test]
+fn a_partial_training_goes_on_in_the_next_night() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
+    let first = run_watched(&tiny, &mut |event| {
+        if matches!(event, Event::Progress { stage: StageName::Train, done: 5, .. }) {
+            thread::sleep(Duration::from_secs(6));
+        }
+    });
+    assert!(first.summary.partial && first.updates == [1, 2, 3, 4, 5], "{:?}", first.updates);
+    tiny.edit("night.yaml", "wall_clock: 6s", "wall_clock: 1h");
+    let second = run(&tiny);
+    assert_eq!(second.updates, [6, 7, 8, 9, 10, 11, 12]);
+    assert!(!second.summary.partial && second.summary.training.updates == 12);
+    // The same as in one go.
+    let whole = Tiny::new();
+    let whole = run(&whole).summary;
+    assert_eq!(second.summary.paths.adapter.file_name(), whole.paths.adapter.file_name());
+    // What the first night has written is as it was.
+    let metrics = fs::read_to_string(first.summary.paths.night.join("train/metrics.jsonl"));
+    assert!(!metrics.unwrap().contains("\"step\":6"));
+}
+
+/// Memory that another program takes is gone when training starts again.
+#[test]
+fn after_running_out_of_memory_training_goes_on_from_its_checkpoint() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "budgets: { memory: 1GB }\ngate:");
+    let mut held = vec![];
+    let mut tries = 0;
+    let done = run_watched(&tiny, &mut |event| match event {
+        Event::StageBegun { stage: StageName::Train } => {
+            tries += 1;
+            held = vec![];
+        }
+        Event::Progress { stage: StageName::Train, done: 4, .. } if tries == 1 => {
+            held = vec![1_u8; 1_200_000_000];
+        }
+        _ => {}
+    });
+    assert_eq!((tries, held.len()), (2, 0));
+    // The update after the memory was taken is the last of the first try.
+    assert_eq!(done.updates, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(done.summary.outcome, Outcome::Promoted, "{}", done.summary.verdict);
+    assert!(tiny.path("home/memory.json").exists(), "the limit is remembered");
+}
+
+#[test]
+fn the_adapter_of_a_night_is_stored_once() {
+    use std::os::unix::fs::MetadataExt;
+
+    let tiny = Tiny::new();
+    let paths = run(&tiny).summary.paths;
+    let inode =
+        |path: &std::path::Path| fs::metadata(path.join("adapters.safetensors")).unwrap().ino();
+    assert_eq!(inode(&paths.adapter), inode(&paths.night.join("train")));
+}
