@@ -33,6 +33,7 @@ pub struct ModelAnswerer<'a> {
     generator: Generator<'a>,
     tokenizer: &'a ChatTokenizer,
     subject: Subject,
+    options: GenerateOptions,
 }
 
 impl<'a> ModelAnswerer<'a> {
@@ -43,7 +44,14 @@ impl<'a> ModelAnswerer<'a> {
         tokenizer: &'a ChatTokenizer,
         subject: Subject,
     ) -> models::Result<Self> {
-        Ok(ModelAnswerer { generator: Generator::new(model, adapter)?, tokenizer, subject })
+        let (generator, options) = (Generator::new(model, adapter)?, GenerateOptions::default());
+        Ok(ModelAnswerer { generator, tokenizer, subject, options })
+    }
+
+    /// Generates with these options, of which the exam sets those about sampling and the length of an answer: what is left
+    /// is how much memory answers may take.
+    pub fn with_options(self, options: GenerateOptions) -> Self {
+        ModelAnswerer { options, ..self }
     }
 
     fn prompt(&self, question: &Question<'_>) -> chat_format::Result<Vec<u32>> {
@@ -94,7 +102,7 @@ impl Answerer for ModelAnswerer<'_> {
             top_p: sampling.top_p,
             seed: sampling.seed,
             stop_ids: self.tokenizer.stop_ids().to_vec(),
-            ..GenerateOptions::default()
+            ..self.options.clone()
         };
         let completions = self.generator.generate(&prompts, &options)?;
         let latency: Duration = start.elapsed();

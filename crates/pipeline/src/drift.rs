@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::config::ForgettingConfig;
 use crate::error::Result;
+use crate::exam_model::ExamModel;
 use crate::home::Home;
 use crate::replay::{Asked, BaseAnswers};
 use crate::stage::StageContext;
@@ -57,7 +58,7 @@ impl DriftPlan {
     pub fn sequences(
         &self,
         ctx: &mut StageContext<'_>,
-        (model, sha256): (&Model, Digest),
+        (model, sha256): (&ExamModel, Digest),
         tokenizer: &ChatTokenizer,
         council: &Council,
         home: &Home,

@@ -10,7 +10,6 @@ use crate::home::Home;
 use crate::journal::Journal;
 use crate::nights;
 use crate::stages::StageName;
-use crate::summary::Summary;
 
 /// The nights of a home before one of them, newest first.
 #[derive(Default)]
@@ -45,11 +44,9 @@ impl EarlierNights {
         Ok(Self(nights.into_iter().filter_map(open).collect()))
     }
 
-    /// The summaries of finished nights on the model with this digest, newest first.
-    pub fn summaries(&self, base: Digest) -> Vec<Summary> {
-        let finished = self.0.iter().filter(|night| night.journal.is_finished());
-        let summaries = finished.filter_map(|night| Summary::read(&night.dir));
-        summaries.filter(|summary| summary.base == Some(base)).collect()
+    /// The folders of those that are finished, newest first.
+    pub fn finished(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter(|night| night.journal.is_finished()).map(|night| night.dir.as_path())
     }
 
     /// The runs of `stage` on the input with this digest, newest first.

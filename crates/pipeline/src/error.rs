@@ -257,16 +257,27 @@ impl Error {
 
     /// Whether a plan that needs less memory could succeed.
     pub(crate) fn is_out_of_memory(&self) -> bool {
+        let of_model = |error: &models::Error| match error {
+            models::Error::Mlx(e) => is_allocation_failure(e.what()),
+            _ => false,
+        };
         match self {
             Error::OutOfMemory { .. } => true,
-            // MLX has a single error type, so only the message tells an allocation failure.
-            Error::Train(lora_train::Error::Mlx(e)) | Error::Models(models::Error::Mlx(e)) => {
-                let what = e.what().to_lowercase();
-                what.contains("allocat") || what.contains("out of memory")
+            Error::Train(lora_train::Error::Mlx(e)) => is_allocation_failure(e.what()),
+            Error::Models(e) | Error::Train(lora_train::Error::Model(e)) => of_model(e),
+            // An exam passes on what the model that answers says.
+            Error::Eval(eval::Error::Answerer { source, .. }) => {
+                source.downcast_ref().is_some_and(of_model)
             }
             _ => false,
         }
     }
+}
+
+/// MLX has a single error type, so only the message tells an allocation failure.
+fn is_allocation_failure(message: &str) -> bool {
+    let what = message.to_lowercase();
+    what.contains("allocat") || what.contains("out of memory")
 }
 
 /// Converts an `io::Error` into an [`Error::Io`] with path and action.
@@ -303,6 +314,9 @@ mod tests {
         ] {
             let error = Error::Train(lora_train::Error::Mlx(Exception::custom(message)));
             assert_eq!(error.is_out_of_memory(), expected, "{message}");
+            let source = Box::new(models::Error::Mlx(Exception::custom(message)));
+            let error = Error::Eval(eval::Error::Answerer { first_case: "a".into(), source });
+            assert_eq!(error.is_out_of_memory(), expected, "{message} in an exam");
         }
         let spent = Error::BudgetSpent { stage: StageName::Train, budget: "6h".into() };
         assert!(!spent.is_out_of_memory(), "a spent time budget is not a memory failure");

@@ -11,6 +11,7 @@ mod drift;
 mod earlier_nights;
 mod error;
 mod exam_ledger;
+mod exam_model;
 mod files;
 pub mod format;
 mod home;

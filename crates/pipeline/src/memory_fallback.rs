@@ -1,10 +1,10 @@
-//! Lowers the memory limit of training after it ran out of memory, and remembers the limit.
+//! Lowers the memory limit after training or an exam ran out of memory, and remembers the limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use lora_train::memory::physical_memory;
+use lora_train::memory::{limit, physical_memory};
 use lora_train::metrics::Metrics;
 use lora_train::{Bytes, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use crate::files::read_if_there;
 use crate::format;
 use crate::home::Home;
 use crate::journal::{Entry, Journal};
+use crate::runner::Runner;
 use crate::stages::StageName;
 
 /// The next limit, as a fraction of what the failed plan took: numerator and denominator.
@@ -22,7 +23,7 @@ const NEXT: (u64, u64) = (3, 4);
 /// system for it: numerator and denominator.
 const FATAL: (u64, u64) = (9, 10);
 
-/// The memory limit found for a home after training ran out of memory. It applies to later nights
+/// The memory limit found for a home after a stage ran out of memory. It applies to later nights
 /// too, until somebody removes `memory.json`.
 #[derive(Debug)]
 pub(crate) struct MemoryFallback {
@@ -64,10 +65,43 @@ impl MemoryFallback {
         recipe
     }
 
-    /// Lowers the limit after training in `dir` ran out of memory, and stores it.
+    /// Runs a stage whose models stay within the memory limit of `recipe`. After running out of memory it goes on where it
+    /// was, within a lower limit.
+    pub fn within_memory<T>(
+        &mut self,
+        runner: &mut Runner<'_>,
+        (stage, recipe): (StageName, &TrainConfig),
+        run: impl Fn(&mut Runner<'_>, &TrainConfig) -> Result<T>,
+    ) -> Result<T> {
+        let mut out_of_memory: Option<Error> = None;
+        loop {
+            let recipe = self.apply_to(recipe);
+            runner.memory_limit = limit(&recipe)?;
+            let error = match run(runner, &recipe) {
+                Err(error) => error,
+                done => return done,
+            };
+            if error.is_out_of_memory() {
+                let dir = runner.night.join(stage.as_str());
+                self.step_down(&dir, &recipe, error.to_string())?;
+                out_of_memory = Some(error);
+            } else if self.forget_if_too_low(&error)? {
+                // No plan fits. Report what ran out rather than the limit derived from it. A limit that another night
+                // has found is left aside.
+                match out_of_memory {
+                    Some(error) => return Err(error),
+                    None => continue,
+                }
+            } else {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Lowers the limit after the stage in `dir` ran out of memory, and stores it.
     pub fn step_down(&mut self, dir: &Path, recipe: &TrainConfig, because: String) -> Result<()> {
-        let planned = planned_bytes(dir).or(recipe.nightshift.memory_limit.map(|limit| limit.0));
-        let taken = planned.or_else(physical_memory).unwrap_or(u64::MAX);
+        let allowed = limit(recipe)?;
+        let taken = planned_bytes(dir).map_or(allowed, |planned| planned.min(allowed));
         let memory_limit = Bytes(taken / NEXT.1 * NEXT.0);
         tracing::warn!(memory_limit = memory_limit.0, because, "lowered the memory limit");
         let step = Step { memory_limit, because, at: Timestamp::now() };

@@ -7,10 +7,11 @@ use chat_format::jsonl;
 use durable::Digest;
 use eval::{ExamOptions, Policy};
 use lora_train::TrainConfig;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::base_model::BaseModel;
 use crate::drift::DriftPlan;
+use crate::earlier_nights::EarlierNights;
 use crate::error::{Error, Result};
 use crate::files::read_if_there;
 use crate::preference::Recipes;
@@ -18,7 +19,7 @@ use crate::stage::determining;
 use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::fresh_exam::FreshSource;
-use crate::summary::{Outcome, Summary};
+use crate::summary::{NewRows, Outcome, Summary};
 
 /// The file of a night with the digests of its clean rows, one a line.
 const ROWS: &str = "row-digests.txt";
@@ -79,43 +80,36 @@ impl<'a> NightInputs<'a> {
     }
 }
 
-/// The number of rows that the last night on the same model did not have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct NewRows {
-    /// Different rows, after conversion.
-    pub rows: u64,
-    /// The id of the night that they are new since.
-    pub since: String,
+/// Counts the rows that the last night did not have, and keeps the digests of all rows of this night for the next one.
+/// `earlier` are summaries of finished nights on the same model, newest first; `None` if there is none, or if its rows are
+/// not known.
+pub(crate) fn new_rows(
+    night: &Path,
+    clean: &CleanRows,
+    earlier: &[Summary],
+) -> Result<Option<NewRows>> {
+    let mut rows = BTreeSet::new();
+    for part in &clean.parts {
+        for row in jsonl::Reader::open(part.file.verified(night)?)?.conversations() {
+            let row = row?;
+            // What is said, not where it stands.
+            rows.insert(durable::digest(serde_json::json!([row.messages, row.tools]).to_string()));
+        }
+    }
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    durable::write(night.join(ROWS), lines)?;
+    let Some(last) = earlier.first() else { return Ok(None) };
+    let Some(known) = read_if_there(&last.paths.night.join(ROWS))? else { return Ok(None) };
+    let known = String::from_utf8_lossy(&known);
+    let known: BTreeSet<Digest> = known.lines().filter_map(|line| line.parse().ok()).collect();
+    let rows = rows.difference(&known).count() as u64;
+    Ok(Some(NewRows { rows, since: last.night.clone() }))
 }
 
-impl NewRows {
-    /// Counts them, and keeps the digests of all rows of this night for the next one. `earlier` are summaries of finished
-    /// nights on the same model, newest first; `None` if there is none, or if its rows are not known.
-    pub(crate) fn count(
-        night: &Path,
-        clean: &CleanRows,
-        earlier: &[Summary],
-    ) -> Result<Option<Self>> {
-        let mut rows = BTreeSet::new();
-        for part in &clean.parts {
-            for row in jsonl::Reader::open(part.file.verified(night)?)?.conversations() {
-                let row = row?;
-                // What is said, not where it stands.
-                rows.insert(durable::digest(
-                    serde_json::json!([row.messages, row.tools]).to_string(),
-                ));
-            }
-        }
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        durable::write(night.join(ROWS), lines)?;
-        let Some(last) = earlier.first() else { return Ok(None) };
-        let Some(known) = read_if_there(&last.paths.night.join(ROWS))? else { return Ok(None) };
-        let known = String::from_utf8_lossy(&known);
-        let known: BTreeSet<Digest> = known.lines().filter_map(|line| line.parse().ok()).collect();
-        let rows = rows.difference(&known).count() as u64;
-        Ok(Some(Self { rows, since: last.night.clone() }))
-    }
+/// The summaries of finished nights on the model with this digest, newest first.
+pub(crate) fn summaries(earlier: &EarlierNights, base: Digest) -> Vec<Summary> {
+    let summaries = earlier.finished().filter_map(Summary::read);
+    summaries.filter(|summary| summary.base == Some(base)).collect()
 }
 
 /// The earlier nights with the same inputs, newest first. `earlier` are those on the same model.

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use durable::Digest;
 use eval::SCORING_VERSION;
 use jiff::Zoned;
-use lora_train::TrainConfig;
+use lora_train::{Bytes, TrainConfig};
 
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::BudgetMonitor;
 use crate::config::{NightConfig, WhenUnchanged};
 use crate::earlier_nights::EarlierNights;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::home::{Home, private_dir};
 use crate::inputs::Inputs;
@@ -21,7 +21,7 @@ use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
 use crate::memory_fallback::MemoryFallback;
-use crate::news::{self, ExamInputs, NewRows, NightInputs};
+use crate::news::{self, ExamInputs, NightInputs};
 use crate::nights::{self, NightId};
 use crate::notify::{self, Message};
 use crate::observer::{Event, Observer};
@@ -36,7 +36,7 @@ use crate::stages::enrich::{Enrich, Everyday};
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
 use crate::stages::prefer::{Prefer, Trained};
 use crate::stages::train::Train;
-use crate::summary::{Outcome, Paths, PreferencePhase, Summary};
+use crate::summary::{NewRows, Outcome, Paths, PreferencePhase, Summary};
 
 /// A night in a home whose lock this process holds.
 ///
@@ -170,6 +170,7 @@ impl Night {
                 recipe,
             )?;
         }
+        let limited = within(&recipes.supervised, self.config.budgets.memory);
         let id = self.id.as_str();
         let earlier = EarlierNights::before(&self.home, id)?;
         let mut runner = Runner {
@@ -178,6 +179,7 @@ impl Night {
             journal: &mut self.journal,
             observer,
             budgets: &budgets,
+            memory_limit: lora_train::memory::limit(&fallback.apply_to(&limited))?,
             done: Vec::with_capacity(StageName::ALL.len()),
         };
 
@@ -197,8 +199,8 @@ impl Night {
             replay: replay.as_ref().map(|plan| Replay { plan, model: &model, home: &self.home }),
         })?;
         let (model, splits) = (&model, &splits);
-        let nights = earlier.summaries(model.sha256);
-        let new_rows = NewRows::count(&self.dir, &clean, &nights)?;
+        let nights = news::summaries(&earlier, model.sha256);
+        let new_rows = news::new_rows(&self.dir, &clean, &nights)?;
         let exam = ExamInputs {
             suite: suite.digest(),
             options: &self.config.exam.options,
@@ -220,16 +222,15 @@ impl Night {
             }
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
         }
-        let supervised = within_memory(
+        let supervised = fallback.within_memory(
             &mut runner,
-            &mut fallback,
             (StageName::Train, &recipes.supervised),
             |runner, recipe| runner.run(&Train { model, splits, recipe, max_refused_share }),
         )?;
         let preferred = recipes.preference.as_ref().map(|recipe| {
             let (trained, supervised) = (&supervised, &recipes.supervised);
             let stage = (StageName::Prefer, recipe);
-            within_memory(&mut runner, &mut fallback, stage, |runner, recipe| {
+            fallback.within_memory(&mut runner, stage, |runner, recipe| {
                 runner.run(&Prefer {
                     model,
                     splits,
@@ -261,8 +262,9 @@ impl Night {
             registry: &registry,
             serving: &self.config.serving,
             drift: drift.as_ref(),
+            recipe: &limited,
         }
-        .run(&mut runner)?;
+        .run(&mut runner, &mut fallback)?;
         let stages = runner.done;
         let mut summary = self.summary(stages, trained, rows, outcome, &registry)?;
         (summary.base, summary.new_rows) = (Some(model.sha256), new_rows);
@@ -382,38 +384,19 @@ impl Night {
     }
 }
 
+/// The recipe with a memory limit of at most the night's.
+fn within(recipe: &TrainConfig, memory: Option<Bytes>) -> TrainConfig {
+    let mut recipe = recipe.clone();
+    let limit = &mut recipe.nightshift.memory_limit;
+    *limit = [*limit, memory].into_iter().flatten().min();
+    recipe
+}
+
 /// Whether an adapter that a night has promoted is still there.
 fn is_there(night: &Summary, registry: &Registry) -> bool {
     let name = night.paths.adapter.file_name().and_then(|name| name.to_str());
     let adapter = name.and_then(|name| name.parse().ok());
     night.outcome != Outcome::Promoted || adapter.is_some_and(|it| registry.verified(it).is_ok())
-}
-
-/// Runs a training stage. After running out of memory it retries with a plan that needs less.
-fn within_memory<T>(
-    runner: &mut Runner<'_>,
-    fallback: &mut MemoryFallback,
-    (stage, recipe): (StageName, &TrainConfig),
-    run: impl Fn(&mut Runner<'_>, &TrainConfig) -> Result<T>,
-) -> Result<T> {
-    let mut out_of_memory: Option<Error> = None;
-    loop {
-        let recipe = fallback.apply_to(recipe);
-        let error = match run(runner, &recipe) {
-            Err(error) => error,
-            trained => return trained,
-        };
-        if error.is_out_of_memory() {
-            let dir = runner.night.join(stage.as_str());
-            fallback.step_down(&dir, &recipe, error.to_string())?;
-            out_of_memory = Some(error);
-        } else if fallback.forget_if_too_low(&error)? {
-            // No plan fits. Report what ran out rather than the limit derived from it.
-            return Err(out_of_memory.unwrap_or(error));
-        } else {
-            return Err(error);
-        }
-    }
 }
 
 /// Opens and locks the home of a configuration.

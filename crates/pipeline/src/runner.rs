@@ -39,6 +39,8 @@ pub(crate) struct Runner<'a> {
     pub journal: &'a mut Journal,
     pub observer: &'a mut dyn Observer,
     pub budgets: &'a BudgetMonitor,
+    /// The memory in bytes that a model may take that answers.
+    pub memory_limit: u64,
     /// The finished stages, in order.
     pub done: Vec<StageSummary>,
 }
@@ -67,6 +69,7 @@ impl Runner<'_> {
             night: self.night,
             dir: &dir,
             budgets: self.budgets,
+            memory_limit: self.memory_limit,
             observer: &mut *self.observer,
         };
         let output = match stage.run(&mut ctx) {
@@ -247,6 +250,7 @@ mod tests {
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
                 budgets: &BudgetMonitor::new(&Budgets::default(), night),
+                memory_limit: u64::MAX,
                 done: vec![],
             };
             runner.run(&Toy { text, fails })
@@ -303,6 +307,7 @@ mod tests {
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
             budgets: &BudgetMonitor::new(&budgets, dir.path()),
+            memory_limit: u64::MAX,
             done: vec![],
         };
         let error = runner.run(&Toy { text: "a", fails: false }).unwrap_err();

@@ -95,6 +95,8 @@ pub(crate) struct StageContext<'a> {
     /// The stage's own folder.
     pub dir: &'a Path,
     pub budgets: &'a BudgetMonitor,
+    /// The memory in bytes that a model may take that answers.
+    pub memory_limit: u64,
     pub observer: &'a mut dyn Observer,
 }
 

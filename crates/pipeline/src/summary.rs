@@ -18,7 +18,6 @@ use crate::stages::prefer::Preferred;
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
 
-pub use crate::news::NewRows;
 pub use crate::report::AnswerSample;
 pub use crate::runner::StageSummary;
 pub use crate::served_chats::DeletedChats;
@@ -150,6 +149,16 @@ fn verdict<'de, D: Deserializer<'de>>(
     });
     let verdict = serde_json::from_value(value).or_else(|_| serde_json::from_value(reason_only));
     verdict.map_err(D::Error::custom)
+}
+
+/// The number of rows that the last night on the same model did not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewRows {
+    /// Different rows, after conversion.
+    pub rows: u64,
+    /// The id of the night that they are new since.
+    pub since: String,
 }
 
 /// Figures of a training. A figure that was not measured is 0.

@@ -7,7 +7,6 @@ mod divergence;
 mod inputs;
 mod lanes;
 mod layout;
-mod limit;
 mod loss;
 mod output;
 mod pass;
@@ -24,6 +23,7 @@ use std::sync::Arc;
 use models::Model;
 
 use crate::batch::MicroBatch;
+use crate::memory::MemoryLimit;
 use crate::{Result, Tensors};
 
 use chunks::Chunks;
@@ -33,7 +33,6 @@ pub(crate) use criterion::{Criterion, PairTerms, RowLoss};
 pub(crate) use inputs::InputStorage;
 use lanes::Lanes;
 pub(crate) use layout::{DropoutSeed, Layout};
-use limit::MemoryLimit;
 use loss::HeadValues;
 use pass::Pass;
 pub(crate) use plan::Plan;

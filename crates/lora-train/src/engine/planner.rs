@@ -1,6 +1,5 @@
 //! Chooses the fastest plan that fits into the memory.
 
-use mlx_rs::{Device, DeviceType};
 use models::WeightResidency;
 
 use super::cost::Costs;
@@ -8,7 +7,7 @@ use super::inputs::InputStorage;
 use super::plan::Plan;
 use crate::Result;
 use crate::config::{Bytes, TrainConfig};
-use crate::memory::device_memory;
+use crate::memory;
 
 /// More lanes than this gain little: each has its own activations.
 const MOST_LANES: usize = 8;
@@ -16,24 +15,12 @@ const MOST_LANES: usize = 8;
 /// small enough to be kept. Where weights are dequantized or read for each micro-batch, larger ones are
 /// faster.
 const CPU_TOKENS: usize = 176;
-/// By default, memory of a CPU is limited to one part in this many, for the sake of other programs.
-const DEFAULT_SHARE: u64 = 2;
-
 /// Where weights and inputs are kept if the fastest plan does not fit, fastest first.
 const FRUGAL: [(WeightResidency, InputStorage); 3] = [
     (WeightResidency::Packed, InputStorage::Memory),
     (WeightResidency::Streamed, InputStorage::Memory),
     (WeightResidency::Streamed, InputStorage::File),
 ];
-
-/// The memory that a run may take by default.
-fn default_limit() -> Result<u64> {
-    let all = device_memory().unwrap_or(u64::MAX);
-    Ok(match Device::try_default()?.get_type()? {
-        DeviceType::Cpu => all / DEFAULT_SHARE,
-        DeviceType::Gpu => all,
-    })
-}
 
 impl Plan {
     /// The fastest plan within the memory limit, on this machine.
@@ -47,10 +34,7 @@ impl Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let lanes = if native { 1 } else { cores.min(MOST_LANES) };
         let lanes = settings.lanes.unwrap_or(lanes).max(1);
-        let limit = match settings.memory_limit {
-            Some(limit) => limit.0,
-            None => default_limit()?,
-        };
+        let limit = memory::limit(config)?;
         let most = settings.max_tokens_per_step;
         let layers = costs.model.layers().len();
         let plan = |lanes, tokens, weights, inputs| Self {

@@ -158,6 +158,10 @@ impl<'a> Decoder<'a> {
             let columns = 0..self.column + 1;
             let mode = AttentionMode::Step { cache, columns, mask: mask.as_ref() };
             flow = layer.forward_with(&flow, &batch, adapter, mode)?;
+            // Weights that are read or dequantized for each use are released before the next layer's.
+            if layer.transient_weight_bytes(layer.residency()) > 0 {
+                transforms::eval(flow.carried.iter().chain([&flow.hidden]))?;
+            }
         }
         self.column += 1;
         self.logits(&flow.hidden)

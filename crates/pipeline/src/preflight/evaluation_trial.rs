@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use eval::{ExamOptions, Policy, Sampling, Suite, Tier};
+use lora_train::TrainConfig;
 
 use super::scratch::run_stages;
 use crate::accounting::RowAccount;
@@ -11,6 +12,7 @@ use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
 use crate::error::Result;
 use crate::home::Home;
+use crate::memory_fallback::MemoryFallback;
 use crate::registry::{Registry, Requester};
 use crate::stage::Stage;
 use crate::stages::convert::CleanRows;
@@ -53,6 +55,7 @@ impl EvaluationTrial {
         let EvaluationInputs { night, base: model, clean, splits, trained, policy, .. } = *inputs;
         let home = Home::open(night.with_file_name("home"))?;
         let registry = Registry::new(&home).of(model.sha256, &model.path);
+        let mut memory = MemoryFallback::open(&home)?;
         let (suite, options) = (few_cases(inputs.suite), short_answers(inputs.options));
         let evaluation = Evaluation {
             id: "0000-rehearsal",
@@ -74,9 +77,10 @@ impl EvaluationTrial {
             // No server is told of a rehearsal.
             serving: &ServingConfig::default(),
             drift: None,
+            recipe: &TrainConfig::default(),
         };
         let EvaluationOutcome { exams, gate, promotion, .. } =
-            run_stages(night, |runner| evaluation.run(runner))?;
+            run_stages(night, |runner| evaluation.run(runner, &mut memory))?;
         // Promotion and rollback, whatever the verdict was.
         registry.promote(trained.adapter, Requester::Operator, "rehearsal")?;
         let weights = registry.verified(trained.adapter)?.join("adapters.safetensors");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lora_train::Bytes;
+use lora_train::{Bytes, TrainConfig};
 
 use crate::budget_monitor::BudgetMonitor;
 use crate::config::Budgets;
@@ -24,6 +24,7 @@ pub(super) fn run_stages<T>(
         journal: &mut Journal::open(night.join("journal.jsonl"))?,
         observer: &mut |_: Event<'_>| (),
         budgets: &BudgetMonitor::new(&budgets, night),
+        memory_limit: lora_train::memory::limit(&TrainConfig::default())?,
         done: Vec::new(),
     })
 }

@@ -8,16 +8,17 @@ use chat_format::{ChatTokenizer, Message, RenderOptions};
 use durable::Digest;
 use enrich::neutral::NeutralPrompt;
 use eval::{Agent, Finish, Sampling};
-use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+use models::{Adapter, FinishReason, GenerateOptions, Generator};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::exam_model::ExamModel;
 use crate::files::read_if_there;
 use crate::home::{Home, private_dir};
 
 /// Prompts that are answered together. A line of the log has the answers of one batch, so that a killed run repeats whole
 /// batches and gives the same answers.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 /// A prompt and the agent that is asked, if any.
 #[derive(Clone, Copy)]
@@ -44,7 +45,7 @@ pub(crate) type Answered<'a> = (Asked<'a>, BaseAnswer);
 /// The answers of one model and sampling are in one file, found by the digest of both; an answer is found by the tokens of
 /// its prompt, which include the system prompt and the template.
 pub(crate) struct BaseAnswers<'a> {
-    model: &'a Model,
+    opened: &'a ExamModel,
     tokenizer: &'a ChatTokenizer,
     sampling: Sampling,
     log: PathBuf,
@@ -56,14 +57,14 @@ impl<'a> BaseAnswers<'a> {
     pub fn open(
         home: &Home,
         sha256: Digest,
-        model: &'a Model,
+        opened: &'a ExamModel,
         tokenizer: &'a ChatTokenizer,
         sampling: Sampling,
     ) -> Result<Self> {
         let Sampling { max_tokens, temperature, top_p, seed } = sampling;
         // Greedy answers do not depend on the seed.
         let random = (temperature > 0.0).then_some((temperature, top_p, seed));
-        let arithmetic = model.arithmetic();
+        let arithmetic = opened.model.arithmetic();
         let key = durable::digest(format!("{sha256} {arithmetic} {max_tokens} {random:?}"));
         private_dir(&home.replay())?;
         let log = home.replay().join(format!("{key}.jsonl"));
@@ -73,7 +74,7 @@ impl<'a> BaseAnswers<'a> {
         let batches =
             batches.filter_map(|line| serde_json::from_slice::<Vec<BaseAnswer>>(line).ok());
         let known = batches.flatten().map(|answer| (answer.prompt, answer)).collect();
-        Ok(Self { model, tokenizer, sampling, log, known })
+        Ok(Self { opened, tokenizer, sampling, log, known })
     }
 
     /// Calls `on_batch` with the answers of each batch of prompts, in order, until it breaks.
@@ -118,10 +119,11 @@ impl<'a> BaseAnswers<'a> {
             top_p,
             seed,
             stop_ids: self.tokenizer.stop_ids().to_vec(),
-            ..GenerateOptions::default()
+            ..self.opened.options.clone()
         };
-        let adapter = Adapter::none(self.model);
-        let completions = Generator::new(self.model, &adapter)?.generate(&prompts, &options)?;
+        let model = &self.opened.model;
+        let adapter = Adapter::none(model);
+        let completions = Generator::new(model, &adapter)?.generate(&prompts, &options)?;
         let answers: Vec<BaseAnswer> = prompts
             .iter()
             .zip(completions)

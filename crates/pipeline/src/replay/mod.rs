@@ -10,15 +10,16 @@ use durable::Digest;
 use enrich::neutral::{NeutralPrompt, NeutralPrompts};
 use enrich::{EnrichConfig, GeneratorData};
 use eval::{Finish, answer_text};
-use models::Model;
 use serde::{Deserialize, Serialize};
 
+use answers::BATCH;
 pub(crate) use answers::{Asked, BaseAnswer, BaseAnswers};
 
 use crate::base_model::BaseModel;
 use crate::budget_monitor::StopReason;
 use crate::config::ReplayConfig;
 use crate::error::Result;
+use crate::exam_model::ExamModel;
 use crate::home::Home;
 use crate::stage::StageContext;
 
@@ -113,11 +114,11 @@ impl Replay<'_> {
         let asked: Vec<_> = asked.collect();
 
         ctx.progress(0, wanted as u64, "opening the model");
-        let model = Model::open(&self.model.path)?;
+        let opened = ExamModel::open(&self.model.path, &[], BATCH, ctx.memory_limit)?;
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let sampling = eval::Sampling { seed: config.seed, ..config.sampling };
         let mut answers =
-            BaseAnswers::open(self.home, self.model.sha256, &model, &tokenizer, sampling)?;
+            BaseAnswers::open(self.home, self.model.sha256, &opened, &tokenizer, sampling)?;
 
         let mut replayed = Replayed { wanted, ..Replayed::default() };
         let mut rows = Vec::new();

@@ -2,6 +2,7 @@
 
 use durable::Digest;
 use eval::{BestScores, Check, CheckResult, ExamOptions, Policy, SCORING_VERSION, Suite};
+use lora_train::TrainConfig;
 
 use super::convert::CleanRows;
 use super::enrich::Splits;
@@ -16,12 +17,13 @@ use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
 use crate::drift::DriftPlan;
 use crate::error::Result;
-use crate::news::NewRows;
+use crate::memory_fallback::MemoryFallback;
 use crate::registry::BaseRegistry;
 use crate::report::NightReport;
 use crate::runner::Runner;
 use crate::stage::Artefact;
-use crate::summary::Scores;
+use crate::stages::StageName;
+use crate::summary::{NewRows, Scores};
 
 /// The trained adapters and everything needed to evaluate the candidate.
 pub(crate) struct Evaluation<'a> {
@@ -49,6 +51,8 @@ pub(crate) struct Evaluation<'a> {
     pub serving: &'a ServingConfig,
     /// How drifts from the base are measured, if they are.
     pub drift: Option<&'a DriftPlan>,
+    /// The recipe with the memory limit of the models that answer.
+    pub recipe: &'a TrainConfig,
 }
 
 /// The outputs of the stages.
@@ -62,7 +66,12 @@ pub(crate) struct EvaluationOutcome {
 }
 
 impl Evaluation<'_> {
-    pub fn run(&self, runner: &mut Runner<'_>) -> Result<EvaluationOutcome> {
+    /// Runs the stages. One that runs out of memory goes on within a lower limit, which `memory` remembers.
+    pub fn run(
+        &self,
+        runner: &mut Runner<'_>,
+        memory: &mut MemoryFallback,
+    ) -> Result<EvaluationOutcome> {
         let Self { id, model, clean, rows, splits, champion, .. } = *self;
         let (trained, partial) = (self.trained.candidate(), self.trained.partial());
         let Self { suite, options, registry, drift, .. } = *self;
@@ -77,11 +86,13 @@ impl Evaluation<'_> {
             suite,
             registry,
         };
-        let exams = runner.run(&exam)?;
+        let stage = |stage| (stage, self.recipe);
+        let exams =
+            memory.within_memory(runner, stage(StageName::Exam), |runner, _| runner.run(&exam))?;
         let runs = exams.load(runner.night)?;
         let scores = Scores::of(&runs)?;
         let (checks, policy) = (checks(self.contaminated), self.policy);
-        let fresh = runner.run(&FreshExam {
+        let fresh = FreshExam {
             id,
             model,
             trained,
@@ -96,7 +107,9 @@ impl Evaluation<'_> {
             suite,
             registry,
             runs: &runs,
-        })?;
+        };
+        let fresh = memory
+            .within_memory(runner, stage(StageName::FreshExam), |runner, _| runner.run(&fresh))?;
         let fresh_runs = fresh.load(runner.night)?;
         let gate = runner.run(&Gate {
             exams: &exams,
@@ -112,7 +125,7 @@ impl Evaluation<'_> {
             served.raise(&BestScores::of_run(champion)?);
         }
         let smoke_test = SmokeTest { model, suite, options, candidate: &runs.candidate };
-        let promotion = runner.run(&Promote {
+        let promote = Promote {
             id,
             trained,
             partial: partial.as_deref(),
@@ -123,7 +136,9 @@ impl Evaluation<'_> {
             smoke_test,
             registry,
             serving: self.serving,
-        })?;
+        };
+        let promotion = memory
+            .within_memory(runner, stage(StageName::Promote), |runner, _| runner.run(&promote))?;
         let stages = runner.done.clone();
         let report = runner.run(&NightReport {
             id,

@@ -16,6 +16,7 @@ use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
 use crate::drift::DriftPlan;
 use crate::error::Result;
+use crate::exam_model::ExamModel;
 use crate::interrupt::UntilInterrupted;
 use crate::registry::{BaseRegistry, ExamId};
 use crate::stage::{Artefact, Stage, StageContext};
@@ -133,7 +134,7 @@ pub(crate) struct RunFiles {
 
 /// The base model, opened.
 pub(super) struct BaseOpened {
-    model: Model,
+    model: ExamModel,
     tokenizer: ChatTokenizer,
 }
 
@@ -156,7 +157,7 @@ impl Stage for Exam<'_> {
         let Self { model, trained, champion, registry, suite, options, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
         let mut cache = AnswerCache::open(registry.all().home())?;
-        let models = sitters.open(ctx)?;
+        let models = sitters.open(ctx, options)?;
         let files = sitters.sit(ctx, &models, suite, options, Some(&mut cache))?;
         cache.forget_others()?;
         let drifts = match self.drift {
@@ -205,6 +206,11 @@ struct Sitter {
 }
 
 impl Sitter {
+    /// The folder of the adapter.
+    fn folder(&self) -> Option<&Path> {
+        self.adapter.as_ref().map(|(_, folder)| folder.as_path())
+    }
+
     fn adapter(&self, base: &Model) -> Result<Adapter> {
         Ok(match &self.adapter {
             None => Adapter::none(base),
@@ -214,11 +220,18 @@ impl Sitter {
 }
 
 impl Sitters<'_> {
-    /// Opens the base model.
-    pub fn open(&self, ctx: &mut StageContext<'_>) -> Result<BaseOpened> {
+    /// Opens the base model, with room for an adapter and the answers to a batch.
+    pub fn open(&self, ctx: &mut StageContext<'_>, options: &ExamOptions) -> Result<BaseOpened> {
         ctx.progress(0, 0, "opening the model");
         let tokenizer = ctx.tokenizer(&self.model.path)?;
-        Ok(BaseOpened { model: Model::open(&self.model.path)?, tokenizer })
+        let (candidate, champion) = self.adapted(ctx)?;
+        let adapters: Vec<&Path> = candidate
+            .folder()
+            .into_iter()
+            .chain(champion.as_ref().and_then(Sitter::folder))
+            .collect();
+        let model = ExamModel::open(&self.model.path, &adapters, options.batch, ctx.memory_limit)?;
+        Ok(BaseOpened { model, tokenizer })
     }
 
     /// The candidate, and the champion if there is one.
@@ -243,10 +256,9 @@ impl Sitters<'_> {
         plan: &DriftPlan,
         council: &Council,
     ) -> Result<Drifts> {
-        let BaseOpened { model, tokenizer } = base;
-        let subject = (model, self.model.sha256);
-        let sequences =
-            plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
+        let BaseOpened { model: opened, tokenizer } = base;
+        let (subject, model) = ((opened, self.model.sha256), &opened.model);
+        let sequences = plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
         let (candidate, champion) = self.adapted(ctx)?;
         let mut drift = |it: Sitter| sequences.drift(ctx, model, &it.adapter(model)?, it.name);
         let candidate = drift(candidate)?;
@@ -303,13 +315,14 @@ impl Sitters<'_> {
             adapter: digest.map(|_| name.to_owned()),
             adapter_digest: digest,
         };
-        let BaseOpened { model: base, tokenizer } = setup.base;
+        let BaseOpened { model: ExamModel { model: base, options, .. }, tokenizer } = setup.base;
         let adapter = sitter.adapter(base)?;
         let dir = ctx.dir.join(name);
         // Without a budget: a night that has an adapter ends with a verdict.
         let exam = eval::Exam::new(setup.suite, setup.options.clone());
-        let mut model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
         let interrupt = ctx.budgets.interrupt();
+        let model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
+        let mut model = model.with_options(options.clone());
         let mut report = |progress: Progress<'_>| {
             let (done, total) = (progress.done as u64, progress.total as u64);
             ctx.progress(index * total + done, setup.runs * total, name);

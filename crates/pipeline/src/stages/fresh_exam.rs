@@ -197,7 +197,7 @@ impl Stage for FreshExam<'_> {
         durable::write_json(&path, &suite)?;
         let Self { model, trained, champion, registry, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
-        let models = sitters.open(ctx)?;
+        let models = sitters.open(ctx, self.options)?;
         let exams = Box::new(sitters.sit(ctx, &models, &suite, self.options, None)?);
         Ok(FreshResult::Taken { exams, suite: ctx.artefact(&path)?, origin, left_out })
     }

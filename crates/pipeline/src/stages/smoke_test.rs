@@ -9,11 +9,12 @@ use eval::{
     ExamOptions, ExamRun, ModelAnswerer, Outcome, Record, Subject, Suite, Tier,
     council::RefusalDuty,
 };
-use models::{Adapter, Model};
+use models::Adapter;
 use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
 use crate::error::{Error, Result};
+use crate::exam_model::ExamModel;
 use crate::registry::BaseRegistry;
 use crate::stage::StageContext;
 
@@ -81,11 +82,12 @@ impl SmokeTest<'_> {
             Err(error @ Error::Corrupt { .. }) => return Ok(Some(Fault::Copy(error.to_string()))),
             Err(error) => return Err(error),
         };
-        let model = Model::open(&self.model.path)?;
+        let (path, batch) = (&self.model.path, self.options.batch);
+        let opened = ExamModel::open(path, &[&folder], batch, ctx.memory_limit)?;
         let tokenizer = ctx.tokenizer(&self.model.path)?;
-        let answers = Adapter::load(folder, &model)
+        let answers = Adapter::load(folder, &opened.model)
             .map_err(Error::from)
-            .and_then(|loaded| self.answers(ctx, &suite, (&model, &loaded, &tokenizer), adapter));
+            .and_then(|loaded| self.answers(ctx, &suite, (&opened, &loaded, &tokenizer), adapter));
         match answers {
             Ok(answers) => Ok(problem(&groups, &answers).map(Fault::Adapter)),
             Err(error) if blames_the_adapter(&error) => Ok(Some(Fault::Adapter(error.to_string()))),
@@ -135,7 +137,7 @@ impl SmokeTest<'_> {
         &self,
         ctx: &StageContext<'_>,
         suite: &Suite,
-        (model, adapter, tokenizer): (&Model, &Adapter, &ChatTokenizer),
+        (opened, adapter, tokenizer): (&ExamModel, &Adapter, &ChatTokenizer),
         digest: Digest,
     ) -> Result<Vec<Record>> {
         let subject = Subject {
@@ -144,7 +146,8 @@ impl SmokeTest<'_> {
             adapter: Some("champion".to_owned()),
             adapter_digest: Some(digest),
         };
-        let mut answerer = ModelAnswerer::new(model, adapter, tokenizer, subject)?;
+        let answerer = ModelAnswerer::new(&opened.model, adapter, tokenizer, subject)?;
+        let mut answerer = answerer.with_options(opened.options.clone());
         let exam = eval::Exam::new(suite, self.options.clone());
         let (Outcome::Complete(run) | Outcome::Partial { run, .. }) =
             exam.sit(&mut answerer, ctx.dir.join("smoke"), &mut |_| ())?;

@@ -94,7 +94,7 @@ impl Tiny {
     }
 
     /// Replaces the weights by random ones of another shape.
-    fn synthesize(&self, shape: &Value) {
+    pub fn synthesize(&self, shape: &Value) {
         self.write("shape.json", &shape.to_string());
         let (shape, model) = (self.path("shape.json"), self.path("model"));
         models::synthesize(&shape, &model, models::Storage::Bf16, 7, &mut |_, _| ()).unwrap();

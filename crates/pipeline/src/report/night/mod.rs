@@ -19,7 +19,6 @@ use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::format;
-use crate::news::NewRows;
 use crate::runner::StageSummary;
 use crate::stage::Stage;
 use crate::stages::convert::CleanRows;
@@ -29,7 +28,7 @@ use crate::stages::fresh_exam::{FreshExam, FreshResult};
 use crate::stages::prefer::{Preferred, Trained};
 use crate::stages::promote::PromotionOutcome;
 use crate::stages::train::TrainedAdapter;
-use crate::summary::{Outcome, Scores};
+use crate::summary::{NewRows, Outcome, Scores};
 use page::{CategoryChange, Failures, Page, Part, Place, Tile, steps};
 
 /// Number of gains among the answers shown.

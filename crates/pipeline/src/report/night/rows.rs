@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::page::Place;
 use crate::accounting::RowAccount;
 use crate::format;
-use crate::news::NewRows;
 use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
+use crate::summary::NewRows;
 
 /// Where the rows are: each place with its number of rows, and the file that lists them. All rows that were read are first.
 pub(super) fn places(rows: &RowAccount) -> Vec<Place> {

@@ -1,0 +1,161 @@
+//! Opens the model of an exam within the memory limit of the night.
+
+use std::fs;
+use std::path::Path;
+
+use lora_train::Bytes;
+use lora_train::memory::MemoryLimit;
+use models::train_support::BatchSize;
+use models::{Adapter, GenerateOptions, Model, WeightResidency};
+
+use crate::error::{Error, Result};
+
+/// Prompt tokens of a micro-batch, most first: fewer need less memory for activations.
+const PROMPT_TOKENS: [usize; 3] = [512, 128, 32];
+/// A prompt and an answer of this many tokens have to fit into the cache.
+const LEAST_CACHE: usize = 1024;
+const F32: u64 = size_of::<f32>() as u64;
+
+/// A model that answers within a memory limit.
+#[derive(Debug)]
+pub(crate) struct ExamModel {
+    pub model: Model,
+    /// How much of an exam it answers at once.
+    pub options: GenerateOptions,
+    _limit: MemoryLimit,
+}
+
+impl ExamModel {
+    /// Opens the model at `path`, with weights in memory as far as `limit` allows beside the largest of `adapters`,
+    /// activations and caches. It answers `rows` questions at once, or fewer.
+    ///
+    /// # Errors
+    /// A model that cannot be opened; a limit below the smallest plan, with that.
+    pub fn open(path: &Path, adapters: &[&Path], rows: usize, limit: u64) -> Result<Self> {
+        let sizes = adapters.iter().map(|folder| fs::metadata(Adapter::weights_file(folder)));
+        let adapter = sizes.filter_map(|file| Some(file.ok()?.len())).max().unwrap_or_default();
+        let model = Model::open_with(path, WeightResidency::Streamed)?;
+        let needs = Needs { model: &model, rows, adapter };
+        let plan = needs.plan(limit)?;
+        let cache_bytes = (limit - needs.of(&plan) + needs.least_cache())
+            .min(GenerateOptions::default().cache_bytes as u64);
+        tracing::info!(
+            streamed = plan.layers.iter().filter(|it| **it == WeightResidency::Streamed).count(),
+            layers = plan.layers.len(),
+            prompt_tokens = plan.prompt_tokens,
+            cache_bytes,
+            limit,
+            "the plan of an exam"
+        );
+        let _limit = MemoryLimit::new(limit)?;
+        let options = GenerateOptions {
+            cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
+            prompt_tokens_per_step: plan.prompt_tokens,
+            ..GenerateOptions::default()
+        };
+        let model = model.with_weights(plan.embeddings, &plan.layers)?;
+        Ok(Self { model, options, _limit })
+    }
+}
+
+/// Where weights are kept, and how much is computed at once.
+#[derive(Debug, Clone)]
+struct Plan {
+    embeddings: WeightResidency,
+    layers: Vec<WeightResidency>,
+    prompt_tokens: usize,
+}
+
+/// What the memory of an exam depends on beside the plan.
+struct Needs<'a> {
+    model: &'a Model,
+    /// Questions that are answered at once, at most.
+    rows: usize,
+    /// Bytes of an adapter.
+    adapter: u64,
+}
+
+impl Needs<'_> {
+    /// The fastest plan within `limit`.
+    fn plan(&self, limit: u64) -> Result<Plan> {
+        use WeightResidency::{Packed, PackedAndDequantized, Streamed};
+        let layers = self.model.layers().len();
+        let plans = || {
+            let residencies = match self.model.auto_residency() {
+                PackedAndDequantized => &[PackedAndDequantized, Packed, Streamed][..],
+                _ => &[Packed, Streamed],
+            };
+            residencies.iter().flat_map(move |&weights| {
+                PROMPT_TOKENS.map(|prompt_tokens| Plan {
+                    embeddings: weights,
+                    layers: vec![weights; layers],
+                    prompt_tokens,
+                })
+            })
+        };
+        let fits = |plan: &Plan| self.of(plan) <= limit;
+        let Some(mut plan) = plans().find(fits) else {
+            let least = plans().map(|plan| self.of(&plan)).min().unwrap_or_default();
+            return Err(Error::Train(lora_train::Error::Setting {
+                location: Default::default(),
+                key: "nightshift.memory_limit".to_owned(),
+                expected: format!("at least {}MB for the exam", least.div_ceil(1_000_000)),
+                found: Bytes(limit).to_string(),
+            }));
+        };
+        // As many of the streamed layers as there is room for.
+        for layer in 0..layers {
+            if plan.layers[layer] == Streamed {
+                let mut better = plan.clone();
+                better.layers[layer] = Packed;
+                plan = if fits(&better) { better } else { plan };
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The most memory that MLX will hold with `plan` and the smallest cache, in bytes.
+    fn of(&self, plan: &Plan) -> u64 {
+        let layers = || self.model.layers().iter().zip(&plan.layers);
+        let weights: u64 = layers().map(|(layer, &residency)| layer.weight_bytes(residency)).sum();
+        let size = BatchSize {
+            tokens: plan.prompt_tokens,
+            row_tokens: plan.prompt_tokens,
+            longest: plan.prompt_tokens,
+        };
+        let layer = layers().map(|(layer, &residency)| {
+            let footprint = layer.footprint(size);
+            layer.transient_weight_bytes(residency) + footprint.kept + footprint.tile
+        });
+        let work = layer.max().unwrap_or_default().max(self.head(plan));
+        self.model.embedding_bytes(plan.embeddings)
+            + weights
+            + self.adapter
+            + self.lanes() * work
+            + self.least_cache()
+    }
+
+    /// The output matrix as it is multiplied, and the logits of every row with their softmax.
+    fn head(&self, plan: &Plan) -> u64 {
+        let config = self.model.config();
+        let unpacked = match plan.embeddings {
+            WeightResidency::Dequantized => 0,
+            _ if self.model.computes_packed() => 0,
+            _ => config.vocab_size * config.hidden_size,
+        };
+        let read = match plan.embeddings {
+            WeightResidency::Streamed => self.model.embedding_bytes(WeightResidency::Packed),
+            _ => 0,
+        };
+        read + (unpacked + 3 * self.rows * config.vocab_size) as u64 * F32
+    }
+
+    fn lanes(&self) -> u64 {
+        self.model.generation_lanes(self.rows) as u64
+    }
+
+    /// The caches of one row in each lane.
+    fn least_cache(&self) -> u64 {
+        self.lanes() * self.model.cache_bytes(LEAST_CACHE) as u64
+    }
+}
