@@ -43,8 +43,12 @@ impl BaseModel {
     /// stage keys of a preflight.
     pub fn unread(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let path = path_of(source, on_fetch)?;
-        let sha256 = durable::digest(path.as_os_str().as_encoded_bytes());
-        Ok(Self { sha256, arithmetic: String::new(), rendering: durable::digest(""), path })
+        Ok(Self::of_digest(durable::digest(path.as_os_str().as_encoded_bytes()), path))
+    }
+
+    /// A model that is only named, never run.
+    pub fn of_digest(sha256: Digest, path: PathBuf) -> Self {
+        Self { sha256, arithmetic: String::new(), rendering: durable::digest(""), path }
     }
 
     pub fn name(&self) -> String {
@@ -60,7 +64,8 @@ pub(crate) fn rendering(tokenizer: &ChatTokenizer) -> Digest {
     durable::digest(shown)
 }
 
-fn path_of(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<PathBuf> {
+/// Its path, without reading it; the demo model is fetched if needed.
+pub(crate) fn path_of(source: &ModelSource, on_fetch: &mut dyn FnMut(u64, u64)) -> Result<PathBuf> {
     Ok(match source {
         ModelSource::Path(path) => path.clone(),
         ModelSource::Demo => fetch::demo_model(&mut |p| on_fetch(p.bytes, p.total))?,

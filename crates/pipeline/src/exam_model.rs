@@ -139,7 +139,7 @@ impl Needs<'_> {
     fn head(&self, plan: &Plan) -> u64 {
         let config = self.model.config();
         let unpacked = match plan.embeddings {
-            WeightResidency::Dequantized => 0,
+            WeightResidency::Dequantized | WeightResidency::PackedAndDequantized => 0,
             _ if self.model.computes_packed() => 0,
             _ => config.vocab_size * config.hidden_size,
         };

@@ -224,7 +224,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let base = |folder: &str, content: &str| {
             let path = dir.path().join(folder).join("model");
-            BaseModel { sha256: durable::digest(content), path }
+            BaseModel::of_digest(durable::digest(content), path)
         };
         let state = |adapter: &str, generation| {
             let champion = Some(durable::digest(adapter));

@@ -146,7 +146,12 @@ fn chosen(registry: &Registry, cli: &Args) -> anyhow::Result<Option<BaseRegistry
     Ok(cli.base.as_deref().map(|name| registry.find(Some(name))).transpose()?)
 }
 
-fn promote(base: BaseRegistry, adapter: &str, why: &Reason, dry_run: bool) -> anyhow::Result<BaseRegistry> {
+fn promote(
+    base: BaseRegistry,
+    adapter: &str,
+    why: &Reason,
+    dry_run: bool,
+) -> anyhow::Result<BaseRegistry> {
     let adapter = base.resolve(adapter)?;
     let (outcome, dry) = match dry_run {
         true => (base.promote_dry_run(adapter, Requester::Operator)?, "dry run: "),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
-    NightConfig, Notify, PathResolver, PreflightConfig, RawPaths, ReplayConfig, Retention,
-    ScrubKinds, ServingConfig, WhenUnchanged,
+    NightConfig, Notify, PathResolver, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
+    ServingConfig, WhenUnchanged,
 };
 use crate::error::{Error, Result};
 

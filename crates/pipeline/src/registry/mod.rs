@@ -16,7 +16,7 @@ pub use adapter_store::adapter_digest;
 pub use base::BaseRegistry;
 pub use state::{Action, BaseState, Best, Change, ExamId, Promotion, Requester, State};
 
-use crate::base_model::BaseModel;
+use crate::base_model;
 use crate::config::{ModelSource, NightConfig};
 use crate::error::{Error, Result};
 use crate::files;
@@ -70,8 +70,8 @@ impl Registry {
         match &config.setup.model {
             ModelSource::Path(path) => self.find(Some(&path.to_string_lossy())),
             demo => {
-                let model = BaseModel::locate(demo, &mut |_, _| ())?;
-                Ok(self.of(model.sha256, model.path))
+                let path = base_model::path_of(demo, &mut |_, _| ())?;
+                Ok(self.of(models::model_digest(&path)?, path))
             }
         }
     }

@@ -173,7 +173,7 @@ impl Stage for Exam<'_> {
 
     /// The best scores are those before this night.
     fn taken_over(&self, files: ExamFiles) -> Result<ExamFiles> {
-        Ok(ExamFiles { best: self.registry.best(&self.of_base())?, ..files })
+        Ok(ExamFiles { best: self.registry.best(&self.id())?, ..files })
     }
 
     fn describe(output: &ExamFiles) -> String {
@@ -258,7 +258,8 @@ impl Sitters<'_> {
     ) -> Result<Drifts> {
         let BaseOpened { model: opened, tokenizer } = base;
         let (subject, model) = ((opened, self.model.sha256), &opened.model);
-        let sequences = plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
+        let sequences =
+            plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
         let (candidate, champion) = self.adapted(ctx)?;
         let mut drift = |it: Sitter| sequences.drift(ctx, model, &it.adapter(model)?, it.name);
         let candidate = drift(candidate)?;

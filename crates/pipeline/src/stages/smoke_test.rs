@@ -254,7 +254,7 @@ mod tests {
         let options = ExamOptions::default();
         let manifest = Manifest::new(subject, &suite, options.clone());
         let candidate = ExamRun { manifest, records: records() };
-        let model = BaseModel { sha256: durable::digest("model"), path: "model".into() };
+        let model = BaseModel::of_digest(durable::digest("model"), "model".into());
         let test =
             SmokeTest { model: &model, suite: &suite, options: &options, candidate: &candidate };
         check(test.groups());
