@@ -13,8 +13,9 @@ use crate::error::{Error, Result, io_error};
 /// home/
 ///   night.lock          held while a night runs
 ///   registry.lock       held while the registry changes
-///   registry.json       champion, candidate, previous, history
+///   registry.json       champion, candidate, previous, history of each base model
 ///   registry.last.json  the same before the last change
+///   registry.v1.json    the last file of version 1, if there was one
 ///   audit.jsonl         one line per call to the registry
 ///   fresh-exams.jsonl   one line per fresh exam: its seed or file, written before it is used
 ///   answers/            answers of base model, champion and candidate to the standing exam

@@ -84,20 +84,23 @@ fn file_of(folder: &Path, base: &Base) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Brings the files of a base model up to date after a change by hand. Before a night has promoted an
-/// adapter there is none.
+/// Brings the file of a base model up to date after a change by hand. Before the first promotion there is none; it is written
+/// if the model is where the state says.
 pub(crate) fn update(home: &Home, base: Digest, state: &BaseState) -> Result<()> {
     let folder = home.serving();
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    for path in files::list(&folder)? {
+    let files = if folder.is_dir() { files::list(&folder)? } else { Vec::new() };
+    let mut is_there = false;
+    for path in files {
         if path.extension().is_some_and(|ending| ending == "json") {
             let old = read(&path)?;
             if old.base.sha256 == base {
                 write(path, old.base, state)?;
+                is_there = true;
             }
         }
+    }
+    if !is_there && state.champion.is_some() && state.path.is_absolute() && state.path.exists() {
+        publish(home, &BaseModel { sha256: base, path: state.path.clone() }, state)?;
     }
     Ok(())
 }

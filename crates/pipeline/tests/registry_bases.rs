@@ -12,7 +12,7 @@ use durable::Digest;
 use pipeline::registry::{
     Action, BaseRegistry, BaseState, Promotion, Registry, Requester, State, adapter_digest,
 };
-use pipeline::{Error, Home, Outcome};
+use pipeline::{Error, Event, Home, Night, NightConfig, Outcome};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::Tiny;
@@ -435,6 +435,28 @@ fn an_adapter_of_no_known_base_model_is_kept_and_said() {
     let done = gemma.promote(old.adapters["a"], Requester::Operator, "its base").unwrap();
     assert_eq!(done, Promotion::Done);
     assert_eq!(old.house.state().unplaced, [old.adapters["b"]].into());
+}
+
+/// A night that stopped goes on with another model: it compares with the champion of that one, and neither loses its own.
+#[test]
+fn a_night_that_goes_on_with_another_model_compares_with_its_champion() {
+    let (tiny, other) = (Tiny::new(), Tiny::qwen());
+    assert_eq!(run::run(&tiny).outcome, Outcome::Promoted);
+    tiny.edit("lora.yaml", "iters: 12", "iters: 13\nresume_adapter_file: nowhere.safetensors");
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    let night = Night::start_or_resume(config).unwrap();
+    night.run(&mut |_: Event<'_>| ()).unwrap_err();
+
+    tiny.edit("lora.yaml", "\nresume_adapter_file: nowhere.safetensors", "");
+    fs::rename(other.path("model"), tiny.path("another")).unwrap();
+    tiny.edit("night.yaml", "model: model", "model: another");
+    let summary = run::run(&tiny);
+    assert!(summary.night.starts_with("0002-") && summary.scores.champion.is_none());
+    let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
+    let state = registry.state().unwrap();
+    assert_eq!(state.bases.values().filter(|base| base.candidate.is_some()).count(), 2);
+    let first = registry.find(Some("model")).unwrap().state().unwrap();
+    assert!(first.champion.is_some() && first.champion == first.candidate);
 }
 
 /// The manifests of a real night are understood.

@@ -227,6 +227,9 @@ fn the_seeds_nights_with_both_models_in_one_home() {
         let base = registry.find(Some(name)).unwrap();
         let candidate = base.resolve("candidate").unwrap();
         base.promote(candidate, Requester::Operator, "the first one").unwrap();
+        let told = sanctum.home().path().join(format!("serving/{name}.json"));
+        let told: Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
+        assert_eq!(told["adapter"]["digest"], json!(candidate), "{name}");
         sanctum.enriched_splits(splits, night);
     }
     let champions = || {

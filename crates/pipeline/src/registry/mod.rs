@@ -26,7 +26,7 @@ use crate::serving;
 use adapter_store::AdapterStore;
 use migrate::Version1;
 use state::VERSION;
-pub(crate) use state::name_of;
+pub(crate) use state::{name_of, short};
 
 /// The champion registry of a home: adapters stored by digest, and one file, replaced atomically,
 /// with the aliases (champion, candidate, previous) and the history of each base model.
@@ -268,9 +268,4 @@ fn held(state: &State) -> String {
             .to_owned(),
         false => text,
     }
-}
-
-/// The beginning of a digest, enough to name it.
-pub(crate) fn short(digest: Digest) -> String {
-    digest.to_string().chars().take(12).collect()
 }
