@@ -254,11 +254,17 @@ fn a_base_model_is_found_by_name_path_or_digest_and_alone_without() {
         let error = find(name).unwrap_err().to_string();
         assert!(error.contains("gemma (") && error.contains("qwen ("), "{name:?}: {error}");
     }
-    // A model that no night has used yet is read.
+    // A model at a path is read, whether a night has used it or not, and whatever was there before.
     let new = house.dir.path().join("new");
     fs::create_dir(&new).unwrap();
     fs::write(new.join("config.json"), "{}").unwrap();
-    assert_eq!(find(new.to_str()).unwrap(), models::model_digest(&new).unwrap());
+    let before = find(new.to_str()).unwrap();
+    assert_eq!(before, models::model_digest(&new).unwrap());
+    house.registry.of(before, &new).pin("guests").unwrap();
+    assert_eq!(find(new.to_str()).unwrap(), before);
+    fs::write(new.join("config.json"), "{ }").unwrap();
+    assert_ne!(find(new.to_str()).unwrap(), before);
+    assert_eq!(find(Some("new")).unwrap(), before);
 }
 
 /// A registry of version 1, with adapters that are stored.

@@ -17,7 +17,7 @@ pub use base::BaseRegistry;
 pub use state::{Action, BaseState, Best, Change, ExamId, Promotion, Requester, State};
 
 use crate::base_model;
-use crate::config::{ModelSource, NightConfig};
+use crate::config::NightConfig;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::home::Home;
@@ -62,45 +62,43 @@ impl Registry {
         BaseRegistry::new(self.clone(), base, path)
     }
 
-    /// The part of a configuration's base model. A model that the registry does not know yet is read.
+    /// The part of a configuration's base model, whose files are read.
     ///
     /// # Errors
-    /// As [`find`](Self::find); the demo model cannot be fetched.
+    /// The model cannot be read; the demo model cannot be fetched.
     pub fn of_config(&self, config: &NightConfig) -> Result<BaseRegistry> {
-        match &config.setup.model {
-            ModelSource::Path(path) => self.find(Some(&path.to_string_lossy())),
-            demo => {
-                let path = base_model::path_of(demo, &mut |_, _| ())?;
-                Ok(self.of(models::model_digest(&path)?, path))
-            }
-        }
+        let path = base_model::path_of(&config.setup.model, &mut |_, _| ())?;
+        Ok(self.of(models::model_digest(&path)?, path))
     }
 
     /// The part of the base model with this name (that of its file or folder), path, or beginning of its digest; without a
-    /// name, that of the only one. A path that the registry does not know yet is read.
+    /// name, that of the only one. A model at a path is read: its files say which base model it is.
     ///
     /// # Errors
     /// [`Error::UnknownBase`] with the base models that the registry has, if not exactly one of them is meant; as
     /// [`state`](Self::state).
     pub fn find(&self, name: Option<&str>) -> Result<BaseRegistry> {
         let state = self.state()?;
-        let matches = |digest: &Digest, base: &BaseState| match name {
+        let path = name.map(Path::new);
+        let is_named = |(digest, base): &(&Digest, &BaseState)| match name {
             None => true,
             Some(name) => {
-                let prefix = name.len() >= 4 && digest.to_string().starts_with(name);
-                prefix
-                    || base.name() == name
-                    || std::path::absolute(name).is_ok_and(|path| base.path == path)
+                base.name() == name || name.len() >= 4 && digest.to_string().starts_with(name)
             }
         };
-        let mut found = state.bases.iter().filter(|(digest, base)| matches(digest, base));
-        match (found.next(), found.next()) {
-            (Some((digest, base)), None) => Ok(self.of(*digest, &base.path)),
-            (None, _) if name.is_some_and(|name| Path::new(name).exists()) => {
-                let path = Path::new(name.unwrap_or_default());
-                Ok(self.of(models::model_digest(path)?, path))
-            }
-            _ => Err(Error::UnknownBase {
+        let was_there = |(_, base): &(&Digest, &BaseState)| {
+            path.is_some_and(|path| std::path::absolute(path).is_ok_and(|path| base.path == path))
+        };
+        let known = only(state.bases.iter().filter(is_named));
+        let read = match (known, path) {
+            (None, Some(path)) if path.exists() => Some((models::model_digest(path)?, path)),
+            (known, _) => known
+                .or_else(|| only(state.bases.iter().filter(was_there)))
+                .map(|(digest, base)| (*digest, base.path.as_path())),
+        };
+        match read {
+            Some((digest, path)) => Ok(self.of(digest, path)),
+            None => Err(Error::UnknownBase {
                 path: self.path(),
                 wanted: name.map_or("the only one".to_owned(), |name| format!("{name:?}")),
                 held: held(&state),
@@ -245,6 +243,11 @@ pub fn unplaced(adapter: Digest) -> String {
         "nothing tells on which base model the adapter {adapter} was trained, and it serves nowhere; `champion promote \
          {adapter} --base MODEL` makes it champion of that model"
     )
+}
+
+/// The only element; `None` if there is none or another one.
+fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// The version of a registry file.
