@@ -48,7 +48,7 @@ fn a_failure_has_code_2_and_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     for (args, word) in [
         (&["promote"][..], "candidate"),
-        (&["promote", "0123abcd"], "expected one base model"),
+        (&["promote", "0123abcd"], "one base model (--base), found none"),
         (&["pin", "--base", "gemma"], "gemma"),
         (&["rollback"], "roll back"),
     ] {

@@ -79,7 +79,10 @@ pub enum Error {
     },
 
     /// The registry has no such base model, or several.
-    #[error("{}: expected one base model, found no clear one for {wanted}; the registry has {held}", path.display())]
+    #[error(
+        "{}: expected the name, path or digest of one base model (--base), found {wanted}; the registry has {held}",
+        path.display()
+    )]
     UnknownBase {
         /// The registry file.
         path: PathBuf,

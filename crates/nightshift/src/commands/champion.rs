@@ -15,7 +15,7 @@ use pipeline::registry::{
 use pipeline::{Home, NightConfig, Registry};
 use serde_json::{Map, Value, json};
 
-use crate::Exit;
+use crate::{Exit, show_warnings};
 
 /// Shows and changes the champions. Every base model has its own.
 #[derive(Parser)]
@@ -89,6 +89,7 @@ struct Reason {
 /// # Errors
 /// Whatever stops it.
 pub fn run(cli: Args) -> anyhow::Result<Exit> {
+    show_warnings();
     act(&cli)?;
     Ok(Exit::Done)
 }

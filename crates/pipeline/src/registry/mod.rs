@@ -90,17 +90,18 @@ impl Registry {
             path.is_some_and(|path| std::path::absolute(path).is_ok_and(|path| base.path == path))
         };
         let known = only(state.bases.iter().filter(is_named));
-        let read = match (known, path) {
-            (None, Some(path)) if path.exists() => Some((models::model_digest(path)?, path)),
-            (known, _) => known
-                .or_else(|| only(state.bases.iter().filter(was_there)))
-                .map(|(digest, base)| (*digest, base.path.as_path())),
+        let found = match (known, path) {
+            (None, Some(path)) if path.exists() => {
+                return Ok(self.of(models::model_digest(path)?, path));
+            }
+            (known, _) => known.or_else(|| only(state.bases.iter().filter(was_there))),
         };
-        match read {
-            Some((digest, path)) => Ok(self.of(digest, path)),
+        match found {
+            // Of a base model of version 1, the path may be only a name.
+            Some((digest, base)) => Ok(BaseRegistry::new(self.clone(), *digest, base.path.clone())),
             None => Err(Error::UnknownBase {
                 path: self.path(),
-                wanted: name.map_or("the only one".to_owned(), |name| format!("{name:?}")),
+                wanted: name.map_or("none".to_owned(), |name| format!("{name:?}")),
                 held: held(&state),
             }),
         }
@@ -130,11 +131,7 @@ impl Registry {
             1 => {
                 let old: Version1 =
                     serde_json::from_slice(bytes).map_err(|e| error(e.to_string()))?;
-                let state = old.by_base(&self.home)?;
-                for adapter in &state.unplaced {
-                    tracing::warn!("{}: {}", self.path().display(), unplaced(*adapter));
-                }
-                Ok(state)
+                old.by_base(&self.home)
             }
             VERSION => serde_json::from_slice(bytes).map_err(|e| error(e.to_string())),
             other => Err(error(format!("version {other}"))),
@@ -207,6 +204,9 @@ impl Registry {
         state.unplaced = placed.into_iter().filter(|it| state.base_of(*it).is_none()).collect();
         durable::write_json(self.path(), state)?;
         if migrates {
+            for adapter in &state.unplaced {
+                tracing::warn!("{}: {}", self.path().display(), unplaced(*adapter));
+            }
             // Version 1 told the servers of all base models of one champion.
             for (base, of_base) in &state.bases {
                 serving::update(&self.home, *base, of_base)?;
