@@ -154,6 +154,41 @@ fn a_pinned_champion_is_not_replaced() {
     assert_eq!(registry(&tiny).state().unwrap().champion, None);
 }
 
+/// The same rows give the same adapter: no night makes it champion again after a rollback.
+#[test]
+fn what_was_rolled_back_is_not_promoted_by_the_next_night() {
+    let tiny = Tiny::new();
+    assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
+    registry(&tiny).rollback("it says good morning at night").unwrap();
+    let summary = run(&tiny, &mut |_| ()).unwrap();
+    assert_eq!(summary.outcome, Outcome::Refused, "{}", summary.verdict);
+    let why = summary.standing.unwrap();
+    assert!(summary.verdict.promotes() && why.contains("was champion before"), "{why}");
+    let state = registry(&tiny).state().unwrap();
+    assert_eq!((state.champion, state.history.len()), (None, 2));
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    assert!(page.contains("was champion before and was rolled back"));
+}
+
+#[test]
+fn the_smoke_test_asks_about_refusing_too() {
+    let tiny = Tiny::new();
+    tiny.edit("suite.json", "\"reasoning\"", "\"over_refusal\"");
+    let mut asked = String::new();
+    let summary = run(&tiny, &mut |event| {
+        if let Event::Progress { stage: StageName::Promote, note, .. } = event {
+            asked.push_str(note);
+        }
+    })
+    .unwrap();
+    assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
+    assert!(asked.contains("8 best answers, 0 refusals, 4 answers that deserve one"), "{asked}");
+    let answers = fs::read_to_string(summary.paths.night.join("promote/smoke/answers.jsonl"));
+    let answers = answers.unwrap();
+    let about = answers.lines().filter(|line| line.contains("\"category\":\"over_refusal\""));
+    assert!(about.count() >= 4, "{answers}");
+}
+
 #[test]
 fn a_finished_night_is_notified_listed_and_measured() {
     let tiny = Tiny::new();
