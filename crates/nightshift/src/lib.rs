@@ -26,7 +26,7 @@ use clap::Parser;
 pub use cli::{Nightshift, run};
 pub use exit::Exit;
 
-pub(crate) use demo::demo_night;
+pub(crate) use demo::given_or_demo;
 pub(crate) use logs::{log_to, show_warnings};
 pub(crate) use output::table;
 

@@ -4,25 +4,20 @@
 //! nightshift abandon --config night.yaml --reason "the rows were yesterday's"
 //! ```
 
-use std::path::PathBuf;
-
 use clap::Parser;
 use pipeline::UnfinishedNight;
 use serde_json::json;
 
-use crate::{Exit, home};
+use crate::Exit;
+use crate::home::HomeArgs;
 
 /// Gives up the unfinished night of a home: the next start begins a new one instead of resuming it.
 ///
 /// The night's journal records it, and its files stay. A night that runs has to be stopped first (SIGTERM).
 #[derive(Parser)]
 pub struct Args {
-    /// The configuration file, for its home.
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// The home; without it, the one in the file, or `nightshift` in your data folder.
-    #[arg(long)]
-    home: Option<PathBuf>,
+    #[command(flatten)]
+    home: HomeArgs,
     /// The reason to record.
     #[arg(long, default_value = "by hand")]
     reason: String,
@@ -36,7 +31,7 @@ pub struct Args {
 /// # Errors
 /// A night that runs, or a home that cannot be read.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let folder = home::chosen(args.home, args.config.as_deref())?;
+    let folder = args.home.folder()?;
     let night = match folder.is_dir() {
         true => UnfinishedNight::abandon(&pipeline::Home::open(&folder)?, &args.reason)?,
         false => None,

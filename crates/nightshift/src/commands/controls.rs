@@ -16,7 +16,7 @@ use enrich::Control;
 use pipeline::config::Enrichment;
 use pipeline::{Event, Night, NightConfig, Summary};
 
-use crate::{Exit, demo_night, show_warnings};
+use crate::{Exit, given_or_demo, show_warnings};
 
 /// Runs a night for each kind of corrupted rows, of which the gate has to refuse every one.
 #[derive(Parser)]
@@ -38,7 +38,7 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
-    let config = NightConfig::load(args.config.clone().unwrap_or_else(demo_night))?;
+    let config = NightConfig::load(given_or_demo(args.config.as_deref())?)?;
     let names = Control::ALL.map(Control::name).join(", ");
     let chosen = |control: &Control| args.only.as_ref().is_none_or(|only| only == control.name());
     let controls: Vec<_> = Control::ALL.into_iter().filter(chosen).collect();

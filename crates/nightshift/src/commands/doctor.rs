@@ -6,26 +6,21 @@
 //!
 //! Exit codes: 0 nothing that prevents a night, 1 a problem was found.
 
-use std::path::PathBuf;
-
 use clap::Parser;
 use comfy_table::presets;
 use serde_json::json;
 
 use crate::doctor::{State, examine};
-use crate::{Exit, home, table};
+use crate::home::HomeArgs;
+use crate::{Exit, table};
 
 /// Says what is wrong on this machine and what to do: device, memory, disk, models, home, schedule.
 ///
 /// Repairs nothing. `config check` and `preflight` look at a night's files.
 #[derive(Parser)]
 pub struct Args {
-    /// The configuration file, for its home.
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// The home; without it, the one in the file, or `nightshift` in your data folder.
-    #[arg(long)]
-    home: Option<PathBuf>,
+    #[command(flatten)]
+    home: HomeArgs,
     /// Print one JSON object on stdout, and nothing else.
     #[arg(long)]
     json: bool,
@@ -36,7 +31,7 @@ pub struct Args {
 /// # Errors
 /// A configuration file that cannot be read.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let folder = home::chosen(args.home, args.config.as_deref())?;
+    let folder = args.home.folder()?;
     let findings = examine(&folder);
     let problems = findings.iter().filter(|finding| finding.state == State::Problem).count();
     if args.json {

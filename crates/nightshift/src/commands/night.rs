@@ -17,7 +17,7 @@ use pipeline::priority::{SleepInhibitor, lower_priority};
 use pipeline::{Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, format};
 
 use crate::progress::PlainProgress;
-use crate::{Exit, demo_night, log_to, signals, table};
+use crate::{Exit, given_or_demo, log_to, signals, table};
 
 /// Trains, examines and promotes or refuses one adapter.
 #[derive(Parser)]
@@ -61,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 fn night(args: &Args) -> anyhow::Result<Option<Summary>> {
     let mut config = match &args.config {
         Some(path) => NightFile::load(path)?.choose(&ModelChoice::from_env())?,
-        None => NightConfig::load(demo_night())?,
+        None => NightConfig::load(given_or_demo(None)?)?,
     };
     if let Some(home) = &args.home {
         config.home = Some(home.clone());

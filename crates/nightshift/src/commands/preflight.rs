@@ -21,7 +21,7 @@ use pipeline::{NightFile, Preflight, format};
 
 use crate::commands::schedule;
 use crate::progress::PlainProgress;
-use crate::{Exit, demo_night, table};
+use crate::{Exit, given_or_demo, table};
 
 /// Checks everything that a night needs.
 #[derive(Parser)]
@@ -45,7 +45,7 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let config = args.config.clone().unwrap_or_else(demo_night);
+    let config = given_or_demo(args.config.as_deref())?;
     let (file, choice) = (NightFile::load(&config)?, ModelChoice::from_env());
     let to = file.choose(&choice)?.notify;
     let spinner = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
