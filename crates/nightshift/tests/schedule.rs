@@ -78,6 +78,26 @@ fn a_copy_needs_nothing_of_the_target_folder() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// `nightly` is copied with the `preflight` beside it.
+#[test]
+fn the_examples_are_copied_together() {
+    let root = tempfile::tempdir().unwrap();
+    let (examples, copies) = (root.path().join("examples"), root.path().join("copies"));
+    fs::create_dir(&examples).unwrap();
+    let nightly = examples.join("nightly");
+    fs::copy(PROGRAM, &nightly).unwrap();
+    let error = ProgramCopy::plan(&nightly, &copies).unwrap_err().to_string();
+    assert!(error.contains("preflight"), "{error}");
+    fs::copy("/bin/sh", examples.join("preflight")).unwrap();
+    let error = ProgramCopy::plan(&nightly, &copies).unwrap_err().to_string();
+    assert!(error.contains("of the same build as `nightly`"), "{error}");
+    fs::copy(PROGRAM, examples.join("preflight")).unwrap();
+    let copy = ProgramCopy::plan(&nightly, &copies).unwrap();
+    copy.make().unwrap();
+    let preflight = copy.program().with_file_name("preflight");
+    assert!(Command::new(preflight).arg("--help").output().unwrap().status.success());
+}
+
 /// A user with a home of their own, and a `systemctl` that remembers what is enabled.
 struct User(Tiny);
 

@@ -260,3 +260,18 @@ fn the_installed_program_is_read_back() {
         assert!(error.contains("expected a job that `schedule install` wrote"), "{error}");
     }
 }
+
+/// The examples are programs of their own: `nightly`, with `preflight` beside it.
+#[test]
+fn the_examples_can_be_scheduled_too() {
+    let schedule = Schedule::new("/opt/examples/nightly", "/night.yaml").unwrap();
+    let files = schedule.files(System::Systemd).unwrap();
+    let starts = files.iter().flat_map(|file| file.text.lines());
+    let starts: Vec<_> = starts.filter_map(|line| line.strip_prefix("ExecStart=")).collect();
+    let expected = [
+        r#""/opt/examples/preflight" "--config" "/night.yaml" "--notify""#,
+        r#""/opt/examples/nightly" "--config" "/night.yaml" "--once-a-day""#,
+        r#""/opt/examples/nightly" "--config" "/night.yaml" "--once-a-day""#,
+    ];
+    assert_eq!(starts, expected);
+}

@@ -28,7 +28,8 @@ pub struct Args {
     /// The configuration file, for `install` and `print`.
     #[arg(long, global = true, default_value = "night.yaml")]
     config: PathBuf,
-    /// The program `nightshift`, of which `install` makes a copy; without it, this one.
+    /// The program of which `install` makes a copy: `nightshift`, or the example `nightly` with `preflight` in the same
+    /// folder; without it, this one, or the examples beside it.
     #[arg(long, global = true)]
     program: Option<PathBuf>,
     /// Print one JSON object on stdout.
@@ -126,19 +127,20 @@ fn copy(program: Option<&Path>) -> pipeline::Result<ProgramCopy> {
     ProgramCopy::plan(&program, &copies()?)
 }
 
-/// `nightshift`: this program, or that beside the folder of cargo's examples.
+/// `nightshift`, if this is it; for the example `schedule`, the example `nightly`.
 fn this_program() -> pipeline::Result<PathBuf> {
     let program = std::env::current_exe().map_err(problem(Path::new("nightshift")))?;
     if program.file_stem().is_some_and(|name| name == "nightshift") {
         return Ok(program);
     }
-    let built = program.ancestors().nth(2).unwrap_or(&program).join("nightshift");
-    match built.is_file() {
-        true => Ok(built),
-        false => {
-            Err(problem(&built)("expected the program; build it first, or name it with --program"))
+    let nightly = program.with_file_name("nightly");
+    for built in [&nightly, &nightly.with_file_name("preflight")] {
+        if !built.is_file() {
+            let missing = "expected the program; build it first, or name it with --program";
+            return Err(problem(built)(missing));
         }
     }
+    Ok(nightly)
 }
 
 /// An error about a path.

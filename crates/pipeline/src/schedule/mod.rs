@@ -89,10 +89,18 @@ pub enum JobCommand {
 }
 
 impl JobCommand {
-    fn as_str(self) -> &'static str {
-        match self {
+    /// The program and its first arguments: `nightshift` with a subcommand, or, for the example `nightly`, itself or the
+    /// example `preflight` beside it.
+    fn words(self, program: &Path) -> Vec<String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let name = match self {
             JobCommand::Night => "night",
             JobCommand::Preflight => "preflight",
+        };
+        match (program_copy::companion(program), self) {
+            (None, _) => vec![text(program), name.to_owned()],
+            (Some(_), JobCommand::Night) => vec![text(program)],
+            (Some(preflight), JobCommand::Preflight) => vec![text(&preflight)],
         }
     }
 }
@@ -139,8 +147,8 @@ pub struct File {
 }
 
 impl Schedule {
-    /// Runs `program` (`nightshift`, preferably a [`ProgramCopy`]) at the times of [`JOBS`] with the configuration
-    /// `config`, in the configuration's folder.
+    /// Runs `program` (`nightshift`, or `nightly` with `preflight` beside it; preferably a [`ProgramCopy`]) at the times of
+    /// [`JOBS`] with the configuration `config`, in the configuration's folder.
     ///
     /// # Errors
     /// A path that is relative or not UTF-8. The system starts jobs from a folder of its own.
@@ -179,10 +187,8 @@ impl Schedule {
 
     /// The program and arguments of a job.
     fn command(&self, job: &Job) -> Vec<String> {
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let command = job.command.as_str().to_owned();
-        let mut words =
-            vec![text(&self.program), command, "--config".to_owned(), text(&self.config)];
+        let mut words = job.command.words(&self.program);
+        words.extend(["--config".to_owned(), self.config.to_string_lossy().into_owned()]);
         words.extend(job.arguments.iter().map(|&word| word.to_owned()));
         words
     }

@@ -16,10 +16,18 @@ const LIBRARY: &str =
 /// The folder above that of the file which the loader has at hand.
 const ABOVE: &str = if cfg!(target_os = "macos") { "@loader_path/.." } else { "$ORIGIN/.." };
 
+/// The program that an example needs beside it: `preflight`, for `nightly`. Others, as `nightshift`, need none.
+pub(super) fn companion(program: &Path) -> Option<PathBuf> {
+    let is_nightly = program.file_stem().is_some_and(|name| name == "nightly");
+    is_nightly.then(|| program.with_file_name("preflight"))
+}
+
 /// A program, and where its copy is: `ROOT/VERSION-DIGEST/bin`, with `lib` and `site` beside it.
 #[derive(Debug)]
 pub struct ProgramCopy {
     program: PathBuf,
+    /// Another program that belongs to it.
+    companion: Option<PathBuf>,
     /// The folder with `lib` and `site`; `None` for a program that needs no library of ours.
     libraries: Option<PathBuf>,
     folder: PathBuf,
@@ -41,16 +49,20 @@ impl ProgramCopy {
         let whole_root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         let bytes = fs::read(&program).map_err(io_error(&program, "read"))?;
         let libraries = libraries(&program, &bytes)?;
+        let companion = companion(&program);
+        if let Some(path) = &companion {
+            same_libraries(path, libraries.as_deref())?;
+        }
         let folder =
             match program.strip_prefix(&whole_root).ok().and_then(|rest| rest.iter().next()) {
                 Some(version) => whole_root.join(version),
                 None => {
-                    let digest = digest(&bytes, libraries.as_deref())?;
+                    let digest = digest(&bytes, companion.as_deref(), libraries.as_deref())?;
                     let digest: String = digest.to_string().chars().take(12).collect();
                     root.join(format!("{}-{digest}", env!("CARGO_PKG_VERSION")))
                 }
             };
-        Ok(Self { program, libraries, folder })
+        Ok(Self { program, companion, libraries, folder })
     }
 
     /// The program of the copy.
@@ -71,21 +83,20 @@ impl ProgramCopy {
         let scratch = tempfile::Builder::new().prefix(".tmp-").tempdir_in(root);
         let scratch = scratch.map_err(io_error(root, "create a folder in"))?;
         let (bin, lib) = (scratch.path().join("bin"), scratch.path().join("lib"));
-        let copied = bin.join(self.program.file_name().unwrap_or_default());
-        crate::home::private_dir(&bin)?;
-        match &self.libraries {
-            None => relocated(&self.program, &copied, None)?,
-            Some(from) => {
-                crate::home::private_dir(&lib)?;
-                relocated(&self.program, &copied, Some(from))?;
-                relocated(&from.join("lib").join(LIBRARY), &lib.join(LIBRARY), Some(from))?;
-                let site = from.join("site");
-                if site.is_dir() {
-                    copy_tree(&site, &scratch.path().join("site"))?;
-                }
+        if let Some(from) = &self.libraries {
+            crate::home::private_dir(&lib)?;
+            relocated(&from.join("lib").join(LIBRARY), &lib.join(LIBRARY), Some(from))?;
+            let site = from.join("site");
+            if site.is_dir() {
+                copy_tree(&site, &scratch.path().join("site"))?;
             }
         }
-        starts(&copied)?;
+        crate::home::private_dir(&bin)?;
+        for program in [Some(&self.program), self.companion.as_ref()].into_iter().flatten() {
+            let copied = bin.join(program.file_name().unwrap_or_default());
+            relocated(program, &copied, self.libraries.as_deref())?;
+            starts(&copied)?;
+        }
         match fs::rename(scratch.path(), &self.folder) {
             Err(_) if self.folder.is_dir() => Ok(()), // another process has made it
             Err(error) => Err(io_error(&self.folder, "write")(error)),
@@ -132,9 +143,27 @@ fn libraries(program: &Path, bytes: &[u8]) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// A digest of the program, the library it is linked to, and the names and sizes of the other libraries.
-fn digest(program: &[u8], libraries: Option<&Path>) -> Result<durable::Digest> {
+/// Fails unless a program uses the libraries in `expected`.
+fn same_libraries(program: &Path, expected: Option<&Path>) -> Result<()> {
+    let bytes = fs::read(program).map_err(io_error(program, "read"))?;
+    if libraries(program, &bytes)?.as_deref() == expected {
+        return Ok(());
+    }
+    let reason =
+        "expected a program of the same build as `nightly`, found another: build both".to_owned();
+    Err(Error::Config { path: program.to_path_buf(), reason })
+}
+
+/// A digest of the programs, the library they are linked to, and the names and sizes of the other libraries.
+fn digest(
+    program: &[u8],
+    companion: Option<&Path>,
+    libraries: Option<&Path>,
+) -> Result<durable::Digest> {
     let mut listing = durable::digest(program).to_string();
+    if let Some(companion) = companion {
+        listing += &durable::sha256_file(companion)?.to_string();
+    }
     if let Some(folder) = libraries {
         listing += &durable::sha256_file(folder.join("lib").join(LIBRARY))?.to_string();
         let site = folder.join("site");
@@ -197,7 +226,7 @@ fn relocate(bytes: &mut [u8], folder: &str) -> bool {
 
 /// Runs the copy, so that one that cannot start is found now and not at one in the night.
 fn starts(program: &Path) -> Result<()> {
-    run(Command::new(program).arg("--version"), program)
+    run(Command::new(program).arg("--help"), program)
 }
 
 fn run(command: &mut Command, path: &Path) -> Result<()> {
