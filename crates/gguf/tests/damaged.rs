@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Builder, array, open, text};
+use common::{Builder, array, mutated, open, text};
 use proptest::prelude::*;
 
 fn with(change: impl FnOnce(&mut Builder)) -> Vec<u8> {
@@ -159,11 +159,7 @@ proptest! {
     fn mutations_never_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut bytes = Builder::sample().bytes();
-        for (index, value) in changes {
-            let length = bytes.len();
-            bytes[index.index(length)] = value;
-        }
+        let bytes = mutated(&changes);
         if let Ok(file) = open(&bytes) {
             let inside = |tensor: &gguf::Tensor| tensor.range.end <= bytes.len() as u64;
             prop_assert!(file.tensors().iter().all(inside));

@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use common::{Builder, array, open, text};
+use common::{Builder, array, mutated, open, text};
 use proptest::prelude::*;
 
 /// Counts what a thread has allocated at one time, at most.
@@ -102,11 +102,7 @@ proptest! {
     fn mutated_files_allocate_no_more(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut bytes = Builder::sample().bytes();
-        for (index, value) in changes {
-            let length = bytes.len();
-            bytes[index.index(length)] = value;
-        }
+        let bytes = mutated(&changes);
         let taken = taken(&bytes);
         prop_assert!(taken <= most(&bytes), "{} for {} bytes", taken, bytes.len());
     }

@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use proptest::sample::Index;
+
 /// A file under construction: metadata and tensor entries are written as given, without any check.
 #[derive(Clone)]
 pub struct Builder {
@@ -77,6 +79,16 @@ impl Builder {
         file.resize(file.len().next_multiple_of(self.alignment) + self.data, 0);
         file
     }
+}
+
+/// The sample with other bytes in these places.
+pub fn mutated(changes: &[(Index, u8)]) -> Vec<u8> {
+    let mut bytes = Builder::sample().bytes();
+    for (index, value) in changes {
+        let length = bytes.len();
+        bytes[index.index(length)] = *value;
+    }
+    bytes
 }
 
 pub fn text(text: &str) -> Vec<u8> {
