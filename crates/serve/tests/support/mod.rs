@@ -43,6 +43,30 @@ impl Checkpoint {
         Self::table(&pairs, pieces, template)
     }
 
+    /// A model of random weights with this `config.json` but for its vocabulary, which is of bytes and of these control
+    /// tokens; the first one begins a text, the second one ends a turn.
+    pub fn of_family(mut config: Value, controls: &[&str], template: &str) -> Self {
+        let vocabulary = (256 + controls.len()).next_multiple_of(8);
+        let text = match config.get_mut("text_config") {
+            Some(text) => text,
+            None => &mut config,
+        };
+        text["vocab_size"] = vocabulary.into();
+        text["eos_token_id"] = 257.into();
+        let hidden = text["hidden_size"].as_u64().unwrap() as usize;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let shape = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(shape.path(), config.to_string()).unwrap();
+        let storage = models::Storage::Bf16;
+        models::synthesize(shape.path(), folder.path(), storage, 7, &mut |_, _| ()).unwrap();
+        std::fs::write(path("tokenizer.json"), tokenizer_with(controls, &[]).to_string()).unwrap();
+        let config = json!({ "bos_token": controls[0], "eos_token": controls[1] });
+        std::fs::write(path("tokenizer_config.json"), config.to_string()).unwrap();
+        std::fs::write(path("chat_template.jinja"), template).unwrap();
+        Self { folder, hidden }
+    }
+
     fn table(transitions: &[(usize, usize)], pieces: &[&str], template: &str) -> Self {
         let vocabulary = VOCABULARY + pieces.len();
         let hidden = vocabulary.next_multiple_of(8);
@@ -168,7 +192,7 @@ impl Checkpoint {
         self.save(&model, &Adapter::none(&model).with_embeddings(head))
     }
 
-    /// Writes an adapter of random weights for all linear layers.
+    /// Writes an adapter of random weights for all linear layers but experts.
     pub fn random_adapter(&self, seed: u64) -> TempDir {
         const RANK: usize = 4;
         let model = self.model();
@@ -191,7 +215,9 @@ impl Checkpoint {
                 };
                 (spec.path, lora)
             };
-            layer.linears().into_iter().map(update).collect()
+            // The matrices of experts have another form.
+            let linears = layer.linears().into_iter().filter(|it| !it.path.contains("experts"));
+            linears.map(update).collect()
         });
         self.save(&model, &Adapter::new(layers.collect()))
     }
@@ -235,12 +261,16 @@ impl Random {
 
 /// Byte-level BPE without merges: every byte is a token, and every one of `pieces`.
 fn tokenizer(pieces: &[&str]) -> Value {
+    tokenizer_with(&["<|im_start|>", "<|im_end|>", "<|endoftext|>"], pieces)
+}
+
+fn tokenizer_with(specials: &[&str], pieces: &[&str]) -> Value {
+    let first_piece = 256 + specials.len();
     let vocabulary: Map<String, Value> =
         (0..=255u8).map(|byte| (symbol(byte).to_string(), json!(byte))).collect();
-    let specials = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
     let special = |(id, &content): (usize, &&str)| {
         json!({
-            "id": id, "content": content, "special": id < VOCABULARY, "single_word": false, "lstrip": false,
+            "id": id, "content": content, "special": id < first_piece, "single_word": false, "lstrip": false,
             "rstrip": false, "normalized": false,
         })
     };
