@@ -21,6 +21,8 @@ pub use backend::{Kernels, OpenOptions, WeightResidency};
 pub use checkpoint::{model_digest, model_files};
 pub use divergence::{Divergence, divergence};
 pub use error::{Differences, Error, Result};
+#[doc(hidden)]
+pub use generate::generation_lanes;
 pub use generate::{
     Completion, ContinuousBatch, FinishReason, GenerateOptions, Generator, Prompt, PromptPrefix,
     Sampler, TokenConstraint,

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::{Timestamp, Zoned};
 use lora_train::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::config::{Budgets, Span};
+use crate::config::Budgets;
 use crate::error::{Error, Result, io_error};
 use crate::format;
 use crate::interrupt::Interrupt;
@@ -15,9 +16,12 @@ use crate::stages::StageName;
 /// The budgets of a running night.
 #[derive(Debug, Clone)]
 pub(crate) struct BudgetMonitor {
-    wall_clock: Span,
-    /// When the wall-clock budget is spent, on the clock of [`uptime`]; `None` if it overflows that.
-    deadline: Option<Duration>,
+    /// The budget in words.
+    time: String,
+    /// When the night has to be over, on the clock of [`uptime`]; `None` if it overflows that.
+    end: Option<Duration>,
+    /// The time before that when training stops.
+    for_exams: Duration,
     memory_limit: Option<Bytes>,
     min_free_disk: Bytes,
     home: PathBuf,
@@ -27,18 +31,24 @@ pub(crate) struct BudgetMonitor {
 /// Why training stops before its last update.
 #[derive(Debug)]
 pub(crate) enum StopReason {
-    /// The wall-clock budget is spent.
+    /// What training may take of the night's time is spent.
     Deadline,
     /// Memory or disk is exhausted, or a signal asked to stop.
     Exhausted(Error),
 }
 
 impl BudgetMonitor {
-    /// Starts the clock of `budgets` for work below `home`.
-    pub fn new(budgets: &Budgets, home: &Path) -> Self {
+    /// The budgets of a night that was first started at `begun`, for work below `home`.
+    pub fn new(budgets: &Budgets, begun: &Zoned, home: &Path) -> Self {
+        // On the wall clock, as the machine may have been restarted. A clock that was set back gives no more than the budget.
+        let left = budgets.end(begun).map(|end| end.duration_since(Timestamp::now()));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
+        let left = left.unwrap_or(Duration::MAX).min(budgets.wall_clock.0);
+        let not_after = budgets.not_after.map(|time| format!(", not after {time}"));
         Self {
-            wall_clock: budgets.wall_clock,
-            deadline: uptime().checked_add(budgets.wall_clock.0),
+            time: format!("{}{}", budgets.wall_clock, not_after.unwrap_or_default()),
+            end: uptime().checked_add(left),
+            for_exams: budgets.for_exams(),
             memory_limit: budgets.memory,
             min_free_disk: budgets.disk,
             home: home.to_path_buf(),
@@ -59,7 +69,7 @@ impl BudgetMonitor {
     /// Fails if `stage` would have to stop as soon as it starts.
     pub fn check_before(&self, stage: StageName) -> Result<()> {
         self.interrupt.check()?;
-        if stage.is_timed() && self.is_late() {
+        if stage.is_timed() && self.time_to_train().is_zero() {
             return Err(self.out_of_time(stage));
         }
         self.check_disk()
@@ -74,17 +84,23 @@ impl BudgetMonitor {
         }
         match self.interrupt.check().and_then(|()| self.check_disk()) {
             Err(error) => Some(StopReason::Exhausted(error)),
-            Ok(()) => self.is_late().then_some(StopReason::Deadline),
+            Ok(()) => self.time_to_train().is_zero().then_some(StopReason::Deadline),
         }
     }
 
     /// The error of a stage that ran out of time before it had a result.
     pub fn out_of_time(&self, stage: StageName) -> Error {
-        Error::BudgetSpent { stage, budget: self.wall_clock.to_string() }
+        Error::BudgetSpent { stage, budget: self.time.clone() }
     }
 
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| uptime() >= deadline)
+    /// The time until the night has to be over.
+    pub fn time_left(&self) -> Duration {
+        self.end.map_or(Duration::MAX, |end| end.saturating_sub(uptime()))
+    }
+
+    /// The time until training has to stop.
+    pub fn time_to_train(&self) -> Duration {
+        self.time_left().saturating_sub(self.for_exams)
     }
 
     fn check_disk(&self) -> Result<()> {
@@ -124,18 +140,39 @@ const CLOCK: ClockId = ClockId::Monotonic;
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
+    use crate::config::Span;
 
     fn monitor(budgets: Budgets) -> BudgetMonitor {
-        BudgetMonitor::new(&budgets, &std::env::temp_dir())
+        BudgetMonitor::new(&budgets, &Zoned::now(), &std::env::temp_dir())
     }
 
     #[test]
-    fn a_passed_deadline_stops_only_the_timed_stages() {
+    fn the_budget_counts_from_the_first_start_and_leaves_time_for_exams() {
+        let hour = Duration::from_secs(3600);
+        let budgets =
+            Budgets { wall_clock: Span(6 * hour), exams: Some(Span(hour)), ..Budgets::default() };
+        for (ago, left, to_train) in [(0, 6, 5), (2, 4, 3), (5, 1, 0), (9, 0, 0), (-3, 6, 5)] {
+            let begun = &Zoned::now() - SignedDuration::from_hours(ago);
+            let monitor = BudgetMonitor::new(&budgets, &begun, &std::env::temp_dir());
+            let near = |found: Duration, hours: u32| {
+                let expected = hours * hour;
+                assert!(found <= expected && expected - found < hour / 60, "{ago}: {found:?}");
+            };
+            near(monitor.time_left(), left);
+            near(monitor.time_to_train(), to_train);
+            assert_eq!(monitor.stop(0).is_some(), to_train == 0, "{ago}");
+        }
+    }
+
+    #[test]
+    fn a_spent_budget_stops_only_the_timed_stages() {
         let spent = monitor(Budgets { wall_clock: Span(Duration::ZERO), ..Budgets::default() });
         assert!(matches!(spent.stop(0), Some(StopReason::Deadline)));
         for stage in StageName::ALL {
-            let timed = matches!(stage, StageName::Convert | StageName::Enrich | StageName::Train);
+            let timed = matches!(stage, StageName::Convert | StageName::Enrich);
             assert_eq!(spent.check_before(stage).is_err(), timed, "{stage}");
         }
         let ample = monitor(Budgets { wall_clock: Span(Duration::MAX), ..Budgets::default() });

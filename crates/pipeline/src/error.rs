@@ -112,14 +112,27 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The wall-clock budget ran out before the stage had a result. The next start resumes from the
-    /// last checkpoint.
-    #[error("the budget of {budget} ran out during {stage}; start again to resume")]
+    /// The time of the night ran out before the stage had a result, so that there is nothing to examine. The night is over;
+    /// the next start begins another one, which goes on where this one was.
+    #[error(
+        "the budget of {budget} ran out during {stage}, before there was an adapter to examine"
+    )]
     BudgetSpent {
         /// The stage that was stopped.
         stage: StageName,
         /// The budget, as configured.
         budget: String,
+    },
+
+    /// A start after `budgets.not_after`. No night is begun.
+    #[error(
+        "budgets.not_after: expected a start within twelve hours before {not_after}, found {now}; no night is begun"
+    )]
+    TooLate {
+        /// The local time of day at which nights end.
+        not_after: String,
+        /// The local time.
+        now: String,
     },
 
     /// Training used more memory than the machine has or the budget allows. The night retries with
@@ -224,7 +237,10 @@ impl Error {
     /// disk), 128 and the signal's number after a signal, else 2.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::BudgetSpent { .. } | Error::OutOfMemory { .. } | Error::DiskFull { .. } => 3,
+            Error::BudgetSpent { .. }
+            | Error::TooLate { .. }
+            | Error::OutOfMemory { .. }
+            | Error::DiskFull { .. } => 3,
             Error::Interrupted { signal } => signal.saturating_add(128),
             _ => 2,
         }
@@ -244,6 +260,7 @@ impl Error {
             Error::Interrupted { .. } => "a signal stopped it",
             Error::NothingToRollBack { .. } => "there is nothing to roll back",
             Error::BudgetSpent { .. } => "the time budget is spent",
+            Error::TooLate { .. } => "it is too late for a night",
             Error::OutOfMemory { .. } => "out of memory",
             Error::DiskFull { .. } => "the disk is full",
             Error::Pinned { .. } => "the champion is pinned",

@@ -6,7 +6,7 @@ use std::path::Path;
 use lora_train::Bytes;
 use lora_train::memory::MemoryLimit;
 use models::train_support::BatchSize;
-use models::{Adapter, GenerateOptions, Model, WeightResidency};
+use models::{Adapter, GenerateOptions, Model, WeightResidency, generation_lanes};
 
 use crate::error::{Error, Result};
 
@@ -151,7 +151,7 @@ impl Needs<'_> {
     }
 
     fn lanes(&self) -> u64 {
-        self.model.generation_lanes(self.rows) as u64
+        generation_lanes(self.model, self.rows) as u64
     }
 
     /// The caches of one row in each lane.

@@ -49,7 +49,9 @@ pub(crate) enum Entry {
     StageFailed { stage: StageName, message: String },
     /// The night is complete; the next start begins a new one.
     NightFinished,
-    /// The night was given up by its owner; the next start begins a new one.
+    /// The night is over without a verdict, for this reason; the next start begins a new one.
+    NightGivenUp { reason: String },
+    /// The night was abandoned by its owner; the next start begins a new one.
     NightAbandoned { reason: String },
 }
 
@@ -58,7 +60,7 @@ pub(crate) enum Entry {
 pub(crate) enum NightState {
     /// The next start resumes it.
     Unfinished,
-    /// It is complete.
+    /// It is complete, or its time was spent.
     Finished,
     /// Its owner gave it up.
     Abandoned,
@@ -77,6 +79,8 @@ struct Line {
 pub(crate) struct Journal {
     path: PathBuf,
     entries: Vec<Entry>,
+    /// When the first entry was written.
+    begun: Option<Timestamp>,
 }
 
 impl Journal {
@@ -91,12 +95,15 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = torn.len(), "removed an incomplete last journal line");
             truncate(&path, whole)?;
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut begun) = (Vec::new(), None);
         let mut read = 0;
         for (index, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
             match parse(&path, index + 1, line.trim_ascii_end()) {
                 _ if line == b"\n" => {}
-                Ok(entry) => entries.push(entry),
+                Ok(Line { at, entry, .. }) => {
+                    begun.get_or_insert(at);
+                    entries.push(entry);
+                }
                 // Left by a power cut during the last write. The work that it recorded is repeated.
                 Err(Error::Record { expected: ENTRY, found, .. })
                     if index > 0 && read + line.len() == lines.len() =>
@@ -108,7 +115,7 @@ impl Journal {
             }
             read += line.len();
         }
-        Ok(Self { path, entries })
+        Ok(Self { path, entries, begun })
     }
 
     /// Appends an entry and waits until it is on disk.
@@ -121,6 +128,7 @@ impl Journal {
             found: e.to_string(),
         })?;
         durable::append_line(&self.path, &text)?;
+        self.begun.get_or_insert(line.at);
         self.entries.push(line.entry);
         Ok(())
     }
@@ -134,7 +142,13 @@ impl Journal {
     }
 
     pub fn is_finished(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::NightFinished))
+        let over = |e: &Entry| matches!(e, Entry::NightFinished | Entry::NightGivenUp { .. });
+        self.entries.iter().any(over)
+    }
+
+    /// When the night was first started.
+    pub fn begun(&self) -> Option<Timestamp> {
+        self.begun
     }
 
     /// How far the night is.
@@ -190,7 +204,7 @@ impl Journal {
 
 const ENTRY: &str = "a journal entry";
 
-fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
+fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Line> {
     let error = |expected, found| Error::Record {
         path: path.to_path_buf(),
         line: Some(number),
@@ -205,8 +219,7 @@ fn parse(path: &Path, number: usize, line: &[u8]) -> Result<Entry> {
     if v != JOURNAL_VERSION {
         return Err(error("a journal of version 1", format!("version {v}")));
     }
-    let line: Line = serde_json::from_slice(line).map_err(|e| error(ENTRY, e.to_string()))?;
-    Ok(line.entry)
+    serde_json::from_slice(line).map_err(|e| error(ENTRY, e.to_string()))
 }
 
 fn truncate(path: &Path, length: usize) -> Result<()> {

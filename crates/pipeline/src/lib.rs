@@ -33,6 +33,7 @@ mod raw_rows;
 pub mod registry;
 mod replay;
 pub mod report;
+mod retention;
 mod runner;
 pub mod schedule;
 mod served_chats;

@@ -11,9 +11,9 @@ use lora_train::{Bytes, TrainConfig};
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::BudgetMonitor;
-use crate::config::{NightConfig, WhenUnchanged};
+use crate::config::{Budgets, NightConfig, WhenUnchanged};
 use crate::earlier_nights::EarlierNights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::home::{Home, private_dir};
 use crate::inputs::Inputs;
@@ -98,6 +98,10 @@ impl Night {
     /// Opens a night's journal.
     fn open(config: NightConfig, home: Home, night: NightId, lock: Lock) -> Result<Self> {
         let dir = night.dir(&home);
+        let now = Zoned::now();
+        if !dir.exists() {
+            check_time(&config.budgets, &now)?;
+        }
         private_dir(&dir)?;
         let mut journal = night.journal(&home)?;
         let resumed = !journal.is_empty();
@@ -138,6 +142,10 @@ impl Night {
             dir: &self.dir,
         });
         let result = self.run_stages(observer);
+        if let Err(error @ Error::BudgetSpent { .. }) = &result {
+            // Counted from the first start, the time will not come back.
+            self.journal.append(Entry::NightGivenUp { reason: error.to_string() })?;
+        }
         let message = match &result {
             Ok(summary) => Message::of_night(summary),
             Err(error) => Message::of_stopped_night(&self.id, error),
@@ -157,7 +165,10 @@ impl Night {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;
-        let budgets = BudgetMonitor::new(&self.config.budgets, self.home.path())
+        let now = Zoned::now();
+        let begun =
+            self.journal.begun().map_or(now.clone(), |at| at.to_zoned(now.time_zone().clone()));
+        let budgets = BudgetMonitor::new(&self.config.budgets, &begun, self.home.path())
             .interrupted_by(self.interrupt.clone());
         let registry = Registry::new(&self.home).of(model.sha256, &model.path);
         let champion = self.champion(&registry)?;
@@ -313,7 +324,7 @@ impl Night {
         outcome: EvaluationOutcome,
         registry: &BaseRegistry,
     ) -> Result<Summary> {
-        let EvaluationOutcome { runs, scores, gate, promotion, report, .. } = outcome;
+        let EvaluationOutcome { runs, partial, scores, gate, promotion, report, .. } = outcome;
         Ok(Summary {
             night: self.id.clone(),
             outcome: Outcome::from(&promotion),
@@ -321,7 +332,8 @@ impl Night {
             new_rows: None,
             base: None,
             inputs: None,
-            partial: trained.partial().is_some(),
+            partial: partial.is_some(),
+            done: partial,
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
             rows,
@@ -371,16 +383,29 @@ impl Night {
             &registry.folder(candidate.adapter).join(WEIGHTS),
             &self.dir.join(&candidate.folder).join(WEIGHTS),
         );
-        let pruned = registry.prune(self.config.retention.adapters);
+        let today = Zoned::now().date();
+        let pruned = self.config.retention.apply(&self.home, registry, &self.id, today);
         for (what, result) in [
             ("checkpoints", removed),
             ("storing the adapter once", once.map_err(|e| e.to_string())),
-            ("retention", pruned.map(drop).map_err(|e| e.to_string())),
+            ("retention", pruned.map_err(|e| e.to_string())),
         ] {
             if let Err(error) = result {
                 tracing::warn!(what, error, "cleanup failed");
             }
         }
+    }
+}
+
+/// Refuses to begin a night after the time at which nights end.
+fn check_time(budgets: &Budgets, now: &Zoned) -> Result<()> {
+    let over = budgets.end(now).is_some_and(|end| end <= now.timestamp());
+    match budgets.not_after.filter(|_| over && !budgets.wall_clock.0.is_zero()) {
+        Some(not_after) => Err(Error::TooLate {
+            not_after: not_after.to_string(),
+            now: now.strftime("%H:%M").to_string(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -107,6 +107,7 @@ pub(crate) fn stopped_by(journal: &Journal) -> Option<String> {
         Entry::StageFailed { stage, message } => Some(format!("{stage}: {message}")),
         Entry::StageBegun { stage, .. } => Some(format!("{stage}: the process was killed")),
         Entry::NightAbandoned { reason } => Some(format!("abandoned: {reason}")),
+        Entry::NightGivenUp { reason } => Some(reason.clone()),
         _ => None,
     }
 }

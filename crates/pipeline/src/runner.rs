@@ -249,7 +249,7 @@ mod tests {
                 earlier: &EarlierNights::default(),
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
-                budgets: &BudgetMonitor::new(&Budgets::default(), night),
+                budgets: &BudgetMonitor::new(&Budgets::default(), &jiff::Zoned::now(), night),
                 memory_limit: u64::MAX,
                 done: vec![],
             };
@@ -306,7 +306,7 @@ mod tests {
             earlier: &EarlierNights::default(),
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
-            budgets: &BudgetMonitor::new(&budgets, dir.path()),
+            budgets: &BudgetMonitor::new(&budgets, &jiff::Zoned::now(), dir.path()),
             memory_limit: u64::MAX,
             done: vec![],
         };

@@ -88,9 +88,12 @@ pub struct Summary {
     /// Digest of all that the verdict depends on; `None` of a partial night, which the next one goes on with.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
     pub inputs: Option<Digest>,
-    /// Whether the wall-clock budget ended the training before its last update.
+    /// Whether the time budget ended training or an exam before its end.
     #[serde(default)]
     pub partial: bool,
+    /// What was done of it then, such as `5 of 12 updates`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_default")]
+    pub done: Option<String>,
     /// The stages, in order.
     #[serde(default, deserialize_with = "or_default")]
     pub stages: Vec<StageSummary>,

@@ -44,6 +44,73 @@ fn when_time_is_up_training_stops_and_the_exam_runs() {
     assert!(Night::start_or_resume(config).unwrap().id().starts_with("0002-"));
 }
 
+/// The value of `budgets.wall_clock` in a test, long enough for convert and enrich.
+const SHORT: Duration = Duration::from_secs(6);
+
+#[test]
+fn when_time_is_up_in_the_exam_the_candidate_is_refused_and_the_next_night_goes_on() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "batch: 8", "batch: 2");
+    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s, exams: 100ms }\ngate:");
+    let summary = run(&tiny, &mut |event| {
+        if matches!(event, Event::Progress { stage: StageName::Exam, done: 4, .. }) {
+            thread::sleep(SHORT);
+        }
+    })
+    .unwrap();
+    assert_eq!(summary.training.updates, 12, "training had its time");
+    assert_eq!(summary.outcome, Outcome::Refused);
+    let failed: Vec<_> = summary.verdict.failed().map(|rule| rule.rule.as_str()).collect();
+    assert_eq!(failed, ["evidence"], "{}", summary.verdict);
+    // The base's answers until then, and a batch of the candidate's.
+    let said = "time was up after 6 of 28 answers to the standing exam";
+    assert!(summary.verdict.to_string().contains(said), "{}", summary.verdict);
+    assert!(summary.partial && summary.done.as_ref().unwrap().contains("6 of 28 answers"));
+    let page = fs::read_to_string(&summary.paths.report).unwrap();
+    assert!(page.contains("Partial") && page.contains("6 of 28 answers"));
+    assert_eq!(registry(&tiny).state().unwrap().champion, None);
+
+    tiny.edit("night.yaml", "wall_clock: 6s, exams: 100ms", "wall_clock: 1h");
+    let mut trained = false;
+    let next = run(&tiny, &mut |event| {
+        trained |= matches!(event, Event::StageBegun { stage: StageName::Train });
+    });
+    let next = next.unwrap();
+    assert!(!trained && next.night.starts_with("0002-"));
+    assert_eq!(next.outcome, Outcome::Promoted, "{}", next.verdict);
+    assert_eq!(next.paths.adapter, summary.paths.adapter);
+}
+
+#[test]
+fn the_time_counts_from_the_first_start() {
+    let tiny = Tiny::new();
+    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
+    tiny.edit("lora.yaml", "iters: 12", "iters: 12\nresume_adapter_file: nowhere.safetensors");
+    run(&tiny, &mut |_| ()).unwrap_err();
+    thread::sleep(SHORT);
+    tiny.edit("lora.yaml", "\nresume_adapter_file: nowhere.safetensors", "");
+    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::BudgetSpent { stage: StageName::Train, .. }), "{error}");
+    // It is over: the next start begins another night, with time of its own.
+    assert!(run(&tiny, &mut |_| ()).unwrap().night.starts_with("0002-"));
+}
+
+#[test]
+fn no_night_begins_in_the_morning() {
+    let tiny = Tiny::new();
+    let now = jiff::Zoned::now();
+    let time = |hours: i64| (&now + jiff::SignedDuration::from_hours(hours)).strftime("%H:%M");
+    let budgets = |time: &dyn std::fmt::Display| format!("budgets: {{ not_after: \"{time}\" }}\n");
+    let early = budgets(&time(-2));
+    tiny.edit("night.yaml", "gate:", &format!("{early}gate:"));
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    let error = Night::start_or_resume(config).unwrap_err();
+    assert!(matches!(error, Error::TooLate { .. }) && error.exit_code() == 3, "{error}");
+    assert_eq!(fs::read_dir(tiny.path("home/nights")).unwrap().count(), 0);
+    tiny.edit("night.yaml", &early, &budgets(&time(5)));
+    assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
+}
+
 #[test]
 fn memory_above_the_limit_retries_with_smaller_plans_and_then_fails() {
     let tiny = Tiny::new();

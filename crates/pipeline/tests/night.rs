@@ -310,13 +310,15 @@ fn after_a_change_of_the_recipe_only_the_affected_stages_run_again() {
 }
 
 #[test]
-fn a_spent_budget_stops_the_night_and_the_next_start_resumes() {
+fn a_budget_that_is_spent_before_training_ends_the_night_and_the_next_start_begins_another() {
     let tiny = Tiny::new();
     let night = fs::read_to_string(tiny.path("night.yaml")).unwrap();
     tiny.write("night.yaml", &format!("{night}budgets: {{ wall_clock: 0s }}\n"));
     let error = run(&tiny, &mut |_| ()).unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().contains("0s")), (3, true), "{error}");
+    let index = fs::read_to_string(tiny.path("home/index.html")).unwrap();
+    assert!(index.contains("given up") && index.contains("the budget of 0s ran out"), "{index}");
     tiny.write("night.yaml", &night);
     assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
-    assert_eq!(nights(&tiny).len(), 1);
+    assert_eq!(nights(&tiny).len(), 2);
 }

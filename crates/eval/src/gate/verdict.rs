@@ -176,6 +176,25 @@ impl Verdict {
         self.decision == Decision::Promote
     }
 
+    /// The refusal of a candidate that was not examined to the end: what it has answered proves nothing. `sentence` says
+    /// how far it came, as the one rule, `evidence`, that fails.
+    pub fn without_evidence(reference: Reference, scoring_version: u32, sentence: String) -> Self {
+        Verdict {
+            decision: Decision::Refuse,
+            reason: format!("there is not enough evidence: {sentence}"),
+            reference,
+            rules: vec![RuleVerdict::at_least("evidence", 1.0, 0.0, sentence)],
+            cases: 0,
+            detectable: None,
+            promise: String::new(),
+            tiers: Vec::new(),
+            categories: Vec::new(),
+            agents: Vec::new(),
+            fresh: Vec::new(),
+            scoring_version,
+        }
+    }
+
     /// The rules that fail.
     pub fn failed(&self) -> impl Iterator<Item = &RuleVerdict> {
         self.rules.iter().filter(|rule| !rule.passed)

@@ -102,6 +102,14 @@ impl Checkpoint {
     }
 }
 
+/// Whether there is no checkpoint in `folder`, or no such folder.
+///
+/// # Errors
+/// [`Error::Read`] if the folder cannot be read.
+pub fn is_empty(folder: impl AsRef<Path>) -> Result<bool> {
+    Ok(list(folder.as_ref())?.is_empty())
+}
+
 /// The checkpoints in `folder`, oldest first; none if there is no such folder.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let step = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();

@@ -14,7 +14,7 @@ const LEAST_ROWS: usize = 8;
 const MOST: usize = 8;
 
 /// The number of lanes for `rows` rows.
-pub(crate) fn count(backend: Backend, rows: usize) -> usize {
+pub(super) fn count(backend: Backend, rows: usize) -> usize {
     match backend.is_native() {
         true => 1,
         false => cores().min(MOST).min(rows / LEAST_ROWS).max(1),

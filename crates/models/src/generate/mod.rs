@@ -93,6 +93,12 @@ pub struct Generator<'a> {
     adapter: &'a Adapter,
 }
 
+/// The number of threads that answer `rows` prompts of a model in parallel.
+#[doc(hidden)]
+pub fn generation_lanes(model: &Model, rows: usize) -> usize {
+    lanes::count(model.backend(), rows)
+}
+
 /// A prompt and its index.
 type Numbered<'a> = (usize, &'a [u32]);
 

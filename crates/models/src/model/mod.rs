@@ -11,7 +11,6 @@ use crate::arch::registry;
 use crate::backend::{Backend, OpenOptions, WeightResidency};
 use crate::checkpoint::{Expected, WeightSource};
 use crate::ext::wire_memory;
-use crate::generate::lane_count;
 use crate::nn::{
     Adapter, AttentionKernel, Batch, Cache, CacheShape, Columns, Flow, Head, LayerAdapter,
     LinearSpec, Rope, Rows, row_norms,
@@ -129,12 +128,6 @@ impl Model {
     #[doc(hidden)]
     pub fn auto_residency(&self) -> WeightResidency {
         self.backend.residency(WeightResidency::Auto, self.config.num_weights())
-    }
-
-    /// The number of threads that answer `rows` prompts in parallel.
-    #[doc(hidden)]
-    pub fn generation_lanes(&self, rows: usize) -> usize {
-        lane_count(self.backend, rows)
     }
 
     /// Bytes of one value of the hidden states.

@@ -157,12 +157,8 @@ fn print_summary(summary: &Summary) {
         phase.warning.iter().for_each(|warning| errln!("warning: {warning}"));
         errln!("");
     }
-    if summary.partial {
-        let (made, planned) = (summary.training.updates, summary.training.planned_updates);
-        match made < planned {
-            true => errln!("partial: time was up after {made} of {planned} updates\n"),
-            false => errln!("partial: time was up in the preference phase\n"),
-        }
+    if let Some(done) = &summary.done {
+        errln!("partial: time was up after {done}\n");
     }
     if let Some(standing) = &summary.standing {
         errln!("{}: {standing}", summary.outcome);

@@ -278,6 +278,7 @@ impl NightFile {
         };
         let problem = self.written.replay.as_ref().and_then(ReplayConfig::problem);
         let forgetting = self.written.forgetting.as_ref();
+        let problem = problem.or_else(|| self.written.budgets.as_ref().and_then(Budgets::problem));
         let problem = problem.or_else(|| forgetting.and_then(ForgettingConfig::problem));
         let preflight = self.written.preflight.as_ref();
         let problem = problem.or_else(|| preflight.and_then(PreflightConfig::problem));

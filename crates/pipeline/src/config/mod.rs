@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use enrich::GeneratorFiles;
 use serde::{Deserialize, Serialize};
 
-pub use budgets::{Budgets, Span};
+pub use budgets::{Budgets, Span, TimeOfDay};
 pub use data::{DataSource, Days, Enrichment, RawPaths, ScrubKinds};
 pub use file::{ModelChoice, ModelSetup, NightFile};
 pub use forgetting::ForgettingConfig;

@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::memory_fallback::MemoryFallback;
 use crate::registry::{Registry, Requester};
 use crate::stage::Stage;
+use crate::stages::StageName;
 use crate::stages::convert::CleanRows;
 use crate::stages::enrich::Splits;
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
@@ -47,6 +48,10 @@ pub(super) struct EvaluationTrial {
     /// One line for each stage.
     pub figures: Vec<String>,
     pub adapter_bytes: u64,
+    /// Seconds of the small exam, of base and candidate.
+    exam_seconds: f64,
+    /// Its questions.
+    asked: usize,
 }
 
 impl EvaluationTrial {
@@ -79,8 +84,13 @@ impl EvaluationTrial {
             drift: None,
             recipe: &TrainConfig::default(),
         };
-        let EvaluationOutcome { exams, gate, promotion, .. } =
-            run_stages(night, |runner| evaluation.run(runner, &mut memory))?;
+        let mut exam_seconds = 0.0;
+        let EvaluationOutcome { exams, gate, promotion, .. } = run_stages(night, |runner| {
+            let outcome = evaluation.run(runner, &mut memory)?;
+            let exam = runner.done.iter().find(|stage| stage.stage == StageName::Exam);
+            exam_seconds = exam.map_or(0.0, |stage| stage.seconds);
+            Ok(outcome)
+        })?;
         // Promotion and rollback, whatever the verdict was.
         registry.promote(trained.adapter, Requester::Operator, "rehearsal")?;
         let weights = registry.verified(trained.adapter)?.join("adapters.safetensors");
@@ -88,7 +98,18 @@ impl EvaluationTrial {
         registry.rollback("rehearsal")?;
         let figures =
             [Exam::describe(&exams), Gate::describe(&gate), Promote::describe(&promotion)];
-        Ok(Self { figures: figures.into(), adapter_bytes })
+        let asked = suite.cases.len();
+        Ok(Self { figures: figures.into(), adapter_bytes, exam_seconds, asked })
+    }
+}
+
+impl EvaluationTrial {
+    /// Seconds that so many questions take, at most: asked of three models, and answered at full length.
+    pub fn seconds_of(&self, questions: usize, options: &ExamOptions) -> f64 {
+        let length = options.sampling.max_tokens as f64
+            / TOKENS.min(options.sampling.max_tokens).max(1) as f64;
+        let times = (questions * options.seeds.len()) as f64 / self.asked.max(1) as f64;
+        1.5 * self.exam_seconds * times * length
     }
 }
 

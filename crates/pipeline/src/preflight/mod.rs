@@ -11,6 +11,7 @@ mod report;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod time_plan;
 mod training_trial;
 
 use std::path::PathBuf;

@@ -23,7 +23,7 @@ pub(super) fn run_stages<T>(
         earlier: &EarlierNights::default(),
         journal: &mut Journal::open(night.join("journal.jsonl"))?,
         observer: &mut |_: Event<'_>| (),
-        budgets: &BudgetMonitor::new(&budgets, night),
+        budgets: &BudgetMonitor::new(&budgets, &jiff::Zoned::now(), night),
         memory_limit: lora_train::memory::limit(&TrainConfig::default())?,
         done: Vec::new(),
     })

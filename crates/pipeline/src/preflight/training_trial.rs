@@ -9,6 +9,7 @@ use models::Model;
 use serde::Serialize;
 
 use super::scratch::run_stages;
+use super::time_plan::TrainingLoad;
 use crate::base_model::BaseModel;
 use crate::error::Result;
 use crate::stage::{Artefact, Stage, StageContext};
@@ -23,6 +24,8 @@ const SMALL_MODEL: usize = 1_500_000_000;
 pub(super) struct TrainingTrial {
     /// The plan of the whole training.
     pub plan: WorkPlan,
+    /// Its tokens.
+    pub load: TrainingLoad,
     /// The two iterations; `None` if they would take too long.
     pub run: Option<TrialRun>,
 }
@@ -54,14 +57,21 @@ impl TrainingTrial {
         let whole = splits.rendered(night, tokenizer, recipe, max_refused_share)?.data;
         let plan = Trainer::plan(model, recipe, &whole)?;
         tracing::debug!(rows = splits.train_rows, "{plan}");
+        let load = TrainingLoad::of(recipe, &whole);
         if model.config().num_weights() > SMALL_MODEL && !model.computes_packed() {
-            return Ok(Self { plan, run: None });
+            return Ok(Self { plan, load, run: None });
         }
         let recipe = &two_iterations(recipe);
         let stage = Train { model: base, splits, recipe, max_refused_share };
         let trained = run_stages(night, |runner| runner.run(&TwoIterations(stage)))?;
         let losses = trained.metrics(night)?.updates().map(|update| update.loss).collect();
-        Ok(Self { plan, run: Some(TrialRun { losses, trained }) })
+        Ok(Self { plan, load, run: Some(TrialRun { losses, trained }) })
+    }
+
+    /// Tokens that the iterations went through in a second.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let speed = self.run.as_ref()?.trained.processed_per_second();
+        (speed > 0.0).then_some(speed)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::summary::Summary;
 pub(super) struct NightRow {
     pub number: u32,
     pub date: String,
-    /// `promoted`, `refused`, `rolled back`, `nothing new`, or `unfinished`.
+    /// `promoted`, `refused`, `rolled back`, `nothing new`, `given up` or `unfinished`.
     pub outcome: String,
     pub partial: bool,
     /// The reason for the outcome, or the error that stopped the night.
@@ -58,7 +58,7 @@ impl NightRow {
             None => Self {
                 number,
                 date,
-                outcome: "unfinished".to_owned(),
+                outcome: if finished { "given up" } else { "unfinished" }.to_owned(),
                 partial: false,
                 note: match &journal {
                     Ok(journal) => nights::stopped_by(journal).unwrap_or_default(),

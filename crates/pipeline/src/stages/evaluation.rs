@@ -58,6 +58,8 @@ pub(crate) struct Evaluation<'a> {
 /// The outputs of the stages.
 pub(crate) struct EvaluationOutcome {
     pub exams: ExamFiles,
+    /// What was done before the time was spent, if it was.
+    pub partial: Option<String>,
     pub runs: ExamRuns,
     pub scores: Scores,
     pub gate: GateResult,
@@ -73,7 +75,7 @@ impl Evaluation<'_> {
         memory: &mut MemoryFallback,
     ) -> Result<EvaluationOutcome> {
         let Self { id, model, clean, rows, splits, champion, .. } = *self;
-        let (trained, partial) = (self.trained.candidate(), self.trained.partial());
+        let trained = self.trained.candidate();
         let Self { suite, options, registry, drift, .. } = *self;
         let exam = Exam {
             model,
@@ -119,6 +121,11 @@ impl Evaluation<'_> {
             runs: &runs,
             fresh_runs: &fresh_runs,
         })?;
+        let unfinished = [exams.unfinished.as_deref(), fresh.unfinished()];
+        let partial = self.trained.partial().into_iter();
+        let partial = partial.chain(unfinished.into_iter().flatten().map(str::to_owned));
+        let partial: Vec<String> = partial.collect();
+        let partial = (!partial.is_empty()).then(|| partial.join(" and "));
         let verdict = &gate.verdict;
         let mut served = BestScores::of_run(&runs.candidate)?;
         if let Some(champion) = &runs.champion {
@@ -160,7 +167,7 @@ impl Evaluation<'_> {
             scores: &scores,
             stages: &stages,
         })?;
-        Ok(EvaluationOutcome { exams, runs, scores, gate, promotion, report })
+        Ok(EvaluationOutcome { exams, partial, runs, scores, gate, promotion, report })
     }
 }
 

@@ -1,9 +1,11 @@
 //! The stage `exam`: base model, candidate and champion answer the same suite.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chat_format::ChatTokenizer;
 use durable::Digest;
+use eval::exam::Budget;
 use eval::{
     Answerer, BestScores, CheckResult, Council, Drifts, Evidence, ExamOptions, ExamRun, FreshExam,
     ModelAnswerer, Outcome, Progress, Sitting, Subject, Suite,
@@ -59,6 +61,9 @@ pub(crate) struct ExamFiles {
     /// How far candidate and champion are from the base, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drifts: Option<Drifts>,
+    /// How far the runs came, if the time was spent before their end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<String>,
     cases: usize,
 }
 
@@ -88,6 +93,9 @@ impl ExamFiles {
         let mut text = format!("{} cases, base {base:.2}, candidate {candidate:.2}", self.cases);
         if let Some(champion) = &self.champion {
             text += &format!(", champion {:.2}", champion.score);
+        }
+        if let Some(unfinished) = &self.unfinished {
+            text += &format!("; time was up after {unfinished}");
         }
         text
     }
@@ -130,6 +138,9 @@ pub(crate) struct RunFiles {
     answers: Artefact,
     /// Mean score over all cases.
     score: f64,
+    /// Answers that are missing because the time was spent.
+    #[serde(default)]
+    missing: usize,
 }
 
 /// The base model, opened.
@@ -161,6 +172,7 @@ impl Stage for Exam<'_> {
         let files = sitters.sit(ctx, &models, suite, options, Some(&mut cache))?;
         cache.forget_others()?;
         let drifts = match self.drift {
+            _ if files.unfinished.is_some() => None,
             Some(plan) => Some(sitters.drifts(ctx, &models, plan, suite.council())?),
             None => None,
         };
@@ -169,6 +181,10 @@ impl Stage for Exam<'_> {
 
     fn artefacts(output: &ExamFiles) -> Vec<&Artefact> {
         output.artefacts()
+    }
+
+    fn is_complete(output: &ExamFiles) -> bool {
+        output.unfinished.is_none()
     }
 
     /// The best scores are those before this night.
@@ -285,6 +301,9 @@ impl Sitters<'_> {
         for (index, sitter) in sitters.into_iter().flatten().enumerate() {
             runs.push(self.run_one(ctx, &setup, index as u64, &sitter, cache.as_deref_mut())?);
         }
+        let missing: usize = runs.iter().map(|run: &RunFiles| run.missing).sum();
+        let all = runs.len() * suite.cases.len() * options.seeds.len();
+        let unfinished = (missing > 0).then(|| format!("{} of {all} answers", all - missing));
         let mut runs = runs.into_iter();
         let (Some(base), Some(candidate)) = (runs.next(), runs.next()) else {
             return Err(ctx.out_of_time());
@@ -295,6 +314,7 @@ impl Sitters<'_> {
             champion: runs.next(),
             best: None,
             drifts: None,
+            unfinished,
             cases: suite.cases.len(),
         })
     }
@@ -319,9 +339,11 @@ impl Sitters<'_> {
         let BaseOpened { model: ExamModel { model: base, options, .. }, tokenizer } = setup.base;
         let adapter = sitter.adapter(base)?;
         let dir = ctx.dir.join(name);
-        // Without a budget: a night that has an adapter ends with a verdict.
+        // A night that has an adapter ends with a verdict: everybody answers one batch at least.
+        let time = Some(ctx.budgets.time_left().max(Duration::from_millis(1)));
         let exam = eval::Exam::new(setup.suite, setup.options.clone());
         let interrupt = ctx.budgets.interrupt();
+        let exam = exam.with_budget(Budget { time, ..Budget::default() });
         let model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
         let mut model = model.with_options(options.clone());
         let mut report = |progress: Progress<'_>| {
@@ -337,14 +359,14 @@ impl Sitters<'_> {
             Some(cache) => sit(&mut cache.answerer(&mut model, base, tokenizer)?),
         };
         let outcome = outcome.or_else(|error| interrupt.check().and(Err(error.into())))?;
-        match outcome {
-            Outcome::Partial { .. } => Err(ctx.out_of_time()),
-            Outcome::Complete(run) => Ok(RunFiles {
-                folder: dir.strip_prefix(ctx.night).unwrap_or(&dir).to_path_buf(),
-                manifest: ctx.artefact(&dir.join("manifest.json"))?,
-                answers: ctx.artefact(&dir.join("answers.jsonl"))?,
-                score: run.summary()?.overall.score,
-            }),
-        }
+        let (Outcome::Complete(run) | Outcome::Partial { run, .. }) = outcome;
+        let all = setup.suite.cases.len() * setup.options.seeds.len();
+        Ok(RunFiles {
+            folder: dir.strip_prefix(ctx.night).unwrap_or(&dir).to_path_buf(),
+            manifest: ctx.artefact(&dir.join("manifest.json"))?,
+            answers: ctx.artefact(&dir.join("answers.jsonl"))?,
+            score: run.summary()?.overall.score,
+            missing: all.saturating_sub(run.records.len()),
+        })
     }
 }

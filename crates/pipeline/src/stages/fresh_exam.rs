@@ -147,6 +147,14 @@ pub(crate) enum FreshRuns {
 }
 
 impl FreshResult {
+    /// How far an exam came for which the time did not suffice.
+    pub fn unfinished(&self) -> Option<&str> {
+        match self {
+            Self::Taken { exams, .. } => exams.unfinished.as_deref(),
+            Self::NotTaken(_) | Self::Unavailable => None,
+        }
+    }
+
     pub fn load(&self, night: &Path) -> Result<FreshRuns> {
         Ok(match self {
             Self::Taken { exams, .. } => FreshRuns::Taken(Box::new(exams.load(night)?)),
@@ -176,8 +184,15 @@ impl Stage for FreshExam<'_> {
         if matches!(self.source, FreshSource::None) {
             return Ok(FreshResult::Unavailable);
         }
+        if let Some(unfinished) = &self.exams.unfinished {
+            let why = format!("time was up after {unfinished} to the standing exam");
+            return Ok(FreshResult::NotTaken(why));
+        }
         if !self.passes_standing_exam()? {
             return Ok(FreshResult::NotTaken("the candidate fails the standing exam".to_owned()));
+        }
+        if ctx.budgets.time_left().is_zero() {
+            return Ok(FreshResult::NotTaken("the time was spent".to_owned()));
         }
         let mut ledger = ExamLedger::open(self.registry.all().home())?;
         let origin = match ledger.drawn_for(self.id, self.trained.adapter) {

@@ -74,10 +74,10 @@ impl StageName {
         }
     }
 
-    /// Whether the wall-clock budget can keep the stage from starting. The stages after training always run, so
-    /// that a night with an adapter ends with a verdict; `prefer` then leaves the adapter as it is.
+    /// Whether a spent time budget keeps the stage from starting. Training then ends at its last checkpoint, if there is
+    /// one, and the stages after it always run, so that a night with an adapter ends with a verdict.
     pub(crate) fn is_timed(self) -> bool {
-        matches!(self, Self::Convert | Self::Enrich | Self::Train)
+        matches!(self, Self::Convert | Self::Enrich)
     }
 }
 

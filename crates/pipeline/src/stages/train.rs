@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use durable::Digest;
 use lora_train::metrics::{Metrics, Update};
-use lora_train::{Data, Measured, TrainConfig};
+use lora_train::{Data, Measured, TrainConfig, checkpoint};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::enrich::Splits;
@@ -85,6 +85,11 @@ impl Train<'_> {
         ctx: &mut StageContext<'_>,
         choose: impl FnOnce(Data) -> Result<Data>,
     ) -> Result<TrainedAdapter> {
+        // Without time and without a checkpoint there will be no adapter.
+        let checkpoints = ctx.dir.join("checkpoints");
+        if ctx.budgets.time_to_train().is_zero() && checkpoint::is_empty(&checkpoints)? {
+            return Err(ctx.out_of_time());
+        }
         let mut config = self.recipe.clone();
         config.adapter_path = ctx.dir.to_path_buf();
         // The model first: for a file of an unknown architecture, its error is the more useful one.

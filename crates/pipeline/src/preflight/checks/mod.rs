@@ -7,6 +7,7 @@ pub(super) mod machine;
 mod model_availability;
 mod pipeline_config;
 mod preference;
+mod time;
 mod tonight;
 mod training_config;
 mod training_runs;
@@ -51,6 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
     (Machine, "memory", machine::memory),
     (Machine, "lock", machine::lock),
     (Machine, "clock", machine::clock),
+    (Machine, "time", time::time_plan),
     (Machine, "schedule", machine::schedule),
     (Machine, "notifications", machine::notifications),
     (Tonight, "config lints", tonight::config_lints),
