@@ -47,6 +47,8 @@ pub(crate) enum Entry {
     },
     /// A stage failed; the next start runs it again.
     StageFailed { stage: StageName, message: String },
+    /// A start failed outside the stages, such as by an input that cannot be read.
+    StartFailed { message: String },
     /// The night is complete; the next start begins a new one.
     NightFinished,
     /// The night is over without a verdict, for this reason; the next start begins a new one.
@@ -81,6 +83,8 @@ pub(crate) struct Journal {
     entries: Vec<Entry>,
     /// When the first entry was written.
     begun: Option<Timestamp>,
+    /// When starts failed.
+    failed: Vec<Timestamp>,
 }
 
 impl Journal {
@@ -95,15 +99,13 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = torn.len(), "removed an incomplete last journal line");
             truncate(&path, whole)?;
         }
-        let (mut entries, mut begun) = (Vec::new(), None);
+        let mut journal = Self { path, entries: Vec::new(), begun: None, failed: Vec::new() };
+        let path = journal.path.clone();
         let mut read = 0;
         for (index, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
             match parse(&path, index + 1, line.trim_ascii_end()) {
                 _ if line == b"\n" => {}
-                Ok(Line { at, entry, .. }) => {
-                    begun.get_or_insert(at);
-                    entries.push(entry);
-                }
+                Ok(line) => journal.push(line),
                 // Left by a power cut during the last write. The work that it recorded is repeated.
                 Err(Error::Record { expected: ENTRY, found, .. })
                     if index > 0 && read + line.len() == lines.len() =>
@@ -115,7 +117,7 @@ impl Journal {
             }
             read += line.len();
         }
-        Ok(Self { path, entries, begun })
+        Ok(journal)
     }
 
     /// Appends an entry and waits until it is on disk.
@@ -128,9 +130,21 @@ impl Journal {
             found: e.to_string(),
         })?;
         durable::append_line(&self.path, &text)?;
-        self.begun.get_or_insert(line.at);
-        self.entries.push(line.entry);
+        self.push(line);
         Ok(())
+    }
+
+    fn push(&mut self, Line { at, entry, .. }: Line) {
+        self.begun.get_or_insert(at);
+        if matches!(entry, Entry::StageFailed { .. } | Entry::StartFailed { .. }) {
+            self.failed.push(at);
+        }
+        self.entries.push(entry);
+    }
+
+    /// When starts of the night failed.
+    pub fn failed(&self) -> &[Timestamp] {
+        &self.failed
     }
 
     pub fn entries(&self) -> &[Entry] {
@@ -144,6 +158,11 @@ impl Journal {
     pub fn is_finished(&self) -> bool {
         let over = |e: &Entry| matches!(e, Entry::NightFinished | Entry::NightGivenUp { .. });
         self.entries.iter().any(over)
+    }
+
+    /// Whether the night is over without a verdict.
+    pub fn is_given_up(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::NightGivenUp { .. }))
     }
 
     /// When the night was first started.

@@ -142,19 +142,33 @@ impl Night {
             dir: &self.dir,
         });
         let result = self.run_stages(observer);
-        if let Err(error @ Error::BudgetSpent { .. }) = &result {
-            // Counted from the first start, the time will not come back.
-            self.journal.append(Entry::NightGivenUp { reason: error.to_string() })?;
+        if let Err(error) = &result {
+            self.record_failure(error)?;
         }
         let message = match &result {
             Ok(summary) => Message::of_night(summary),
-            Err(error) => Message::of_stopped_night(&self.id, error),
+            Err(error) => Message::of_stopped_night(&self.id, error)
+                .with_advice(&nights::advice(&self.home)),
         };
         notify::send(&message, &self.config.notify);
         if let Err(error) = report::write_index(&self.home) {
             tracing::warn!("cannot write the index: {error}");
         }
         result
+    }
+
+    /// Records why a start failed, and gives the night up if its time is spent.
+    fn record_failure(&mut self, error: &Error) -> Result<()> {
+        if !matches!(self.journal.entries().last(), Some(Entry::StageFailed { .. })) {
+            self.journal.append(Entry::StartFailed { message: error.to_string() })?;
+        }
+        match error {
+            // Counted from the first start, the time will not come back.
+            Error::BudgetSpent { .. } => {
+                self.journal.append(Entry::NightGivenUp { reason: error.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn run_stages(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
@@ -297,6 +311,7 @@ impl Night {
         let summary = Summary {
             night: self.id.clone(),
             outcome: Outcome::NothingNew,
+            note: self.config.note.clone(),
             since: Some(last.night.clone()),
             new_rows,
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
@@ -328,6 +343,7 @@ impl Night {
         Ok(Summary {
             night: self.id.clone(),
             outcome: Outcome::from(&promotion),
+            note: self.config.note.clone(),
             since: None,
             new_rows: None,
             base: None,

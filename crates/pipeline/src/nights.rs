@@ -1,15 +1,20 @@
 //! The nights of a home: their ids, and which one a start works on.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chat_format::ChatTokenizer;
 use jiff::Zoned;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use crate::error::Result;
 use crate::files;
 use crate::home::Home;
 use crate::journal::{Entry, Journal, NightState};
+
+/// The number of failed nights in a row after which a person is told what to do.
+pub(crate) const FAILED_NIGHTS: usize = 3;
 
 /// One night of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,12 +113,39 @@ pub(crate) fn stopped_by(journal: &Journal) -> Option<String> {
         Entry::StageBegun { stage, .. } => Some(format!("{stage}: the process was killed")),
         Entry::NightAbandoned { reason } => Some(format!("abandoned: {reason}")),
         Entry::NightGivenUp { reason } => Some(reason.clone()),
+        Entry::StartFailed { message } => Some(message.clone()),
         _ => None,
     }
 }
 
+/// What to do after [`FAILED_NIGHTS`], for messages and the index; empty before.
+pub(crate) fn advice(home: &Home) -> String {
+    match failed_in_a_row(home, &TimeZone::system()) {
+        Ok(failed) if failed >= FAILED_NIGHTS => format!(
+            "; {failed} nights in a row failed: run `preflight` and mend what it names, or name another of `models` as \
+             `fallback_model`"
+        ),
+        _ => String::new(),
+    }
+}
+
+/// The number of nights in a row that failed: local dates on which a start failed, since the last night with a verdict or
+/// with nothing new.
+pub(crate) fn failed_in_a_row(home: &Home, zone: &TimeZone) -> Result<usize> {
+    let mut dates = BTreeSet::new();
+    for night in list(home)?.into_iter().rev() {
+        let journal = night.journal(home)?;
+        if journal.is_finished() && !journal.is_given_up() {
+            break;
+        }
+        dates.extend(journal.failed().iter().map(|at| at.to_zoned(zone.clone()).date()));
+    }
+    Ok(dates.len())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::fs;
     use std::io::Write;
 
@@ -192,6 +224,49 @@ mod tests {
             ("1970-01-01T01:00:00+00:00[UTC]", Some("0003-1970-01-01")),
             ("2026-04-10T01:20:00+00:00[UTC]", Some("0004-2026-04-10")),
         ]);
+    }
+
+    #[test]
+    fn failed_nights_are_counted_by_day_since_the_last_verdict() {
+        let failed = "\"event\":\"stage_failed\",\"stage\":\"train\",\"message\":\"no\"";
+        let broken = "\"event\":\"start_failed\",\"message\":\"no model\"";
+        let given_up = "\"event\":\"night_given_up\",\"reason\":\"time\"";
+        let finished = "\"event\":\"night_finished\"";
+        // The day and kind of each entry, by night.
+        for (nights, expected) in [
+            (vec![], 0),
+            // The failsafe start of one night is not another night.
+            (vec![vec![(1, failed), (1, failed)]], 1),
+            (vec![vec![(1, failed), (2, broken), (3, failed)]], 3),
+            (
+                vec![
+                    vec![(1, failed), (1, given_up)],
+                    vec![(2, failed), (2, given_up)],
+                    vec![(3, broken)],
+                ],
+                3,
+            ),
+            (vec![vec![(1, failed)], vec![(2, failed), (3, finished)], vec![(4, failed)]], 1),
+            (vec![vec![(1, failed), (2, failed), (3, failed), (4, finished)]], 0),
+        ] {
+            let test = test_home();
+            for (number, entries) in nights.iter().enumerate() {
+                let dir = test.home.nights().join(format!("{:04}-2026-04-01", number + 1));
+                fs::create_dir_all(&dir).unwrap();
+                let mut text = String::new();
+                for (day, entry) in entries {
+                    let at = format!("2026-04-{day:02}T01:20:00Z");
+                    writeln!(text, "{{\"v\":1,\"at\":\"{at}\",{entry}}}").unwrap();
+                }
+                fs::write(dir.join("journal.jsonl"), text).unwrap();
+            }
+            assert_eq!(
+                failed_in_a_row(&test.home, &TimeZone::UTC).unwrap(),
+                expected,
+                "{nights:?}"
+            );
+            assert_eq!(advice(&test.home).contains("preflight"), expected >= 3, "{nights:?}");
+        }
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub struct Summary {
     pub night: String,
     /// How the night ended.
     pub outcome: Outcome,
+    /// What there is to say about the choice of the model, such as that it is the fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The night that this one has nothing new since. Losses, training, scores, verdict and pages are those of that night.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -270,6 +273,13 @@ impl Summary {
 
     /// The night in one line, for a notification.
     pub fn line(&self) -> String {
+        match &self.note {
+            Some(note) => format!("{}; {note}", self.outcome_line()),
+            None => self.outcome_line(),
+        }
+    }
+
+    fn outcome_line(&self) -> String {
         if let Some(since) = &self.since {
             let took = format::duration(self.seconds);
             return format!("night {}: nothing new since night {since}; {took}", self.night);

@@ -6,7 +6,8 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use pipeline::config::ModelChoice;
+use pipeline::{Event, Home, Night, NightConfig, NightFile, Outcome, Registry, StageName, Summary};
 use support::Tiny;
 
 /// What a night did.
@@ -188,4 +189,54 @@ fn the_adapter_of_a_night_is_stored_once() {
     let inode =
         |path: &std::path::Path| fs::metadata(path.join("adapters.safetensors")).unwrap().ino();
     assert_eq!(inode(&paths.adapter), inode(&paths.night.join("train")));
+}
+
+/// A first model that cannot be opened, and a second one.
+#[test]
+fn after_three_failed_nights_the_fallback_model_is_used_and_the_night_says_so() {
+    let tiny = Tiny::new();
+    let models = "
+model: broken
+fallback_model: tiny
+models:
+  broken: { model: nowhere, data: { raw: raw.jsonl }, train: lora.yaml }
+  tiny: { model: model, data: { raw: raw.jsonl }, train: lora.yaml }
+";
+    tiny.edit("night.yaml", "\nmodel: model\ndata: { raw: raw.jsonl }\n", models);
+    tiny.edit("night.yaml", "train: lora.yaml\nexam", "exam");
+    let file = NightFile::load(tiny.path("night.yaml")).unwrap();
+    let tonight = || file.choose_tonight(&ModelChoice::Default, None).unwrap();
+    let start = || Night::start_or_resume(tonight()).unwrap().run(&mut |_: Event<'_>| ());
+    let error = start().unwrap_err().to_string();
+    assert!(error.contains("nowhere"), "{error}");
+    // Two earlier days on which the same happened.
+    let night = fs::read_dir(tiny.path("home/nights")).unwrap().next().unwrap().unwrap().path();
+    let journal = night.join("journal.jsonl");
+    let text = fs::read_to_string(&journal).unwrap();
+    let failure = text.lines().find(|line| line.contains("start_failed")).unwrap();
+    let (head, tail) = failure.split_once("\"at\":\"").unwrap();
+    let (_, tail) = tail.split_once('"').unwrap();
+    for (day, name) in [("2026-01-02", "nowhere"), ("2026-01-03", "model")] {
+        let before = tonight().setup.model;
+        assert!(format!("{before:?}").contains("nowhere"), "{before:?}");
+        let line = format!("{head}\"at\":\"{day}T01:00:00Z\"{tail}\n");
+        fs::write(&journal, fs::read_to_string(&journal).unwrap() + &line).unwrap();
+        let after = tonight().setup.model;
+        assert!(format!("{after:?}").contains(name), "{after:?}");
+    }
+    let summary = start().unwrap();
+    assert_eq!(summary.outcome, Outcome::Promoted);
+    let said = "3 nights in a row failed with broken: this one uses tiny (fallback_model)";
+    assert!(summary.line().contains(said), "{}", summary.line());
+    // By name the other one, whatever happened before; and after a verdict the first one again.
+    let named = ModelChoice::Named { name: "broken".into(), by: ModelChoice::VARIABLE };
+    assert_eq!(file.choose_tonight(&named, None).unwrap().note, None);
+    assert_eq!(tonight().note, None);
+
+    tiny.edit("night.yaml", "fallback_model: tiny", "fallback_model: gemini");
+    let error = NightFile::load(tiny.path("night.yaml")).unwrap_err().to_string();
+    assert!(
+        error.contains("expected a name in `models` (broken, tiny), found \"gemini\""),
+        "{error}"
+    );
 }

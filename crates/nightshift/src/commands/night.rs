@@ -14,7 +14,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline::config::ModelChoice;
 use pipeline::priority::{SleepInhibitor, lower_priority};
-use pipeline::{Event, Night, NightConfig, NightFile, Outcome, StageName, Summary, format};
+use pipeline::{Event, Night, NightFile, Outcome, StageName, Summary, format};
 
 use crate::progress::PlainProgress;
 use crate::{Exit, given_or_demo, log_to, signals, table};
@@ -59,13 +59,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// `None` when `--once-a-day` leaves nothing to do.
 fn night(args: &Args) -> anyhow::Result<Option<Summary>> {
-    let mut config = match &args.config {
-        Some(path) => NightFile::load(path)?.choose(&ModelChoice::from_env())?,
-        None => NightConfig::load(given_or_demo(None)?)?,
+    let choice = match args.config {
+        Some(_) => ModelChoice::from_env(),
+        None => ModelChoice::Default,
     };
-    if let Some(home) = &args.home {
-        config.home = Some(home.clone());
-    }
+    let file = NightFile::load(given_or_demo(args.config.as_deref())?)?;
+    let config = file.choose_tonight(&choice, args.home.clone())?;
     let night = match args.once_a_day {
         false => Night::start_or_resume(config)?,
         true => match Night::start_once_a_day(config) {
@@ -147,6 +146,9 @@ fn print_summary(summary: &Summary) {
         stages.add_row([stage.stage.as_str(), &time, &stage.figures]);
     }
     errln!("\n{stages}\n\n{}", summary.verdict);
+    if let Some(note) = &summary.note {
+        errln!("{note}\n");
+    }
     if let Some(sample) = &summary.sample {
         let mut answers = table(&["before", "after"]);
         answers.add_row([&sample.before, &sample.after]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use enrich::GeneratorFiles;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
@@ -12,6 +13,8 @@ use super::{
     ServingConfig, WhenUnchanged,
 };
 use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::nights;
 
 /// A base model with its data and training recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +45,7 @@ impl ModelSetup {
 ///
 /// ```yaml
 /// model: gemma4
+/// fallback_model: qwen
 /// models:
 ///   gemma4:
 ///     model: models/gemma-4-31B-it-4bit
@@ -78,6 +82,7 @@ pub struct NightFile {
 pub(super) struct Written {
     pub home: Option<PathBuf>,
     model: PathBuf,
+    fallback_model: Option<String>,
     #[serde(default)]
     models: BTreeMap<String, ModelSetup>,
     data: Option<DataSource>,
@@ -145,6 +150,9 @@ impl ModelChoice {
 }
 
 impl NightFile {
+    /// The number of failed nights in a row after which `fallback_model` is used.
+    pub const FAILED_NIGHTS: usize = nights::FAILED_NIGHTS;
+
     /// Reads a configuration file.
     ///
     /// # Errors
@@ -246,6 +254,7 @@ impl NightFile {
         };
         Ok(NightConfig {
             home: optional("home", &written.home)?,
+            note: None,
             setup: ModelSetup {
                 model,
                 data,
@@ -270,6 +279,35 @@ impl NightFile {
         })
     }
 
+    /// The configuration of tonight's night in `home`, or in that of the file: with `fallback_model` after
+    /// [`FAILED_NIGHTS`](Self::FAILED_NIGHTS) failed nights in a row, unless another model is chosen by name. The summary of the
+    /// night says so.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose), and a home that cannot be read.
+    pub fn choose_tonight(
+        &self,
+        choice: &ModelChoice,
+        home: Option<PathBuf>,
+    ) -> Result<NightConfig> {
+        let mut config = self.choose(choice)?;
+        config.home = home.or(config.home);
+        let Some(name) = self.written.fallback_model.as_ref() else { return Ok(config) };
+        if *choice != ModelChoice::Default {
+            return Ok(config);
+        }
+        let failed = nights::failed_in_a_row(&Home::of(&config)?, &TimeZone::system())?;
+        if failed < Self::FAILED_NIGHTS {
+            return Ok(config);
+        }
+        let choice = ModelChoice::Named { name: name.clone(), by: "fallback_model" };
+        let note = format!(
+            "{failed} nights in a row failed with {}: this one uses {name} (fallback_model)",
+            self.default_model()
+        );
+        Ok(NightConfig { home: config.home, note: Some(note), ..self.choose(&choice)? })
+    }
+
     /// Checks that there is either one model at the top or a table `models`, not a mixture.
     fn check(&self) -> Result<()> {
         let Written { models, data, train, preference, .. } = &self.written;
@@ -285,6 +323,15 @@ impl NightFile {
         let notify = self.written.notify.as_ref();
         if let Some(problem) = problem.or_else(|| notify.and_then(Notify::problem)) {
             return error(&problem);
+        }
+        if let Some(name) = &self.written.fallback_model
+            && !models.contains_key(name)
+        {
+            let names: Vec<_> = self.names().collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return error(&format!(
+                "fallback_model: expected a name in `models` ({names}), found {name:?}"
+            ));
         }
         match (models.is_empty(), data, train) {
             (true, None, _) => error("missing field `data`"),

@@ -44,6 +44,9 @@ const MAX_REFUSED_SHARE: f64 = 0.02;
 pub struct NightConfig {
     /// The home; `None` for `nightshift` in the user's data folder.
     pub home: Option<PathBuf>,
+    /// What the summary says about the choice of the model, such as that it is the fallback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Model, data and training recipe.
     #[serde(flatten)]
     pub setup: ModelSetup,
@@ -86,6 +89,7 @@ impl NightConfig {
     pub fn new(setup: ModelSetup, exam: ExamConfig) -> Self {
         Self {
             home: None,
+            note: None,
             setup,
             max_refused_share: MAX_REFUSED_SHARE,
             scrub: ScrubKinds::default(),

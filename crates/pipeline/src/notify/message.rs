@@ -61,6 +61,12 @@ impl Message {
         }
     }
 
+    /// The same message, and what to do.
+    pub(crate) fn with_advice(mut self, advice: &str) -> Self {
+        self.line.push_str(advice);
+        self
+    }
+
     /// A preflight.
     pub fn of_preflight(report: &PreflightReport) -> Self {
         let checks = report.checks.iter();

@@ -34,6 +34,8 @@ struct Index {
     changes: Vec<Change>,
     charts: Vec<Figure>,
     preflight: Option<String>,
+    /// What to do after several failed nights; empty before.
+    advice: String,
 }
 
 /// What serves on a base model.
@@ -75,6 +77,7 @@ impl Index {
             nights,
             changes: changes.into_iter().map(|(base, it)| Change::of(base, it)).collect(),
             charts,
+            advice: crate::nights::advice(home).trim_start_matches("; ").to_owned(),
             preflight: preflight_line(&home.path().join("preflight.json")),
         })
     }
