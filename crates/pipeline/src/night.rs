@@ -147,8 +147,9 @@ impl Night {
         }
         let message = match &result {
             Ok(summary) => Message::of_night(summary),
-            Err(error) => Message::of_stopped_night(&self.id, error)
-                .with_advice(&nights::advice(&self.home)),
+            Err(error) => {
+                Message::of_stopped_night(&self.id, error).with_advice(&nights::advice(&self.home))
+            }
         };
         notify::send(&message, &self.config.notify);
         if let Err(error) = report::write_index(&self.home) {

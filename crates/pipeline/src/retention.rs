@@ -127,13 +127,14 @@ mod tests {
             }
         }
         let registry = Registry::new(&home);
+        let base = registry.of(durable::digest("model"), "model");
         for name in ["a", "b", "c"] {
             let trained = folder.join(name);
             fs::create_dir(&trained).unwrap();
             fs::write(trained.join("adapter_config.json"), name).unwrap();
             fs::write(trained.join("adapters.safetensors"), vec![0; 1000]).unwrap();
-            let adapter = registry.nominate(&trained).unwrap();
-            registry.promote(adapter, Requester::Operator, "test").unwrap();
+            let adapter = base.nominate(&trained).unwrap();
+            base.promote(adapter, Requester::Operator, "test").unwrap();
         }
         (home, registry)
     }
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(apply(limit(now - 500)), (all(&[2, 3]), 3));
         // Nothing that is protected goes, however small the limit.
         assert_eq!(apply(limit(1)), (all(&[2, 3]), 2));
-        let state = registry.state().unwrap();
+        let state = registry.of(durable::digest("model"), "model").state().unwrap();
         registry.verified(state.champion.unwrap()).unwrap();
         registry.verified(state.previous.unwrap()).unwrap();
     }

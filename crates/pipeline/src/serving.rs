@@ -100,7 +100,7 @@ pub(crate) fn update(home: &Home, base: Digest, state: &BaseState) -> Result<()>
         }
     }
     if !is_there && state.champion.is_some() && state.path.is_absolute() && state.path.exists() {
-        publish(home, &BaseModel { sha256: base, path: state.path.clone() }, state)?;
+        publish(home, &BaseModel::of_digest(base, state.path.clone()), state)?;
     }
     Ok(())
 }

@@ -67,7 +67,8 @@ fn a_night_without_anything_new_says_so_and_ends() {
     let metrics = fs::read_to_string(tiny.path("home/metrics.txt")).unwrap();
     assert!(metrics.contains("nightshift_night_outcome{outcome=\"nothing_new\"} 1"), "{metrics}");
     let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
-    let promotions: usize = registry.state().unwrap().bases.values().map(|it| it.history.len()).sum();
+    let promotions: usize =
+        registry.state().unwrap().bases.values().map(|it| it.history.len()).sum();
     assert_eq!(promotions, 1);
 }
 

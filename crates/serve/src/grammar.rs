@@ -15,6 +15,12 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 const WHITE_SPACE: &str = r"[ \n]{0,20}";
 /// The most characters of a message about a schema.
 const MESSAGE: usize = 300;
+/// The most values in a schema, its deepest nesting, and the most keys of an object: the library recurses over them.
+const VALUES: usize = 5_000;
+const DEPTH: usize = 64;
+const KEYS: usize = 200;
+/// For that recursion, in bytes; of a thread that makes grammars, and of one that follows them.
+pub(crate) const STACK: usize = 64 << 20;
 
 /// Makes grammars for the vocabulary of a model.
 pub(crate) struct Grammars {
@@ -139,12 +145,21 @@ impl Grammars {
     fn grammar(&self, grammar: TopLevelGrammar) -> Result<Grammar, String> {
         let factory = self.factory.get_or_init(|| factory(&self.tokenizer));
         let factory = factory.as_ref().map_err(Clone::clone)?;
-        let mut matcher = Matcher::new(factory.create_parser(grammar));
-        if let Some(error) = matcher.get_error() {
-            return Err(shortened(&error));
-        }
-        // What cannot be satisfied shows with the first token.
-        matcher.compute_mask_or_eos().map_err(|error| shortened(&error.to_string()))?;
+        let start = || {
+            let mut matcher = Matcher::new(factory.create_parser(grammar));
+            // What cannot be satisfied shows with the first token.
+            if let Some(error) = matcher.get_error() {
+                return Err(shortened(&error));
+            }
+            let impossible = |error| shortened(&format!("no answer can follow it: {error}"));
+            let possible = matcher.compute_mask_or_eos().map_err(impossible);
+            possible.map(|_| matcher)
+        };
+        let matcher = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("grammar".into()).stack_size(STACK);
+            let thread = thread.spawn_scoped(scope, start).map_err(|error| error.to_string())?;
+            thread.join().unwrap_or_else(|_| Err("expected a simpler schema".to_owned()))
+        })?;
         Ok(Grammar {
             start: Arc::new(matcher),
             stop_ids: self.tokenizer.stop_ids().into(),
@@ -153,8 +168,31 @@ impl Grammars {
     }
 }
 
+/// Refuses a schema that is too large.
+fn check_size(schema: &Value) -> Result<(), String> {
+    let (mut rest, mut count) = (vec![(schema, 1)], 0);
+    while let Some((value, depth)) = rest.pop() {
+        count += 1;
+        let keys = value.as_object().map_or(0, Map::len);
+        for (most, found, what) in
+            [(VALUES, count, "values"), (DEPTH, depth, "levels"), (KEYS, keys, "keys in an object")]
+        {
+            if found > most {
+                return Err(format!("expected a schema of at most {most} {what}, found more"));
+            }
+        }
+        match value {
+            Value::Object(fields) => rest.extend(fields.values().map(|inner| (inner, depth + 1))),
+            Value::Array(items) => rest.extend(items.iter().map(|inner| (inner, depth + 1))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The schema with our choices where it may have options of the library.
 fn with_options(schema: &Value) -> Result<Value, String> {
+    check_size(schema)?;
     let mut schema = match schema {
         Value::Object(schema) => schema.clone(),
         Value::Bool(true) => Map::new(),
@@ -259,5 +297,52 @@ impl fmt::Debug for Grammar {
 impl fmt::Debug for Following {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Following").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn following(schema: Value) -> Grammar {
+        let environment = ApproximateTokEnv::single_byte_env();
+        let factory = ParserFactory::new_simple(&environment).unwrap();
+        let end = environment.tok_trie().eos_token();
+        let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
+        Grammar {
+            start: Arc::new(Matcher::new(parser)),
+            stop_ids: [end].into(),
+            failed: Arc::default(),
+        }
+    }
+
+    fn allowed(constraint: &mut dyn TokenConstraint) -> Vec<usize> {
+        let mut logits = [0.0; 300];
+        constraint.restrict(&mut logits);
+        (0..logits.len()).filter(|&id| logits[id] == 0.0).collect()
+    }
+
+    #[test]
+    fn a_grammar_that_fails_ends_its_answer_and_says_so() {
+        let grammar = following(json!({ "type": "wizard" }));
+        let end = grammar.stop_ids[0] as usize;
+        assert!(!grammar.has_failed());
+        assert_eq!(allowed(&mut *grammar.constraint()), [end]);
+        assert!(grammar.has_failed());
+    }
+
+    #[test]
+    fn answers_of_one_grammar_do_not_share_their_place() {
+        let grammar = following(json!({ "const": 17 }));
+        let (mut one, mut other) = (grammar.constraint(), grammar.constraint());
+        assert_eq!(allowed(&mut *one), [usize::from(b'1')]);
+        one.accept(u32::from(b'1'));
+        assert_eq!(allowed(&mut *one), [usize::from(b'7')]);
+        one.accept(u32::from(b'7'));
+        assert_eq!(allowed(&mut *one), [grammar.stop_ids[0] as usize]);
+        assert_eq!(allowed(&mut *other), [usize::from(b'1')]);
+        assert!(!grammar.has_failed());
+        other.accept(u32::from(b'x'));
+        assert!(grammar.has_failed());
     }
 }

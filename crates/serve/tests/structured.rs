@@ -163,8 +163,10 @@ fn references_within_a_schema() {
 fn what_is_refused() {
     let server = serve(Checkpoint::random(5).base(), |_| {});
     let tool = json!({ "type": "function", "function": { "name": "scan" } });
-    let deep = (0..90)
-        .fold(json!({ "type": "null" }), |inner, _| json!({ "type": "array", "items": inner }));
+    let nested = |depth: usize| {
+        let null = json!({ "type": "null" });
+        (0..depth).fold(null, |inner, _| json!({ "type": "array", "items": inner }))
+    };
     for (body, status, words) in [
         (formatted(&json!(7), json!({})), 400, "expected a JSON schema, found 7"),
         (formatted(&json!({ "type": "wizard" }), json!({})), 400, "wizard"),
@@ -174,11 +176,83 @@ fn what_is_refused() {
         (formatted(&json!({ "enum": [] }), json!({})), 400, ""),
         (formatted(&json!({ "type": "string", "pattern": "(" }), json!({})), 400, ""),
         (formatted(&json!({}), json!({ "tools": [tool] })), 400, "beside `tools`"),
-        (formatted(&deep, json!({ "max_tokens": 9 })), 200, ""),
+        (formatted(&nested(60), json!({ "max_tokens": 9 })), 200, ""),
+        (formatted(&nested(70), json!({ "max_tokens": 9 })), 400, "at most 64 levels"),
     ] {
         let reply = chat(&server, &body);
         assert_eq!(reply.status, status, "{body}: {}", reply.body);
         assert!(reply.body.contains(words) && reply.body.len() < 2000, "{body}: {}", reply.body);
+    }
+}
+
+/// Schemas that would take long, or much memory: they are refused or kept to, and others are answered meanwhile.
+#[test]
+fn hostile_schemas() {
+    let server = serve(Checkpoint::saying("on duty.").base(), |_| {});
+    let nested = |depth: usize, key: &str| {
+        (0..depth)
+            .fold(json!({ "type": "null" }), |inner, _| json!({ key: [inner.clone(), inner] }))
+    };
+    let many: Map<String, Value> =
+        (0..200).map(|name| (format!("p{name}"), json!({ "type": "string" }))).collect();
+    let more: Map<String, Value> = (0..3000).map(|name| (format!("p{name}"), json!({}))).collect();
+    let chain: Map<String, Value> = (0..190)
+        .map(|at| (format!("a{at}"), json!({ "$ref": format!("#/$defs/a{}", at + 1) })))
+        .chain([("a190".to_owned(), json!({ "type": "null" }))])
+        .collect();
+    let wide = (0..20).fold(json!({}), |inner, _| {
+        let mut fields = many.clone();
+        fields.insert("p0".to_owned(), inner);
+        json!({ "type": "object", "properties": fields })
+    });
+    let loops = json!({ "$defs": { "a": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" });
+    let tree = json!({
+        "$defs": { "n": { "anyOf": [{ "type": "null" }, { "type": "array", "items": { "$ref": "#/$defs/n" } }] } },
+        "$ref": "#/$defs/n",
+    });
+    for (name, schema) in [
+        ("a long text", json!({ "type": "string", "minLength": 1_000_000_000 })),
+        ("many items", json!({ "type": "array", "minItems": 1_000_000_000, "items": {} })),
+        ("repetitions", json!({ "type": "string", "pattern": "^((a{1000}){1000}){1000}$" })),
+        ("backtracking", json!({ "type": "string", "pattern": "^(a+)+(b|c+)*(d?)+$" })),
+        ("choices", nested(12, "anyOf")),
+        ("all of", nested(10, "allOf")),
+        ("one of", nested(6, "oneOf")),
+        ("properties", json!({ "type": "object", "properties": many })),
+        ("more properties", json!({ "type": "object", "properties": more })),
+        ("nested properties", wide),
+        (
+            "words",
+            json!({ "enum": (0..4000).map(|word| format!("word {word}")).collect::<Vec<_>>() }),
+        ),
+        ("a long word", json!({ "const": "x".repeat(1_000_000) })),
+        ("a long pattern", json!({ "type": "string", "pattern": "(a?b|c)".repeat(20_000) })),
+        (
+            "a deep pattern",
+            json!({ "type": "string", "pattern": "(".repeat(20_000) + &")".repeat(20_000) }),
+        ),
+        (
+            "a long name",
+            json!({ "type": "object", "required": ["n".repeat(300_000)], "properties": {} }),
+        ),
+        ("references", json!({ "$defs": chain, "$ref": "#/$defs/a0" })),
+        ("a reference to itself", loops),
+        ("a tree", tree),
+        (
+            "numbers",
+            json!({ "type": "number", "multipleOf": 0.0001, "minimum": -1e300, "maximum": 1e300 }),
+        ),
+        (
+            "options",
+            json!({ "type": "null", "x-guidance": { "lenient": true, "whitespace_pattern": "(" } }),
+        ),
+    ] {
+        let begun = std::time::Instant::now();
+        let reply = chat(&server, &formatted(&schema, json!({ "max_tokens": 6 })));
+        println!("{name}: {} in {:?}: {:.150}", reply.status, begun.elapsed(), reply.body);
+        assert!([200, 400].contains(&reply.status), "{name}: {}", reply.body);
+        assert!(reply.body.len() < 2000, "{name}: {}", reply.body);
+        assert_eq!(text(&chat(&server, &question("?", json!({}))).json()), "on duty.");
     }
 }
 

@@ -14,7 +14,6 @@ use mlx_sys::SharedCpu;
 use crate::{Adapter, Error, Model, Result};
 pub use continuous::{ContinuousBatch, Prompt, PromptPrefix};
 use decode::Decoder;
-pub(crate) use lanes::count as lane_count;
 pub(crate) use sample::log_sum_exp;
 pub use sample::{Sampler, TokenConstraint};
 

@@ -213,6 +213,32 @@ exam: { suite: suite.json }
     }
 
     #[test]
+    fn addresses_and_tokens_are_not_shown() {
+        let file = |notify: &str| {
+            let text = format!(
+                "model: demo\ndata: {{ raw: r }}\ntrain: t\nexam: {{ suite: s }}\nnotify: {notify}\n"
+            );
+            NightFile::from_yaml(&text, "night.yaml")
+        };
+        let notify = r#"{ webhook: "https://me:MARK@ntfy.sh/MARK", token: MARK, format: ntfy }"#;
+        let settings = file(notify).unwrap().settings(&ModelChoice::Default).unwrap();
+        let shown = settings.iter().find(|setting| setting.key == "notify").unwrap().value.clone();
+        assert!(shown.contains("https://ntfy.sh/…") && shown.contains("(hidden)"), "{shown}");
+        let config = file(notify).unwrap().choose(&ModelChoice::Default).unwrap();
+        assert!(!shown.contains("MARK") && !format!("{config:?}").contains("MARK"), "{config:?}");
+        for (notify, words) in [
+            ("{ webhook: 'https://MARK/${MARK' }", "notify.yaml"),
+            ("{ token: '${MARK}' }", "notify.token: belongs to a `webhook`"),
+            ("{ format: slack }", "notify.format: belongs to a `webhook`"),
+            ("{ webhook: MARK, format: teams }", "ntfy"),
+        ] {
+            let error = file(notify).unwrap_err().to_string();
+            let words = words.replace("notify.yaml", "the name of an environment variable");
+            assert!(error.contains(&words) && !error.contains("MARK"), "{notify}: {error}");
+        }
+    }
+
+    #[test]
     fn every_setting_has_its_origin() {
         let text = "
 model: gemma4

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use models::Model;
 
+use crate::grammar::STACK;
 use crate::metrics::Metrics;
 use crate::options::Limits;
 use queue::Queue;
@@ -36,7 +37,8 @@ impl Engine {
             let Closing(queue) = &closing;
             Scheduler::new(model, limits, Arc::clone(queue), metrics).run();
         };
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(work)?;
+        let thread =
+            std::thread::Builder::new().name("engine".into()).stack_size(STACK).spawn(work)?;
         Ok(Self { queue, thread: Some(thread) })
     }
 }

@@ -15,10 +15,10 @@ use crate::summary::Summary;
 /// rehearsal before the first.
 pub(in crate::preflight) fn time_plan(rehearsal: &Rehearsal<'_>) -> Finding {
     let Some(training) = rehearsal.training.done() else {
-        return Finding::skipped("needs two iterations");
+        return Finding::not_run("needs two iterations");
     };
     let Some(speed) = training.tokens_per_second() else {
-        return Finding::skipped("the two iterations were not run, so that nothing was measured");
+        return Finding::not_run("the two iterations were not run, so that nothing was measured");
     };
     let last = rehearsal.home.done().and_then(exams_of_last_night);
     let small = rehearsal.evaluation.done().zip(rehearsal.suite.done());
@@ -29,7 +29,7 @@ pub(in crate::preflight) fn time_plan(rehearsal: &Rehearsal<'_>) -> Finding {
     });
     let (exams, measured) = (last.or(estimated), last.is_some());
     let Some(exams) = exams else {
-        return Finding::skipped("no exam was taken, so that nothing was measured");
+        return Finding::not_run("no exam was taken, so that nothing was measured");
     };
     let budgets = rehearsal.config.budgets;
     let plan = TimePlan { train: training.load.seconds(speed), exams, measured, budgets };
