@@ -278,6 +278,21 @@ impl Error {
         }
     }
 
+    /// Whether an error of loading or running an adapter comes from its settings or tensors, and not from the machine.
+    pub(crate) fn is_of_adapter(&self) -> bool {
+        let of_model = |error: &models::Error| {
+            use models::Error as E;
+            !matches!(error, E::Read { .. } | E::Create { .. } | E::Write(_) | E::Mlx(_))
+        };
+        match self {
+            Error::Models(error) => of_model(error),
+            Error::Eval(eval::Error::Answerer { source, .. }) => {
+                source.downcast_ref::<models::Error>().is_some_and(of_model)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a plan that needs less memory could succeed.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         let of_model = |error: &models::Error| match error {

@@ -453,16 +453,24 @@ fn a_night_that_goes_on_with_another_model_compares_with_its_champion() {
     let night = Night::start_or_resume(config).unwrap();
     night.run(&mut |_: Event<'_>| ()).unwrap_err();
 
-    tiny.edit("lora.yaml", "\nresume_adapter_file: nowhere.safetensors", "");
+    tiny.edit("lora.yaml", "iters: 13\nresume_adapter_file: nowhere.safetensors", "iters: 60");
     fs::rename(other.path("model"), tiny.path("another")).unwrap();
     tiny.edit("night.yaml", "model: model", "model: another");
     let summary = run::run(&tiny);
     assert!(summary.night.starts_with("0002-") && summary.scores.champion.is_none());
+    assert_eq!(summary.outcome, Outcome::Promoted, "{}", summary.verdict);
     let registry = Registry::new(&Home::open(tiny.path("home")).unwrap());
-    let state = registry.state().unwrap();
-    assert_eq!(state.bases.values().filter(|base| base.candidate.is_some()).count(), 2);
-    let first = registry.find(Some("model")).unwrap().state().unwrap();
-    assert!(first.champion.is_some() && first.champion == first.candidate);
+    let champion = |name: &str| registry.find(Some(name)).unwrap().state().unwrap().champion;
+    let both = ["model", "another"].map(|name| champion(name).unwrap());
+    assert_ne!(both[0], both[1]);
+
+    // The next night with the first model compares with the first champion, and leaves the other one as it is.
+    tiny.edit("night.yaml", "model: another", "model: model");
+    tiny.edit("lora.yaml", "iters: 60", "iters: 11");
+    let summary = run::run(&tiny);
+    assert!(summary.scores.champion.is_some());
+    assert_eq!(champion("another"), Some(both[1]));
+    assert_eq!(registry.state().unwrap().bases.len(), 2);
 }
 
 /// The manifests of a real night are understood.

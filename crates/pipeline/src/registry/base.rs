@@ -289,13 +289,18 @@ impl BaseRegistry {
     /// Checks that an adapter is intact and loads on the base model, of which only headers are read.
     fn usable(&self, adapter: Digest) -> Result<()> {
         let folder = self.all.adapters.intact(adapter)?;
-        match Model::open_with(&self.path, WeightResidency::Streamed) {
-            Ok(model) => Ok(Adapter::load(folder, &model).map(drop)?),
-            Err(error) => {
-                // The model may be on a disk that is not connected; the adapter is the one that loaded before.
-                tracing::warn!("whether {} loads is not checked: {error}", short(adapter));
-                Ok(())
-            }
+        let not_checked = |why: &dyn std::fmt::Display| {
+            tracing::warn!("whether {} loads is not checked: {why}", short(adapter));
+            Ok(())
+        };
+        let model = match Model::open_with(&self.path, WeightResidency::Streamed) {
+            Ok(model) => model,
+            // It may be on a disk that is not connected; the adapter is the one that loaded before.
+            Err(error) => return not_checked(&error),
+        };
+        match Adapter::load(folder, &model).map_err(Error::from) {
+            Err(error) if !error.is_of_adapter() => not_checked(&error),
+            loaded => loaded.map(drop),
         }
     }
 

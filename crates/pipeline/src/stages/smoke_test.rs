@@ -90,7 +90,7 @@ impl SmokeTest<'_> {
             .and_then(|loaded| self.answers(ctx, &suite, (&opened, &loaded, &tokenizer), adapter));
         match answers {
             Ok(answers) => Ok(problem(&groups, &answers).map(Fault::Adapter)),
-            Err(error) if blames_the_adapter(&error) => Ok(Some(Fault::Adapter(error.to_string()))),
+            Err(error) if error.is_of_adapter() => Ok(Some(Fault::Adapter(error.to_string()))),
             Err(error) => Err(error),
         }
     }
@@ -178,21 +178,6 @@ fn problem(groups: &[Group<'_>], answers: &[Record]) -> Option<String> {
 fn describe(groups: &[Group<'_>]) -> String {
     let group = |it: &Group<'_>| format!("{} {}", it.asked.len(), it.what);
     groups.iter().map(group).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether an error comes from the adapter's settings or tensors, and not from the machine.
-fn blames_the_adapter(error: &Error) -> bool {
-    let of_model = |error: &models::Error| {
-        use models::Error as E;
-        !matches!(error, E::Read { .. } | E::Create { .. } | E::Write(_) | E::Mlx(_))
-    };
-    match error {
-        Error::Models(error) => of_model(error),
-        Error::Eval(eval::Error::Answerer { source, .. }) => {
-            source.downcast_ref::<models::Error>().is_some_and(of_model)
-        }
-        _ => false,
-    }
 }
 
 /// The records with the highest scores, in exam order among equals.
@@ -323,7 +308,7 @@ mod tests {
             (Error::Eval(eval::Error::Folder { path: path(), source: io() }), false),
             (Error::Io { path: path(), action: "write", source: io() }, false),
         ] {
-            assert_eq!(blames_the_adapter(&error), expected, "{error}");
+            assert_eq!(error.is_of_adapter(), expected, "{error}");
         }
     }
 }
