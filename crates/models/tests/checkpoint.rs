@@ -167,6 +167,10 @@ fn a_gguf_files_rotary_scaling_is_applied_or_refused() {
         if let Some(kind) = kind {
             file.insert_metadata("llama.rope.scaling.type", kind).unwrap();
         }
+        if kind == Some("yarn") {
+            let context = Array::from_slice(&[16u32], &[]);
+            file.insert_metadata("llama.rope.scaling.original_context_length", context).unwrap();
+        }
         if let Some((key, factor)) = factor {
             file.insert_metadata(key, Array::from_f32(factor)).unwrap();
         }
@@ -188,11 +192,18 @@ fn a_gguf_files_rotary_scaling_is_applied_or_refused() {
     let distance =
         |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     assert!(distance(&plain, &linear) > 0.01);
+    let keys = serde_json::json!({
+        "type": "yarn", "factor": 4, "original_max_position_embeddings": 16,
+    });
+    config(&tiny, folder.path(), "rope_scaling", keys);
+    let yarn = logits(folder.path()).unwrap();
+    assert!(distance(&yarn, &linear) > 0.01 && distance(&yarn, &plain) > 0.01);
     let (new, old) = ("llama.rope.scaling.factor", "llama.rope.scale_linear");
     for (kind, factor, expected) in [
         (Some("linear"), Some((new, 4.0)), &linear),
         (None, Some((new, 4.0)), &linear),
         (None, Some((old, 4.0)), &linear),
+        (Some("yarn"), Some((new, 4.0)), &yarn),
         (Some("none"), Some((new, 4.0)), &plain),
         (Some("linear"), None, &plain),
         (None, Some((new, 0.0)), &plain),
