@@ -30,6 +30,7 @@ use crate::error::{Error, Result, io_error};
 ///   nights/0001-2026-04-08/
 ///     journal.jsonl     started and finished stages, with their results
 ///     summary.json      outcome and figures of the finished night
+///     row-digests.txt   digests of the clean rows, by which the next night counts what is new
 ///     rows.json         how many raw rows are where; with the files that list them
 ///     convert/ enrich/ train/ exam/ fresh_exam/ gate/ promote/ report/
 /// ```

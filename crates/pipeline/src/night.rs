@@ -25,6 +25,7 @@ use crate::news::{self, ExamInputs, NightInputs};
 use crate::nights::{self, NightId};
 use crate::notify::{self, Message};
 use crate::observer::{Event, Observer};
+use crate::preference::Recipes;
 use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
 use crate::report::{self, pick};
@@ -32,10 +33,10 @@ use crate::runner::{Runner, StageSummary};
 use crate::served_chats::{self, DeletedChats};
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
-use crate::stages::enrich::{Enrich, Everyday};
+use crate::stages::enrich::{Enrich, Everyday, Splits};
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
-use crate::stages::prefer::{Prefer, Trained};
-use crate::stages::train::Train;
+use crate::stages::prefer::{Prefer, Preferred, Trained};
+use crate::stages::train::{Train, TrainedAdapter};
 use crate::summary::{NewRows, Outcome, Paths, PreferencePhase, Summary};
 
 /// A night in a home whose lock this process holds.
@@ -142,8 +143,10 @@ impl Night {
             dir: &self.dir,
         });
         let result = self.run_stages(observer);
-        if let Err(error) = &result {
-            self.record_failure(error)?;
+        if let Err(error) = &result
+            && let Err(unrecorded) = self.record_failure(error)
+        {
+            tracing::warn!("cannot record the failure: {unrecorded}");
         }
         let message = match &result {
             Ok(summary) => Message::of_night(summary),
@@ -180,10 +183,7 @@ impl Night {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;
-        let now = Zoned::now();
-        let begun =
-            self.journal.begun().map_or(now.clone(), |at| at.to_zoned(now.time_zone().clone()));
-        let budgets = BudgetMonitor::new(&self.config.budgets, &begun, self.home.path())
+        let budgets = BudgetMonitor::new(&self.config.budgets, &self.begun(), self.home.path())
             .interrupted_by(self.interrupt.clone());
         let registry = Registry::new(&self.home).of(model.sha256, &model.path);
         let champion = self.champion(&registry)?;
@@ -248,26 +248,8 @@ impl Night {
             }
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
         }
-        let supervised = fallback.within_memory(
-            &mut runner,
-            (StageName::Train, &recipes.supervised),
-            |runner, recipe| runner.run(&Train { model, splits, recipe, max_refused_share }),
-        )?;
-        let preferred = recipes.preference.as_ref().map(|recipe| {
-            let (trained, supervised) = (&supervised, &recipes.supervised);
-            let stage = (StageName::Prefer, recipe);
-            fallback.within_memory(&mut runner, stage, |runner, recipe| {
-                runner.run(&Prefer {
-                    model,
-                    splits,
-                    trained,
-                    recipe,
-                    supervised,
-                    max_refused_share,
-                })
-            })
-        });
-        let preferred = preferred.transpose()?;
+        let rows = (splits, max_refused_share);
+        let (supervised, preferred) = train(&mut runner, &mut fallback, model, rows, &recipes)?;
         let trained = Trained { supervised: &supervised, preferred: preferred.as_ref() };
         let rows = RowAccount::of(&clean, splits, &supervised);
         durable::write_json(self.dir.join("rows.json"), &rows)?;
@@ -299,6 +281,13 @@ impl Night {
         self.journal.append(Entry::NightFinished)?;
         self.clean_up(registry.all(), &summary, trained);
         Ok(summary)
+    }
+
+    /// When the night was first started.
+    fn begun(&self) -> Zoned {
+        let now = Zoned::now();
+        let zone = now.time_zone().clone();
+        self.journal.begun().map_or(now, |at| at.to_zoned(zone))
     }
 
     /// Ends a night whose inputs are those of the night `last`: what is known of that one stands.
@@ -388,10 +377,11 @@ impl Night {
     /// Deletes checkpoints and old adapters, and keeps the night's adapter once. Checkpoints of a partial training stay:
     /// the next night on the same inputs goes on from there. A failure is logged: the night is already complete.
     fn clean_up(&self, registry: &Registry, summary: &Summary, trained: Trained<'_>) {
-        let trainings = [StageName::Train, StageName::Prefer];
-        let checkpoints = trainings.map(|stage| self.dir.join(stage.as_str()).join("checkpoints"));
-        let removed = checkpoints
-            .iter()
+        let trainings = [StageName::Train, StageName::Prefer].map(|it| self.dir.join(it.as_str()));
+        // The best adapter is the one of the training, in another place.
+        let needless =
+            trainings.iter().flat_map(|dir| ["checkpoints", "best"].map(|it| dir.join(it)));
+        let removed = needless
             .filter(|folder| !summary.partial && folder.exists())
             .try_for_each(|folder| fs::remove_dir_all(folder).map_err(|e| e.to_string()));
         const WEIGHTS: &str = "adapters.safetensors";
@@ -412,6 +402,30 @@ impl Night {
             }
         }
     }
+}
+
+/// Runs the stages `train` and, if there is a recipe for it, `prefer`. `splits` come with the largest share of their rows
+/// that the model's chat template may refuse.
+fn train(
+    runner: &mut Runner<'_>,
+    fallback: &mut MemoryFallback,
+    model: &BaseModel,
+    (splits, max_refused_share): (&Splits, f64),
+    recipes: &Recipes,
+) -> Result<(TrainedAdapter, Option<Preferred>)> {
+    let supervised = &recipes.supervised;
+    let trained =
+        fallback.within_memory(runner, (StageName::Train, supervised), |runner, recipe| {
+            runner.run(&Train { model, splits, recipe, max_refused_share })
+        })?;
+    let preferred = recipes.preference.as_ref().map(|recipe| {
+        let (stage, trained) = ((StageName::Prefer, recipe), &trained);
+        fallback.within_memory(runner, stage, |runner, recipe| {
+            runner.run(&Prefer { model, splits, trained, recipe, supervised, max_refused_share })
+        })
+    });
+    let preferred = preferred.transpose()?;
+    Ok((trained, preferred))
 }
 
 /// Refuses to begin a night after the time at which nights end.

@@ -31,8 +31,8 @@ use reference::{Mismatched, PreferenceTerms, ReferenceModel, summary};
 ///
 /// # Errors
 /// As [`Model::open_with`].
-pub fn open_model(path: impl AsRef<Path>) -> Result<Model> {
-    Ok(Model::open_with(path, WeightResidency::Streamed)?)
+pub fn open_model(path: impl AsRef<Path>) -> models::Result<Model> {
+    Model::open_with(path, WeightResidency::Streamed)
 }
 
 /// Whether to resume an earlier run.

@@ -64,6 +64,19 @@ fn clock() {
 }
 
 #[test]
+fn time() {
+    let tiny = sanctum();
+    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 10ms, not_after: \"07:30\" }\ngate:");
+    let report = preflight(&tiny);
+    let check = report.checks.iter().find(|check| check.check == "time").unwrap();
+    assert_eq!(check.status, CheckStatus::Warning, "{check:?}");
+    for words in ["train ", ", exams at most ", "started at 01:00", "latest start", "cut off after"]
+    {
+        assert!(check.detail.contains(words), "{words}: {}", check.detail);
+    }
+}
+
+#[test]
 fn schedule() {
     let job = |suffix: &str, loaded| JobStatus {
         label: format!("{LABEL}{suffix}"),
