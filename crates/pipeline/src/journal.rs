@@ -190,9 +190,11 @@ impl Journal {
         last.filter(|(base, _)| *base == Some(of)).map(|(_, champion)| champion)
     }
 
+    /// Whether a stage has finished with the base model and champion that were recorded last.
     pub fn has_finished(&self, stage: StageName) -> bool {
         let is = |e: &Entry| matches!(e, Entry::StageFinished { stage: s, .. } if *s == stage);
-        self.entries.iter().any(is)
+        let since = self.entries.iter().rev();
+        since.take_while(|entry| !matches!(entry, Entry::NightBegun { .. })).any(is)
     }
 
     /// Digest of the input that `stage` was last started on.
@@ -307,6 +309,27 @@ mod tests {
             let again = Journal::open(&path).unwrap();
             assert_eq!(again.entries().len(), whole + 1, "cut at {length}");
         }
+    }
+
+    #[test]
+    fn another_base_model_has_another_champion_and_no_finished_stage() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path().join("journal.jsonl")).unwrap();
+        let night = |base: Option<Digest>, champion: Option<Digest>| Entry::NightBegun {
+            night: "0001-2026-04-08".into(),
+            base,
+            champion,
+        };
+        let (gemma, qwen) = (key("gemma"), key("qwen"));
+        journal.append(night(None, None)).unwrap();
+        assert_eq!(journal.champion(gemma), None);
+        journal.append(night(Some(gemma), Some(key("g")))).unwrap();
+        journal.append(finished("rows")).unwrap();
+        assert_eq!(journal.champion(gemma), Some(Some(key("g"))));
+        assert!(journal.has_finished(StageName::Train) && journal.champion(qwen).is_none());
+        journal.append(night(Some(qwen), None)).unwrap();
+        assert_eq!(journal.champion(qwen), Some(None));
+        assert!(!journal.has_finished(StageName::Train) && journal.champion(gemma).is_none());
     }
 
     #[test]
