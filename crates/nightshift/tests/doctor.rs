@@ -78,6 +78,14 @@ fn damage_is_a_problem_with_a_remedy() {
 }
 
 #[test]
+fn a_file_in_place_of_the_home_is_a_problem() {
+    let tiny = Tiny::new();
+    tiny.write("home", "a file");
+    let (found, code) = about(&tiny, "home");
+    assert_eq!((&found[0]["state"], code), (&"problem".into(), Some(1)), "{found:?}");
+}
+
+#[test]
 fn a_running_night_is_no_problem_but_cannot_be_abandoned() {
     let tiny = Tiny::new();
     let home = pipeline::Home::open(tiny.path("home")).unwrap();

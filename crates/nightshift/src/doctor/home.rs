@@ -7,7 +7,7 @@ use pipeline::{Error, Home, Lock, Registry, UnfinishedNight};
 use super::finding::Finding;
 
 pub(super) fn examine(folder: &Path) -> Vec<Finding> {
-    if !folder.is_dir() {
+    if !folder.exists() {
         let found = format!("{}: not there yet", folder.display());
         return vec![Finding::good("home", found)];
     }

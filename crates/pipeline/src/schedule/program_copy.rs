@@ -1,8 +1,11 @@
 //! A copy of the program for the jobs, which outlives `cargo clean` and the next build.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use memchr::{memchr, memmem, memrchr};
 
@@ -230,7 +233,16 @@ fn starts(program: &Path) -> Result<()> {
 }
 
 fn run(command: &mut Command, path: &Path) -> Result<()> {
-    let output = command.output().map_err(io_error(path, "run"))?;
+    let mut output = command.output();
+    // Another thread that starts a program at this moment has our file open for writing until that has begun.
+    for _ in 0..20 {
+        if !matches!(&output, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+        output = command.output();
+    }
+    let output = output.map_err(io_error(path, "run"))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(Error::Config {
@@ -290,5 +302,42 @@ mod tests {
         ];
         assert_eq!(strings, expected);
         assert!(!relocate(&mut text.into_bytes(), "/another/folder"));
+    }
+    /// A script in place of a program, which answers `--help` with this code.
+    fn script(folder: &Path, code: u8) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+
+        let path = folder.join(format!("script-{code}"));
+        fs::write(&path, format!("#!/bin/sh\necho broken >&2\nexit {code}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_program_that_does_not_start_leaves_no_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let copy = ProgramCopy::plan(&script(folder.path(), 3), &root).unwrap();
+        let error = copy.make().unwrap_err().to_string();
+        assert!(error.contains("expected a program that starts, found: broken"), "{error}");
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_newest_of_the_older_copies_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        for (name, age) in [("oldest", 3), ("newest", 1), ("older", 2)] {
+            let path = root.join(name);
+            fs::create_dir_all(&path).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(1000 * age);
+            File::open(&path).unwrap().set_modified(then).unwrap();
+        }
+        let copy = ProgramCopy::plan(&script(folder.path(), 0), &root).unwrap();
+        copy.make().unwrap();
+        copy.remove_older().unwrap();
+        let left: Vec<_> = crate::files::list(&root).unwrap();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(root.join("newest").is_dir() && copy.program().is_file());
     }
 }
