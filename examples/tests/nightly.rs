@@ -30,7 +30,11 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn json_is_one_object_and_the_exit_code_is_the_verdict() {
     let tiny = Tiny::new();
-    for (outcome, code) in [("promoted", 0), ("refused", 1)] {
+    for (outcome, code, stages) in [("promoted", 0, 8), ("nothing_new", 4, 2), ("refused", 1, 8)] {
+        if outcome == "refused" {
+            // The learning rate of nothing.
+            tiny.edit("lora.yaml", "learning_rate: 1.0e-2", "learning_rate: 1.0e-9");
+        }
         let output = command(&tiny).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -38,7 +42,7 @@ fn json_is_one_object_and_the_exit_code_is_the_verdict() {
         for key in ["night", "stages", "seconds", "losses", "scores", "verdict", "paths"] {
             assert!(!summary[key].is_null(), "{key}");
         }
-        assert_eq!(summary["stages"].as_array().unwrap().len(), 8);
+        assert_eq!(summary["stages"].as_array().unwrap().len(), stages);
         assert!(Path::new(summary["paths"]["report"].as_str().unwrap()).is_file());
         assert_eq!(stderr(&output), "");
     }

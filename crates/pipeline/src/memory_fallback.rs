@@ -162,6 +162,10 @@ fn planned_bytes(dir: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget_monitor::BudgetMonitor;
+    use crate::config::Budgets;
+    use crate::earlier_nights::EarlierNights;
+    use crate::observer::Event;
 
     struct TestHome {
         dir: tempfile::TempDir,
@@ -192,6 +196,56 @@ mod tests {
         // A stated limit that is lower still counts.
         recipe.nightshift.memory_limit = Some(Bytes(100));
         assert_eq!(fallback.apply_to(&recipe).nightshift.memory_limit, Some(Bytes(100)));
+    }
+
+    /// A stage, such as an exam, that has room in so many bytes.
+    fn run_within(test: &TestHome, stated: u64, room: u64, least: u64) -> (Result<u64>, Vec<u64>) {
+        let mut fallback = MemoryFallback::open(&test.home).unwrap();
+        let mut recipe = TrainConfig::default();
+        recipe.nightshift.memory_limit = Some(Bytes(stated));
+        let night = test.dir.path();
+        let mut runner = Runner {
+            night,
+            earlier: &EarlierNights::default(),
+            journal: &mut Journal::open(night.join("journal.jsonl")).unwrap(),
+            observer: &mut |_: Event<'_>| (),
+            budgets: &BudgetMonitor::new(&Budgets::default(), &jiff::Zoned::now(), night),
+            memory_limit: 0,
+            done: vec![],
+        };
+        let tried = std::cell::RefCell::new(vec![]);
+        let result =
+            fallback.within_memory(&mut runner, (StageName::Exam, &recipe), |runner, _| {
+                tried.borrow_mut().push(runner.memory_limit);
+                match runner.memory_limit {
+                    limit if limit < least => Err(Error::Train(lora_train::Error::Setting {
+                        location: Default::default(),
+                        key: "nightshift.memory_limit".into(),
+                        expected: "more".into(),
+                        found: "less".into(),
+                    })),
+                    limit if limit > room => Err(Error::OutOfMemory { reason: "no room".into() }),
+                    limit => Ok(limit),
+                }
+            });
+        (result, tried.into_inner())
+    }
+
+    #[test]
+    fn a_stage_without_room_goes_on_within_lower_limits_until_no_plan_fits() {
+        let test = test_home();
+        let (done, tried) = run_within(&test, 1600, 1000, 100);
+        assert_eq!((done.unwrap(), tried), (900, vec![1600, 1200, 900]));
+        // The next night begins there.
+        let (done, tried) = run_within(&test, 1600, 1000, 100);
+        assert_eq!((done.unwrap(), tried), (900, vec![900]));
+        // What another stage has found is left aside by one that needs more.
+        let (done, tried) = run_within(&test, 1600, 2000, 1500);
+        assert_eq!((done.unwrap(), tried), (1600, vec![900, 1600]));
+        let (done, tried) = run_within(&test, 1600, 1000, 1100);
+        assert!(matches!(done, Err(Error::OutOfMemory { .. })), "what ran out, not the last limit");
+        assert_eq!(tried, [1600, 1200, 900]);
+        assert_eq!(limit(&MemoryFallback::open(&test.home).unwrap()), None);
     }
 
     #[test]

@@ -83,18 +83,18 @@ impl Runner<'_> {
         };
         make_private(&dir)?;
         let seconds = begun.elapsed().as_secs_f64();
-        let record = to_value(S::NAME, &output)?;
-        self.journal.append(Entry::StageFinished {
-            stage: S::NAME,
-            key,
-            seconds,
-            output: record,
-        })?;
+        self.record::<S>(key, seconds, &output)?;
         let figures = S::describe(&output);
         tracing::info!(stage = %S::NAME, seconds, figures, "finished");
         self.observer.event(Event::StageFinished { stage: S::NAME, seconds, figures: &figures });
         self.done.push(StageSummary { stage: S::NAME, seconds, reused: false, figures });
         Ok(output)
+    }
+
+    /// Keeps an output under its key.
+    fn record<S: Stage>(&mut self, key: Digest, seconds: f64, output: &S::Output) -> Result<()> {
+        let output = to_value(S::NAME, output)?;
+        self.journal.append(Entry::StageFinished { stage: S::NAME, key, seconds, output })
     }
 
     /// Notes that `output` is not made anew.
@@ -133,13 +133,7 @@ impl Runner<'_> {
         let name = S::NAME.as_str();
         files::link_folder(&night.join(name), &self.night.join(name))?;
         let output = stage.taken_over(output)?;
-        let record = to_value(S::NAME, &output)?;
-        self.journal.append(Entry::StageFinished {
-            stage: S::NAME,
-            key,
-            seconds,
-            output: record,
-        })?;
+        self.record::<S>(key, seconds, &output)?;
         let id = night.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Some((id, seconds, output)))
     }

@@ -146,6 +146,9 @@ fn print_summary(summary: &Summary) {
         stages.add_row([stage.stage.as_str(), &time, &stage.figures]);
     }
     errln!("\n{stages}\n\n{}", summary.verdict);
+    if let Some(new) = &summary.new_rows {
+        errln!("new rows: {} that night {} did not have\n", format::count(new.rows), new.since);
+    }
     if let Some(note) = &summary.note {
         errln!("{note}\n");
     }
