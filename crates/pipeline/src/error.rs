@@ -252,7 +252,7 @@ impl Error {
             Error::Config { .. } => "the configuration, or what it names, is invalid",
             Error::Busy { .. } => "the home is in use by another process",
             Error::Io { .. } => "a file or folder of the home cannot be used",
-            Error::Record { .. } => "a row, or a file of the home, cannot be read",
+            Error::Record { .. } => "a file, or a row of it, cannot be read",
             Error::Corrupt { .. } => "a file or adapter has changed",
             Error::UnknownAdapter { .. } => "the registry has no such adapter",
             Error::UnknownBase { .. } => "the registry has no such base model",

@@ -143,7 +143,7 @@ fn no_word_of_a_conversation_is_sent_unless_asked_for() {
         assert_eq!(found(sent), Vec::<&str>::new(), "{sent}");
     }
     let all = sent.concat();
-    for words in ["promoted", "a row, or a file", "Qwen token stripping", "0001-"] {
+    for words in ["promoted", "a file, or a row", "Qwen token stripping", "0001-"] {
         assert!(all.contains(words), "{words}");
     }
 
