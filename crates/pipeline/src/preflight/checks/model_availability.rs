@@ -12,7 +12,7 @@ use crate::preflight::rehearsal::Rehearsal;
 /// Whether opening the model failed because of its configuration rather than its tensors.
 fn is_about_config(error: &Error) -> bool {
     match error {
-        Error::Models(error) => matches!(
+        Error::Models(error) | Error::Train(lora_train::Error::Model(error)) => matches!(
             error,
             ModelError::NotAModel { .. }
                 | ModelError::Config { .. }
