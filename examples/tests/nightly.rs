@@ -30,7 +30,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn json_is_one_object_and_the_exit_code_is_the_verdict() {
     let tiny = Tiny::new();
-    for (outcome, code, stages) in [("promoted", 0, 8), ("nothing_new", 4, 2), ("refused", 1, 8)] {
+    for (outcome, code, stages) in [("promoted", 0, 8), ("nothing_new", 5, 2), ("refused", 1, 8)] {
         if outcome == "refused" {
             // The learning rate of nothing.
             tiny.edit("lora.yaml", "learning_rate: 1.0e-2", "learning_rate: 1.0e-9");

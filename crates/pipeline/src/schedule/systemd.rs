@@ -14,9 +14,9 @@ fn service(schedule: &Schedule, job: &Job) -> File {
     let variables: String = variables
         .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))))
         .collect();
-    // A night that ends with a refusal has worked, and so has one that was stopped and can be resumed.
+    // A night that ends with a refusal has worked, and so has one with nothing new, or that was stopped and can be resumed.
     let success = match job.command {
-        JobCommand::Night => "1 143",
+        JobCommand::Night => "1 5 143",
         JobCommand::Preflight => "143",
     };
     let text = format!(
