@@ -26,6 +26,14 @@ pub(crate) struct ExamModel {
 }
 
 impl ExamModel {
+    /// Whether the model, opened streamed, can answer `rows` questions at once within `limit`.
+    ///
+    /// # Errors
+    /// A limit below the smallest plan, with that.
+    pub fn check(model: &Model, rows: usize, limit: u64) -> Result<()> {
+        Needs { model, rows, adapter: 0 }.plan(limit).map(drop)
+    }
+
     /// Opens the model at `path`, with weights in memory as far as `limit` allows beside the largest of `adapters`,
     /// activations and caches. It answers `rows` questions at once, or fewer.
     ///

@@ -40,6 +40,14 @@ struct Step {
     at: Timestamp,
 }
 
+/// The recipe with a memory limit of at most the night's.
+pub(crate) fn within(recipe: &TrainConfig, memory: Option<Bytes>) -> TrainConfig {
+    let mut recipe = recipe.clone();
+    let limit = &mut recipe.nightshift.memory_limit;
+    *limit = [*limit, memory].into_iter().flatten().min();
+    recipe
+}
+
 impl MemoryFallback {
     /// Reads the limit of a home, if there is one.
     pub fn open(home: &Home) -> Result<Self> {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use durable::Digest;
 use eval::SCORING_VERSION;
 use jiff::Zoned;
-use lora_train::{Bytes, TrainConfig};
 
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
@@ -20,7 +19,7 @@ use crate::inputs::Inputs;
 use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
-use crate::memory_fallback::MemoryFallback;
+use crate::memory_fallback::{MemoryFallback, within};
 use crate::news::{self, ExamInputs, NightInputs};
 use crate::nights::{self, NightId};
 use crate::notify::{self, Message};
@@ -438,14 +437,6 @@ fn check_time(budgets: &Budgets, now: &Zoned) -> Result<()> {
         }),
         None => Ok(()),
     }
-}
-
-/// The recipe with a memory limit of at most the night's.
-fn within(recipe: &TrainConfig, memory: Option<Bytes>) -> TrainConfig {
-    let mut recipe = recipe.clone();
-    let limit = &mut recipe.nightshift.memory_limit;
-    *limit = [*limit, memory].into_iter().flatten().min();
-    recipe
 }
 
 /// Whether an adapter that a night has promoted is still there.

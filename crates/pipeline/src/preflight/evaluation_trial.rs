@@ -41,6 +41,9 @@ pub(super) struct EvaluationInputs<'a> {
     pub suite: &'a Suite,
     pub options: &'a ExamOptions,
     pub policy: &'a Policy,
+    pub recipe: &'a TrainConfig,
+    /// The night's.
+    pub memory_limit: u64,
 }
 
 #[derive(Debug)]
@@ -82,15 +85,16 @@ impl EvaluationTrial {
             // No server is told of a rehearsal.
             serving: &ServingConfig::default(),
             drift: None,
-            recipe: &TrainConfig::default(),
+            recipe: inputs.recipe,
         };
         let mut exam_seconds = 0.0;
-        let EvaluationOutcome { exams, gate, promotion, .. } = run_stages(night, |runner| {
-            let outcome = evaluation.run(runner, &mut memory)?;
-            let exam = runner.done.iter().find(|stage| stage.stage == StageName::Exam);
-            exam_seconds = exam.map_or(0.0, |stage| stage.seconds);
-            Ok(outcome)
-        })?;
+        let EvaluationOutcome { exams, gate, promotion, .. } =
+            run_stages(night, inputs.memory_limit, |runner| {
+                let outcome = evaluation.run(runner, &mut memory)?;
+                let exam = runner.done.iter().find(|stage| stage.stage == StageName::Exam);
+                exam_seconds = exam.map_or(0.0, |stage| stage.seconds);
+                Ok(outcome)
+            })?;
         // Promotion and rollback, whatever the verdict was.
         registry.promote(trained.adapter, Requester::Operator, "rehearsal")?;
         let weights = registry.verified(trained.adapter)?.join("adapters.safetensors");

@@ -1,31 +1,22 @@
-//! Whether the device can hold the model.
+//! Whether the night's memory suffices for its exams.
 
-use lora_train::memory::device_memory;
-use models::{Model, WeightResidency};
+use lora_train::TrainConfig;
+use models::Model;
 
-use crate::error::{Error, Result};
-use crate::format;
+use crate::config::NightConfig;
+use crate::error::Result;
+use crate::exam_model::ExamModel;
+use crate::memory_fallback::within;
 
-/// The bytes of the weights, which exams and the smoke test hold as they are in the files.
-///
-/// # Errors
-/// If that is more than the device has.
-pub(super) fn of_exam(model: &Model) -> Result<u64> {
-    let packed = WeightResidency::Packed;
-    let layers = model.layers().iter().map(|layer| layer.weight_bytes(packed));
-    let bytes = model.embedding_bytes(packed) + layers.sum::<u64>();
-    within(bytes, device_memory())
+/// The memory in bytes that MLX may use on the night with this recipe.
+pub(super) fn limit(config: &NightConfig, recipe: &TrainConfig) -> Result<u64> {
+    Ok(lora_train::memory::limit(&within(recipe, config.budgets.memory))?)
 }
 
-/// The bytes, if the device has so many; `device` is `None` if that is unknown.
-pub(super) fn within(bytes: u64, device: Option<u64>) -> Result<u64> {
-    match device.filter(|device| bytes > *device) {
-        None => Ok(bytes),
-        Some(device) => {
-            let (bytes, device) = (format::bytes(bytes), format::bytes(device));
-            let reason =
-                format!("the exam holds the model's weights, {bytes}; the device has {device}");
-            Err(Error::OutOfMemory { reason })
-        }
-    }
+/// Whether the exams of the night fit, given the model with nothing in memory.
+///
+/// # Errors
+/// With the least memory that they need, if they do not.
+pub(super) fn check_exam(config: &NightConfig, recipe: &TrainConfig, model: &Model) -> Result<()> {
+    ExamModel::check(model, config.exam.options.batch, limit(config, recipe)?)
 }

@@ -123,7 +123,7 @@ impl<'a> Rehearsal<'a> {
     fn prepare_rows(&mut self) -> Result<()> {
         let Self { night, config, .. } = self;
         (self.clean, self.enriched) =
-            run_stages(night, |runner| Ok(prepare(night, config, runner)))?;
+            run_stages(night, u64::MAX, |runner| Ok(prepare(night, config, runner)))?;
         Ok(())
     }
 
@@ -163,13 +163,20 @@ impl<'a> Rehearsal<'a> {
 
     fn evaluate(&mut self) {
         let trial = self.training.done().and_then(|training| training.run.as_ref());
-        let (Some(opened), Some(clean), Some(enriched), Some(run), Some(suite)) =
-            (self.opened.done(), self.clean.done(), self.enriched.done(), trial, self.suite.done())
-        else {
+        let (Some(opened), Some(clean), Some(enriched), Some(run), Some(suite), Some(recipe)) = (
+            self.opened.done(),
+            self.clean.done(),
+            self.enriched.done(),
+            trial,
+            self.suite.done(),
+            self.recipe.done(),
+        ) else {
             return;
         };
-        let trial = memory::of_exam(&opened.model).and_then(|_| {
+        let trial = memory::limit(&self.config, recipe).and_then(|memory_limit| {
             EvaluationTrial::run(&EvaluationInputs {
+                memory_limit,
+                recipe,
                 night: &self.night,
                 base: &opened.base,
                 clean: &clean.stage,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lora_train::{Bytes, TrainConfig};
+use lora_train::Bytes;
 
 use crate::budget_monitor::BudgetMonitor;
 use crate::config::Budgets;
@@ -12,9 +12,10 @@ use crate::journal::Journal;
 use crate::observer::Event;
 use crate::runner::Runner;
 
-/// Runs stages in the folder `night`, without events and without a disk budget.
+/// Runs stages in the folder `night`, without events and without a disk budget; exams keep to the memory limit.
 pub(super) fn run_stages<T>(
     night: &Path,
+    memory_limit: u64,
     work: impl FnOnce(&mut Runner<'_>) -> Result<T>,
 ) -> Result<T> {
     let budgets = Budgets { disk: Bytes(0), ..Budgets::default() };
@@ -24,7 +25,7 @@ pub(super) fn run_stages<T>(
         journal: &mut Journal::open(night.join("journal.jsonl"))?,
         observer: &mut |_: Event<'_>| (),
         budgets: &BudgetMonitor::new(&budgets, &jiff::Zoned::now(), night),
-        memory_limit: lora_train::memory::limit(&TrainConfig::default())?,
+        memory_limit,
         done: Vec::new(),
     })
 }

@@ -63,7 +63,7 @@ impl TrainingTrial {
         }
         let recipe = &two_iterations(recipe);
         let stage = Train { model: base, splits, recipe, max_refused_share };
-        let trained = run_stages(night, |runner| runner.run(&TwoIterations(stage)))?;
+        let trained = run_stages(night, u64::MAX, |runner| runner.run(&TwoIterations(stage)))?;
         let losses = trained.metrics(night)?.updates().map(|update| update.loss).collect();
         Ok(Self { plan, load, run: Some(TrialRun { losses, trained }) })
     }

@@ -15,7 +15,7 @@ use crate::lock::Lock;
 use crate::nights;
 use crate::preflight::attempt::Attempt;
 use crate::preflight::finding::Finding;
-use crate::preflight::memory::of_exam;
+use crate::preflight::memory::check_exam;
 use crate::preflight::rehearsal::Rehearsal;
 
 /// Disk space of a night in adapters: three checkpoints with two optimizer moments each, and three
@@ -46,7 +46,7 @@ fn probe(home: &Path) -> Result<()> {
     std::fs::remove_file(&path).map_err(io_error(&path, "remove"))
 }
 
-/// The device has the memory of the plan, of the model's weights in exams, and of `budgets.memory`.
+/// The device has the memory of the plan, of the exams, and of `budgets.memory`.
 pub(super) fn memory(rehearsal: &Rehearsal<'_>) -> Finding {
     let Some(all) = device_memory() else {
         return Finding::not_run("the memory of this device is not known");
@@ -56,7 +56,9 @@ pub(super) fn memory(rehearsal: &Rehearsal<'_>) -> Finding {
         let (ceiling, all) = (format::bytes(ceiling), format::bytes(all));
         return Finding::failed(format!("`budgets.memory` is {ceiling}, the device has {all}"));
     }
-    if let Some(Err(error)) = rehearsal.opened.done().map(|opened| of_exam(&opened.model)) {
+    if let (Some(recipe), Some(opened)) = (rehearsal.recipe.done(), rehearsal.opened.done())
+        && let Err(error) = check_exam(&rehearsal.config, recipe, &opened.model)
+    {
         return Finding::failed(error);
     }
     rehearsal.training.needed("a plan", |steps| {

@@ -26,17 +26,8 @@ fn a_model_that_is_too_large_is_only_planned() {
         assert!(check(name).detail.contains(words), "{report:#?}");
     }
     assert!(check("peak memory < 1TB").detail.contains("nothing measured"), "{report:#?}");
-    // 62 GB of weights: a machine with less could not take the exam.
-    let all = lora_train::memory::device_memory().unwrap();
-    let fits = all >= 62_000_000_000;
-    let memory = check("memory");
-    assert_eq!(memory.status == CheckStatus::Passed, fits, "{memory:?}");
-    assert!(
-        fits || memory.detail.contains("the exam holds the model's weights, 61."),
-        "{memory:?}"
-    );
-    assert_eq!((report.seed_passed, report.not_run, report.ok), (20, 3, false), "{report:#?}");
-    assert!(report.line.contains("20/21") && report.line.contains("3 not run"), "{}", report.line);
+    assert_eq!((report.seed_passed, report.not_run, report.ok), (20, 4, false), "{report:#?}");
+    assert!(report.line.contains("20/21") && report.line.contains("4 not run"), "{}", report.line);
     // The bound leaves room for the other tests of this process.
     assert!(grown < 2_000_000_000, "{grown}");
 }

@@ -5,7 +5,6 @@ use std::fs;
 use super::super::attempt::Attempt;
 use super::super::checks::machine::judge_clock;
 use super::super::finding::CheckStatus;
-use super::super::memory::within;
 use super::support::Tiny;
 use super::{fails, plant, preflight, sanctum, spoiled};
 use crate::config::NightFile;
@@ -125,14 +124,14 @@ fn config_lints() {
     }
 }
 
-/// A model that the device cannot hold is told of in the evening.
+/// A device that cannot take the exam is told of in the evening.
 #[test]
-fn weights_beyond_the_memory() {
-    assert_eq!(within(10, Some(10)).unwrap(), 10);
-    assert_eq!(within(10, None).unwrap(), 10);
-    let error = within(17_000_000_000, Some(16_000_000_000)).unwrap_err();
-    assert!(error.is_out_of_memory() && error.exit_code() == 3);
-    assert!(error.to_string().contains("weights, 17.0 GB; the device has 16.0 GB"), "{error}");
+fn memory_for_exams() {
+    plant(
+        "memory",
+        |tiny| tiny.edit("lora.yaml", "{ lanes: 1 }", "{ lanes: 1, memory_limit: 100KB }"),
+        &["for the exam"],
+    );
 }
 
 #[test]
