@@ -1,0 +1,112 @@
+//! Gemma 3 270M, from a GGUF file of four block formats, against mlx-lm with weights that llama.cpp's Python
+//! package dequantized (`fixtures/golden/gemma3/pretrained.py`).
+
+mod rounding;
+
+use std::path::PathBuf;
+
+use mlx_rs::Array;
+use mlx_rs::ops::indexing::IndexOp;
+use models::layers::Rows;
+use models::{Adapter, GenerateOptions, Generator, Model};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    logits: Logits,
+    long: Long,
+    greedy: Vec<Greedy>,
+}
+
+#[derive(Deserialize)]
+struct Logits {
+    tokens: Vec<u32>,
+    positions: Vec<Position>,
+}
+
+#[derive(Deserialize)]
+struct Long {
+    tokens: Vec<u32>,
+    last: Position,
+}
+
+#[derive(Deserialize)]
+struct Position {
+    ids: Vec<usize>,
+    logits: Vec<f64>,
+    log_sum_exp: f64,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    prompt: Vec<u32>,
+    new: Vec<u32>,
+}
+
+fn golden() -> Golden {
+    let path = "../../fixtures/golden/gemma3/pretrained.json";
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn model() -> Option<PathBuf> {
+    fetch::if_reachable(fetch::gemma_test_model(&mut |_| {})).unwrap()
+}
+
+/// The logits `[vocabulary]` of the last of these tokens.
+fn last_logits(model: &Model, tokens: &[u32]) -> Array {
+    let adapter = Adapter::none(model);
+    let hidden = model.hidden(tokens, &Rows::new([tokens.len()]).unwrap(), &adapter).unwrap();
+    let last = hidden.index((.., -1, ..));
+    model.head().logits(&last, adapter.embeddings()).unwrap().index(0)
+}
+
+/// The largest difference, of the largest logit.
+fn apart(logits: &[f32], expected: &Position) -> f64 {
+    let largest = expected.logits.iter().fold(0f64, |largest, x| largest.max(x.abs()));
+    let pairs = expected.ids.iter().zip(&expected.logits);
+    let each = pairs.map(|(&id, expected)| (f64::from(logits[id]) - expected).abs());
+    let sum: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+    each.fold((sum.ln() - expected.log_sum_exp).abs(), f64::max) / largest
+}
+
+#[test]
+fn logits_are_those_of_the_dequantized_weights() {
+    let Some(path) = model() else { return };
+    let golden = golden();
+    let model = Model::open(path).unwrap();
+    if model.computes_packed() {
+        return eprintln!(
+            "skipped: takes minutes with native kernels on a CPU; tiny models run there"
+        );
+    }
+    let logits = model.logits(&golden.logits.tokens, &Adapter::none(&model)).unwrap();
+    let rows = logits.as_slice::<f32>().chunks_exact(model.config().vocab_size);
+    let pairs = rows.zip(&golden.logits.positions);
+    let short = pairs.map(|(row, expected)| apart(row, expected)).fold(0f64, f64::max);
+    // Beyond the window of 512 tokens.
+    let long = last_logits(&model, &golden.long.tokens);
+    let long = apart(long.as_slice::<f32>(), &golden.long.last);
+    println!("{short:.1e}, beyond the window {long:.1e}");
+    // 18 layers of f32 rounding.
+    assert!(short <= 1e-4 && long <= 1e-4, "{short:e}, {long:e}");
+}
+
+#[test]
+fn greedy_text_is_the_same() {
+    let Some(path) = model() else { return };
+    let golden = golden().greedy;
+    let model = Model::open(path).unwrap();
+    if model.computes_packed() {
+        return eprintln!(
+            "skipped: takes minutes with native kernels on a CPU; tiny models run there"
+        );
+    }
+    let adapter = Adapter::none(&model);
+    let generator = Generator::new(&model, &adapter).unwrap();
+    let options = GenerateOptions { max_tokens: golden[0].new.len(), ..Default::default() };
+    let prompts: Vec<&[u32]> = golden.iter().map(|golden| golden.prompt.as_slice()).collect();
+    let completions = generator.generate(&prompts, &options).unwrap();
+    for (completion, golden) in completions.iter().zip(&golden) {
+        assert_eq!(completion.tokens, golden.new, "after {:?}", golden.prompt);
+    }
+}
