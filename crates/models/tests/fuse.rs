@@ -73,6 +73,10 @@ fn every_family_is_fused_whole() {
         "qwen35/untied-hf",
         "qwen35/tied",
         "qwen35/unequal",
+        "gemma3/text",
+        "gemma3/larger",
+        "llamas/qwen2",
+        "llamas/qwen3",
     ] {
         let model_path = Path::new("../../fixtures/golden").join(name);
         let (_folder, [_, adapter_path, out]) = folders();
@@ -182,6 +186,36 @@ fn what_cannot_be_fused_or_exported_is_refused() {
     let (adapter, _) = self::adapter(&experts, &adapter_path);
     let error = export_peft(&adapter, &experts, &out, "base").unwrap_err().to_string();
     assert!(error.contains("experts.switch_glu.") && !out.exists(), "{error}");
+}
+
+/// Each update has the name and the sizes of a tensor of the model's GGUF file.
+#[test]
+fn gguf_names_the_tensors_of_every_family() {
+    for name in ["gemma3/text", "llamas/qwen2", "llamas/qwen3"] {
+        let path = Path::new("../../fixtures/golden").join(name);
+        let (folder, [_, adapter_path, _]) = folders();
+        let model = Model::open(&path).unwrap();
+        let (adapter, factors) = adapter(&model, &adapter_path);
+        let exported = folder.path().join("adapter.gguf");
+        export_gguf(&adapter, &model, &exported).unwrap();
+        let (exported, file) = [exported, path.with_extension("gguf")]
+            .map(|path| gguf::Gguf::open(path).unwrap())
+            .into();
+        let architecture =
+            |file: &gguf::Gguf| file.metadata().str("general.architecture").unwrap().to_owned();
+        assert_eq!(architecture(&exported), architecture(&file));
+        assert_eq!(exported.tensors().len(), 2 * factors.len());
+        for tensor in exported.tensors() {
+            let (module, part) = tensor.name.rsplit_once('.').unwrap();
+            let weight = file.tensor(module).unwrap_or_else(|| panic!("{name}: {module}"));
+            match part {
+                "lora_a" => {
+                    assert_eq!(tensor.dims, [weight.dims[0], RANK as u64], "{name} {module}")
+                }
+                _ => assert_eq!(tensor.dims, [RANK as u64, weight.dims[1]], "{name} {module}"),
+            }
+        }
+    }
 }
 
 /// Reads a PEFT adapter by PEFT's own formula: `W + alpha / r * B A`.
