@@ -150,7 +150,7 @@ fn bad_input_is_code_2_and_says_why() {
             "lerning_rate: 1e-5",
             "train.yaml:14: unknown key `lerning_rate`; did you mean `learning_rate`?",
         ),
-        ("resume_adapter_file: nowhere.safetensors", "nowhere.safetensors: cannot read"),
+        ("resume_adapter_file: nowhere.safetensors", "nowhere.safetensors: cannot open"),
         ("max_seq_length: 5", "none of 24 rows has a token to train on within 5 tokens"),
         ("lr_schedule: { name: cosine, arguments: [1] }", "train.yaml:14: `lr_schedule"),
     ] {

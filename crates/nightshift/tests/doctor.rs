@@ -43,7 +43,7 @@ fn a_fresh_machine_has_no_problem() {
 #[test]
 fn an_unfinished_night_is_found_and_can_be_abandoned() {
     let tiny = Tiny::new();
-    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 0s }\ngate:");
+    tiny.edit("night.yaml", "gate:", "budgets: { disk: 900TB }\ngate:");
     assert_eq!(nightshift(&tiny, &["night"]).status.code(), Some(3));
     let (found, code) = about(&tiny, "last night");
     assert_eq!((&found[0]["state"], code), (&"advice".into(), Some(0)));

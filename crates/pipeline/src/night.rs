@@ -238,7 +238,11 @@ impl Night {
         let mut same = news::same(&nights, inputs);
         match self.config.when_unchanged {
             WhenUnchanged::Skip => {
-                if let Some(last) = same.next().filter(|last| is_there(last, registry.all())) {
+                // What was taken back by a server's fault may be promoted now.
+                let stands = |last: &&Summary| {
+                    last.outcome != Outcome::RolledBack && is_there(last, registry.all())
+                };
+                if let Some(last) = same.next().filter(stands) {
                     // Without an exam, nobody else would notice.
                     champion.map(|champion| registry.verified(champion)).transpose()?;
                     let stages = runner.done;

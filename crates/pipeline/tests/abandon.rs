@@ -15,8 +15,8 @@ fn run(tiny: &Tiny) -> pipeline::Result<pipeline::Summary> {
 #[test]
 fn an_abandoned_night_is_kept_and_the_next_start_begins_another() {
     let tiny = Tiny::new();
-    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 0s }\ngate:");
-    assert!(matches!(run(&tiny), Err(Error::BudgetSpent { .. })));
+    tiny.edit("night.yaml", "gate:", "budgets: { disk: 900TB }\ngate:");
+    assert!(matches!(run(&tiny), Err(Error::DiskFull { .. })));
     let home = Home::open(tiny.path("home")).unwrap();
     let night = UnfinishedNight::of(&home).unwrap().unwrap();
 
@@ -35,7 +35,7 @@ fn an_abandoned_night_is_kept_and_the_next_start_begins_another() {
 
     assert_eq!(UnfinishedNight::of(&home).unwrap(), None);
     assert_eq!(UnfinishedNight::abandon(&home, "again").unwrap(), None);
-    tiny.edit("night.yaml", "budgets: { wall_clock: 0s }\n", "");
+    tiny.edit("night.yaml", "budgets: { disk: 900TB }\n", "");
     let summary = run(&tiny).unwrap();
     assert_eq!(summary.outcome, Outcome::Promoted);
     assert!(summary.night.starts_with("0002-"), "{}", summary.night);

@@ -497,7 +497,8 @@ fn a_night_of_version_1_is_placed_by_its_exam() {
     assert_eq!(migrated.path, Path::new("model"), "only the name is known");
     migrated.path.clone_from(&of_base.path);
     assert_eq!(migrated, *of_base);
-    // The next night compares with it, and knows the path again.
+    // The next night, with another policy, compares with it, and knows the path again.
+    tiny.edit("gate.yaml", "margin: 0.3", "margin: 0.31");
     assert!(run::run(&tiny).scores.champion.is_some());
     assert_eq!(registry.state().unwrap().bases[base].path, of_base.path);
 }
