@@ -244,9 +244,10 @@ impl Night {
                 };
                 if let Some(last) = same.next().filter(stands) {
                     // Without an exam, nobody else would notice.
-                    champion.map(|champion| registry.verified(champion)).transpose()?;
+                    let champion =
+                        champion.map(|champion| registry.verified(champion)).transpose()?;
                     let stages = runner.done;
-                    return self.nothing_new(last, new_rows, stages);
+                    return self.nothing_new(last, champion, new_rows, stages);
                 }
             }
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
@@ -297,16 +298,18 @@ impl Night {
     fn nothing_new(
         &mut self,
         last: &Summary,
+        champion: Option<PathBuf>,
         new_rows: Option<NewRows>,
         stages: Vec<StageSummary>,
     ) -> Result<Summary> {
-        let paths = Paths { night: self.dir.clone(), ..last.paths.clone() };
+        let paths = Paths { night: self.dir.clone(), champion, ..last.paths.clone() };
         let summary = Summary {
             night: self.id.clone(),
             outcome: Outcome::NothingNew,
             note: self.config.note.clone(),
             since: Some(last.night.clone()),
             new_rows,
+            deleted_chats: self.delete_old_chats(),
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
             paths,

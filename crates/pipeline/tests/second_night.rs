@@ -52,9 +52,13 @@ fn a_night_without_anything_new_says_so_and_ends() {
     tiny.edit("lora.yaml", "save_every: 3", "save_every: 5\nsteps_per_report: 1");
     tiny.edit("lora.yaml", "lanes: 1", "lanes: 1, memory_limit: 3GB, keep_checkpoints: 5");
     tiny.edit("night.yaml", "data:", "max_refused_share: 0.5\ndata:");
+    tiny.edit("night.yaml", "gate:", "retention: { chats: 30d }\ngate:");
     for number in ["0002-", "0003-"] {
+        fs::create_dir_all(tiny.path("home/chats")).unwrap();
+        tiny.write("home/chats/2020-01-01.jsonl", "{}\n");
         let Done { summary, begun, .. } = run(&tiny);
         assert_eq!(summary.outcome, Outcome::NothingNew);
+        assert_eq!(summary.deleted_chats.unwrap().files, 1, "old chats go on every night");
         assert!(summary.night.starts_with(number) && !begun.contains(&StageName::Train));
         assert_eq!(summary.since.as_ref(), Some(&first.night));
         assert_eq!(summary.new_rows.as_ref().unwrap().rows, 0);
