@@ -229,6 +229,10 @@ fn nothing_of_a_conversation_is_lost() {
         json!(log.meta),
         json!({"agent": "x", "request": {"model": "m"}, "response": {"done": true}})
     );
+    let log = clean(
+        json!({"request": {"messages": [question]}, "response": {"choices": "odd", "message": answer}}),
+    );
+    assert_eq!(json!(log.meta), json!({"response": {"choices": "odd"}}));
     let raw = json!({"messages": [question, {"role": "assistant", "content": [{"type": "text", "text": "a", "cache_control": {}}], "time": 7, "audio": null}]});
     let (_, notes) = clean::row(raw, Options::default()).unwrap();
     let ignored: Vec<_> = notes.ignored.into_keys().collect();

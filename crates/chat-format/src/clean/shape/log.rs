@@ -199,7 +199,15 @@ fn is_output_text(part: &Raw<'_>) -> bool {
 
 /// The assistant's message in a response. Of several choices the first is used; the others stay.
 fn reply<'a>(response: &mut Fields<'a>) -> Result<Raw<'a>, Problem> {
-    if let Some(Raw::Array(mut choices)) = response.take("choices") {
+    let choices = match response.take("choices") {
+        Some(Raw::Array(choices)) => Some(choices),
+        other => {
+            // Not a list of choices: it stays, to be named.
+            other.into_iter().for_each(|other| response.insert("choices", other));
+            None
+        }
+    };
+    if let Some(mut choices) = choices {
         let message = match choices.first_mut() {
             Some(Raw::Object(choice)) => choice.take("message"),
             _ => None,
