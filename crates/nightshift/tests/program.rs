@@ -140,7 +140,10 @@ fn a_night_tells_its_stages_in_plain_lines() {
     let said = text(&output.stderr);
     for stage in ["convert", "enrich", "train", "exam", "gate", "report"] {
         assert!(said.contains(&format!("\n{stage}: begun\n")), "{stage}: {said}");
-        assert!(said.lines().any(|line| line.starts_with(&format!("{stage}: 0"))), "{said}");
+        let ends = said.lines().filter_map(|line| line.strip_prefix(&format!("{stage}: ")));
+        // How long it took depends on what else the machine does.
+        let ends = ends.filter(|end| end.starts_with(|c: char| c.is_ascii_digit()));
+        assert!(ends.clone().count() == 1 && ends.clone().all(|end| end.contains(", ")), "{said}");
     }
     assert!(!said.contains('\u{1b}'), "{said}");
     let output = nightshift(&["night", "--config", &config, "--json"]).output().unwrap();
