@@ -18,6 +18,13 @@ impl Digest {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Its first twelve hexadecimal digits: enough to name it where people read it.
+    pub fn short(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(12);
+        text
+    }
 }
 
 /// The SHA-256 of `bytes`.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result, io_error};
 use crate::files;
 use crate::home::{Home, private_dir};
 use crate::program;
-use crate::registry::{BaseState, name_of, short};
+use crate::registry::{BaseState, name_of};
 
 const VERSION: u32 = 1;
 /// The variable with the server's token, as the crate `serve` reads it.
@@ -78,7 +78,7 @@ fn file_of(folder: &Path, base: &Base) -> Result<PathBuf> {
     if path.exists() {
         let other = read(&path)?.base;
         if other.sha256 != base.sha256 && other.path != base.path {
-            return Ok(folder.join(format!("{name}-{}.json", short(base.sha256))));
+            return Ok(folder.join(format!("{name}-{}.json", base.sha256.short())));
         }
     }
     Ok(path)

@@ -123,14 +123,13 @@ impl Catalog {
     pub fn prepare(&self, name: &str, generation: u64, adapter: Option<Digest>) -> Arc<Served> {
         let mut entries = self.entries();
         entries.count += 1;
-        let short = |digest: Digest| digest.to_string()[..12].to_owned();
-        let which = adapter.map_or_else(|| BASE.to_owned(), short);
+        let which = adapter.map_or_else(|| BASE.to_owned(), |adapter| adapter.short());
         Arc::new(Served {
             id: entries.count,
             name: name.to_owned(),
             generation,
             adapter,
-            fingerprint: format!("fp_{}_{which}_{generation}", short(self.base)),
+            fingerprint: format!("fp_{}_{which}_{generation}", self.base.short()),
             since: jiff::Timestamp::now().as_second(),
         })
     }

@@ -8,7 +8,7 @@ use models::{Adapter, Model, WeightResidency};
 
 use super::adapter_store::adapter_digest;
 use super::state::{Action, BaseState, ExamId, Promotion, Requester, State};
-use super::{Registry, short};
+use super::{Registry, only};
 use crate::error::{Error, Result};
 use crate::serving;
 
@@ -109,14 +109,13 @@ impl BaseRegistry {
         }
         let mut held = self.all.adapters.list()?;
         held.retain(|adapter| state.base_of(*adapter).is_none_or(|base| base == self.base));
-        let mut matching =
-            held.iter().filter(|d| name.len() >= 4 && d.to_string().starts_with(name));
-        match (matching.next(), matching.next()) {
-            (Some(adapter), None) => Ok(*adapter),
-            _ => Err(Error::UnknownAdapter {
+        let matches = |d: &&Digest| name.len() >= 4 && d.to_string().starts_with(name);
+        match only(held.iter().filter(matches)) {
+            Some(adapter) => Ok(*adapter),
+            None => Err(Error::UnknownAdapter {
                 path: self.all.path(),
                 wanted: name.to_owned(),
-                held: match held.iter().map(|adapter| short(*adapter)).collect::<Vec<_>>() {
+                held: match held.iter().map(Digest::short).collect::<Vec<_>>() {
                     list if list.is_empty() => "none".to_owned(),
                     list => list.join(", "),
                 },
@@ -277,9 +276,9 @@ impl BaseRegistry {
             match self.usable(adapter) {
                 Ok(()) => return Ok(Way { to: Some(adapter), passed_over }),
                 Err(error) => {
-                    tracing::warn!("{} cannot be restored: {error}", short(adapter));
+                    tracing::warn!("{} cannot be restored: {error}", adapter.short());
                     let why = error.to_string().replace('\n', " ");
-                    passed_over.push(format!("passed over {}: {why}", short(adapter)));
+                    passed_over.push(format!("passed over {}: {why}", adapter.short()));
                 }
             }
         }
@@ -290,7 +289,7 @@ impl BaseRegistry {
     fn usable(&self, adapter: Digest) -> Result<()> {
         let folder = self.all.adapters.intact(adapter)?;
         let not_checked = |why: &dyn std::fmt::Display| {
-            tracing::warn!("whether {} loads is not checked: {why}", short(adapter));
+            tracing::warn!("whether {} loads is not checked: {why}", adapter.short());
             Ok(())
         };
         let model = match Model::open_with(&self.path, WeightResidency::Streamed) {

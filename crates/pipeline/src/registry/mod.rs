@@ -26,7 +26,7 @@ use crate::serving;
 use adapter_store::AdapterStore;
 use migrate::Version1;
 use state::VERSION;
-pub(crate) use state::{name_of, short};
+pub(crate) use state::name_of;
 
 /// The champion registry of a home: adapters stored by digest, and one file, replaced atomically,
 /// with the aliases (champion, candidate, previous) and the history of each base model.
@@ -264,7 +264,7 @@ fn held(state: &State) -> String {
     let mut text = String::new();
     for (digest, base) in &state.bases {
         let comma = if text.is_empty() { "" } else { ", " };
-        let _ = write!(text, "{comma}{} ({})", base.name(), short(*digest));
+        let _ = write!(text, "{comma}{} ({})", base.name(), digest.short());
     }
     match text.is_empty() {
         true => "none: no night has run here, so there is no candidate and nothing to roll back"

@@ -285,8 +285,3 @@ pub(crate) fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
 }
-
-/// The beginning of a digest, enough to name it.
-pub(crate) fn short(digest: Digest) -> String {
-    digest.to_string().chars().take(12).collect()
-}

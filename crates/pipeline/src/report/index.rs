@@ -101,7 +101,7 @@ impl Change {
 }
 
 fn name(adapter: Option<durable::Digest>) -> String {
-    adapter.map_or("the base model".to_owned(), registry::short)
+    adapter.map_or("the base model".to_owned(), |adapter| adapter.short())
 }
 
 /// The result of the last preflight in one line.

@@ -61,8 +61,7 @@ impl ProgramCopy {
                 Some(version) => whole_root.join(version),
                 None => {
                     let digest = digest(&bytes, companion.as_deref(), libraries.as_deref())?;
-                    let digest: String = digest.to_string().chars().take(12).collect();
-                    root.join(format!("{}-{digest}", env!("CARGO_PKG_VERSION")))
+                    root.join(format!("{}-{}", env!("CARGO_PKG_VERSION"), digest.short()))
                 }
             };
         Ok(Self { program, companion, libraries, folder })
