@@ -15,6 +15,7 @@ mod exit;
 mod help;
 mod home;
 mod logs;
+mod model;
 mod progress;
 mod schedule_advice;
 mod signals;
@@ -28,6 +29,7 @@ pub use exit::Exit;
 
 pub(crate) use demo::given_or_demo;
 pub(crate) use logs::{log_to, show_warnings};
+pub(crate) use model::ModelArgs;
 pub(crate) use output::table;
 
 use exit::finish;

@@ -16,17 +16,13 @@ use eval::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::progress::PlainProgress;
-use crate::{Exit, show_warnings};
+use crate::{Exit, ModelArgs, show_warnings};
 
 /// Runs an exam with a model.
 #[derive(Parser)]
 pub struct Args {
-    /// A model folder or a .gguf file.
-    #[arg(long)]
-    model: PathBuf,
-    /// An adapter folder.
-    #[arg(long)]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The exam: a suite file (.json), a promptfoo configuration (.yaml) or prompts with expected answers (.jsonl).
     #[arg(long)]
     suite: PathBuf,
@@ -85,13 +81,9 @@ pub fn run(cli: Args) -> anyhow::Result<Exit> {
         None if cli.smoke => whole.smoke(3),
         None => whole,
     };
-    let model = models::Model::open(&cli.model)?;
-    let tokenizer = chat_format::ChatTokenizer::open(&cli.model)?;
-    let adapter = match &cli.adapter {
-        Some(dir) => models::Adapter::load(dir, &model)?,
-        None => models::Adapter::none(&model),
-    };
-    let subject = Subject::of_files(&cli.model, cli.adapter.as_deref())?;
+    let (model, adapter) = cli.model.open()?;
+    let tokenizer = chat_format::ChatTokenizer::open(&cli.model.model)?;
+    let subject = Subject::of_files(&cli.model.model, cli.model.adapter.as_deref())?;
     let mut answerer = ModelAnswerer::new(&model, &adapter, &tokenizer, subject)?;
 
     let (max_tokens, temperature) = (cli.max_tokens, cli.temperature);

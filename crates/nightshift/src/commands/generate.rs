@@ -4,25 +4,20 @@
 //! nightshift generate --model MODEL --prompt "What is the capital of France?"
 //! ```
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use chat_format::{ChatTokenizer, Message, RenderOptions};
 use clap::Parser;
-use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+use models::{FinishReason, GenerateOptions, Generator};
 use serde_json::json;
 
-use crate::{Exit, show_warnings};
+use crate::{Exit, ModelArgs, show_warnings};
 
 /// Answers a prompt with the model's own chat template.
 #[derive(Parser)]
 pub struct Args {
-    /// A .gguf file, or a folder with config.json and safetensors.
-    #[arg(long)]
-    model: PathBuf,
-    /// An adapter folder to apply.
-    #[arg(long)]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The user's message.
     #[arg(long)]
     prompt: String,
@@ -55,9 +50,8 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
-    let tokenizer = ChatTokenizer::open(&args.model)?;
-    let model = Model::open(&args.model)?;
-    let adapter = Adapter::open(args.adapter.as_deref(), &model)?;
+    let tokenizer = ChatTokenizer::open(&args.model.model)?;
+    let (model, adapter) = args.model.open()?;
     let messages: Vec<Message> =
         args.system.iter().map(Message::system).chain([Message::user(&args.prompt)]).collect();
     let prompt = tokenizer.prompt_tokens(&messages, &RenderOptions::default())?;

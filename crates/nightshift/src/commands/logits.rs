@@ -7,20 +7,15 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use models::{Adapter, Model};
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::{Exit, show_warnings};
+use crate::{Exit, ModelArgs, show_warnings};
 
 /// Writes `logits`, f32 [tokens, vocabulary], to a safetensors file.
 #[derive(Parser)]
 pub struct Args {
-    /// A .gguf file, or a folder with config.json and safetensors.
-    #[arg(long)]
-    model: PathBuf,
-    /// An adapter folder to apply.
-    #[arg(long)]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Token ids, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     tokens: Vec<u32>,
@@ -35,8 +30,7 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
-    let model = Model::open(&args.model)?;
-    let adapter = Adapter::open(args.adapter.as_deref(), &model)?;
+    let (model, adapter) = args.model.open()?;
     let logits = model.logits(&args.tokens, &adapter)?;
     let shape = vec![args.tokens.len(), model.config().vocab_size];
     let bytes: Vec<u8> =

@@ -10,20 +10,16 @@ use std::time::Instant;
 use chat_format::{ChatTokenizer, Supervision};
 use clap::Parser;
 use lora_train::{Columns, read_rows};
-use models::{Adapter, Model, Score, ScoreRow, score};
+use models::{Score, ScoreRow, score};
 use serde_json::json;
 
-use crate::{Exit, show_warnings};
+use crate::{Exit, ModelArgs, show_warnings};
 
 /// Measures the token-weighted mean loss of rows with `messages`, `prompt` and `completion`, or `text`.
 #[derive(Parser)]
 pub struct Args {
-    /// A .gguf file, or a folder with config.json and safetensors.
-    #[arg(long)]
-    model: PathBuf,
-    /// An adapter folder to apply.
-    #[arg(long)]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The rows, one JSON object per line.
     #[arg(long)]
     data: PathBuf,
@@ -41,9 +37,8 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
-    let model = Model::open(&args.model)?;
-    let adapter = Adapter::open(args.adapter.as_deref(), &model)?;
-    let tokenizer = ChatTokenizer::open(&args.model)?;
+    let (model, adapter) = args.model.open()?;
+    let tokenizer = ChatTokenizer::open(&args.model.model)?;
     let supervision = match args.mask_prompt {
         true => Supervision::AssistantTurns,
         false => Supervision::All,
