@@ -1,6 +1,7 @@
 //! Gemma 3 270M, from a GGUF file of four block formats, against mlx-lm with weights that llama.cpp's Python
 //! package dequantized (`fixtures/golden/gemma3/pretrained.py`).
 
+mod pretrained;
 mod rounding;
 
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use std::path::PathBuf;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::IndexOp;
 use models::layers::Rows;
-use models::{Adapter, GenerateOptions, Generator, Model};
+use models::{Adapter, GenerateOptions, Model};
+use pretrained::{Greedy, answers, is_slow};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -37,15 +39,8 @@ struct Position {
     log_sum_exp: f64,
 }
 
-#[derive(Deserialize)]
-struct Greedy {
-    prompt: Vec<u32>,
-    new: Vec<u32>,
-}
-
 fn golden() -> Golden {
-    let path = "../../fixtures/golden/gemma3/pretrained.json";
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    pretrained::golden("gemma3/pretrained.json")
 }
 
 fn model() -> Option<PathBuf> {
@@ -91,10 +86,8 @@ fn logits_beyond_the_window_are_too() {
     let Some(path) = model() else { return };
     let Long { tokens, last } = golden().long;
     let model = Model::open(path).unwrap();
-    if model.computes_packed() {
-        return eprintln!(
-            "skipped: takes minutes with native kernels on a CPU; tiny models run there"
-        );
+    if is_slow(&model) {
+        return;
     }
     let found = apart(last_logits(&model, &tokens).as_slice::<f32>(), &last);
     println!("{found:.1e}");
@@ -106,17 +99,11 @@ fn greedy_text_is_the_same() {
     let Some(path) = model() else { return };
     let golden = golden().greedy;
     let model = Model::open(path).unwrap();
-    if model.computes_packed() {
-        return eprintln!(
-            "skipped: takes minutes with native kernels on a CPU; tiny models run there"
-        );
+    if is_slow(&model) {
+        return;
     }
-    let adapter = Adapter::none(&model);
-    let generator = Generator::new(&model, &adapter).unwrap();
     let options = GenerateOptions { max_tokens: golden[0].new.len(), ..Default::default() };
-    let prompts: Vec<&[u32]> = golden.iter().map(|golden| golden.prompt.as_slice()).collect();
-    let completions = generator.generate(&prompts, &options).unwrap();
-    for (completion, golden) in completions.iter().zip(&golden) {
+    for (completion, golden) in answers(&model, &golden, &options).iter().zip(&golden) {
         assert_eq!(completion.tokens, golden.new, "after {:?}", golden.prompt);
     }
 }

@@ -1,10 +1,12 @@
 //! SmolLM2 against the float64 program in `fixtures/golden/llama/`.
 
+mod pretrained;
 mod rounding;
 
 use std::path::PathBuf;
 
-use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
+use models::{Adapter, FinishReason, GenerateOptions, Model};
+use pretrained::{Greedy, answers, is_slow};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -28,15 +30,8 @@ struct Position {
     log_sum_exp: f64,
 }
 
-#[derive(Deserialize)]
-struct Greedy {
-    prompt: Vec<u32>,
-    new: Vec<u32>,
-}
-
 fn golden() -> Golden {
-    let path = "../../fixtures/golden/llama/smollm2.json";
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    pretrained::golden("llama/smollm2.json")
 }
 
 fn model() -> Option<PathBuf> {
@@ -78,17 +73,11 @@ fn greedy_text_is_the_same() {
     let Some(path) = model() else { return };
     let golden = golden().greedy;
     let model = Model::open(path).unwrap();
-    if model.computes_packed() {
-        return eprintln!(
-            "skipped: takes minutes with native kernels on a CPU; tiny models generate there"
-        );
+    if is_slow(&model) {
+        return;
     }
-    let adapter = Adapter::none(&model);
-    let generator = Generator::new(&model, &adapter).unwrap();
     let options = GenerateOptions { max_tokens: 24, stop_ids: vec![2], ..Default::default() };
-    let prompts: Vec<&[u32]> = golden.iter().map(|g| g.prompt.as_slice()).collect();
-    for (completion, golden) in generator.generate(&prompts, &options).unwrap().iter().zip(&golden)
-    {
+    for (completion, golden) in answers(&model, &golden, &options).iter().zip(&golden) {
         let (expected, finish) = match golden.new.as_slice() {
             [tokens @ .., 2] => (tokens, FinishReason::Stop),
             tokens => (tokens, FinishReason::Length),

@@ -4,12 +4,15 @@
 #[path = "../batching/mod.rs"]
 mod batching;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use batching::{Request, is_alone, served};
 use mlx_rs::{Array, Dtype};
 use models::layers::Rows;
 use models::{Adapter, GenerateOptions, Generator, Model, WeightResidency};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use crate::rounding;
 
@@ -91,19 +94,23 @@ impl Family {
         }
     }
 
-    /// Prompts of these lengths, in batches of any composition: each gets what it gets alone without
-    /// a cache. `options` are made for each model.
-    pub fn batched_is_single(
-        &self,
-        lengths: &[usize],
-        number: usize,
-        options: impl Fn(&Model) -> GenerateOptions,
-    ) {
-        for name in self.f32 {
-            let prompts = lengths.iter().zip(number..).map(|(&n, number)| tokens(number, n));
-            let model = self.open(name);
-            check(&model, &prompts.collect::<Vec<_>>(), &options(&model), name);
-        }
+    /// Random prompts of these lengths, in batches of any composition: each gets what it gets alone without a cache. The
+    /// caches of up to six rows with so many tokens fit.
+    pub fn batched_is_single(&self, lengths: Range<usize>, new: Range<usize>, cached: usize) {
+        let inputs = (vec(lengths, 1..7), new, 1usize..40, 1usize..7, 0usize..100);
+        proptest!(ProptestConfig::with_cases(4), |((lengths, max_tokens, step, rows, number) in inputs)| {
+            for name in self.f32 {
+                let prompts = lengths.iter().zip(number..).map(|(&n, number)| tokens(number, n));
+                let model = self.open(name);
+                let options = GenerateOptions {
+                    max_tokens,
+                    prompt_tokens_per_step: step,
+                    cache_bytes: rows * model.cache_bytes(cached),
+                    ..Default::default()
+                };
+                check(&model, &prompts.collect::<Vec<_>>(), &options, name);
+            }
+        });
     }
 
     /// In a continuous batch, with prompts and chunks on both sides of the edge.
