@@ -2,26 +2,27 @@ use super::inputs::{BLOCK, Block, PackedInputs};
 use super::lanes::{LANES, Lanes};
 use super::matrix::PackedMatrix;
 
-/// An output's row of the matrix.
-#[derive(Clone, Default)]
+/// An output's row of the matrix, its scales and biases in f32.
+#[derive(Clone, Copy, Default)]
 struct Weights<'a> {
     codes: &'a [u32],
-    scales: Vec<f32>,
-    biases: Vec<f32>,
+    scales: &'a [f32],
+    biases: &'a [f32],
 }
 
 impl<'a> Weights<'a> {
-    fn new(groups: usize) -> Self {
-        Self { codes: &[], scales: vec![0.0; groups], biases: vec![0.0; groups] }
-    }
-
-    /// Becomes the row of `output`. `None` beyond the end of the matrix.
+    /// The row of `output`, with space for its scales and biases. `None` beyond the end of the matrix.
     #[inline(always)]
-    fn set(&mut self, matrix: PackedMatrix<'a>, output: usize, width: usize) -> Option<()> {
-        let (words, groups) = (width * matrix.bits / 32, self.scales.len());
-        self.codes = matrix.codes.get(output * words..(output + 1) * words)?;
-        matrix.scales.widened(output * groups, &mut self.scales)?;
-        matrix.biases.widened(output * groups, &mut self.biases)
+    fn of(
+        matrix: PackedMatrix<'a>,
+        output: usize,
+        words: usize,
+        (scales, biases): (&'a mut [f32], &'a mut [f32]),
+    ) -> Option<Self> {
+        let codes = matrix.codes.get(output * words..(output + 1) * words)?;
+        matrix.scales.widened(output * scales.len(), scales)?;
+        matrix.biases.widened(output * biases.len(), biases)?;
+        Some(Self { codes, scales, biases })
     }
 }
 
@@ -46,16 +47,18 @@ pub(super) unsafe fn of_rows<
     for (row, inputs) in inputs.iter_mut().enumerate() {
         *inputs = x.row(first + row);
     }
+    let (words, groups) = (width * BITS / 32, width / matrix.group_size);
+    let mut space = vec![0.0; 2 * OUTPUTS * groups];
     let mut output = 0;
     let mut outputs = y.chunks_exact_mut(rows);
-    let mut weights: [Weights; OUTPUTS] =
-        std::array::from_fn(|_| Weights::new(width / matrix.group_size));
     loop {
+        let mut weights = [Weights::default(); OUTPUTS];
         let mut there = 0;
-        for weights in weights.iter_mut().take(outputs.len()) {
-            if weights.set(matrix, output + there, width).is_none() {
-                break;
-            }
+        let spaces = space.chunks_exact_mut(2 * groups).take(outputs.len());
+        for (weights, space) in weights.iter_mut().zip(spaces) {
+            let space = space.split_at_mut(groups);
+            let Some(row) = Weights::of(matrix, output + there, words, space) else { break };
+            *weights = row;
             there += 1;
         }
         if there == 0 {
