@@ -1,36 +1,33 @@
 //! SIGINT and SIGTERM.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Context;
 use pipeline::Interrupt;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
 /// From now on the first SIGINT or SIGTERM asks to stop in good order; a second one ends the process at once.
+///
+/// One thread counts them. Handlers could not: two signals may arrive on two threads at the same moment.
 pub(crate) fn interrupt() -> anyhow::Result<Interrupt> {
-    let (number, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds `again` false, and sets it.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))
-            .and_then(|_| flag::register(signal, Arc::clone(&again)))
-            .and_then(|_| flag::register_usize(signal, Arc::clone(&number), signal as usize))
-            .context("cannot handle signals")?;
-    }
-    let interrupt = Interrupt::by_signal(number);
-    announce(interrupt.clone());
+    let signals = Signals::new([SIGINT, SIGTERM]).context("cannot handle signals")?;
+    let number = Arc::new(AtomicUsize::new(0));
+    let interrupt = Interrupt::by_signal(Arc::clone(&number));
+    thread::spawn(move || count(signals, &number));
     Ok(interrupt)
 }
 
-/// Says that a signal has arrived: the current update may take minutes.
-fn announce(interrupt: Interrupt) {
-    thread::spawn(move || {
-        while interrupt.signal().is_none() {
-            thread::sleep(Duration::from_millis(100));
+fn count(mut signals: Signals, number: &AtomicUsize) {
+    for signal in signals.forever() {
+        if number.swap(signal as usize, Ordering::SeqCst) != 0 {
+            low_level::exit(128 + signal);
         }
-        errln!("stopping after the current step; a second signal ends at once");
-    });
+        // The current update may take minutes. On a thread of its own: a reader of stderr who waits
+        // must not keep the second signal waiting too.
+        thread::spawn(|| errln!("stopping after the current step; a second signal ends at once"));
+    }
 }
