@@ -16,6 +16,9 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Lanes: Copy {
     unsafe fn zero() -> Self;
 
+    /// Asks for the cache line of these codes, which will be read soon.
+    fn prefetch(codes: &[u32]);
+
     unsafe fn load(values: &[f32; LANES]) -> Self;
 
     /// `self + a * b`, fused where that is one instruction.
@@ -40,6 +43,9 @@ impl Lanes for Portable {
     unsafe fn zero() -> Self {
         [0.0; LANES]
     }
+
+    #[inline(always)]
+    fn prefetch(_: &[u32]) {}
 
     #[inline(always)]
     unsafe fn load(values: &[f32; LANES]) -> Self {

@@ -2,6 +2,9 @@ use super::inputs::{BLOCK, Block, PackedInputs};
 use super::lanes::{LANES, Lanes};
 use super::matrix::PackedMatrix;
 
+/// How many outputs ahead codes are fetched.
+const AHEAD: usize = 8;
+
 /// An output's row of the matrix, its scales and biases in f32.
 #[derive(Clone, Copy, Default)]
 struct Weights<'a> {
@@ -63,6 +66,11 @@ pub(super) unsafe fn of_rows<
         }
         if there == 0 {
             return ROWS;
+        }
+        // The processor does not read ahead over the end of a page.
+        let next = matrix.codes.get((output + AHEAD) * words..).unwrap_or_default();
+        for line in next.chunks(16).take((there * words).div_ceil(16)) {
+            L::prefetch(line);
         }
         // SAFETY: as promised by the caller.
         let sums = unsafe { sums::<L, OUTPUTS, ROWS, BITS>(&weights, matrix.group_size, &inputs) };

@@ -19,6 +19,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(codes: &[u32]) {
+        // SAFETY: a hint, without effect on what is there.
+        unsafe { _mm_prefetch(codes.as_ptr().cast(), _MM_HINT_T0) }
+    }
+
+    #[inline(always)]
     unsafe fn load(values: &[f32; LANES]) -> Self {
         unsafe { Self(_mm512_loadu_ps(values.as_ptr())) }
     }
@@ -70,6 +76,12 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn zero() -> Self {
         unsafe { Self(_mm256_setzero_ps(), _mm256_setzero_ps()) }
+    }
+
+    #[inline(always)]
+    fn prefetch(codes: &[u32]) {
+        // SAFETY: a hint, without effect on what is there.
+        unsafe { _mm_prefetch(codes.as_ptr().cast(), _MM_HINT_T0) }
     }
 
     #[inline(always)]
