@@ -40,6 +40,16 @@ extern "C" int mlx_fast_gated_delta_update(
   return 0;
 }
 
+extern "C" int mlx_array_is_tracer(bool* res, const mlx_array array) {
+  try {
+    *res = mlx_array_get_(array).is_tracer();
+  } catch (std::exception& e) {
+    mlx_error(e.what());
+    return 1;
+  }
+  return 0;
+}
+
 extern "C" int mlx_cpu_queue(int tasks) {
   try {
     auto stream = mlx::core::default_stream(mlx::core::Device::cpu);

@@ -24,6 +24,11 @@ int mlx_fast_gated_delta_update(
     const mlx_stream s);
 
 /**
+ * Sets `res` to whether a gradient is being taken with respect to this array, or to one that it was computed from.
+ */
+int mlx_array_is_tracer(bool* res, const mlx_array array);
+
+/**
  * Raises the number of tasks (of ten operations each) that may wait on all CPU streams together by `tasks`, or lowers it
  * if negative.
  *

@@ -12,7 +12,7 @@ mod quantized;
 
 pub(crate) use call::wrong_arrays;
 pub(crate) use cpu_op::{cpu_op, cpu_op_of_words};
-pub(crate) use custom_vjp::{Differentiable, apply, apply_one, recomputed};
+pub(crate) use custom_vjp::{Differentiable, apply, apply_one, is_differentiated, recomputed};
 pub(crate) use device::{recommended_memory, wire_memory};
 pub(crate) use packed_product::PackedWeight;
 pub(crate) use quantized::{Packed, gather_qmm, quantized_matmul};

@@ -14,7 +14,7 @@ use super::{Linear, Lora, RmsNorm};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::{self, Activation};
-use crate::ext::{recomputed, wrong_arrays};
+use crate::ext::{is_differentiated, recomputed, wrong_arrays};
 
 type Compute = Rc<dyn Fn(&[Array]) -> Result<Array>>;
 
@@ -50,16 +50,24 @@ impl Recomputed {
         &self,
         linears: [(&Linear, Option<&Lora>); N],
     ) -> Result<[Array; N]> {
-        let updates = || linears.iter().filter_map(|(_, lora)| *lora);
-        // Without an update the backward pass does not need the input. With DoRA the products would
-        // be recomputed too.
-        let outputs = if updates().count() == 0 || updates().any(|lora| lora.magnitude.is_some()) {
+        let outputs = if self.is_worth_recomputing(&linears)? {
+            self.recompute(&linears)?
+        } else {
             let x = (self.compute)(&self.from)?;
             linears.iter().map(|(linear, lora)| linear.apply(&x, *lora)).collect::<Result<_>>()?
-        } else {
-            self.recompute(&linears)?
         };
         <[Array; N]>::try_from(outputs).map_err(|_| wrong_arrays())
+    }
+
+    /// Whether there is a backward pass that needs the input: there is none in generation, and without an
+    /// update it does not. With DoRA the products would be recomputed too.
+    fn is_worth_recomputing(&self, linears: &[(&Linear, Option<&Lora>)]) -> Result<bool> {
+        let updates: Vec<&Lora> = linears.iter().filter_map(|(_, lora)| *lora).collect();
+        if updates.is_empty() || updates.iter().any(|lora| lora.magnitude.is_some()) {
+            return Ok(false);
+        }
+        let factors = updates.iter().flat_map(|lora| [&lora.a, &lora.b]);
+        is_differentiated(&self.from.iter().chain(factors).cloned().collect::<Vec<_>>())
     }
 
     fn recompute(&self, linears: &[(&Linear, Option<&Lora>)]) -> Result<Vec<Array>> {
