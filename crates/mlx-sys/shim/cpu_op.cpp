@@ -7,6 +7,37 @@
 #include "mlx/primitives.h"
 
 namespace {
+// Where the elements of an array lie, each of four bytes, and where they shall lie one after the other.
+struct DenseCopy {
+  const uint32_t* source;
+  uint32_t* target;
+  mlx::core::Shape shape;
+  mlx::core::Strides strides;
+
+  void run() const {
+    auto* out = target;
+    copy(source, 0, out);
+  }
+
+ private:
+  void copy(const uint32_t* from, size_t axis, uint32_t*& out) const {
+    if (axis == shape.size()) {
+      *out++ = *from;
+      return;
+    }
+    const auto stride = strides[axis];
+    if (axis + 1 == shape.size()) {
+      for (int i = 0; i < shape[axis]; ++i) {
+        *out++ = from[i * stride];
+      }
+      return;
+    }
+    for (int i = 0; i < shape[axis]; ++i) {
+      copy(from + i * stride, axis + 1, out);
+    }
+  }
+};
+
 class CpuOp : public mlx::core::Primitive {
  public:
   CpuOp(mlx::core::Stream stream, mlx_cpu_kernel kernel, std::shared_ptr<void> payload)
@@ -19,10 +50,19 @@ class CpuOp : public mlx::core::Primitive {
     std::vector<const void*> in;
     std::vector<float*> out;
     std::vector<size_t> in_sizes, out_sizes;
+    std::vector<DenseCopy> copies;
     for (auto& input : inputs) {
       encoder.set_input_array(input);
-      in.push_back(input.data<void>());
       in_sizes.push_back(input.size());
+      if (input.flags().row_contiguous) {
+        in.push_back(input.data<void>());
+        continue;
+      }
+      mlx::core::array dense(input.shape(), input.dtype(), nullptr, {});
+      dense.set_data(mlx::core::allocator::malloc(dense.nbytes()));
+      copies.push_back({input.data<uint32_t>(), dense.data<uint32_t>(), input.shape(), input.strides()});
+      in.push_back(dense.data<void>());
+      encoder.add_temporary(std::move(dense));
     }
     for (auto& output : outputs) {
       output.set_data(mlx::core::allocator::malloc(output.nbytes()));
@@ -35,8 +75,12 @@ class CpuOp : public mlx::core::Primitive {
                       payload = payload_,
                       in = std::move(in),
                       in_sizes = std::move(in_sizes),
+                      copies = std::move(copies),
                       out = std::move(out),
                       out_sizes = std::move(out_sizes)]() {
+      for (auto& copy : copies) {
+        copy.run();
+      }
       kernel(
           in.data(), in_sizes.data(), in.size(), out.data(), out_sizes.data(), out.size(), payload.get());
     });
@@ -69,9 +113,11 @@ extern "C" int mlx_cpu_op(
   try {
     std::shared_ptr<void> owned(payload, release);
     auto stream = mlx_stream_get_(s);
-    std::vector<mlx::core::array> dense;
-    for (auto& input : mlx_vector_array_get_(inputs)) {
-      dense.push_back(mlx::core::contiguous(input, false, stream));
+    const auto& arrays = mlx_vector_array_get_(inputs);
+    for (auto& array : arrays) {
+      if (array.itemsize() != sizeof(uint32_t)) {
+        throw std::invalid_argument("CpuOp: expected elements of four bytes");
+      }
     }
     std::vector<mlx::core::Shape> out;
     for (size_t i = 0; i < output_count; ++i) {
@@ -81,7 +127,7 @@ extern "C" int mlx_cpu_op(
     std::vector<mlx::core::Dtype> dtypes(output_count, mlx::core::float32);
     auto op = std::make_shared<CpuOp>(stream, kernel, std::move(owned));
     mlx_vector_array_set_(
-        *res, mlx::core::array::make_arrays(std::move(out), dtypes, op, dense));
+        *res, mlx::core::array::make_arrays(std::move(out), dtypes, op, arrays));
   } catch (std::exception& e) {
     mlx_error(e.what());
     return 1;

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 /**
- * Fills `outputs` (f32) from `inputs` (each in its own dtype). All arrays are row-contiguous; sizes count elements. MLX
+ * Fills `outputs` (f32) from `inputs` (each of a dtype of four bytes). All arrays are row-contiguous; sizes count elements. MLX
  * calls it on its own threads, several at a time. Must not throw.
  */
 typedef void (*mlx_cpu_kernel)(
