@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+mod attention;
 mod dequantize;
 mod exp;
 mod norm;
@@ -10,6 +11,7 @@ mod rows;
 mod softmax;
 
 pub use activation::{Activation, activate, activate_backward, gate, gate_backward, soft_cap};
+pub use attention::{Attention, attend};
 pub use dequantize::{Quantized, dequantize};
 pub use exp::exp;
 pub use norm::{rms_norm, rms_norm_backward};

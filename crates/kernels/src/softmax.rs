@@ -36,14 +36,20 @@ pub fn softmax(scores: Scores, weights: &mut [f32]) {
                 }
             }
         }
-        let peak = max(weights);
-        for weight in weights.iter_mut() {
-            *weight = exp(*weight - peak);
-        }
-        let share = 1.0 / sum(weights);
-        for weight in weights.iter_mut() {
-            *weight *= share;
-        }
+        normalize(weights);
+    }
+}
+
+/// Softmax in place.
+#[inline(always)]
+pub(crate) fn normalize(values: &mut [f32]) {
+    let peak = max(values);
+    for value in values.iter_mut() {
+        *value = exp(*value - peak);
+    }
+    let share = 1.0 / sum(values);
+    for value in values.iter_mut() {
+        *value *= share;
     }
 }
 

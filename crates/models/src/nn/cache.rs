@@ -335,10 +335,15 @@ impl KvCache {
         Ok(())
     }
 
+    /// Where these columns are held.
+    pub fn places(&self, columns: Range<usize>) -> Range<usize> {
+        columns.start.saturating_sub(self.first)..columns.end.saturating_sub(self.first)
+    }
+
     /// These columns of the first `rows` rows.
     pub fn columns(&self, rows: usize, columns: Range<usize>) -> Result<(Array, Array)> {
-        let place = |column: usize| column.saturating_sub(self.first) as i32;
-        let view = (..rows as i32, .., place(columns.start)..place(columns.end), ..);
+        let places = self.places(columns);
+        let view = (..rows as i32, .., places.start as i32..places.end as i32, ..);
         Ok((self.keys.try_index(view.clone())?, self.values.try_index(view)?))
     }
 

@@ -85,6 +85,11 @@ impl AttentionKernel {
         Ok(Self { backend, rows: Arc::new(rows.clone()), full, window })
     }
 
+    /// Where it is computed.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
     /// The layout of the rows.
     pub fn rows(&self) -> &Rows {
         &self.rows

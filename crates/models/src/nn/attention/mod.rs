@@ -4,20 +4,21 @@
 mod kernel;
 mod masked;
 mod runs;
+mod step;
 mod tiled;
 
 use std::ops::Range;
 
-use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
 use crate::Result;
 use crate::nn::cache::KeyValues;
-use crate::nn::{Cache, KvCache, Prefix};
+use crate::nn::{Cache, Prefix};
 
 pub(crate) use kernel::{AttentionKernel, scores};
 pub(crate) use masked::MASKED;
 use runs::by_run;
+use step::step;
 
 /// What a layer attends to, and what it caches.
 pub(crate) enum AttentionMode<'a> {
@@ -126,33 +127,4 @@ fn by_row(
     }
     let joined = ops::concatenate(&outputs, 2)?.transpose_axes(&[0, 2, 1, 3])?;
     Ok(joined.flatten(2, -1)?)
-}
-
-/// One token of each row. The query heads that share a key head are laid out like consecutive tokens
-/// of it: one product per key head instead of one per query head.
-fn step(
-    qkv: &Projections,
-    kernel: &AttentionKernel,
-    spec: AttentionSpec,
-    cache: &mut KvCache,
-    columns: Range<usize>,
-    mask: Option<&Array>,
-) -> Result<Array> {
-    let (batch, heads, width) = (qkv.queries.dim(1), qkv.queries.dim(2), qkv.queries.dim(3));
-    let kv_heads = qkv.keys.dim(2);
-    let queries = qkv.queries.reshape(&[batch, kv_heads, heads / kv_heads, width])?;
-    if spec.keys == KeySource::Own {
-        let keys = qkv.keys.reshape(&[batch, kv_heads, 1, width])?;
-        let values = qkv.values.reshape(&[batch, kv_heads, 1, width])?;
-        cache.write(0, columns.end - 1, &keys, &values)?;
-    }
-    // All rows end at the same column, so the same columns are in every row's window.
-    let outside = spec.window.map_or(0, |window| columns.len().saturating_sub(window));
-    let (keys, values) = cache.columns(batch as usize, columns.start + outside..columns.end)?;
-    let mask = match mask {
-        Some(mask) if outside > 0 => Some(mask.try_index((.., .., .., outside as i32..))?),
-        mask => mask.cloned(),
-    };
-    let output = kernel.weighted(&queries, &keys, &values, spec.scale, mask.as_ref())?;
-    Ok(output.reshape(&[1, batch, heads * width])?)
 }
