@@ -111,7 +111,7 @@ fn an_update_counts_its_tokens() {
     let Some(Record::Update(update)) = records.last() else { panic!("no update") };
     // Three rows of 12 tokens, the last of which is only predicted; 8 of each are trained.
     assert_eq!((update.processed_tokens, update.trained_tokens), (33, 24));
-    assert!(update.peak_memory_bytes > 0 && update.rss_bytes > 0 && update.seconds > 0.0);
+    assert!(update.rss_bytes > 0 && update.seconds > 0.0);
 }
 
 #[test]

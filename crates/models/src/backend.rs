@@ -65,7 +65,7 @@ pub enum WeightResidency {
     /// In memory, dequantized when the model is opened: faster for more than a few rows, and about
     /// six times larger at 4 bits.
     Dequantized,
-    /// In memory in both forms. A CPU multiplies up to eight rows, as decoding has, with the packed
+    /// In memory in both forms. A CPU multiplies up to sixteen rows, as decoding has, with the packed
     /// weights, which are a sixth to read, and more rows, as prefill has, with the dequantized ones.
     PackedAndDequantized,
     /// On disk: read from the checkpoint each time they are used. For models that are larger than
@@ -118,6 +118,7 @@ pub(crate) struct Backend {
     cpu: bool,
     /// Of weights and activations.
     dtype: Dtype,
+    packs_few_rows: bool,
 }
 
 impl Backend {
@@ -134,7 +135,7 @@ impl Backend {
             Kernels::Blas | Kernels::NativeF32 => Dtype::Float32,
             Kernels::Native => Dtype::Bfloat16,
         };
-        Ok(Self { kernels, cpu, dtype })
+        Ok(Self { kernels, cpu, dtype, packs_few_rows: kernels == Kernels::Blas })
     }
 
     /// The same for a checkpoint made in this type. f16 stays f16: bf16 would cut three bits off its
@@ -144,6 +145,16 @@ impl Backend {
             (Kernels::Native, Dtype::Float16) => Self { dtype: Dtype::Float16, ..self },
             _ => self,
         }
+    }
+
+    /// The same, with few rows too multiplied with dequantized weights.
+    pub fn with_dense_products(self) -> Self {
+        Self { packs_few_rows: false, ..self }
+    }
+
+    /// Whether few rows are multiplied with packed weights by the `kernels` crate.
+    pub fn packs_few_rows(self) -> bool {
+        self.packs_few_rows
     }
 
     /// Whether MLX's own kernels are used.

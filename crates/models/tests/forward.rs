@@ -33,12 +33,13 @@ fn quantized_models_agree_however_they_lie_in_memory() {
         // Every width a multiple of the larger group.
         let mut tiny = Tiny { hidden: 64, head_dim: 32, ..Tiny::new(4) }.redrawn(4);
         tiny.write_quantized(folder.path(), group);
-        let several = tokens(5, 11, tiny.vocab);
+        let several = tokens(5, 20, tiny.vocab);
         // On a CPU, few rows are multiplied with the packed weights.
         let few = &several[..3];
         let expected = [tiny.logits(&several), tiny.logits(few)];
         use WeightResidency::{Dequantized, Packed, PackedAndDequantized, Streamed};
         let (mut found, mut native, mut in_f32) = (Vec::new(), false, true);
+        let mut dense = Vec::new();
         let bytes = [Streamed, Packed, PackedAndDequantized, Dequantized].map(|residency| {
             let model = Model::open_with(folder.path(), residency).unwrap();
             for (tokens, expected) in [&several[..], few].into_iter().zip(&expected) {
@@ -50,6 +51,9 @@ fn quantized_models_agree_however_they_lie_in_memory() {
                 );
                 found.push(logits.as_slice::<f32>().to_vec());
             }
+            let trained = model.with_dense_products().unwrap();
+            let logits = trained.logits(few, &Adapter::none(&trained)).unwrap();
+            dense.push(logits.as_slice::<f32>().to_vec());
             (native, in_f32) = (model.computes_packed(), rounding::in_f32(&model));
             model.weight_bytes()
         });
@@ -62,6 +66,8 @@ fn quantized_models_agree_however_they_lie_in_memory() {
             assert!(found[2..4] == found[4..6]);
             // Few rows with dequantized weights are summed in another order.
             assert!(found[4] == found[6]);
+            // As a model is trained, it does not matter where weights are.
+            assert!(dense.iter().all(|logits| *logits == found[7]));
         }
     }
 }
@@ -148,6 +154,7 @@ fn layers_can_be_held_each_in_its_own_way() {
     tiny.write_quantized(folder.path(), 32);
     let tokens = tokens(5, 11, tiny.vocab);
     let streamed = Model::open_with(folder.path(), Streamed).unwrap();
+    let streamed = streamed.with_dense_products().unwrap();
     let expected = streamed.logits(&tokens, &Adapter::none(&streamed)).unwrap();
     let mixed = streamed.with_weights(Packed, &[Streamed, Packed, Dequantized]).unwrap();
     let held: Vec<_> = mixed.layers().iter().map(|layer| layer.residency()).collect();

@@ -14,6 +14,9 @@ pub(super) const LANES: usize = 16;
 /// # Safety
 /// Of all functions: the processor must have the type's instructions.
 pub(super) trait Lanes: Copy {
+    /// How many of these the processor holds in registers.
+    const REGISTERS: usize;
+
     unsafe fn zero() -> Self;
 
     /// Asks for the cache line of these codes, which will be read soon.
@@ -39,6 +42,9 @@ pub(super) trait Lanes: Copy {
 pub(super) type Portable = [f32; LANES];
 
 impl Lanes for Portable {
+    /// 32 registers of four numbers, or fewer.
+    const REGISTERS: usize = 8;
+
     #[inline(always)]
     unsafe fn zero() -> Self {
         [0.0; LANES]

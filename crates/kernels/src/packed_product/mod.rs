@@ -59,7 +59,8 @@ fn with_avx2<const BITS: usize>(matrix: PackedMatrix, x: &PackedInputs, y: &mut 
     unsafe { all_rows::<lanes::Avx2, BITS>(matrix, x, y) }
 }
 
-/// Several outputs at a time, if there are few rows: with few sums, an addition waits for the one before it.
+/// Several outputs at a time, if there are few rows: with few sums, an addition waits for the one before it. All sums of a
+/// step stay in registers.
 ///
 /// # Safety
 /// The processor must have the instructions of `L`.
@@ -74,6 +75,7 @@ unsafe fn all_rows<L: Lanes, const BITS: usize>(
     unsafe {
         while first < x.rows() {
             first += match x.rows() - first {
+                8.. if L::REGISTERS >= 32 => sums::of_rows::<L, 2, 8, BITS>(matrix, x, first, y),
                 4.. => sums::of_rows::<L, 2, 4, BITS>(matrix, x, first, y),
                 2.. => sums::of_rows::<L, 4, 2, BITS>(matrix, x, first, y),
                 _ => sums::of_rows::<L, 4, 1, BITS>(matrix, x, first, y),

@@ -656,6 +656,7 @@ fn gradients_do_not_depend_on_where_weights_and_inputs_are() {
     let (layout, factors) = adapter(&model, ALL);
     let run = |layers: [WeightResidency; 2], ends, inputs| {
         let plan = Plan { layers: layers.to_vec(), embeddings: ends, inputs, ..plan(1, 0) };
+        let model = model.with_dense_products().unwrap();
         let model = model.with_weights(plan.embeddings, &plan.layers).unwrap();
         let engine = start(&model, &layout, plan);
         let sums =

@@ -182,7 +182,7 @@ impl Trainer {
         };
         let sampler = Sampler::new(data.train.examples(), config.seed, state.cursor);
         let plan = state.identity.plan.clone();
-        let model = model.with_weights(plan.embeddings, &plan.layers)?;
+        let model = model.with_dense_products()?.with_weights(plan.embeddings, &plan.layers)?;
         let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path)?;
         let reference =
             ReferenceModel { engine: &engine, config: &config, layout: &layout, model: &model };

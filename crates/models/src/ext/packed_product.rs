@@ -9,7 +9,7 @@ use super::{Packed, cpu_op_of_words};
 use crate::Result;
 
 /// With more rows, a product through BLAS with the dequantized matrix is faster.
-const MOST_ROWS: usize = 8;
+const MOST_ROWS: usize = 16;
 /// Values of a matrix that are worth a task of their own on another core: about 50 us.
 const VALUES_PER_TASK: usize = 1 << 20;
 

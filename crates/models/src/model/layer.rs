@@ -79,6 +79,16 @@ impl Layer {
         Self::open(&self.config, self.index, &self.source, self.backend, residency)
     }
 
+    /// The same layer for this backend, its weights in one form in memory.
+    pub(crate) fn with_backend(&self, backend: Backend) -> Result<Self> {
+        let residency = match self.residency() {
+            WeightResidency::Dequantized => return Ok(Self { backend, ..self.clone() }),
+            WeightResidency::PackedAndDequantized => WeightResidency::Dequantized,
+            residency => residency,
+        };
+        Self::open(&self.config, self.index, &self.source, backend, residency)
+    }
+
     /// The linear layers an adapter can attach to, in the order they are applied.
     pub fn linears(&self) -> Vec<LinearSpec> {
         self.config.family().linears(&self.config, self.index)

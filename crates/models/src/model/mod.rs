@@ -91,6 +91,25 @@ impl Model {
         Ok(model)
     }
 
+    /// The same model, with few rows too multiplied with dequantized weights, so that results do not depend on where
+    /// weights are kept: as it is trained.
+    ///
+    /// # Errors
+    /// If weights cannot be read.
+    pub fn with_dense_products(&self) -> Result<Self> {
+        let backend = self.backend.with_dense_products();
+        if backend == self.backend {
+            return Ok(self.clone());
+        }
+        let layers = self.layers.iter().map(|layer| layer.with_backend(backend));
+        let residency = match self.embeddings.residency() {
+            WeightResidency::PackedAndDequantized => WeightResidency::Dequantized,
+            residency => residency,
+        };
+        let embeddings = Embeddings::open(&self.config, &self.source, backend, residency)?;
+        Ok(Self { layers: layers.collect::<Result<_>>()?, embeddings, backend, ..self.clone() })
+    }
+
     /// The model's dimensions.
     pub fn config(&self) -> &Config {
         &self.config
@@ -113,6 +132,7 @@ impl Model {
         let weights = match (self.computes_packed(), self.embeddings.residency()) {
             (true, _) => "packed",
             (false, WeightResidency::Dequantized) => "dequantized",
+            (false, _) if !self.backend.packs_few_rows() => "dequantized",
             (false, _) => "dequantized, for few rows packed",
         };
         format!("{weights} weights, {} bytes a value", self.bytes_per_value())

@@ -148,7 +148,7 @@ impl Linear {
 /// The weight for products with few rows; `None` if the backend or the encoding has no such products.
 fn packed_weight(matrix: &Matrix, backend: Backend) -> Result<Option<PackedWeight>> {
     match matrix.packed() {
-        Some(packed) if !backend.is_native() => PackedWeight::new(packed),
+        Some(packed) if backend.packs_few_rows() => PackedWeight::new(packed),
         _ => Ok(None),
     }
 }

@@ -13,6 +13,8 @@ pub(in super::super) struct Avx2(__m256, __m256);
 // SAFETY of all blocks below: the caller promises the instructions, and pointers are those of arrays of sixteen values.
 
 impl Lanes for Avx512 {
+    const REGISTERS: usize = 32;
+
     #[inline(always)]
     unsafe fn zero() -> Self {
         unsafe { Self(_mm512_setzero_ps()) }
@@ -73,6 +75,8 @@ impl Avx512 {
 }
 
 impl Lanes for Avx2 {
+    const REGISTERS: usize = 8;
+
     #[inline(always)]
     unsafe fn zero() -> Self {
         unsafe { Self(_mm256_setzero_ps(), _mm256_setzero_ps()) }
