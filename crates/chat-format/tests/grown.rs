@@ -59,6 +59,27 @@ fn a_conversation_that_is_logged_with_every_turn_is_one_row() {
 }
 
 #[test]
+fn merged_rows_of_arrays_are_named_by_their_elements() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (short, long) = (row(&["q", "a"]), row(&["q", "a", "r", "b"]));
+    fs::write(path("export.json"), json!([short, row(&["other"]), short, long]).to_string())
+        .unwrap();
+    let converter =
+        Converter::new(Options::default()).merge_grown(["agent"]).merged(path("merged.jsonl"));
+    let report = converter.convert(path("export.json"), path("clean.jsonl")).unwrap();
+    let places: Vec<String> = report.merges.iter().map(|merge| merge.to_string()).collect();
+    let file = path("export.json").display().to_string();
+    assert_eq!(places, [0, 2].map(|element| format!("{file}:1[{element}] into {file}:1[3]")));
+    let listed = jsonl::Reader::open(path("merged.jsonl")).unwrap().map(|row| row.unwrap().value);
+    let entry = |element: u64| {
+        json!({"file": file, "line": 1, "element": element, "into_file": file, "into_line": 1,
+            "into_element": 3})
+    };
+    assert_eq!(listed.collect::<Vec<_>>(), [entry(0), entry(2)]);
+}
+
+#[test]
 fn rows_that_differ_in_more_than_their_end_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (short, long) = (row(&["q", "a"]), row(&["q", "a", "r", "b"]));

@@ -77,13 +77,14 @@ impl Converter {
     /// under the keys `same` (those that tell conversations apart, like the agent's name). Rows of equal length stay.
     ///
     /// The [report](Report) counts and lists the merged rows. The longer row may come last, so all rows are first written
-    /// to a temporary file beside the output, and memory is no longer constant: 16 bytes a message and 32 bytes a row.
+    /// to a temporary file beside the output, and memory is no longer constant: 16 bytes a message and 48 bytes a row.
     pub fn merge_grown<K: Into<String>>(self, same: impl IntoIterator<Item = K>) -> Self {
         Converter { merge: Some(same.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Writes the rows that are merged into longer ones to a file of JSON Lines, each with `file`, `line`, `into_file` and
-    /// `into_line`. The file is written whether there are any or not.
+    /// `into_line`; a row of an array also with `element`, or `into_element`, from 0. The file is written whether there are
+    /// any or not.
     pub fn merged(self, path: impl Into<PathBuf>) -> Self {
         Converter { merged: Some(path.into()), ..self }
     }
@@ -343,7 +344,7 @@ impl Batch {
             self.clean(raw, options)?;
         }
         if let (Some(same), Some(row)) = (&converter.merge, self.lines.get(start..))
-            && let Err(error) = self.digests.add(place.line, row, same)
+            && let Err(error) = self.digests.add(place, row, same)
         {
             self.lines.truncate(start);
             return Err(Stop::NotJson(error, "a row that cannot be compared".to_owned()));

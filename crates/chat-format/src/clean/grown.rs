@@ -3,7 +3,7 @@
 //!
 //! Each beginning of a row has a digest of 128 bits, chained from message to message. A row is the beginning of a longer
 //! one if the digest of the whole of it is that of a beginning of the other. Since the longer row may come later, all rows
-//! are held in a temporary file until the last one is read; in memory are 16 bytes a message and 32 bytes a row.
+//! are held in a temporary file until the last one is read; in memory are 16 bytes a message and 48 bytes a row.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::report::Report;
 use super::{SOURCE_ROW, sources};
-use crate::jsonl::Writer;
+use crate::jsonl::{Place, Writer};
 use crate::raw::{Fields, Raw};
 use crate::{Error, Result, json};
 
@@ -23,15 +23,15 @@ pub(super) struct Held {
     rows: BufWriter<File>,
     /// The digests of the beginnings of all rows, the shorter ones of a row first. The last is that of the whole row.
     digests: Vec<u128>,
-    places: Vec<Place>,
+    rows_read: Vec<RowRead>,
 }
 
-/// Where a row is.
+/// A row that was read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    /// The file: its index in the report.
-    pub(super) file: usize,
-    pub(super) line: u64,
+struct RowRead {
+    /// Its file: an index into the files of the report.
+    file: usize,
+    place: Place,
     /// Where its digests end.
     end: usize,
 }
@@ -40,8 +40,8 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     digests: Vec<u128>,
-    /// The line of each row, and where its digests end.
-    rows: Vec<(u64, usize)>,
+    /// The place of each row, and where its digests end.
+    rows: Vec<(Place, usize)>,
 }
 
 impl Digests {
@@ -51,7 +51,12 @@ impl Digests {
     }
 
     /// Adds a clean row. Rows are of one conversation only if they have the same tools, and the same values under `same`.
-    pub(super) fn add(&mut self, line: u64, row: &[u8], same: &[String]) -> serde_json::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        place: Place,
+        row: &[u8],
+        same: &[String],
+    ) -> serde_json::Result<()> {
         let Raw::Object(mut fields) = serde_json::from_slice(row)? else { return Ok(()) };
         let mut bytes = Vec::new();
         for key in same.iter().map(String::as_str).chain(["tools"]) {
@@ -66,7 +71,7 @@ impl Digests {
                 bytes.extend(digest.to_le_bytes());
             }
         }
-        self.rows.push((line, self.digests.len()));
+        self.rows.push((place, self.digests.len()));
         Ok(())
     }
 }
@@ -83,7 +88,7 @@ impl Held {
         let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
         let rows = BufWriter::new(file.map_err(failed(output))?);
-        Ok(Held { rows, digests: Vec::new(), places: Vec::new() })
+        Ok(Held { rows, digests: Vec::new(), rows_read: Vec::new() })
     }
 
     pub(super) fn write(&mut self, lines: &[u8], output: &Path) -> Result<()> {
@@ -94,8 +99,8 @@ impl Held {
     pub(super) fn note(&mut self, digests: &Digests, file: usize) {
         let before = self.digests.len();
         self.digests.extend(&digests.digests);
-        let place = |&(line, end)| Place { file, line, end: before + end };
-        self.places.extend(digests.rows.iter().map(place));
+        let row = |&(place, end)| RowRead { file, place, end: before + end };
+        self.rows_read.extend(digests.rows.iter().map(row));
     }
 
     /// Writes the rows that are the beginning of no other.
@@ -110,14 +115,14 @@ impl Held {
         let mut file = self.rows.into_inner().map_err(|e| failed(output)(e.into_error()))?;
         file.rewind().map_err(failed(output))?;
         let (mut rows, mut row) = (BufReader::new(file), Vec::new());
-        for (index, place) in self.places.iter().enumerate() {
+        for (index, read) in self.rows_read.iter().enumerate() {
             row.clear();
             rows.read_until(b'\n', &mut row).map_err(failed(output))?;
-            match merged.get(&index).and_then(|&longer| self.places.get(longer)) {
+            match merged.get(&index).and_then(|&longer| self.rows_read.get(longer)) {
                 None => writer.write_lines(&row)?,
                 Some(longer) => {
-                    list.add(place, longer, report)?;
-                    report.merge((place.file, place.line), (longer.file, longer.line));
+                    list.add(read, longer, report)?;
+                    report.merge((read.file, read.place), (longer.file, longer.place));
                     note_keys(&row, report);
                 }
             }
@@ -128,11 +133,11 @@ impl Held {
     /// The rows that are the beginning of another, each with the longest such row.
     fn merged(&self) -> HashMap<usize, usize> {
         let whole = |row: usize| self.of_row(row).last();
-        let mut sorted: Vec<usize> = (0..self.places.len()).collect();
+        let mut sorted: Vec<usize> = (0..self.rows_read.len()).collect();
         sorted.sort_unstable_by_key(|&row| whole(row));
         // The longest row by where, in `sorted`, the rows begin that are a beginning of it: equal rows share one entry.
         let mut longest: HashMap<usize, usize> = HashMap::new();
-        for longer in 0..self.places.len() {
+        for longer in 0..self.rows_read.len() {
             let [beginnings @ .., _] = self.of_row(longer) else { continue };
             for beginning in beginnings {
                 let first = sorted.partition_point(|&row| whole(row) < Some(beginning));
@@ -154,7 +159,7 @@ impl Held {
     }
 
     fn of_row(&self, row: usize) -> &[u128] {
-        let end = |row: usize| self.places.get(row).map_or(0, |place| place.end);
+        let end = |row: usize| self.rows_read.get(row).map_or(0, |read| read.end);
         let start = row.checked_sub(1).map_or(0, end);
         self.digests.get(start..end(row)).unwrap_or_default()
     }
@@ -171,19 +176,25 @@ pub(super) struct List<'a> {
 struct Entry {
     file: String,
     line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    element: Option<u64>,
     into_file: String,
     into_line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    into_element: Option<u64>,
 }
 
 impl List<'_> {
-    fn add(&mut self, row: &Place, into: &Place, report: &Report) -> Result<()> {
+    fn add(&mut self, row: &RowRead, into: &RowRead, report: &Report) -> Result<()> {
         let Some(writer) = &mut self.merged else { return Ok(()) };
         let name = |file: usize| {
             let file = report.files.get(file).map(|file| file.file.as_path());
             sources::name(file.unwrap_or(Path::new("")), self.base)
         };
+        let Place { line, element } = row.place;
+        let Place { line: into_line, element: into_element } = into.place;
         let (file, into_file) = (name(row.file), name(into.file));
-        writer.write(&Entry { file, line: row.line, into_file, into_line: into.line })
+        writer.write(&Entry { file, line, element, into_file, into_line, into_element })
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::inputs::{Skipped, shown};
+use crate::jsonl::Place;
 use crate::{Problem, family};
 
 /// The shape in which a row stores its conversation.
@@ -256,17 +257,24 @@ pub struct Merge {
     pub file: PathBuf,
     /// Its line, from 1.
     pub line: u64,
+    /// Which element of an array it is, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<u64>,
     /// The file of the longer row.
     #[serde(serialize_with = "shown")]
     pub into_file: PathBuf,
     /// The line of the longer row, from 1.
     pub into_line: u64,
+    /// Which element of an array the longer row is, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub into_element: Option<u64>,
 }
 
 impl fmt::Display for Merge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Merge { file, line, into_file, into_line } = self;
-        write!(f, "{}:{line} into {}:{into_line}", file.display(), into_file.display())
+        let row = Place { line: self.line, element: self.element };
+        let into = Place { line: self.into_line, element: self.into_element };
+        write!(f, "{}:{row} into {}:{into}", self.file.display(), self.into_file.display())
     }
 }
 
@@ -331,8 +339,8 @@ impl Report {
         }
     }
 
-    /// Counts a row that was merged into another, by their files (as indices) and lines.
-    pub(super) fn merge(&mut self, row: (usize, u64), into: (usize, u64)) {
+    /// Counts a row that was merged into another, by their files (as indices) and places.
+    pub(super) fn merge(&mut self, row: (usize, Place), into: (usize, Place)) {
         self.merged += 1;
         self.written -= 1;
         if let Some(file) = self.files.get_mut(row.0) {
@@ -343,7 +351,9 @@ impl Report {
         if self.merges.len() < LISTED
             && let (Some(file), Some(into_file)) = (path(row.0), path(into.0))
         {
-            self.merges.push(Merge { file, line: row.1, into_file, into_line: into.1 });
+            let Place { line, element } = row.1;
+            let Place { line: into_line, element: into_element } = into.1;
+            self.merges.push(Merge { file, line, element, into_file, into_line, into_element });
         }
     }
 
