@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::tokenizer::common_prefix;
 use crate::turns::{Rendering, is_pair};
 use crate::{ChatTokenizer, Conversation, Error, Message, RenderOptions, Result, Role, Thinking};
 
@@ -204,10 +203,11 @@ struct SupervisedRow<'a> {
 }
 
 impl SupervisedRow<'_> {
-    /// Puts the empty thinking block of the generation prompt before the words of the last turn, if the template has left it out.
+    /// Puts the empty thinking block of the generation prompt before the words of the last turn, if the template has left it
+    /// out or left it unopened.
     fn add_empty_thinking(&mut self, index: usize, header: &str) {
         let Some(begin) = self.rendering.beginning(index) else { return };
-        let shared = common_prefix(header, &self.rendering.text[begin..]);
+        let shared = self.rendering.shared_header(header, begin, self.rendering.text.len());
         let block = &header[shared..];
         let pieces = self.tokenizer.pieces(block);
         let controls = pieces.iter().filter(|piece| piece.control.is_some());
@@ -217,10 +217,11 @@ impl SupervisedRow<'_> {
             return;
         }
         let at = begin + shared;
-        self.rendering.text.insert_str(at, block);
+        let missing = &block[..block.len() - self.rendering.end_of_block(at, block)];
+        self.rendering.text.insert_str(at, missing);
         for span in self.turns.iter_mut().flat_map(|(_, spans)| spans) {
             if span.start >= at {
-                *span = span.start + block.len()..span.end + block.len();
+                *span = span.start + missing.len()..span.end + missing.len();
             }
         }
     }

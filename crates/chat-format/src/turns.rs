@@ -161,15 +161,30 @@ impl Rendering {
         let shared = places.into_iter().map(|at| (self.shared_header(header, at, first), at));
         // The longest; the first one if several are as long.
         match shared.max_by_key(|&(length, at)| (length, Reverse(at))) {
-            Some((length, at)) if length > 0 => Ok(at + length),
+            Some((length, at)) if length > 0 => {
+                let end = at + length;
+                Ok(end + self.end_of_block(end, &header[length..]))
+            }
             // The template may close here what the message before has opened.
             _ if mark.is_some() => Ok(self.after_closing(from, first)),
             _ => Err("the template does not show where it begins"),
         }
     }
 
+    /// How much at a place is the end of `block`, an empty block of thinking that the template opens in the generation prompt
+    /// but in no finished turn (DeepSeek V3.2).
+    pub(crate) fn end_of_block(&self, at: usize, block: &str) -> usize {
+        let mut here = self.controls.iter().filter(|(range, _)| range.start == at);
+        let end = here.find_map(|(range, _)| {
+            let close = &self.text[range.clone()];
+            let (open, _) = block.rsplit_once(close)?;
+            is_pair(open.trim(), close).then(|| &block[open.len()..])
+        });
+        end.filter(|end| self.text[at..].starts_with(end)).map_or(0, str::len)
+    }
+
     /// How much of `header` is at a place, in whole control tokens.
-    fn shared_header(&self, header: &str, at: usize, first: usize) -> usize {
+    pub(crate) fn shared_header(&self, header: &str, at: usize, first: usize) -> usize {
         let end = at + common_prefix(header, &self.text[at..first]);
         let cut = self.controls.iter().find(|(range, _)| range.start < end && end < range.end);
         cut.map_or(end, |(range, _)| range.start).saturating_sub(at)
@@ -262,14 +277,15 @@ fn holds_text(value: &Value) -> bool {
 }
 
 /// Whether one control token opens what the other closes: `<tool_call>` and `</tool_call>`, `<|tool_call>` and
-/// `<tool_call|>`, `[TOOL_RESULTS]` and `[/TOOL_RESULTS]`.
+/// `<tool_call|>`, `[TOOL_RESULTS]` and `[/TOOL_RESULTS]`, `<|START_THINKING|>` and `<|END_THINKING|>`.
 pub(crate) fn is_pair(open: &str, close: &str) -> bool {
     open != close && stem(open) == stem(close)
 }
 
-/// The name in a control token, without punctuation and without "begin" or "end" behind it.
+/// The name in a control token, without punctuation, without "begin" or "end" behind it, and without "start" or "end" before it.
 fn stem(token: &str) -> String {
     let mark = |c: char| !c.is_alphanumeric();
     let inner = token.trim_matches(mark).to_lowercase();
+    let inner = inner.trim_start_matches("start_").trim_start_matches("end_");
     inner.trim_end_matches("begin").trim_end_matches("end").trim_matches(mark).to_owned()
 }

@@ -29,6 +29,27 @@ const REFUSE_ALL: [(&str, &str); 1] = [
     ("fireworks-ai-llama-3-firefunction-v2", "undefined"),
 ];
 
+/// Templates that write another prompt than the beginning of the finished row, each with the reason.
+const UNSERVED: [(&str, &str); 11] = [
+    ("Apriel-1.6-15b-Thinker-fixed", OPENS),
+    ("Cohere2MoE", OPENS),
+    ("CohereForAI-c4ai-command-r-plus-tool_use", "the prompt has instructions that no row has"),
+    ("MiniMax-M2", OPENS),
+    ("Qwen-QwQ-32B", OPENS),
+    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", OPENS),
+    ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", OPENS),
+    ("llama-cpp-deepseek-r1", OPENS),
+    ("llama-cpp-rwkv-world", OPENS),
+    (
+        "mistralai-Mistral-Nemo-Instruct-2407",
+        "a system prompt only before a question that comes last",
+    ),
+    ("tencent-Hy3", "another tag closes the reasoning in the prompt"),
+];
+
+const OPENS: &str =
+    "the prompt opens reasoning, whether it is asked to or not, and finished turns have none";
+
 /// A byte-level tokenizer with the control tokens that a template writes.
 fn tokenizer(template: &Path) -> ChatTokenizer {
     let source = fs::read_to_string(template).unwrap();
@@ -119,6 +140,14 @@ impl Draw {
         messages
     }
 
+    /// A question: one in six by somebody with a name, one in forty without words.
+    fn question(&mut self) -> Message {
+        let words = if self.chance(40) { self.pieces() } else { self.text() };
+        let mut question = Message::user(words);
+        question.name = self.chance(6).then(|| self.word());
+        question
+    }
+
     fn conversation(&mut self) -> Conversation {
         let mut messages = Vec::new();
         if self.chance(2) {
@@ -129,11 +158,14 @@ impl Draw {
         }
         let (twice, tools, reasons) = (self.chance(8), self.chance(3), self.chance(3));
         for round in 0..self.random.random_range(1..4) {
-            messages.push(Message::user(self.text()));
+            messages.push(self.question());
             if tools && self.chance(2) {
                 messages.extend(self.calls(round));
             }
             let mut answer = Message::assistant(self.text());
+            if self.chance(40) {
+                answer.content = self.pieces();
+            }
             answer.reasoning_content = reasons.then(|| self.text());
             messages.push(answer);
             if twice && round == 0 {
@@ -209,6 +241,22 @@ fn fault(
     (found != expected).then(|| format!("missing {missing:?}, foreign {foreign:?}"))
 }
 
+/// Whether the last turn is trained behind exactly the tokens that `generate` sends to ask for it. `None` where there is no
+/// such prompt, and where the row has no reasoning although thinking is on, or has some although it is off.
+fn as_served(
+    tokenizer: &ChatTokenizer,
+    chat: &Conversation,
+    row: &TrainingRow,
+    options: &RenderOptions,
+) -> Option<bool> {
+    let (last, before) = chat.messages.split_last()?;
+    let thinks = last.reasoning_content.is_some() == (options.thinking == Thinking::On);
+    let options = options.clone().tools(chat.tools.clone());
+    let prompt = tokenizer.prompt_tokens(before, &options).ok().filter(|_| thinks)?;
+    let start = row.trained.first()?.start;
+    Some(row.tokens[..start] == prompt)
+}
+
 fn templates() -> Option<Vec<PathBuf>> {
     let files = fs::read_dir(vocabularies()?).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
@@ -227,6 +275,7 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
     let (rows, seed) = (number("NIGHTSHIFT_ROWS", 8), number("NIGHTSHIFT_SEED", 1));
     println!("{} templates, {rows} conversations each, seed {seed}", files.len());
     let (mut tried, mut refused, mut wrong) = (0, 0, Vec::new());
+    let mut unserved = BTreeSet::new();
     for file in &files {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let tokenizer = tokenizer(file);
@@ -250,6 +299,11 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
                         }
                     };
                     accepted += 1;
+                    if supervision == Supervision::LastTurn
+                        && !as_served(&tokenizer, &chat, &row, &options).unwrap_or(true)
+                    {
+                        unserved.insert(name.clone());
+                    }
                     let view = tokenizer.view(&row).unwrap();
                     if let Some(fault) = fault(&chat, &row, &view, supervision) {
                         let shown = render(&view, Style::Plain);
@@ -266,6 +320,9 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
         assert!(known.is_none_or(|(_, word)| reasons.keys().all(|reason| reason.contains(word))));
     }
     println!("{tried} rows tried, {refused} refused, {} wrong", wrong.len());
+    let known: BTreeSet<&str> = UNSERVED.iter().map(|(template, _)| *template).collect();
+    println!("trained in another context than the prompt's: {unserved:?}");
+    assert!(unserved.iter().all(|name| known.contains(name.as_str())), "{unserved:?}");
     assert!(wrong.is_empty(), "{} wrong, the first: {}", wrong.len(), wrong[0]);
 }
 

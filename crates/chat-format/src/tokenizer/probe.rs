@@ -3,7 +3,8 @@
 use super::rendering::{Ending, common_prefix};
 use super::text_controls::{Scaffold, WORD};
 use super::{ChatTokenizer, Piece, RenderOptions};
-use crate::{Message, Result, Role, ToolCall};
+use crate::turns::Rendering;
+use crate::{Conversation, Message, Result, Role, ToolCall};
 
 impl ChatTokenizer {
     /// Short conversations as the template writes them, without control tokens: with and without a system prompt, with a call and
@@ -48,12 +49,31 @@ impl ChatTokenizer {
         let render =
             |ending| Ok::<_, crate::Error>(self.rendered(&messages, &[], options, ending)?.0);
         let (without, with) = (render(Ending::Complete)?, render(Ending::GenerationPrompt)?);
+        if with == without {
+            return Ok(self.standing_prompt(messages, options, &with).unwrap_or_default());
+        }
         let shared = common_prefix(&without, &with);
         // Two control tokens may begin with the same characters.
         let cut = self.pieces(&with).into_iter().find(|piece| {
             piece.control.is_some() && piece.range.start < shared && shared < piece.range.end
         });
         Ok(with[cut.map_or(shared, |token| token.range.start)..].to_owned())
+    }
+
+    /// The generation prompt of a template that ends every rendering with it, asked or not (Command R7B). `rendering` is that of
+    /// `messages`.
+    fn standing_prompt(
+        &self,
+        mut messages: Vec<Message>,
+        options: &RenderOptions,
+        rendering: &str,
+    ) -> Option<String> {
+        let turn = messages.len();
+        messages.push(Message::assistant(WORD));
+        let options = options.clone().tools(Vec::new());
+        let row = Rendering::new(self, &Conversation::new(messages), &options).ok()?;
+        let (before, _) = row.text.split_at_checked(row.beginning(turn)?)?;
+        rendering.strip_prefix(before).map(str::to_owned)
     }
 
     /// The control tokens after an assistant's words.
