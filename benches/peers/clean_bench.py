@@ -1,9 +1,11 @@
 """Times the `convert` example beside clean_chatml.py on the same file, one after the other, and compares what they wrote.
+Rows that the peer does not know (tool calls, other shapes) are left out of the file, and counted.
 
     cargo run --release --example household -- --out raw.jsonl
     python benches/peers/clean_bench.py raw.jsonl target/release/examples/convert [GB] [ROUNDS]
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -13,9 +15,19 @@ from pathlib import Path
 PEER = Path(__file__).with_name("clean_chatml.py")
 
 
+def is_plain(line):
+    """Whether a row has messages of a role and a text and nothing else, which is what the peer cleans."""
+    row = json.loads(line)
+    return list(row)[:1] == ["messages"] and all(
+        message.keys() == {"role", "content"} and isinstance(message["content"], str) for message in row["messages"]
+    )
+
+
 def grow(rows, target, size):
     """A file of `size` bytes or a little more: the rows with markup inside `messages`, again and again."""
-    lines = [line for line in rows.open("rb") if line.startswith(b'{"messages"')]
+    rows = rows.read_bytes().splitlines(keepends=True)
+    lines = [line for line in rows if is_plain(line)]
+    print(f"{len(lines)} of {len(rows)} rows, repeated", flush=True)
     block = b"".join(lines * (1 + (8 << 20) // sum(map(len, lines))))
     with target.open("wb") as out:
         while out.tell() < size:
