@@ -29,6 +29,17 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// Whether the value says nothing: null, false, or empty.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Raw::Null | Raw::Bool(false) => true,
+            Raw::Text(text) => text.is_empty(),
+            Raw::Array(items) => items.is_empty(),
+            Raw::Object(fields) => fields.is_empty(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Raw::Text(text) => Some(text),

@@ -26,6 +26,10 @@ fn shapes() -> Vec<Value> {
             {"role": "tool", "content": "W", "name": "W", "tool_call_id": "W"}, answer]}),
         json!({"messages": [question, {"role": "assistant", "content": null, "function_call": {"name": "W", "arguments": "{\"a\": \"W\"}"}}]}),
         json!({"conversations": [{"from": "human", "value": "W"}, {"from": "gpt", "value": "W"}], "system": "W"}),
+        json!({"conversations": [{"from": "human", "value": "W"}, {"from": "function_call", "value": "{\"name\": \"W\", \"arguments\": {\"a\": \"W\"}}"},
+            {"from": "observation", "value": "W"}], "chosen": {"from": "gpt", "value": "W"}, "rejected": {"from": "gpt", "value": "W"}}),
+        json!({"messages": [{"role": "user", "content": [{"type": "text", "value": "W"}]}, {"role": "assistant", "content": [
+            {"type": "reasoning", "value": "W"}, {"type": "tool_call", "value": "{\"name\": \"W\", \"arguments\": {\"a\": \"W\"}}"}]}]}),
         json!({"instruction": "W", "input": "W", "output": "W", "history": [["W", "W"]]}),
         json!({"question": "W", "context": "W", "answer": "W"}),
         json!({"prompt": [question], "completion": [answer]}),

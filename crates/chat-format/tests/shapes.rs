@@ -115,6 +115,41 @@ fn nothing_of_a_conversation_is_lost() {
             json!([question, called, {"role": "tool", "content": "", "name": "scan"}, answer]),
         ),
         (
+            "a turn that is a call",
+            json!({"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "{\"name\": \"scan\", \"arguments\": {\"port\": 22}}"}, {"from": "observation", "value": "ok"}, {"from": "gpt", "value": "a"}]}),
+            json!([question, called, {"role": "tool", "content": "ok"}, answer]),
+        ),
+        (
+            "a turn of several calls",
+            json!({"messages": [question, {"role": "tool_call", "content": [{"name": "scan", "arguments": {"port": 22}}, {"name": "scan", "arguments": {"port": 22}}]}, {"role": "tool", "content": "ok"}, answer]}),
+            json!([question, {"role": "assistant", "content": "", "tool_calls": [call, call]}, {"role": "tool", "content": "ok"}, answer]),
+        ),
+        (
+            "parts with values",
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "value": "q"}], "loss_weight": 0.0}, {"role": "assistant", "content": [{"type": "reasoning", "value": "hm"}, {"type": "text", "value": "a"}, {"type": "tool_call", "value": "{\"name\": \"scan\", \"arguments\": {\"port\": 22}}"}]}]}),
+            json!([{"role": "user", "content": "q", "train": false}, {"role": "assistant", "content": "a", "reasoning_content": "hm", "tool_calls": [call]}]),
+        ),
+        (
+            "the better of two answers",
+            json!({"prompt": "q", "chosen": "a", "rejected": "b"}),
+            plain.clone(),
+        ),
+        (
+            "the better of two answers as a turn",
+            json!({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}),
+            plain.clone(),
+        ),
+        (
+            "the better of two answers as messages",
+            json!({"prompt": [question], "chosen": [answer], "rejected": [{"role": "assistant", "content": "b"}]}),
+            plain.clone(),
+        ),
+        (
+            "words about an image",
+            json!({"messages": [{"role": "user", "content": "<image>"}, answer], "images": []}),
+            json!([{"role": "user", "content": "<image>"}, answer]),
+        ),
+        (
             "marked-up words beside a call",
             json!({"messages": [question, {"role": "assistant", "content": "<think>hm</think>a", "tool_calls": [call]}]}),
             json!([question, {"role": "assistant", "content": "a", "reasoning_content": "hm", "tool_calls": [call]}]),
@@ -251,6 +286,22 @@ fn what_cannot_be_read_is_refused_by_name() {
         (
             part(json!({"type": "input_audio", "input_audio": {}})),
             "found a part of type \"input_audio\"",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "<image>Who?"}], "images": ["1.jpg"]}),
+            "`images`: expected messages of text alone, found `<image>`",
+        ),
+        (
+            json!({"conversations": [{"from": "human", "value": "<image>\nWho?"}], "image": "1.jpg"}),
+            "`image`: expected messages of text alone, found `<image>`",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "Who?", "images": ["iVBORw0="]}]}),
+            "`messages[0].images`: expected a message of text alone, found images",
+        ),
+        (
+            json!({"conversations": [{"from": "function_call", "value": "scan(22)"}]}),
+            "`conversations[0].content`: expected a call as JSON, with `name` and `arguments`, found \"scan(22)\"",
         ),
         (
             json!({"messages": [question], "tools": "scan"}),

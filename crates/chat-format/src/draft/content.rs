@@ -25,6 +25,10 @@ pub(crate) fn messages<'a>(
         }
     };
     let role = match fields.take("role") {
+        Some(Raw::Text(name)) if is_call(&name) && !fields.has("tool_calls") => {
+            call_from_content(&mut fields, at)?;
+            Role::Assistant
+        }
         Some(Raw::Text(name)) => Role::parse(&name).ok_or_else(|| {
             Problem::new(format!("{at}.role"), Role::EXPECTED, format!("{name:?}"))
         })?,
@@ -68,6 +72,12 @@ pub(crate) fn messages<'a>(
             None => message.content = words,
         }
     }
+    if let Some((key, _)) =
+        fields.iter().find(|(key, value)| *key == "images" && !value.is_nothing())
+    {
+        // Ollama's place for them.
+        return Err(Problem::new(format!("{at}.{key}"), "a message of text alone", "images"));
+    }
     note_rest(&fields, at.name(), "[]", ignored);
     // Reasoning in a message of its own belongs to the answer after it.
     if let Some(last) = messages.last()
@@ -80,6 +90,30 @@ pub(crate) fn messages<'a>(
         message.reasoning_content = last.reasoning_content;
     }
     messages.push(message);
+    Ok(())
+}
+
+/// Whether a role is that of an assistant's turn whose content is a call (ShareGPT's rows, LLaMA-Factory, ms-swift).
+fn is_call(role: &str) -> bool {
+    matches!(role, "function_call" | "tool_call")
+}
+
+/// Moves a call, or a list of calls, that a content holds as JSON to where calls belong.
+fn call_from_content(fields: &mut Fields<'_>, at: At<'_>) -> Result<(), Problem> {
+    let content = fields.take("content").map(Value::from).unwrap_or_default();
+    let calls = match &content {
+        Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+        other => other.clone(),
+    };
+    let calls = match calls {
+        Value::Array(calls) => calls,
+        call @ Value::Object(_) => vec![call],
+        _ => {
+            let expected = "a call as JSON, with `name` and `arguments`";
+            return Err(Problem::value(format!("{at}.content"), expected, &content));
+        }
+    };
+    fields.insert("tool_calls", Value::Array(calls).into());
     Ok(())
 }
 
@@ -139,15 +173,18 @@ impl<'a> Parts<'_, 'a> {
         };
         match (&*kind, self.message.role) {
             ("text" | "input_text" | "output_text", _) => {
-                let text = required(&mut fields, "text", &at())?;
+                // LLaMA-Factory's parts have their text under `value`.
+                let key = if fields.has("text") { "text" } else { "value" };
+                let text = required(&mut fields, key, &at())?;
                 self.pieces.push(text);
             }
             ("refusal", _) => {
                 let text = required(&mut fields, "refusal", &at())?;
                 self.pieces.push(text);
             }
-            ("thinking", Role::Assistant) => {
-                let thought = required(&mut fields, "thinking", &at())?;
+            ("thinking" | "reasoning", Role::Assistant) => {
+                let key = if fields.has("value") { "value" } else { "thinking" };
+                let thought = required(&mut fields, key, &at())?;
                 // It proves to the server that the reasoning is the model's.
                 fields.take("signature");
                 match &mut self.message.reasoning_content {
@@ -165,6 +202,11 @@ impl<'a> Parts<'_, 'a> {
                     call.extend(value.map(|value| (ours.to_owned(), value)));
                 }
                 self.message.tool_calls.push(from_json(call.into(), &at())?);
+            }
+            ("tool_call", Role::Assistant) => {
+                let call = required(&mut fields, "value", &at())?;
+                let call = serde_json::from_str(&call).unwrap_or_else(|_| call.into());
+                self.message.tool_calls.push(from_json(call, &at())?);
             }
             ("tool_result", Role::User | Role::Tool) => {
                 let mut result = Draft::new(Role::Tool, "");
@@ -275,8 +317,9 @@ fn reasoning<'a>(fields: &mut Fields<'a>, at: At<'_>) -> Result<Option<Cow<'a, s
 }
 
 fn train(fields: &mut Fields<'_>, at: At<'_>) -> Result<Option<bool>, Problem> {
-    // OpenAI's fine-tuning files use `weight`, 0 or 1, for the same purpose.
-    match (fields.take("train"), fields.take("weight")) {
+    // OpenAI's fine-tuning files use `weight`, 0 or 1, for the same purpose; LLaMA-Factory's `loss_weight`.
+    let weight = if fields.has("weight") { "weight" } else { "loss_weight" };
+    match (fields.take("train"), fields.take(weight)) {
         (None | Some(Raw::Null), None | Some(Raw::Null)) => Ok(None),
         (Some(Raw::Bool(train)), _) => Ok(Some(train)),
         (None | Some(Raw::Null), Some(Raw::Number(weight))) => {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::turns::{Turns, message, turn};
-use super::{Reader, decoded, is_nothing};
+use super::{Reader, decoded};
 use crate::Problem;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
     fn texts(&mut self, parts: Option<Raw<'a>>, path: &str) -> Vec<Cow<'a, str>> {
         let (parts, other) = match parts {
             Some(Raw::Array(parts)) => (parts, None),
-            other => (Vec::new(), other.filter(|other| !is_nothing(other))),
+            other => (Vec::new(), other.filter(|other| !other.is_nothing())),
         };
         let mut texts = Vec::with_capacity(parts.len());
         let mut rest = |value: Raw<'a>| match value {

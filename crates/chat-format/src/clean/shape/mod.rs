@@ -16,6 +16,12 @@ use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
 use crate::{Problem, Role};
 
+/// The better of two answers, in rows of preferences. The worse one stays a key of the row.
+const CHOSEN: &str = "chosen";
+
+/// Placeholders of media that a row has under another key, which may be in the plural.
+const MEDIA: [(&str, &str); 3] = [("<image>", "image"), ("<video>", "video"), ("<audio>", "audio")];
+
 /// Whether some shape gives the key a meaning. Where such a key is null, it is absent: joined data sets have every column of
 /// every part.
 pub(super) fn is_key(key: &str) -> bool {
@@ -39,6 +45,7 @@ pub(super) fn is_key(key: &str) -> bool {
             | "query"
             | "answer"
             | "context"
+            | CHOSEN
     )
 }
 
@@ -60,6 +67,7 @@ pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Prob
     fields.retain(|key, value| !(matches!(value, Raw::Null) && is_key(key)));
     let mut reader = Reader { fields, ignored: Vec::new() };
     let (shape, messages) = reader.shape()?;
+    reader.refuse_media(&messages)?;
     notes.note(Event::Shape(shape));
     let system = reader.system()?;
     let tools = reader.tools()?;
@@ -113,7 +121,28 @@ impl<'a> Reader<'a> {
             Raw::Array(turns) => turns,
             other => return Err(Problem::value(key, expected, &other.into())),
         };
-        self.turns(key, turns)
+        let mut messages = self.turns(key, turns)?;
+        // LLaMA-Factory's rows of preferences have both answers beside the messages.
+        let answered = messages.last().is_some_and(|last| last.role == Role::Assistant);
+        if !answered && let chosen @ Some(_) = self.fields.take(CHOSEN) {
+            messages.append(&mut self.side(CHOSEN, Role::Assistant, chosen)?);
+        }
+        Ok(messages)
+    }
+
+    /// Refuses a row that is about images, videos or audio beside its messages, as LLaVA and LLaMA-Factory write them.
+    fn refuse_media(&self, messages: &[Draft<'_>]) -> Result<(), Problem> {
+        for (placeholder, name) in MEDIA {
+            let is_named = |key: &str| key.strip_suffix('s').unwrap_or(key) == name;
+            let mut full = self.fields.iter().filter(|(_, value)| !value.is_nothing());
+            if let Some((key, _)) = full.find(|(key, _)| is_named(key))
+                && messages.iter().any(|message| message.content.contains(placeholder))
+            {
+                let found = format!("`{placeholder}`, which stands for what is under the key");
+                return Err(Problem::new(key, "messages of text alone", found));
+            }
+        }
+        Ok(())
     }
 
     fn turns(&mut self, key: &str, turns: Vec<Raw<'a>>) -> Result<Vec<Draft<'a>>, Problem> {
@@ -136,7 +165,7 @@ impl<'a> Reader<'a> {
 
     /// Names the keys that are left, but for those that hold nothing.
     fn note_rest(&mut self, fields: &Fields<'_>, path: &str) {
-        let full = fields.iter().filter(|(_, value)| !is_nothing(value));
+        let full = fields.iter().filter(|(_, value)| !value.is_nothing());
         self.ignored.extend(full.map(|(key, _)| format!("{path}.{key}")));
     }
 
@@ -169,17 +198,6 @@ impl<'a> Reader<'a> {
             Raw::Object(tool)
         };
         Ok(functions.into_iter().map(frame).collect())
-    }
-}
-
-/// Whether a value says nothing: null, false, or empty.
-fn is_nothing(value: &Raw<'_>) -> bool {
-    match value {
-        Raw::Null | Raw::Bool(false) => true,
-        Raw::Text(text) => text.is_empty(),
-        Raw::Array(items) => items.is_empty(),
-        Raw::Object(fields) => fields.is_empty(),
-        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Reader, decoded, text};
+use super::{CHOSEN, Reader, decoded, text};
 use crate::clean::report::Shape;
 use crate::clean::walk;
 use crate::draft::Draft;
@@ -19,12 +19,12 @@ pub(super) struct Names {
 }
 
 /// The keys of questions, each with those of answers: the usual one first.
-const NAMES: [(&str, [&str; 4]); 5] = [
-    ("instruction", ["output", "response", "completion", "answer"]),
-    ("prompt", ["completion", "response", "answer", "output"]),
-    ("question", ["answer", "response", "output", "completion"]),
-    ("query", ["response", "answer", "output", "completion"]),
-    ("input", ["output", "response", "completion", "answer"]),
+const NAMES: [(&str, [&str; 5]); 5] = [
+    ("instruction", ["output", "response", "completion", "answer", CHOSEN]),
+    ("prompt", ["completion", "response", "answer", "output", CHOSEN]),
+    ("question", ["answer", "response", "output", "completion", CHOSEN]),
+    ("query", ["response", "answer", "output", "completion", CHOSEN]),
+    ("input", ["output", "response", "completion", "answer", CHOSEN]),
 ];
 
 impl Names {
@@ -62,12 +62,23 @@ impl<'a> Reader<'a> {
         let sides =
             [(names.question, Role::User, question), (names.answer, Role::Assistant, answer)];
         for (key, role, value) in sides {
-            match value {
-                Some(Raw::Array(items)) => messages.append(&mut self.turns(key, items)?),
-                other => messages.push(Draft::new(role, text(other, key)?)),
-            }
+            messages.append(&mut self.side(key, role, value)?);
         }
         Ok(messages)
+    }
+
+    /// One side of an exchange: a text, or messages.
+    pub(super) fn side(
+        &mut self,
+        key: &str,
+        role: Role,
+        value: Option<Raw<'a>>,
+    ) -> Result<Vec<Draft<'a>>, Problem> {
+        match value {
+            Some(Raw::Array(items)) => self.turns(key, items),
+            Some(Raw::Object(message)) => self.turns(key, vec![Raw::Object(message)]),
+            other => Ok(vec![Draft::new(role, text(other, key)?)]),
+        }
     }
 
     /// The question, and below it what it is about: Alpaca's `input`, Dolly's `context`.

@@ -1,6 +1,6 @@
 //! ChatGPT: `mapping` is a tree of nodes by id, each with a message or none; `current_node` is the end of the current branch.
 
-use super::{Reader, is_nothing};
+use super::Reader;
 use crate::Problem;
 use crate::clean::shape::turns::{Turns, turn};
 use crate::draft::Draft;
@@ -57,8 +57,8 @@ impl<'a> Reader<'a> {
         // Instructions of the program and of the account, which the chat does not show.
         if hidden || matches!(&*kind, "user_editable_context" | "model_editable_context") {
             let empty = content.iter().all(|(_, value)| match value {
-                Raw::Array(parts) => parts.iter().all(is_nothing),
-                value => is_nothing(value),
+                Raw::Array(parts) => parts.iter().all(Raw::is_nothing),
+                value => value.is_nothing(),
             });
             if !empty {
                 self.ignored.push(format!("{MESSAGE} hidden in the chat ({role}, {kind})"));
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
                     return Ok(());
                 }
                 let mut turn = turn(Raw::Text(role), parts);
-                if let Some(name) = name.filter(|name| !is_nothing(name)) {
+                if let Some(name) = name.filter(|name| !name.is_nothing()) {
                     turn.insert("name", name);
                 }
                 turns.message(turn);

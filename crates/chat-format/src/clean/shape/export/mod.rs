@@ -7,7 +7,7 @@ mod details;
 mod lm_studio;
 mod open_webui;
 
-use super::{Reader, is_nothing};
+use super::Reader;
 use crate::clean::report::Shape;
 use crate::draft::Draft;
 use crate::raw::{Fields, Raw};

@@ -1,6 +1,6 @@
 //! Open WebUI: `chat.history.messages` is a tree of messages by id, `chat.history.currentId` the end of the current branch.
 
-use super::{Reader, details, is_nothing};
+use super::{Reader, details};
 use crate::Problem;
 use crate::clean::shape::turns::{Turns, turn};
 use crate::draft::Draft;
@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
         {
             self.fields.insert("system", system);
         }
-        chat.retain(|_, value| !is_nothing(value));
+        chat.retain(|_, value| !value.is_nothing());
         if !chat.is_empty() {
             self.fields.insert("chat", Raw::Object(chat));
         }
@@ -73,10 +73,10 @@ impl<'a> Reader<'a> {
                 return Err(Problem::value("chat.history", "an object", &other.into()));
             }
         };
-        match (nodes.filter(|nodes| !is_nothing(nodes)), current) {
+        match (nodes.filter(|nodes| !nodes.is_nothing()), current) {
             (Some(Raw::Object(nodes)), Some(Raw::Text(current))) => {
                 // The same branch once more, in older versions.
-                let copy = flat.filter(|flat| !is_nothing(flat));
+                let copy = flat.filter(|flat| !flat.is_nothing());
                 self.ignored.extend(copy.map(|_| "chat.messages".to_owned()));
                 self.branch(nodes, &current, "parentId", MESSAGES)
             }
@@ -101,7 +101,7 @@ fn messages(list: Raw<'_>) -> Result<Vec<Fields<'_>>, Problem> {
 
 /// Refuses a message whose answer failed, or that holds an image.
 fn check(message: &Fields<'_>) -> Result<(), Problem> {
-    let failed = message.get("error").is_some_and(|error| !is_nothing(error));
+    let failed = message.get("error").is_some_and(|error| !error.is_nothing());
     if failed {
         return Err(Problem::new(
             format!("{MESSAGES}[].error"),
