@@ -21,6 +21,7 @@ fn every_family_comes_apart() {
         "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi < there [/INST] Hello! </s>",
         "<s>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Hi < there[/INST]Hello!</s>",
         "<|system|>\nBe brief.<|end|>\n<|user|>\nHi < there<|end|>\n<|assistant|>\nHello!<|end|>\n<|endoftext|>",
+        "<|system|>\nBe brief.</s>\n<|user|>\nHi < there</s>\n<|assistant|>\nHello!</s>",
         "<|im_start|>system<|im_sep|>Be brief.<|im_end|><|im_start|>user<|im_sep|>Hi < there<|im_end|><|im_start|>assistant<|im_sep|>Hello!<|im_end|>",
         "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi < there<｜Assistant｜>Hello!<｜end▁of▁sentence｜>",
     ];

@@ -87,6 +87,7 @@ fn markup(family: &str, messages: &[Message]) -> String {
                 })
         }
         "phi" => each(&|m| format!("<|{}|>\n{}<|end|>\n", m.role, m.content)) + "<|endoftext|>",
+        "zephyr" => each(&|m| format!("<|{}|>\n{}</s>\n", m.role, m.content)),
         "deepseek" => {
             "<｜begin▁of▁sentence｜>".to_owned()
                 + &each(&|m| match m.role {
@@ -247,7 +248,7 @@ proptest! {
     #[test]
     fn markup_comes_apart_into_the_messages_it_was_made_of(
         messages in conversation(),
-        family in prop::sample::select(vec!["chatml", "gemma", "gemma4", "llama3", "llama4", "mistral", "phi", "deepseek"]),
+        family in prop::sample::select(vec!["chatml", "gemma", "gemma4", "llama3", "llama4", "mistral", "phi", "zephyr", "deepseek"]),
     ) {
         let raw = json!({"messages": [{"role": "user", "content": markup(family, &messages)}]});
         let (chat, notes) = clean::row(raw, Options::default()).unwrap();

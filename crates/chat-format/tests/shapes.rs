@@ -120,6 +120,11 @@ fn nothing_of_a_conversation_is_lost() {
             json!([question, called, {"role": "tool", "content": "ok"}, answer]),
         ),
         (
+            "an answer that OpenAI calls a refusal",
+            json!({"messages": [question, {"role": "assistant", "content": null, "refusal": "a"}]}),
+            plain.clone(),
+        ),
+        (
             "a turn of several calls",
             json!({"messages": [question, {"role": "tool_call", "content": [{"name": "scan", "arguments": {"port": 22}}, {"name": "scan", "arguments": {"port": 22}}]}, {"role": "tool", "content": "ok"}, answer]}),
             json!([question, {"role": "assistant", "content": "", "tool_calls": [call, call]}, {"role": "tool", "content": "ok"}, answer]),

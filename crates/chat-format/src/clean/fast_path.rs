@@ -229,7 +229,7 @@ impl<'r, 'o> Row<'r, 'o> {
                     }
                 }
                 (Effect::End, None) if family.is_some() => blank(&text[done..found.start])?,
-                (Effect::Think(_) | Effect::EndThink | Effect::Other | Effect::End, Some(turn)) => {
+                (Effect::Think(_) | Effect::EndThink | Effect::Other, Some(turn)) => {
                     turn.follow(text, &found, self.tally)?;
                     continue;
                 }

@@ -4,7 +4,7 @@
 //! the roles would come out of order otherwise, code fences. All other text of a turn, control tokens included, is kept.
 
 use super::report::{Event, Tally};
-use super::{harmony, quoted};
+use super::{harmony, quoted, settle};
 use crate::draft::{At, Draft};
 use crate::family::{self, Effect, FAMILIES, Found};
 use crate::problem::quote;
@@ -160,7 +160,9 @@ impl<'a, 't> Walk<'a, 't> {
                 }
                 _ => Ok(None),
             },
-            Effect::End if ours || self.only_ends_follow(found.end) => {
+            Effect::End
+                if ours || self.only_ends_follow(found.end) || self.ends_turn_of_ours(found) =>
+            {
                 self.close(found.start)?;
                 Ok(Some(found.end))
             }
@@ -219,6 +221,13 @@ impl<'a, 't> Walk<'a, 't> {
             Some(next.mark.family) == self.family
                 && matches!(next.mark.effect, Effect::Turn(_) | Effect::Header(_))
         })
+    }
+
+    /// Whether another family's end token stands right between the words of the open turn and the next one: Zephyr ends turns
+    /// that begin as Phi's with `</s>`.
+    fn ends_turn_of_ours(&self, found: &Found) -> bool {
+        let words = self.turn_text(found.end).filter(|_| self.turn_follows(found.end));
+        words.is_some_and(|words| settle::may_end(words, found.mark))
     }
 
     fn only_ends_follow(&self, mut from: usize) -> bool {

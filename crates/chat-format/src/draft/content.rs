@@ -55,6 +55,10 @@ pub(crate) fn messages<'a>(
             message = reader.finish();
         }
         None | Some(Raw::Null) if !message.tool_calls.is_empty() => {}
+        // OpenAI's place for the words of an answer that is one.
+        None | Some(Raw::Null) if matches!(fields.get("refusal"), Some(Raw::Text(_))) => {
+            message.content = required(&mut fields, "refusal", &at.to_string())?;
+        }
         None => return Err(Problem::missing(format!("{at}.content"), "a text")),
         Some(other) => {
             return Err(Problem::value(format!("{at}.content"), "a text", &other.into()));
