@@ -3,7 +3,7 @@
 //!
 //! Each beginning of a row has a digest of 128 bits, chained from message to message. A row is the beginning of a longer
 //! one if the digest of the whole of it is that of a beginning of the other. Since the longer row may come later, all rows
-//! are held in a temporary file until the last one is read; in memory are 16 bytes a message and 48 bytes a row.
+//! are held in a temporary file until the last one is read; in memory are 18 bytes a message and 48 bytes a row.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,10 +13,13 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::report::Report;
-use super::{SOURCE_ROW, sources};
+use super::{SOURCE_ROW, sources, written};
 use crate::jsonl::{Place, Writer};
 use crate::raw::{Fields, Raw};
-use crate::{Error, Result, json};
+use crate::{Error, Result};
+
+/// Bytes read and written at a time.
+const BUFFER: usize = 1 << 20;
 
 /// The rows of a conversion until all are read.
 pub(super) struct Held {
@@ -42,6 +45,8 @@ pub(super) struct Digests {
     digests: Vec<u128>,
     /// The place of each row, and where its digests end.
     rows: Vec<(Place, usize)>,
+    /// What is digested next.
+    bytes: Vec<u8>,
 }
 
 impl Digests {
@@ -50,29 +55,32 @@ impl Digests {
         self.rows.clear();
     }
 
-    /// Adds a clean row. Rows are of one conversation only if they have the same tools, and the same values under `same`.
-    pub(super) fn add(
-        &mut self,
-        place: Place,
-        row: &[u8],
-        same: &[String],
-    ) -> serde_json::Result<()> {
-        let Raw::Object(mut fields) = serde_json::from_slice(row)? else { return Ok(()) };
-        let mut bytes = Vec::new();
+    /// Adds a clean row, as it is written. Rows are of one conversation only if they have the same tools, and the same values
+    /// under `same`.
+    pub(super) fn add(&mut self, place: Place, row: &[u8], same: &[String]) {
+        let Digests { digests, rows, bytes } = self;
+        bytes.clear();
         for key in same.iter().map(String::as_str).chain(["tools"]) {
-            json::write(&mut bytes, &fields.take(key).unwrap_or_default())?;
+            let field = written::fields(row).find(|(name, _)| names(name, key));
+            bytes.extend_from_slice(field.map_or(b"null", |(_, value)| value));
         }
-        if let Some(Raw::Array(messages)) = fields.take("messages") {
-            for message in messages {
-                json::write(&mut bytes, &message)?;
-                let digest = digest(&bytes);
-                self.digests.push(digest);
-                bytes.clear();
-                bytes.extend(digest.to_le_bytes());
-            }
+        let messages = written::fields(row).find(|(name, _)| names(name, "messages"));
+        for message in written::items(messages.map_or(b"[]", |(_, value)| value)) {
+            bytes.extend_from_slice(message);
+            let digest = digest(bytes);
+            digests.push(digest);
+            bytes.clear();
+            bytes.extend(digest.to_le_bytes());
         }
-        self.rows.push((place, self.digests.len()));
-        Ok(())
+        rows.push((place, digests.len()));
+    }
+}
+
+/// Whether a key as it is written, with its quotation marks, is `key`.
+fn names(written: &[u8], key: &str) -> bool {
+    match written {
+        [b'"', name @ .., b'"'] if !name.contains(&b'\\') => name == key.as_bytes(),
+        _ => serde_json::from_slice::<String>(written).is_ok_and(|name| name == key),
     }
 }
 
@@ -114,32 +122,43 @@ impl Held {
         let merged = self.merged();
         let mut file = self.rows.into_inner().map_err(|e| failed(output)(e.into_error()))?;
         file.rewind().map_err(failed(output))?;
-        let (mut rows, mut row) = (BufReader::new(file), Vec::new());
+        let (mut rows, mut lines) = (BufReader::with_capacity(BUFFER, file), Vec::new());
         for (index, read) in self.rows_read.iter().enumerate() {
-            row.clear();
-            rows.read_until(b'\n', &mut row).map_err(failed(output))?;
-            match merged.get(&index).and_then(|&longer| self.rows_read.get(longer)) {
-                None => writer.write_lines(&row)?,
-                Some(longer) => {
-                    list.add(read, longer, report)?;
-                    report.merge((read.file, read.place), (longer.file, longer.place));
-                    note_keys(&row, report);
-                }
+            let start = lines.len();
+            rows.read_until(b'\n', &mut lines).map_err(failed(output))?;
+            if let Some(longer) = merged.get(&index).and_then(|&longer| self.rows_read.get(longer))
+            {
+                list.add(read, longer, report)?;
+                report.merge((read.file, read.place), (longer.file, longer.place));
+                note_keys(lines.get(start..).unwrap_or_default(), report);
+                lines.truncate(start);
+            }
+            if lines.len() >= BUFFER {
+                writer.write_lines(&lines)?;
+                lines.clear();
             }
         }
-        Ok(())
+        writer.write_lines(&lines)
     }
 
     /// The rows that are the beginning of another, each with the longest such row.
     fn merged(&self) -> HashMap<usize, usize> {
         let whole = |row: usize| self.of_row(row).last();
-        let mut sorted: Vec<usize> = (0..self.rows_read.len()).collect();
+        // Few rows are the beginning of another one, and few beginnings are a row: the others are not searched for.
+        let rows = 0..self.rows_read.len();
+        let beginnings = rows
+            .clone()
+            .flat_map(|row| self.of_row(row).split_last().map_or(&[][..], |(_, before)| before));
+        let beginnings = Sieve::of(beginnings, self.digests.len());
+        let may_begin = |&row: &usize| whole(row).is_some_and(|digest| beginnings.may_hold(digest));
+        let mut sorted: Vec<usize> = rows.filter(may_begin).collect();
         sorted.sort_unstable_by_key(|&row| whole(row));
+        let wholes = Sieve::of(sorted.iter().filter_map(|&row| whole(row)), sorted.len());
         // The longest row by where, in `sorted`, the rows begin that are a beginning of it: equal rows share one entry.
         let mut longest: HashMap<usize, usize> = HashMap::new();
         for longer in 0..self.rows_read.len() {
             let [beginnings @ .., _] = self.of_row(longer) else { continue };
-            for beginning in beginnings {
+            for beginning in beginnings.iter().filter(|digest| wholes.may_hold(digest)) {
                 let first = sorted.partition_point(|&row| whole(row) < Some(beginning));
                 if sorted.get(first).is_none_or(|&row| whole(row) != Some(beginning)) {
                     continue;
@@ -162,6 +181,37 @@ impl Held {
         let end = |row: usize| self.rows_read.get(row).map_or(0, |read| read.end);
         let start = row.checked_sub(1).map_or(0, end);
         self.digests.get(start..end(row)).unwrap_or_default()
+    }
+}
+
+/// A set of digests that may seem to hold some that it does not.
+struct Sieve {
+    bits: Vec<u64>,
+}
+
+impl Sieve {
+    /// `count` is about how many there are.
+    fn of<'d>(digests: impl Iterator<Item = &'d u128>, count: usize) -> Self {
+        // A byte for each, so that at most one of eight others seems to be in the set.
+        let mut sieve = Sieve { bits: vec![0; (count / 8).next_power_of_two()] };
+        for digest in digests {
+            let (word, bit) = sieve.place(digest);
+            if let Some(word) = sieve.bits.get_mut(word) {
+                *word |= bit;
+            }
+        }
+        sieve
+    }
+
+    fn may_hold(&self, digest: &u128) -> bool {
+        let (word, bit) = self.place(digest);
+        self.bits.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// The word of a digest and its bit in it. Digests are evenly distributed.
+    fn place(&self, digest: &u128) -> (usize, u64) {
+        let low = *digest as usize;
+        (low >> 6 & (self.bits.len() - 1), 1 << (low & 63))
     }
 }
 

@@ -45,6 +45,7 @@ mod settle;
 mod shape;
 mod sources;
 mod walk;
+mod written;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;

@@ -1,6 +1,11 @@
 //! Where rows are from: the key that names their file and line, and in an array the element.
 
+use std::io::Write;
 use std::path::Path;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use serde_json::Value;
 
 use super::SOURCE_ROW;
 use crate::json;
@@ -14,7 +19,20 @@ pub(super) fn name(file: &Path, base: Option<&Path>) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// Adds the key to the clean row that `lines` ends with from byte `start`, in place of one that it may have.
+/// The beginning of the values of a file's rows, as JSON: its name without the closing quotation mark.
+pub(super) fn beginning(name: &str) -> String {
+    let mut text = Value::from(name).to_string();
+    text.pop();
+    text
+}
+
+/// The key as it is written.
+static KEY: LazyLock<String> = LazyLock::new(|| format!("\"{SOURCE_ROW}\": "));
+
+static FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(KEY.trim_end()));
+
+/// Adds the key to the clean row that `lines` ends with from byte `start`, in place of one that it may have. `file` is the
+/// [`beginning`] of the value.
 pub(super) fn add(
     lines: &mut Vec<u8>,
     start: usize,
@@ -22,8 +40,7 @@ pub(super) fn add(
     place: Place,
 ) -> serde_json::Result<()> {
     let row = lines.get(start..).unwrap_or_default();
-    let key = format!("\"{SOURCE_ROW}\":");
-    if memchr::memmem::find(row, key.as_bytes()).is_some() {
+    if FINDER.find(row).is_some() {
         let Raw::Object(mut fields) = serde_json::from_slice(row)? else { return Ok(()) };
         fields.take(SOURCE_ROW);
         let mut row = Vec::new();
@@ -34,11 +51,8 @@ pub(super) fn add(
     }
     if lines.ends_with(b"}\n") {
         lines.truncate(lines.len() - 2);
-        lines.extend_from_slice(b", ");
-        lines.extend_from_slice(key.as_bytes());
-        lines.push(b' ');
-        lines.extend(serde_json::to_vec(&format!("{file}:{place}"))?);
-        lines.extend_from_slice(b"}\n");
+        let key = KEY.as_str();
+        write!(lines, ", {key}{file}:{place}\"}}\n").map_err(serde_json::Error::io)?;
     }
     Ok(())
 }
