@@ -4,84 +4,15 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use chat_format::{ChatTokenizer, Message, RenderOptions, Thinking};
 use models::{Adapter, GenerateOptions, Generator};
-use serde_json::{Value, json};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Map, Value, json};
 use serve::{Champion, Server};
+use support::families::{Family, gemma4, qwen35, templates};
+use support::schema::{is_of, schema};
 use support::{Checkpoint, chat, question, serve, streamed};
-
-/// A family's name, its tiny shape, and what its vocabulary and template need.
-struct Family {
-    name: &'static str,
-    config: Value,
-    controls: &'static [&'static str],
-    template: &'static str,
-}
-
-/// Sliding and full attention, a shared projection of keys and values, experts.
-fn gemma4() -> Family {
-    let config = json!({
-        "model_type": "gemma4", "text_config": {
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
-            "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": true,
-            "sliding_window": 16, "sliding_window_pattern": 3, "num_kv_shared_layers": 0,
-            "hidden_size_per_layer_input": 0, "max_position_embeddings": 2048,
-            "enable_moe_block": true, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32,
-        },
-    });
-    let controls = &[
-        "<bos>",
-        "<turn|>",
-        "<|turn>",
-        "<|channel>",
-        "<channel|>",
-        "<|think|>",
-        "<|tool>",
-        "<tool|>",
-        "<|tool_call>",
-        "<tool_call|>",
-        "<|tool_response>",
-        "<tool_response|>",
-        "<|\"|>",
-    ];
-    Family { name: "gemma4", config, controls, template: "google-gemma-4-31B-it.jinja" }
-}
-
-/// Three layers of linear attention and one of full attention.
-fn qwen35() -> Family {
-    let config = json!({
-        "model_type": "qwen3_5", "text_config": {
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4,
-            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
-            "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8, "tie_word_embeddings": true,
-        },
-    });
-    let controls = &[
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|endoftext|>",
-        "<think>",
-        "</think>",
-        "<tool_call>",
-        "</tool_call>",
-    ];
-    Family { name: "qwen35", config, controls, template: "Qwen3.5-4B.jinja" }
-}
-
-impl Family {
-    fn checkpoint(&self, templates: &std::path::Path) -> Checkpoint {
-        let template = std::fs::read_to_string(templates.join(self.template)).unwrap();
-        Checkpoint::of_family(self.config.clone(), self.controls, &template)
-    }
-}
-
-fn templates() -> Option<PathBuf> {
-    fetch::if_reachable(fetch::vocabularies(&mut |_| {})).unwrap()
-}
 
 /// Both families, each with a running server; none without the templates.
 fn each(check: impl Fn(&Family, &Checkpoint, &Server)) {
@@ -192,12 +123,6 @@ fn schemas_and_thinking() {
             ["knight", "master"].contains(&value["rank"].as_str().unwrap()),
             "{name}: {answer}"
         );
-        // Their calls have other forms than the known ones.
-        let tools = json!([{ "type": "function", "function": { "name": "scan" } }]);
-        let forced = json!({ "tools": tools, "tool_choice": "required" });
-        let refused = chat(server, &question("?", forced));
-        assert_eq!(refused.status, 400, "{name}: {}", refused.body);
-        assert!(refused.error().contains("tool_choice"), "{name}: {}", refused.body);
         // With thinking the prompt is that of the template with thinking.
         let tokenizer = ChatTokenizer::open(checkpoint.path()).unwrap();
         let options = RenderOptions::default().thinking(Thinking::On);
@@ -205,5 +130,138 @@ fn schemas_and_thinking() {
         let more = json!({ "chat_template_kwargs": { "enable_thinking": true }, "max_tokens": 4 });
         let answer = chat(server, &question("?", more)).json();
         assert_eq!(answer["usage"]["prompt_tokens"], expected, "{name}");
+    });
+}
+
+fn tool(name: &str, parameters: &Value) -> Value {
+    json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
+}
+
+/// The only call of each answer to a request that must call: name and arguments.
+fn forced(server: &Server, tools: &Value, more: &Value) -> Vec<(String, Value)> {
+    let mut body = question("?", json!({ "tools": tools, "max_tokens": 1900, "temperature": 1 }));
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let reply = chat(server, &body);
+    assert_eq!(reply.status, 200, "{tools}: {}", reply.body);
+    let call = |choice: &Value| {
+        let message = &choice["message"];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{tools}: {choice}");
+        assert!(message["content"].is_null(), "{tools}: {choice}");
+        let [call] = &message["tool_calls"].as_array().unwrap()[..] else { panic!("{choice}") };
+        let function = &call["function"];
+        let arguments = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+        (function["name"].as_str().unwrap().to_owned(), arguments)
+    };
+    reply.json()["choices"].as_array().unwrap().iter().map(call).collect()
+}
+
+/// Random weights at temperature 1, so that nothing but the grammar makes a call of it.
+#[test]
+fn every_forced_call_is_valid_for_its_schema() {
+    const NAMES: [&str; 5] = ["host", "Port", "dry_run", "x", "a b"];
+    const CASES: u32 = 50;
+    each(|family, _, server| {
+        let mut runner = TestRunner::new_with_rng(
+            Config { cases: CASES, failure_persistence: None, ..Config::default() },
+            TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+        );
+        let cases = (schema(&NAMES), schema(&NAMES), any::<[bool; 2]>(), any::<u32>());
+        let outcome = runner.run(&cases, |(one, other, [required, named], seed)| {
+            let parameters = json!({
+                "type": "object", "properties": { "one": one, "other": other },
+                "required": if required { vec!["one", "other"] } else { vec![] },
+                "additionalProperties": false,
+            });
+            let tools = json!([tool("scan", &parameters), tool("stop", &json!({}))]);
+            let choice = match named {
+                true => json!({ "type": "function", "function": { "name": "scan" } }),
+                false => json!("required"),
+            };
+            let more = json!({ "tool_choice": choice, "seed": seed });
+            for (called, arguments) in forced(server, &tools, &more) {
+                let valid = match called.as_str() {
+                    "scan" => is_of(&arguments, &parameters),
+                    _ => !named && arguments == json!({}),
+                };
+                prop_assert!(valid, "{}: {} of {}", family.name, arguments, parameters);
+            }
+            Ok(())
+        });
+        outcome.unwrap();
+    });
+}
+
+/// Schemas as tools have them: references, maps, texts with patterns, numbers without limits, any value.
+#[test]
+fn forced_calls_of_tools_as_people_declare_them() {
+    let parameters = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Search", "type": "object",
+        "properties": {
+            "zip": { "type": "string", "pattern": "^[0-9]{5}$", "description": "Where?" },
+            "limit": { "type": "integer", "minimum": 1, "maximum": 50, "default": 10 },
+            "near": { "anyOf": [{ "$ref": "#/$defs/Place" }, { "type": "null" }] },
+            "tags": { "type": "array", "items": { "type": "string", "maxLength": 5 }, "maxItems": 3 },
+            "weights": { "type": "object", "additionalProperties": { "type": "number" } },
+            "note": { "type": ["string", "null"], "maxLength": 8 },
+            "code": { "anyOf": [{ "type": "string", "maxLength": 4 }, { "type": "integer" }] },
+        },
+        "required": ["zip", "near", "weights", "note", "code"],
+        "$defs": { "Place": {
+            "type": "object", "required": ["lat"],
+            "properties": { "lat": { "type": "number" }, "inside": { "$ref": "#/$defs/Place" } },
+        } },
+    });
+    fn is_place(value: &Value) -> bool {
+        value["lat"].is_number() && value.get("inside").is_none_or(is_place)
+    }
+    let tools = json!([tool("search", &parameters)]);
+    each(|family, _, server| {
+        for seed in 0..10 {
+            let more = json!({ "tool_choice": "required", "seed": seed, "n": 5 });
+            for (_, arguments) in forced(server, &tools, &more) {
+                let shown = format!("{}: {arguments}", family.name);
+                let zip = arguments["zip"].as_str().unwrap_or_else(|| panic!("{shown}"));
+                assert!(zip.len() == 5 && zip.bytes().all(|b| b.is_ascii_digit()), "{shown}");
+                let limit = arguments.get("limit");
+                assert!(limit.is_none_or(|limit| (1..=50).contains(&limit.as_i64().unwrap())));
+                assert!(arguments["near"].is_null() || is_place(&arguments["near"]), "{shown}");
+                let weights = arguments["weights"].as_object().unwrap();
+                assert!(weights.values().all(Value::is_number), "{shown}");
+                assert!(arguments["note"].is_null() || arguments["note"].is_string(), "{shown}");
+                let code = &arguments["code"];
+                let text = code.as_str().is_some_and(|text| text.chars().count() <= 4);
+                assert!(text || code.as_f64().is_some_and(|it| it.fract() == 0.0), "{shown}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_a_call_cannot_be_made_to_follow_is_refused_by_name() {
+    each(|family, _, server| {
+        let many: Map<String, Value> = (0..201).map(|at| (format!("p{at}"), json!({}))).collect();
+        let many = json!({ "type": "object", "properties": many });
+        for (schema, word) in [
+            (json!({ "type": "string", "format": "date" }), "`format`"),
+            (json!({ "oneOf": [{ "type": "null" }] }), "`oneOf`"),
+            (json!({ "type": "object", "minProperties": 2 }), "`minProperties`"),
+            (json!({ "type": "string", "enum": ["a"], "maxLength": 3 }), "`maxLength`"),
+            (json!({ "type": "wizard" }), "wizard"),
+            (json!({ "$ref": "https://example.org/x" }), "$ref"),
+            (json!({ "$ref": "#/properties/a" }), "circle"),
+            (json!({ "enum": [] }), "no"),
+            (json!({ "type": "string", "pattern": "(" }), ""),
+            (json!({ "type": "string", "minLength": 1_000_000 }), "minLength"),
+            (many, "200 keys"),
+        ] {
+            let parameters = json!({ "type": "object", "properties": { "a": schema } });
+            let tools = [tool("scan", &parameters)];
+            let body = question("?", json!({ "tools": tools, "tool_choice": "required" }));
+            let refused = chat(server, &body);
+            let shown = format!("{}: {schema}: {}", family.name, refused.body);
+            assert_eq!(refused.status, 400, "{shown}");
+            assert!(refused.error().contains(word), "{shown}");
+            assert!(refused.error().starts_with("tool_choice: "), "{shown}");
+        }
     });
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use serde_json::Value;
+
 use super::harmony;
 use super::report::{Event, Tally};
 use crate::draft::Draft;
@@ -10,8 +12,8 @@ use crate::family::{self, Effect, Found};
 use crate::{ToolCall, tool_calls};
 
 /// Moves the reasoning that a text begins with, and the calls that it ends with, to the fields of the message. Returns
-/// whether there were any; the text is unchanged if not.
-pub(super) fn read(message: &mut Draft<'_>, tally: &mut Tally) -> bool {
+/// whether there were any; the text is unchanged if not. Arguments have the types that `tools` declare.
+pub(super) fn read(message: &mut Draft<'_>, tools: &[Value], tally: &mut Tally) -> bool {
     if !family::is_in(&message.content) {
         return false;
     }
@@ -23,7 +25,7 @@ pub(super) fn read(message: &mut Draft<'_>, tally: &mut Tally) -> bool {
     }
     let text = &message.content;
     let from = reasoning(text, &mut message.reasoning_content, tally);
-    let Some(calls) = calls(&text[from..]) else {
+    let Some(calls) = calls(&text[from..], tools) else {
         if from > 0 {
             cut(&mut message.content, from..usize::MAX);
         }
@@ -64,7 +66,7 @@ pub(super) fn unwrap_result(message: &mut Draft<'_>, tally: &mut Tally) -> bool 
 
 /// Whether a text ends with calls.
 pub(super) fn ends_with_calls(text: &str) -> bool {
-    calls(text).is_some()
+    calls(text, &[]).is_some()
 }
 
 /// Appends a block to the reasoning of a message, unless it is blank.
@@ -114,7 +116,7 @@ fn reasoning(text: &str, reasoning: &mut Option<Cow<'_, str>>, tally: &mut Tally
             }
             None => {
                 tally.note(Event::UnclosedReasoning);
-                let end = calls(&text[from..]).map_or(text.len(), |calls| from + calls.start);
+                let end = calls(&text[from..], &[]).map_or(text.len(), |calls| from + calls.start);
                 (end, end)
             }
         };
@@ -133,7 +135,7 @@ struct Calls {
 }
 
 /// The calls that `text` ends with, read from the last to the first.
-fn calls(text: &str) -> Option<Calls> {
+fn calls(text: &str, tools: &[Value]) -> Option<Calls> {
     /// The arguments of a call may spell the token that opens one.
     const OPENINGS: usize = 4;
     let wanted = |found: &Found| {
@@ -171,7 +173,7 @@ fn calls(text: &str) -> Option<Calls> {
         };
         let openings = marks.iter().enumerate().rev().filter(|(_, open)| fits(open));
         let call = openings.take(OPENINGS).find_map(|(index, open)| {
-            let calls = tool_calls::parse(text.get(open.end..body_end)?)?;
+            let calls = tool_calls::parse_declared(text.get(open.end..body_end)?, tools)?;
             Some((index, open, calls))
         });
         let Some((index, open, mut calls)) = call else { return found };

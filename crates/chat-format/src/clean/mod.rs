@@ -224,18 +224,19 @@ fn add_system<'t>(messages: &mut Vec<Draft<'t>>, system: &'t str) -> Result<(), 
     Ok(())
 }
 
-/// A model's output taken apart: reasoning at its beginning, calls at its end, and the words between them.
+/// A model's output taken apart: reasoning at its beginning, calls at its end, and the words between them. The arguments of
+/// calls have the types that `tools` declare (see [`tool_calls`](crate::tool_calls)).
 ///
 /// ```
 /// use chat_format::clean::answer;
 ///
-/// let message = answer("On it.<tool_call>{\"name\": \"scan\", \"arguments\": {}}</tool_call>");
+/// let message = answer("On it.<tool_call>{\"name\": \"scan\", \"arguments\": {}}</tool_call>", &[]);
 /// assert_eq!((message.content.as_str(), message.tool_calls[0].name.as_str()), ("On it.", "scan"));
-/// assert_eq!(answer("No call.").content, "No call.");
+/// assert_eq!(answer("No call.", &[]).content, "No call.");
 /// ```
-pub fn answer(text: &str) -> Message {
+pub fn answer(text: &str, tools: &[Value]) -> Message {
     let mut draft = Draft::new(Role::Assistant, text);
-    answer::read(&mut draft, &mut Tally::default());
+    answer::read(&mut draft, tools, &mut Tally::default());
     draft.into()
 }
 

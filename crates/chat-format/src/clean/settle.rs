@@ -66,7 +66,7 @@ fn pass(messages: &mut Vec<Draft<'_>>, tally: &mut Tally) -> bool {
     }
     for message in messages {
         changed |= match message.role {
-            Role::Assistant => answer::read(message, tally),
+            Role::Assistant => answer::read(message, &[], tally),
             Role::Tool => answer::unwrap_result(message, tally),
             _ => false,
         };

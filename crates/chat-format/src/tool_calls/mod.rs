@@ -12,7 +12,12 @@
 //!
 //! [`parse`] reads a text that is a call and nothing else, in the exact notation: what stands between a model's call
 //! tokens. [`find`] searches an answer for calls and accepts the deviations that models make.
+//!
+//! Qwen 3.5 writes texts without quotes: `22` may be a number or a text. With the declarations of the tools
+//! ([`parse_declared`], [`find_declared`]) an argument has the type that its schema says; without, whatever is valid JSON
+//! is read as JSON.
 
+mod declared;
 mod notation;
 mod result;
 
@@ -20,6 +25,7 @@ use serde_json::{Map, Value};
 
 use crate::family::{self, Effect, Found};
 use crate::{Problem, ToolCall};
+pub use declared::function;
 use notation::Syntax;
 pub(crate) use result::ToolResult;
 
@@ -31,10 +37,25 @@ pub(crate) use result::ToolResult;
 /// assert!(chat_format::tool_calls::parse("Call scan.").is_none());
 /// ```
 pub fn parse(text: &str) -> Option<Vec<ToolCall>> {
+    parse_declared(text, &[])
+}
+
+/// As [`parse`], with arguments of the types that the schemas of `tools` declare.
+///
+/// ```
+/// use serde_json::json;
+///
+/// let zip = json!({"type": "object", "properties": {"zip": {"type": "string"}}});
+/// let tools = [json!({"type": "function", "function": {"name": "find", "parameters": zip}})];
+/// let text = "<function=find>\n<parameter=zip>\n01234\n</parameter>\n</function>";
+/// let calls = chat_format::tool_calls::parse_declared(text, &tools).unwrap();
+/// assert_eq!(calls[0].arguments, json!({"zip": "01234"}));
+/// ```
+pub fn parse_declared(text: &str, tools: &[Value]) -> Option<Vec<ToolCall>> {
     let text = text.trim();
     json(text)
         .or_else(|| {
-            let (call, rest) = notation::read(text, Syntax::Exact)?;
+            let (call, rest) = notation::read(text, Syntax::Exact, tools)?;
             rest.is_empty().then(|| vec![call])
         })
         .or_else(|| {
@@ -54,6 +75,11 @@ pub fn parse(text: &str) -> Option<Vec<ToolCall>> {
 /// assert_eq!(calls[0].arguments, serde_json::json!({"host": "nas.lan", "port": 22}));
 /// ```
 pub fn find(text: &str) -> Vec<ToolCall> {
+    find_declared(text, &[])
+}
+
+/// As [`find`], with arguments of the types that the schemas of `tools` declare.
+pub fn find_declared(text: &str, tools: &[Value]) -> Vec<ToolCall> {
     let mut calls = Vec::new();
     let mut rest = text;
     let opens = |text: &str| text.starts_with(['{', '[']) || notation::opens(text);
@@ -62,7 +88,7 @@ pub fn find(text: &str) -> Vec<ToolCall> {
         rest = if let Some((value, after)) = json_prefix(found) {
             calls_in(&value, &mut calls);
             after
-        } else if let Some((call, after)) = notation::read(found, Syntax::Lenient) {
+        } else if let Some((call, after)) = notation::read(found, Syntax::Lenient, tools) {
             calls.push(call);
             after
         } else {

@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value};
 
+use super::declared::Parameters;
+use super::json_prefix;
 use crate::ToolCall;
 
 const FUNCTION: &str = "<function=";
 const CALL: &str = "call:";
+const PARAMETER_END: &str = "</parameter>";
 /// Gemma 4's quotation mark.
 const QUOTE: &str = "<|\"|>";
 /// Arguments that nest deeper are refused, so that the recursion is bounded.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 128;
 
 /// How closely a text must follow its notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +29,15 @@ pub(super) fn opens(text: &str) -> bool {
     text.starts_with(FUNCTION) || text.starts_with(CALL)
 }
 
-/// The call that `text` begins with, and the text after it.
-pub(super) fn read(text: &str, syntax: Syntax) -> Option<(ToolCall, &str)> {
+/// The call that `text` begins with, and the text after it. Arguments in tags have the types that `tools` declare.
+pub(super) fn read<'t>(
+    text: &'t str,
+    syntax: Syntax,
+    tools: &[Value],
+) -> Option<(ToolCall, &'t str)> {
     let mut cursor = Cursor { rest: text, syntax };
     let call = if cursor.eat(FUNCTION) {
-        cursor.tags()?
+        cursor.tags(tools)?
     } else if cursor.eat(CALL) {
         cursor.braces()?
     } else {
@@ -49,6 +56,17 @@ fn literal(text: &str) -> Value {
     }
 }
 
+/// The text before the tag that closes a parameter, and the text after that tag. The texts of a JSON array or object may
+/// spell the tag.
+fn parameter_text(text: &str) -> Option<(&str, &str)> {
+    let json = json_prefix(text.trim_start());
+    let rest = json.and_then(|(_, rest)| rest.trim_start().strip_prefix(PARAMETER_END));
+    match rest {
+        Some(rest) => Some((&text[..text.len() - rest.len() - PARAMETER_END.len()], rest)),
+        None => text.split_once(PARAMETER_END),
+    }
+}
+
 /// The fields of `{value:<|"|>text<|"|>}` after the opening brace, and the text after the closing one.
 pub(super) fn fields(text: &str) -> Option<(Map<String, Value>, &str)> {
     let mut cursor = Cursor { rest: text, syntax: Syntax::Exact };
@@ -62,15 +80,16 @@ struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// `NAME> <parameter=KEY> value </parameter> </function>`
-    fn tags(&mut self) -> Option<ToolCall> {
+    fn tags(&mut self, tools: &[Value]) -> Option<ToolCall> {
         let name = self.until(">").filter(|name| !name.is_empty())?;
+        let declared = Parameters::of(tools, name.trim());
         let mut arguments = Map::new();
         loop {
             self.rest = self.rest.trim_start();
             if self.eat("</function>") {
                 return Some(ToolCall::new(name.trim(), arguments));
             }
-            match self.parameter() {
+            match self.parameter(declared) {
                 Some((key, value)) => {
                     arguments.insert(key, value);
                 }
@@ -84,15 +103,23 @@ impl Cursor<'_> {
         }
     }
 
-    fn parameter(&mut self) -> Option<(String, Value)> {
+    fn parameter(&mut self, declared: Option<Parameters<'_>>) -> Option<(String, Value)> {
         let (key, rest) = self.rest.strip_prefix("<parameter=")?.split_once('>')?;
-        let (value, rest) = rest.split_once("</parameter>")?;
+        let (text, rest) = parameter_text(rest)?;
         self.rest = rest;
-        if self.is_lenient() {
-            return Some((key.trim().to_owned(), literal(value.trim())));
-        }
-        let value = value.strip_prefix('\n').unwrap_or(value);
-        Some((key.to_owned(), literal(value.strip_suffix('\n').unwrap_or(value))))
+        let (key, text) = match self.syntax {
+            Syntax::Lenient => (key.trim(), text.trim()),
+            Syntax::Exact => {
+                let text = text.strip_prefix('\n').unwrap_or(text);
+                (key, text.strip_suffix('\n').unwrap_or(text))
+            }
+        };
+        let value = literal(text);
+        let value = match declared {
+            Some(declared) => declared.typed(key, text, value),
+            None => value,
+        };
+        Some((key.to_owned(), value))
     }
 
     /// `NAME{key:<|"|>text<|"|>,other:1}`

@@ -1,6 +1,9 @@
 //! Takes an answer apart while it is generated.
 
+use std::sync::Arc;
+
 use chat_format::{ToolCall, clean, reasoning, tool_calls};
+use serde_json::Value;
 
 use super::held::incomplete;
 
@@ -9,8 +12,8 @@ use super::held::incomplete;
 pub(crate) struct Wanted {
     /// Texts before which the answer ends. They count in the words, not in the reasoning before them.
     pub stop: Vec<String>,
-    /// The names of the functions that the model may call; without any, nothing is read as a call.
-    pub functions: Vec<String>,
+    /// The functions that the model may call; without any, nothing is read as a call.
+    pub tools: Arc<[Value]>,
     /// Only the first call.
     pub one_call: bool,
     /// Whether reasoning is told apart; else all is words.
@@ -155,7 +158,7 @@ impl Reader {
     fn held(&self, sent: usize) -> usize {
         let rest = &self.text[sent..];
         let stop = incomplete(rest, self.wanted.stop.iter().map(String::as_str));
-        match self.wanted.functions.is_empty() {
+        match self.wanted.tools.is_empty() {
             true => stop,
             false => stop.max(incomplete(rest, clean::control_tokens())),
         }
@@ -163,7 +166,7 @@ impl Reader {
 
     /// Where a call may begin.
     fn call(&self, from: usize) -> Option<usize> {
-        if self.wanted.functions.is_empty() {
+        if self.wanted.tools.is_empty() {
             return None;
         }
         let rest = &self.text[from..];
@@ -178,7 +181,7 @@ impl Reader {
     fn finish_words(&self, from: usize, sent: usize, deltas: &mut Vec<Delta>) {
         let rest = &self.text[sent..];
         let mut calls = match self.call(from) {
-            Some(_) => calls(&self.text[from..], &self.wanted.functions),
+            Some(_) => calls(&self.text[from..], &self.wanted.tools),
             None => Vec::new(),
         };
         if self.wanted.one_call {
@@ -199,15 +202,17 @@ pub(crate) fn leaves_reasoning_open(text: &str) -> bool {
 }
 
 /// The calls that a text consists of or ends with.
-fn calls(text: &str, functions: &[String]) -> Vec<ToolCall> {
-    let marked = clean::answer(text).tool_calls;
+fn calls(text: &str, tools: &[Value]) -> Vec<ToolCall> {
+    let marked = clean::answer(text, tools).tool_calls;
     if !marked.is_empty() {
         return marked;
     }
     // Without marks, or with words after them: only calls of functions that there are, because other
     // JSON occurs in prose.
-    let known = |call: &ToolCall| functions.contains(&call.name);
-    let found = tool_calls::find(text);
+    let known = |call: &ToolCall| {
+        tools.iter().any(|tool| tool_calls::function(tool)["name"] == call.name.as_str())
+    };
+    let found = tool_calls::find_declared(text, tools);
     if found.iter().all(known) { found } else { Vec::new() }
 }
 
@@ -227,10 +232,12 @@ fn offset(text: &str, part: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn wanted(stop: &[&str], functions: &[&str]) -> Wanted {
-        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-        Wanted { stop: owned(stop), functions: owned(functions), one_call: false, reasoning: true }
+        let stop = stop.iter().map(|&text| text.to_owned()).collect();
+        let tools = functions.iter().map(|name| json!({ "function": { "name": name } })).collect();
+        Wanted { stop, tools, one_call: false, reasoning: true }
     }
 
     /// Reasoning, words and calls of a text that arrives in pieces of so many characters.

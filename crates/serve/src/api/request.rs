@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use chat_format::{ChatTokenizer, Conversation, RenderOptions, Thinking};
+use chat_format::{ChatTokenizer, Conversation, RenderOptions, Thinking, tool_calls};
 use models::GenerateOptions;
 use serde_json::{Map, Value, json};
 
@@ -88,9 +88,13 @@ impl Reading<'_> {
         }
         let form = schema.map(Form::Json).or(forced.map(Form::Call));
         let chat = self.conversation(&mut fields, tools)?;
-        let functions = chat.tools.iter().filter_map(name_of).collect();
         let one_call = fields.flag("parallel_tool_calls")? == Some(false);
-        let wanted = Wanted { functions, one_call, reasoning: true, ..Wanted::default() };
+        let wanted = Wanted {
+            tools: chat.tools.clone().into(),
+            one_call,
+            reasoning: true,
+            ..Wanted::default()
+        };
         let thinking = thinking(&fields)?;
         let request = self.finish(fields, Input::Chat { chat, thinking }, wanted)?;
         Ok(Request { form, ..request })
@@ -199,7 +203,7 @@ impl Reading<'_> {
             Some("required") => tools.clone(),
             _ => {
                 let name = choice["function"]["name"].as_str().or(choice["name"].as_str());
-                let is_meant = |tool: &&Value| name.is_some() && name_of(tool).as_deref() == name;
+                let is_meant = |tool: &&Value| name.is_some() && name_of(tool) == name;
                 tools.iter().filter(is_meant).cloned().collect()
             }
         };
@@ -348,9 +352,8 @@ fn thinking(fields: &Fields) -> Result<Thinking, ApiError> {
 }
 
 /// The name of the function that a tool declares.
-fn name_of(tool: &Value) -> Option<String> {
-    let function = tool.get("function").unwrap_or(tool);
-    function.get("name")?.as_str().map(str::to_owned).filter(|name| !name.is_empty())
+fn name_of(tool: &Value) -> Option<&str> {
+    tool_calls::function(tool).get("name")?.as_str().filter(|name| !name.is_empty())
 }
 
 /// The token that opens the reasoning, if a prompt ends with it.

@@ -1,6 +1,9 @@
 //! Tiny checkpoints made by hand, adapters that each say their own word, and a client.
 #![allow(dead_code, reason = "each test file uses its share")]
 
+pub mod families;
+pub mod schema;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;

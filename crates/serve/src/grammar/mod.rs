@@ -1,25 +1,27 @@
 //! Answers that follow a grammar: JSON of a schema, or a call of a function.
 
+mod calls;
+mod form;
+mod leaves;
+mod schema;
+mod values;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use chat_format::{ChatTokenizer, Message, RenderOptions, ToolCall};
+use chat_format::ChatTokenizer;
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 use models::TokenConstraint;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-/// White space between the parts of a JSON value: enough for indented text, but not for ever.
-const WHITE_SPACE: &str = r"[ \n]{0,20}";
+use form::CallForm;
+
 /// The most characters of a message about a schema.
 const MESSAGE: usize = 300;
-/// The most values in a schema, its deepest nesting, and the most keys of an object: the library recurses over them.
-const VALUES: usize = 5_000;
-const DEPTH: usize = 64;
-const KEYS: usize = 200;
-/// For that recursion, in bytes; of a thread that makes grammars, and of one that follows them.
+/// The stack of a thread that makes grammars, and of one that follows them, in bytes: the library recurses over schemas.
 pub(crate) const STACK: usize = 64 << 20;
 
 /// Makes grammars for the vocabulary of a model.
@@ -28,77 +30,6 @@ pub(crate) struct Grammars {
     /// Made for the first request that needs it.
     factory: OnceLock<Result<ParserFactory, String>>,
     call_form: OnceLock<Option<CallForm>>,
-}
-
-/// How a model writes a call.
-enum CallForm {
-    /// A JSON object with `name` and `arguments`, and nothing else.
-    Plain,
-    /// The same between two marks, each on a line: in the notation of grammars.
-    Marked { open: String, close: String },
-}
-
-impl CallForm {
-    /// The form that the chat template has, if it is one of these.
-    fn of(tokenizer: &ChatTokenizer) -> Option<Self> {
-        const CALL: &str = r#"{"name": "probe", "arguments": {"a": "b"}}"#;
-        const MARKS: [&str; 2] = ["<tool_call>", "</tool_call>"];
-        if !tokenizer.tool_forms().calls {
-            return Some(Self::Plain);
-        }
-        let call = ToolCall::new("probe", Map::from_iter([("a".to_owned(), json!("b"))]));
-        let mut called = Message::assistant("");
-        called.tool_calls.push(call);
-        let chat = [Message::user("?"), called, Message::user("?")];
-        let prompt = tokenizer.prompt_tokens(&chat, &RenderOptions::default()).ok()?;
-        let written = |&id: &u32| match tokenizer.is_control(id) {
-            true => tokenizer.token(id),
-            false => tokenizer.decode(&[id]).unwrap_or_default(),
-        };
-        let text: String = prompt.iter().map(written).collect();
-        let [open, close] = MARKS.map(|mark| mark_of(tokenizer, mark));
-        let marked = format!("{}\n{CALL}\n{}", MARKS[0], MARKS[1]);
-        text.contains(&marked).then_some(Self::Marked { open, close })
-    }
-}
-
-/// A mark in the notation of grammars: a control token by its id, or text.
-fn mark_of(tokenizer: &ChatTokenizer, mark: &str) -> String {
-    let ids = 0..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
-    let mut ids = ids.filter(|&id| tokenizer.is_control(id) && tokenizer.token(id) == mark);
-    ids.next().map_or_else(|| format!("\"{mark}\""), |id| format!("<[{id}]>"))
-}
-
-/// A schema for a call of one of these functions.
-fn call_schema(tools: &[Value]) -> Result<Value, String> {
-    let (mut calls, mut shared) = (Vec::new(), Map::new());
-    for tool in tools {
-        let function = tool.get("function").unwrap_or(tool);
-        let mut parameters = function.get("parameters").cloned().unwrap_or_else(|| json!({}));
-        // References are from the root of the document.
-        for key in ["$defs", "definitions"] {
-            let Some(Value::Object(own)) = parameters.as_object_mut().and_then(|it| it.remove(key))
-            else {
-                continue;
-            };
-            let all = shared.entry(key).or_insert_with(|| json!({}));
-            for (name, definition) in own {
-                if all.get(&name).is_some_and(|other| *other != definition) {
-                    return Err(format!("expected one {key}.{name} in all tools, found two"));
-                }
-                all[name] = definition;
-            }
-        }
-        if parameters == json!({}) {
-            parameters = json!({ "type": "object" });
-        }
-        calls.push(json!({
-            "type": "object", "additionalProperties": false, "required": ["name", "arguments"],
-            "properties": { "name": { "const": function["name"] }, "arguments": parameters },
-        }));
-    }
-    shared.insert("anyOf".to_owned(), Value::Array(calls));
-    Ok(Value::Object(shared))
 }
 
 /// A grammar for the answers to one request.
@@ -123,7 +54,7 @@ impl Grammars {
     /// # Errors
     /// A schema that is invalid, has keywords that are not supported, or is too large.
     pub fn json(&self, schema: &Value) -> Result<Grammar, String> {
-        self.grammar(TopLevelGrammar::from_json_schema(with_options(schema)?))
+        self.grammar(TopLevelGrammar::from_json_schema(schema::with_options(schema)?))
     }
 
     /// Text that is a call of one of these functions, in the form that the model's template has for calls.
@@ -133,12 +64,19 @@ impl Grammars {
     pub fn call(&self, tools: &[Value]) -> Result<Grammar, String> {
         let form = self.call_form.get_or_init(|| CallForm::of(&self.tokenizer)).as_ref();
         let form = form.ok_or("the form of this model's calls is not known")?;
-        let schema = with_options(&call_schema(tools)?)?;
+        let json = || schema::with_options(&schema::of_call(tools)?);
         self.grammar(match form {
-            CallForm::Plain => TopLevelGrammar::from_json_schema(schema),
-            CallForm::Marked { open, close } => TopLevelGrammar::from_lark(format!(
-                "start: {open} \"\\n\" call \"\\n\" {close}\ncall: %json {schema}"
+            CallForm::Plain => TopLevelGrammar::from_json_schema(json()?),
+            CallForm::Json { open, close } => TopLevelGrammar::from_lark(format!(
+                "start: {open} \"\\n\" call \"\\n\" {close}\ncall: %json {}",
+                json()?
             )),
+            CallForm::Braces { open, close, quote } => {
+                TopLevelGrammar::from_lark(calls::braces(tools, [open, close], quote)?)
+            }
+            CallForm::Tags { open, close } => {
+                TopLevelGrammar::from_lark(calls::tags(tools, [open, close])?)
+            }
         })
     }
 
@@ -168,41 +106,6 @@ impl Grammars {
     }
 }
 
-/// Refuses a schema that is too large.
-fn check_size(schema: &Value) -> Result<(), String> {
-    let (mut rest, mut count) = (vec![(schema, 1)], 0);
-    while let Some((value, depth)) = rest.pop() {
-        count += 1;
-        let keys = value.as_object().map_or(0, Map::len);
-        for (most, found, what) in
-            [(VALUES, count, "values"), (DEPTH, depth, "levels"), (KEYS, keys, "keys in an object")]
-        {
-            if found > most {
-                return Err(format!("expected a schema of at most {most} {what}, found more"));
-            }
-        }
-        match value {
-            Value::Object(fields) => rest.extend(fields.values().map(|inner| (inner, depth + 1))),
-            Value::Array(items) => rest.extend(items.iter().map(|inner| (inner, depth + 1))),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The schema with our choices where it may have options of the library.
-fn with_options(schema: &Value) -> Result<Value, String> {
-    check_size(schema)?;
-    let mut schema = match schema {
-        Value::Object(schema) => schema.clone(),
-        Value::Bool(true) => Map::new(),
-        _ => return Err("expected a schema: an object, or true".to_owned()),
-    };
-    let options = json!({ "whitespace_flexible": true, "whitespace_pattern": WHITE_SPACE });
-    schema.insert("x-guidance".to_owned(), options);
-    Ok(Value::Object(schema))
-}
-
 fn factory(tokenizer: &ChatTokenizer) -> Result<ParserFactory, String> {
     let stop_ids = tokenizer.stop_ids();
     let Some(&end) = stop_ids.first() else {
@@ -223,6 +126,11 @@ fn factory(tokenizer: &ChatTokenizer) -> Result<ParserFactory, String> {
     factory.limits_mut().verbose_errors = false;
     factory.quiet();
     Ok(factory)
+}
+
+/// Text in the notation of grammars.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 fn shortened(message: &str) -> String {
@@ -302,6 +210,8 @@ impl fmt::Debug for Following {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn following(schema: Value) -> Grammar {
