@@ -65,6 +65,15 @@ fn openai_for_python() {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
                     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     client(&python, &serve(Checkpoint::reciting(&[call], template).base(), |_| {}), "tools");
+    match support::families::templates() {
+        Some(templates) => {
+            for family in [support::families::gemma4(), support::families::qwen35()] {
+                println!("{}", family.name);
+                client(&python, &serve(family.checkpoint(&templates).base(), |_| {}), "family");
+            }
+        }
+        None => _ = skipped("the templates of Gemma 4 and Qwen3.5"),
+    }
     match fetch::if_reachable(fetch::demo_model(&mut |_| ())).unwrap() {
         Some(model) => client(&python, &serve(Base::open(model).unwrap(), |_| {}), "real"),
         None => _ = skipped("the real model"),

@@ -1,6 +1,8 @@
 """What OpenAI's own client gets from the server at the URL of the first argument.
 
-python openai_client.py URL MODE    MODE is `tiny` (a model that says "on duty."), `tools` (one that calls `scan`) or `real`
+python openai_client.py URL MODE
+
+MODE is `tiny` (a model that says "on duty."), `tools` (one that calls `scan`), `family` (random weights) or `real`
 """
 
 import asyncio
@@ -132,9 +134,36 @@ def tools():
     assert again.function.name == "scan" and json.loads(again.function.arguments)["host"] == "nas", again
 
 
+def forced():
+    zone = {"type": "object", "properties": {"zip": {"type": "string", "pattern": "^[0-9]{5}$"}, "km": {
+        "type": "integer", "minimum": 1, "maximum": 9}}, "required": ["zip", "km"], "additionalProperties": False}
+    tools = [{"type": "function", "function": {"name": "find", "parameters": zone}}]
+    more = {"model": "champion", "messages": ask, "tools": tools, "temperature": 1, "seed": 7}
+    named = {"type": "function", "function": {"name": "find"}}
+    for choice in ["required", named]:
+        answer = client.chat.completions.create(tool_choice=choice, **more)
+        [call] = answer.choices[0].message.tool_calls
+        found = json.loads(call.function.arguments)
+        assert call.function.name == "find" and sorted(found) == ["km", "zip"], call
+        assert isinstance(found["zip"], str) and len(found["zip"]) == 5 and 1 <= found["km"] <= 9, found
+        with client.chat.completions.stream(tool_choice=choice, **more) as stream:
+            again = stream.get_final_completion().choices[0].message.tool_calls
+        assert [call.function.arguments for call in again] == [call.function.arguments], again
+    zone["properties"]["zip"]["format"] = "zip"
+    refused(openai.BadRequestError, 400, "`format`", tools=tools, tool_choice="required")
+
+
 models()
 if mode == "tools":
     tools()
+elif mode == "family":
+    streamed(whole(lambda text: True))
+    several()
+    parts_and_roles()
+    errors()
+    schemas()
+    completion()
+    forced()
 else:
     text = whole(lambda text: text == "on duty.") if mode == "tiny" else whole(lambda text: len(text.split()) > 2)
     streamed(text)

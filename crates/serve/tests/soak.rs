@@ -122,7 +122,11 @@ fn soak(length: Duration, swap_every: Duration) {
     let checkpoint = Checkpoint::saying(WORDS[0]);
     let adapters: Vec<TempDir> =
         WORDS[1..].iter().map(|word| checkpoint.adapter(WORDS[0], word)).collect();
-    let server = serve(checkpoint.base(), |options| options.limits.queue = 4 * STREAMS);
+    let server = serve(checkpoint.base(), |options| {
+        options.limits.queue = 4 * STREAMS;
+        // On a machine that is busy with other things an answer may take long.
+        options.limits.request = Duration::from_secs(3_600);
+    });
     let words = Mutex::new(BTreeMap::from([(0, WORDS[0])]));
     let soak = Arc::new(Soak { server, words, over: AtomicBool::new(false) });
     let clients: Vec<_> = (0..STREAMS)
