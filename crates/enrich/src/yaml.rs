@@ -52,12 +52,31 @@ fn in_words(message: &str, found: Option<&str>) -> String {
         let found = if found == "sequence" { "a list" } else { found };
         return format!("expected {}, found {found}", collection(expected));
     }
+    if let Some((unknown, expected)) =
+        message.strip_prefix("unknown ").and_then(|rest| rest.split_once(", expected "))
+    {
+        let (kind, name) = unknown.split_once(' ').unwrap_or(("field", unknown));
+        let kind = if kind == "variant" { "value" } else { "key" };
+        let meant = most_like(name.trim_matches('`'), expected);
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+        return format!("expected {expected}, found the {kind} {name}{meant}");
+    }
     match (message.strip_prefix("expected "), found) {
         (Some(expected), Some(found)) if !expected.contains("found") => {
             format!("expected {}, found {found:?}", collection(expected))
         }
         _ => message.to_owned(),
     }
+}
+
+/// The name in the list `expected` that is most like a misspelled one.
+fn most_like<'a>(name: &str, expected: &'a str) -> Option<&'a str> {
+    /// Unrelated words are below this Jaro-Winkler similarity.
+    const UNRELATED: f64 = 0.75;
+    let names = expected.strip_prefix("one of ").unwrap_or(expected).split(", ");
+    let likeness = names.map(|known| (strsim::jaro_winkler(name, known), known));
+    let (likeness, known) = likeness.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness >= UNRELATED).then_some(known)
 }
 
 /// YAML's collections by the names that people use.
@@ -85,4 +104,42 @@ fn field_on(text: &str, line: u64) -> Option<&str> {
     let (key, _) = line.trim_start_matches([' ', '-']).split_once(':')?;
     let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     (!key.is_empty() && key.chars().all(plain)).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Budgets {
+        wall_clock: Option<String>,
+        when: Option<When>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum When {
+        Skip,
+        NextSeed,
+    }
+
+    #[test]
+    fn a_misspelled_name_is_told_with_the_one_that_it_is_most_like() {
+        for (text, expected) in [
+            (
+                "wallclock: 6h",
+                "n.yaml:1:1: expected one of wall_clock, when, found the key `wallclock`; did you mean `wall_clock`?",
+            ),
+            ("zzz: 6h", "n.yaml:1:1: expected one of wall_clock, when, found the key `zzz`"),
+            (
+                "when: nextseed",
+                "n.yaml:1:7: when: expected one of skip, next_seed, found the value `nextseed`; did you mean `next_seed`?",
+            ),
+        ] {
+            let error = parse::<Budgets>(Path::new("n.yaml"), text).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
 }
