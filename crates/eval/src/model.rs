@@ -1,15 +1,12 @@
 //! A model as an answerer.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chat_format::{ChatTokenizer, Message, RenderOptions};
-use durable::Digest;
 use models::{Adapter, FinishReason, GenerateOptions, Generator, Model};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exam::{Answer, Answerer, Finish, Question, Sampling, Subject};
 use crate::suite::Speaker;
 
@@ -125,43 +122,18 @@ impl Answerer for ModelAnswerer<'_> {
 impl Subject {
     /// A model file or folder and, if given, an adapter's folder, with their digests.
     ///
-    /// The digest of a folder or a split model covers the names and sizes of its [files](models::model_files) and the
-    /// first MiB of each: every configuration file and the headers of the weight files, without reading all weights.
+    /// The digest is [`models::model_digest`], by which nights name their models too. It reads all weights once.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn of_files(model: impl AsRef<Path>, adapter: Option<&Path>) -> Result<Subject> {
         let model = model.as_ref();
-        let digest = match models::model_files(model)?.as_slice() {
-            [file] if model.is_file() => durable::sha256_file(file)?,
-            files => beginnings(files)?,
-        };
         let weights = adapter.map(|dir| durable::sha256_file(Adapter::weights_file(dir)));
         Ok(Subject {
             model: model.display().to_string(),
-            model_digest: Some(digest),
+            model_digest: Some(models::model_digest(model)?),
             adapter: adapter.map(|dir| dir.display().to_string()),
             adapter_digest: weights.transpose()?,
         })
     }
-}
-
-fn beginnings(files: &[PathBuf]) -> Result<Digest> {
-    const BEGINNING: u64 = 1 << 20;
-    let mut described = Vec::new();
-    for path in files {
-        let mut beginning = Vec::new();
-        let read = File::open(path).and_then(|file| {
-            let size = file.metadata()?.len();
-            file.take(BEGINNING).read_to_end(&mut beginning)?;
-            Ok(size)
-        });
-        let size = read.map_err(|source| Error::Read { path: path.clone(), source })?;
-        described.push((
-            path.file_name().map(|name| name.to_owned()),
-            size,
-            durable::digest(beginning),
-        ));
-    }
-    Ok(durable::digest(format!("{described:?}")))
 }
