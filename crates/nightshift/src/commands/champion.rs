@@ -5,16 +5,14 @@
 //! nightshift champion rollback --base gemma-4-31B-it-4bit --reason "it says good morning at night"
 //! ```
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
-use pipeline::config::{ModelChoice, NightFile};
 use pipeline::registry::{
     Action, BaseRegistry, BaseState, Change, Promotion, Requester, State, unplaced,
 };
 use pipeline::{Home, NightConfig, Registry};
 use serde_json::{Map, Value, json};
 
+use crate::home::HomeArgs;
 use crate::{Exit, show_warnings};
 
 /// Shows and changes the champions. Every base model has its own.
@@ -22,12 +20,8 @@ use crate::{Exit, show_warnings};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-    /// The home; without it, that of --config, or `nightshift` in your data folder.
-    #[arg(long, global = true)]
-    home: Option<PathBuf>,
-    /// A night's file: its home and, for commands that change something, its model (SANCTUM_TRAIN_MODEL chooses another).
-    #[arg(long, global = true)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    home: HomeArgs,
     /// The base model: its name, its path, or the beginning of its digest; without it, that of --config or the only one.
     #[arg(long, global = true, value_name = "MODEL")]
     base: Option<String>,
@@ -95,13 +89,8 @@ pub fn run(cli: Args) -> anyhow::Result<Exit> {
 }
 
 fn act(cli: &Args) -> anyhow::Result<()> {
-    let config = match &cli.config {
-        Some(path) => Some(NightFile::load(path)?.choose(&ModelChoice::from_env())?),
-        None => None,
-    };
-    let home = cli.home.clone().or_else(|| config.as_ref()?.home.clone());
-    let home = home.or_else(Home::default_path).unwrap_or_else(|| "nightshift".into());
-    let registry = Registry::new(&Home::open(home)?);
+    let config = cli.home.config()?;
+    let registry = Registry::new(&Home::open(cli.home.folder()?)?);
     let base = || base(&registry, config.as_ref(), cli.base.as_deref());
     let changed = match &cli.command {
         Command::Status => return status(&registry, chosen(&registry, cli)?.as_ref(), cli.json),
