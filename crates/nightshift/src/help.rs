@@ -53,7 +53,23 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::VARIABLES;
+    use super::{EXIT_CODES, VARIABLES};
+
+    #[test]
+    fn every_exit_code_is_in_the_operators_guide() {
+        let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operators-guide.md");
+        let guide = fs::read_to_string(guide).unwrap();
+        let (_, table) = guide.split_once("## When something went wrong").unwrap();
+        let (table, _) = table.split_once("### Classes").unwrap();
+        let told: BTreeSet<&str> = table
+            .lines()
+            .filter_map(|line| line.split(" | ").nth(1))
+            .flat_map(|codes| codes.split(", "))
+            .collect();
+        let codes = EXIT_CODES.iter().flat_map(|(codes, _)| codes.split(", "));
+        let missing: Vec<_> = codes.filter(|code| *code != "0" && !told.contains(code)).collect();
+        assert!(missing.is_empty(), "{missing:?} are not among {told:?}");
+    }
 
     /// The quoted names of our variables in the sources below `folder`.
     fn collect(folder: &Path, found: &mut BTreeSet<String>) {

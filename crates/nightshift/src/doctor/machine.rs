@@ -6,6 +6,7 @@ use mlx_rs::{Device, DeviceType};
 use mlx_sys::blas::OpenBlas;
 use models::Kernels;
 use pipeline::format;
+use pipeline::schedule::ProgramCopy;
 
 use super::finding::Finding;
 
@@ -16,9 +17,22 @@ pub(super) fn examine(home: &Path) -> Vec<Finding> {
     vec![program(), device(), kernels(), blas(), memory(), disk(home), models_cache()]
 }
 
+/// The program, and the libraries without which it does not start.
 fn program() -> Finding {
     let path = std::env::current_exe().unwrap_or_default();
-    Finding::good("program", format!("{} {}", env!("CARGO_PKG_VERSION"), path.display()))
+    let program = format!("{} {}", env!("CARGO_PKG_VERSION"), path.display());
+    let copy = ProgramCopy::plan(&path, Path::new("/"));
+    let libraries = match &copy {
+        Ok(copy) => copy.libraries(),
+        Err(error) => return Finding::problem("program", error, "install it again"),
+    };
+    match libraries {
+        Some(folder) if !path.starts_with(folder) => Finding::good(
+            "program",
+            format!("{program}; it starts only as long as {} is there", folder.display()),
+        ),
+        _ => Finding::good("program", program),
+    }
 }
 
 /// Where MLX computes.

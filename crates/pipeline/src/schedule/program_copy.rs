@@ -67,6 +67,11 @@ impl ProgramCopy {
         Ok(Self { program, companion, libraries, folder })
     }
 
+    /// The folder with the libraries without which the program does not start; `None` if it needs none of ours.
+    pub fn libraries(&self) -> Option<&Path> {
+        self.libraries.as_deref()
+    }
+
     /// The program of the copy.
     pub fn program(&self) -> PathBuf {
         self.folder.join("bin").join(self.program.file_name().unwrap_or_default())
