@@ -41,8 +41,20 @@ impl std::iter::Sum for Divergence {
     }
 }
 
-/// Logits that exist at one time, of each of five arrays: 16 MiB of f32.
+/// Logits that exist at one time, of each of [`LOGIT_ARRAYS`]: 16 MiB of f32.
 const LOGITS_AT_ONCE: usize = 4 << 20;
+/// Arrays of logits, and of what is computed of them, that exist at one time.
+const LOGIT_ARRAYS: usize = 5;
+
+/// Bytes that [`divergence`] of rows with `tokens` tokens needs beside the computation of the layers: the hidden states under
+/// both adapters, and the logits.
+#[doc(hidden)]
+pub fn divergence_bytes(model: &Model, tokens: usize) -> u64 {
+    let config = model.config();
+    let logits = (tokens * config.vocab_size).min(LOGITS_AT_ONCE).max(config.vocab_size);
+    let values = 2 * tokens * config.hidden_size + LOGIT_ARRAYS * logits;
+    (values * size_of::<f32>()) as u64
+}
 
 /// Compares the model under `adapter` with the model under `reference`, token by token over the scored tokens of each row.
 ///

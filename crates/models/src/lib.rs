@@ -48,6 +48,7 @@ pub mod layers {
 /// What the training engine of this workspace needs and other programs do not.
 #[doc(hidden)]
 pub mod train_support {
+    pub use crate::divergence::divergence_bytes;
     use mlx_rs::{Array, Stream, with_stream};
 
     use crate::Result;

@@ -16,8 +16,9 @@ use crate::error::{Result, io_error};
 use crate::files;
 use crate::home::{Home, private_dir};
 
-/// The answers of a home's models, one file each: named by the digest of base model, adapter, how the model is computed, and
-/// version of this crate.
+/// The answers of a base model with and without adapters, one file each: named by the digest of base model, adapter, how the
+/// model is computed, and version of this crate. Each base model has a folder, so that nights on one model keep the answers of
+/// another.
 ///
 /// An answer is found by the digest of the case's prompt and of the sampling options. Sampled answers (temperature above 0)
 /// are not kept, as they depend on the other cases of their batch.
@@ -47,8 +48,9 @@ pub(crate) struct CachedAnswerer<'a> {
 }
 
 impl AnswerCache {
-    pub fn open(home: &Home) -> Result<Self> {
-        let root = home.answers();
+    /// Opens the answers of the base model with this digest.
+    pub fn open(home: &Home, base: Digest) -> Result<Self> {
+        let root = home.answers().join(base.to_string());
         private_dir(&root)?;
         Ok(Self { root, used: vec![] })
     }
@@ -67,7 +69,7 @@ impl AnswerCache {
         Ok(CachedAnswerer { model, path, kept, rendering })
     }
 
-    /// Deletes the answers of models that have not been asked since the cache was opened.
+    /// Deletes the answers under adapters that have not been asked since the cache was opened.
     pub fn forget_others(&self) -> Result<()> {
         for path in files::list(&self.root)? {
             if !self.used.contains(&path) {
@@ -195,7 +197,17 @@ mod tests {
     impl Exam {
         /// The number of questions that the model was asked.
         fn sit(&self, adapter: &'static str, words: &[&str], sampling: &Sampling) -> usize {
-            let mut cache = AnswerCache::open(&self.home).unwrap();
+            self.sit_on("base", adapter, words, sampling)
+        }
+
+        fn sit_on(
+            &self,
+            base: &str,
+            adapter: &'static str,
+            words: &[&str],
+            sampling: &Sampling,
+        ) -> usize {
+            let mut cache = AnswerCache::open(&self.home, durable::digest(base)).unwrap();
             let mut model = Counting { adapter, asked: 0 };
             let path = cache.root.join(format!("{}.jsonl", name(&model.subject(), "")));
             let kept = read(&path).unwrap();
@@ -238,11 +250,22 @@ mod tests {
     }
 
     #[test]
+    fn nights_on_one_base_model_keep_the_answers_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let exam = Exam { home: Home::open(dir.path()).unwrap(), _dir: dir };
+        let greedy = Sampling::default();
+        for (base, asked) in [("gemma", 1), ("qwen", 1), ("gemma", 0), ("qwen", 0)] {
+            assert_eq!(exam.sit_on(base, "a", &["1"], &greedy), asked, "{base}");
+        }
+    }
+
+    #[test]
     fn a_torn_line_is_asked_again() {
         let dir = tempfile::tempdir().unwrap();
         let exam = Exam { home: Home::open(dir.path()).unwrap(), _dir: dir };
         assert_eq!(exam.sit("a", &["1", "2"], &Sampling::default()), 2);
-        let file = files::list(&exam.home.answers()).unwrap().remove(0);
+        let folder = exam.home.answers().join(durable::digest("base").to_string());
+        let file = files::list(&folder).unwrap().remove(0);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, &text[..text.len() - 9]).unwrap();
         assert_eq!(exam.sit("a", &["1", "2"], &Sampling::default()), 1);

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
 use lora_train::Bytes;
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock::Clock;
 use crate::config::Budgets;
 use crate::error::{Error, Result, io_error};
 use crate::format;
@@ -18,13 +18,14 @@ use crate::stages::StageName;
 pub(crate) struct BudgetMonitor {
     /// The budget in words.
     time: String,
-    /// When the night has to be over, on the clock of [`uptime`]; `None` if it overflows that.
+    /// When the night has to be over, by [`Clock::uptime`]; `None` if it overflows that.
     end: Option<Duration>,
     /// The time before that when training stops.
     for_exams: Duration,
     memory_limit: Option<Bytes>,
     min_free_disk: Bytes,
     home: PathBuf,
+    clock: Clock,
     interrupt: Interrupt,
 }
 
@@ -39,19 +40,20 @@ pub(crate) enum StopReason {
 
 impl BudgetMonitor {
     /// The budgets of a night that was first started at `begun`, for work below `home`.
-    pub fn new(budgets: &Budgets, begun: &Zoned, home: &Path) -> Self {
+    pub fn new(budgets: &Budgets, begun: &Zoned, home: &Path, clock: &Clock) -> Self {
         // On the wall clock, as the machine may have been restarted. A clock that was set back gives no more than the budget.
-        let left = budgets.end(begun).map(|end| end.duration_since(Timestamp::now()));
+        let left = budgets.end(begun).map(|end| end.duration_since(clock.now().timestamp()));
         let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
         let left = left.unwrap_or(Duration::MAX).min(budgets.wall_clock.0);
         let not_after = budgets.not_after.map(|time| format!(", not after {time}"));
         Self {
             time: format!("{}{}", budgets.wall_clock, not_after.unwrap_or_default()),
-            end: uptime().checked_add(left),
+            end: clock.uptime().checked_add(left),
             for_exams: budgets.for_exams(),
             memory_limit: budgets.memory,
             min_free_disk: budgets.disk,
             home: home.to_path_buf(),
+            clock: clock.clone(),
             interrupt: Interrupt::default(),
         }
     }
@@ -64,6 +66,11 @@ impl BudgetMonitor {
     /// The request to stop.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
+    }
+
+    /// The clock that the budgets go by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Fails if `stage` would have to stop as soon as it starts.
@@ -95,7 +102,7 @@ impl BudgetMonitor {
 
     /// The time until the night has to be over.
     pub fn time_left(&self) -> Duration {
-        self.end.map_or(Duration::MAX, |end| end.saturating_sub(uptime()))
+        self.end.map_or(Duration::MAX, |end| end.saturating_sub(self.clock.uptime()))
     }
 
     /// The time until training has to stop.
@@ -126,18 +133,6 @@ pub fn free_space(path: &Path) -> Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Time since the machine started. Unlike the wall clock it is not affected by daylight saving time
-/// or corrections; unlike [`Instant`](std::time::Instant) it includes sleep.
-fn uptime() -> Duration {
-    let now = clock_gettime(CLOCK);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
-}
-
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::Boottime;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::Monotonic;
-
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
@@ -146,7 +141,7 @@ mod tests {
     use crate::config::Span;
 
     fn monitor(budgets: Budgets) -> BudgetMonitor {
-        BudgetMonitor::new(&budgets, &Zoned::now(), &std::env::temp_dir())
+        BudgetMonitor::new(&budgets, &Zoned::now(), &std::env::temp_dir(), &Clock::default())
     }
 
     #[test]
@@ -155,14 +150,11 @@ mod tests {
         let budgets =
             Budgets { wall_clock: Span(6 * hour), exams: Some(Span(hour)), ..Budgets::default() };
         for (ago, left, to_train) in [(0, 6, 5), (2, 4, 3), (5, 1, 0), (9, 0, 0), (-3, 6, 5)] {
-            let begun = &Zoned::now() - SignedDuration::from_hours(ago);
-            let monitor = BudgetMonitor::new(&budgets, &begun, &std::env::temp_dir());
-            let near = |found: Duration, hours: u32| {
-                let expected = hours * hour;
-                assert!(found <= expected && expected - found < hour / 60, "{ago}: {found:?}");
-            };
-            near(monitor.time_left(), left);
-            near(monitor.time_to_train(), to_train);
+            let clock = Clock::simulated("2026-04-08T01:00:00+00:00[UTC]".parse().unwrap());
+            let begun = &clock.now() - SignedDuration::from_hours(ago);
+            let monitor = BudgetMonitor::new(&budgets, &begun, &std::env::temp_dir(), &clock);
+            assert_eq!(monitor.time_left(), left * hour, "{ago}");
+            assert_eq!(monitor.time_to_train(), to_train * hour, "{ago}");
             assert_eq!(monitor.stop(0).is_some(), to_train == 0, "{ago}");
         }
     }

@@ -7,7 +7,7 @@ use chat_format::ChatTokenizer;
 use durable::Digest;
 use enrich::neutral::{NeutralPrompt, NeutralPrompts, Personas};
 use eval::{Council, Drift, Sampling};
-use models::{Adapter, Divergence, Model, ScoreRow, divergence};
+use models::{Adapter, Divergence, ScoreRow, divergence};
 use serde::Serialize;
 
 use crate::config::ForgettingConfig;
@@ -19,9 +19,6 @@ use crate::stage::StageContext;
 
 /// The seed of the order from which prompts are taken: the same ones on every night.
 const SEED: u64 = 0;
-
-/// Answers that are compared between two reports of progress.
-const STEP: usize = 16;
 
 /// The prompts on which models are compared.
 #[derive(Debug, Serialize)]
@@ -53,6 +50,19 @@ impl DriftPlan {
 pub(crate) struct BaseSequences(Vec<(Vec<u32>, [Range<usize>; 1])>);
 
 impl DriftPlan {
+    /// The prompts, half of them under the personas of the council.
+    fn asked<'a>(&'a self, council: &'a Council) -> impl Iterator<Item = Asked<'a>> {
+        let prompts = self.prompts.iter();
+        prompts.map(|prompt| Asked { prompt, agent: prompt.agent(Personas::Mixed, council) })
+    }
+
+    /// Tokens of the longest prompt with an answer of full length.
+    pub fn longest(&self, tokenizer: &ChatTokenizer, council: &Council) -> Result<usize> {
+        let tokens = self.asked(council).map(|asked| Ok(asked.tokens(tokenizer)?.len()));
+        let longest = tokens.collect::<Result<Vec<_>>>()?.into_iter().max();
+        Ok(longest.unwrap_or_default() + self.max_tokens)
+    }
+
     /// The base's own greedy answers, under the personas of the council for half of the prompts. Answers that the token
     /// limit cuts off count as far as they go.
     pub fn sequences(
@@ -65,10 +75,7 @@ impl DriftPlan {
     ) -> Result<BaseSequences> {
         let sampling = Sampling { max_tokens: self.max_tokens, ..Sampling::default() };
         let mut answers = BaseAnswers::open(home, sha256, model, tokenizer, sampling)?;
-        let asked = self.prompts.iter();
-        let asked =
-            asked.map(|prompt| Asked { prompt, agent: prompt.agent(Personas::Mixed, council) });
-        let asked: Vec<_> = asked.collect();
+        let asked: Vec<_> = self.asked(council).collect();
         let (mut found, total) = (Vec::new(), asked.len() as u64);
         answers.ask(&asked, &mut |batch| {
             found.extend(batch.iter().map(|(asked, answer)| (*asked, answer.tokens.clone())));
@@ -78,7 +85,7 @@ impl DriftPlan {
         })?;
         let mut sequences = Vec::with_capacity(found.len());
         for (asked, answer) in found.into_iter().filter(|(_, answer)| !answer.is_empty()) {
-            let mut tokens = answers.tokens(&asked)?;
+            let mut tokens = asked.tokens(tokenizer)?;
             let start = tokens.len();
             tokens.extend(answer);
             let end = tokens.len();
@@ -93,19 +100,23 @@ impl BaseSequences {
     pub fn drift(
         &self,
         ctx: &mut StageContext<'_>,
-        model: &Model,
+        opened: &ExamModel,
         adapter: &Adapter,
         name: &str,
     ) -> Result<Drift> {
+        let model = &opened.model;
         let none = Adapter::none(model);
         let rows: Vec<ScoreRow> =
             self.0.iter().map(|(tokens, scored)| ScoreRow { tokens, scored }).collect();
         let mut sum = Divergence::default();
-        for (nth, part) in rows.chunks(STEP).enumerate() {
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(within(rest, opened.compared_at_once));
+            rest = later;
             let parts = divergence(model, &none, adapter, part)?;
             sum = parts.into_iter().chain([sum]).sum();
             ctx.budgets.interrupt().check()?;
-            let (done, total) = ((nth * STEP + part.len()) as u64, rows.len() as u64);
+            let (done, total) = ((rows.len() - rest.len()) as u64, rows.len() as u64);
             ctx.progress(done, total, &format!("comparing the {name} with the base"));
         }
         let (answers, tokens) = (rows.len(), sum.tokens);
@@ -115,4 +126,14 @@ impl BaseSequences {
         };
         Ok(Drift { answers, tokens, kl, perplexity_ratio })
     }
+}
+
+/// The number of rows at the beginning that have at most `tokens` tokens together, and at least 1.
+fn within(rows: &[ScoreRow<'_>], tokens: usize) -> usize {
+    let mut sum = 0;
+    let fit = rows.iter().take_while(|row| {
+        sum += row.tokens.len();
+        sum <= tokens
+    });
+    fit.count().max(1)
 }

@@ -73,8 +73,8 @@ impl fmt::Display for Origin {
 }
 
 impl Drawn {
-    pub fn now(night: &str, candidate: Digest, origin: Origin) -> Self {
-        Self { at: Timestamp::now(), night: night.to_owned(), candidate, origin }
+    pub fn new(at: Timestamp, night: &str, candidate: Digest, origin: Origin) -> Self {
+        Self { at, night: night.to_owned(), candidate, origin }
     }
 }
 
@@ -119,10 +119,10 @@ impl ExamLedger {
         self.drawn.iter().any(|drawn| is(&drawn.origin))
     }
 
-    /// The exams of the last 365 days whose candidate was not promoted that night.
-    pub fn failed_within_a_year(&self, state: &State) -> Vec<&Drawn> {
+    /// The exams of the 365 days before `now` whose candidate was not promoted that night.
+    pub fn failed_within_a_year(&self, state: &State, now: Timestamp) -> Vec<&Drawn> {
         let promoted = |drawn: &Drawn| state.has_promoted(&drawn.night, drawn.candidate);
-        let since = Timestamp::now() - YEAR;
+        let since = now - YEAR;
         self.drawn.iter().filter(|drawn| drawn.at > since && !promoted(drawn)).collect()
     }
 
@@ -155,6 +155,10 @@ mod tests {
         (Home::open(dir.path()).unwrap(), dir)
     }
 
+    fn drawn(night: &str, candidate: Digest, origin: Origin) -> Drawn {
+        Drawn::new(Timestamp::now(), night, candidate, origin)
+    }
+
     fn sealed(name: &str) -> Origin {
         Origin::Sealed { path: name.into(), sha256: durable::digest(name) }
     }
@@ -165,8 +169,8 @@ mod tests {
         let candidate = durable::digest("adapter");
         let mut ledger = ExamLedger::open(&home).unwrap();
         assert!(ledger.drawn_for("0001-x", candidate).is_none());
-        ledger.enter(Drawn::now("0001-x", candidate, Origin::Seed(Seed(u64::MAX)))).unwrap();
-        ledger.enter(Drawn::now("0002-x", candidate, sealed("a.json"))).unwrap();
+        ledger.enter(drawn("0001-x", candidate, Origin::Seed(Seed(u64::MAX)))).unwrap();
+        ledger.enter(drawn("0002-x", candidate, sealed("a.json"))).unwrap();
         let again = ExamLedger::open(&home).unwrap();
         assert_eq!(again.drawn, ledger.drawn);
         let seed = again.drawn_for("0001-x", candidate).unwrap();
@@ -179,13 +183,13 @@ mod tests {
     fn a_torn_line_is_dropped_and_a_wrong_one_is_an_error() {
         let (home, _dir) = home();
         let mut ledger = ExamLedger::open(&home).unwrap();
-        let drawn = Drawn::now("0001-x", durable::digest("a"), sealed("a.json"));
-        ledger.enter(drawn.clone()).unwrap();
+        let entry = drawn("0001-x", durable::digest("a"), sealed("a.json"));
+        ledger.enter(entry.clone()).unwrap();
         let text = std::fs::read_to_string(home.fresh_exams()).unwrap();
         std::fs::write(home.fresh_exams(), format!("{text}{}", &text[..20])).unwrap();
         let mut ledger = ExamLedger::open(&home).unwrap();
         assert_eq!(ledger.drawn.len(), 1);
-        ledger.enter(drawn).unwrap();
+        ledger.enter(entry).unwrap();
         assert_eq!(ExamLedger::open(&home).unwrap().drawn.len(), 2);
         std::fs::write(home.fresh_exams(), format!("{text}{{\"night\": 7}}\n")).unwrap();
         let error = ExamLedger::open(&home).err().unwrap().to_string();
@@ -198,7 +202,7 @@ mod tests {
         let mut ledger = ExamLedger::open(&home).unwrap();
         let at = |night: &str, days: i64| Drawn {
             at: Timestamp::now() - SignedDuration::from_hours(24 * days),
-            ..Drawn::now(night, durable::digest(night), sealed(night))
+            ..drawn(night, durable::digest(night), sealed(night))
         };
         for (night, days) in [("old", 366), ("recent", 364), ("promoted", 10), ("last", 0)] {
             ledger.enter(at(night, days)).unwrap();
@@ -215,8 +219,11 @@ mod tests {
         state.history.push(change("last", "another").unwrap());
         let mut all = State::default();
         all.bases.insert(durable::digest("base"), state);
-        let failed: Vec<_> =
-            ledger.failed_within_a_year(&all).iter().map(|drawn| drawn.night.as_str()).collect();
+        let failed: Vec<_> = ledger
+            .failed_within_a_year(&all, Timestamp::now())
+            .iter()
+            .map(|drawn| drawn.night.as_str())
+            .collect();
         assert_eq!(failed, ["recent", "last"]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lora_train::Bytes;
 use lora_train::memory::MemoryLimit;
-use models::train_support::BatchSize;
+use models::train_support::{BatchSize, divergence_bytes};
 use models::{Adapter, GenerateOptions, Model, WeightResidency, generation_lanes};
 
 use crate::error::{Error, Result};
@@ -16,36 +16,54 @@ const PROMPT_TOKENS: [usize; 3] = [512, 128, 32];
 const LEAST_CACHE: usize = 1024;
 const F32: u64 = size_of::<f32>() as u64;
 
+/// What a model is opened for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExamWork {
+    /// Questions that are answered at once, at most.
+    pub rows: usize,
+    /// Tokens of the longest row on which adapters are compared with the base; 0 if none are.
+    pub compared: usize,
+}
+
+impl ExamWork {
+    /// Answering so many questions at once.
+    pub fn answers(rows: usize) -> Self {
+        Self { rows, compared: 0 }
+    }
+}
+
 /// A model that answers within a memory limit.
 #[derive(Debug)]
 pub(crate) struct ExamModel {
     pub model: Model,
     /// How much of an exam it answers at once.
     pub options: GenerateOptions,
+    /// Tokens that are compared with the base at once; a longer row alone.
+    pub compared_at_once: usize,
     _limit: MemoryLimit,
 }
 
 impl ExamModel {
-    /// Whether the model, opened streamed, can answer `rows` questions at once within `limit`.
+    /// Whether the model, opened streamed, can do `work` within `limit`.
     ///
     /// # Errors
     /// A limit below the smallest plan, with that.
-    pub fn check(model: &Model, rows: usize, limit: u64) -> Result<()> {
-        Needs { model, rows, adapter: 0 }.plan(limit).map(drop)
+    pub fn check(model: &Model, work: ExamWork, limit: u64) -> Result<()> {
+        Needs { model, work, adapter: 0 }.plan(limit).map(drop)
     }
 
-    /// Opens the model at `path`, with weights in memory as far as `limit` allows beside the largest of `adapters`,
-    /// activations and caches. It answers `rows` questions at once, or fewer.
+    /// Opens the model at `path` for `work`, with weights in memory as far as `limit` allows beside the largest of
+    /// `adapters`, activations and caches.
     ///
     /// # Errors
     /// A model that cannot be opened; a limit below the smallest plan, with that.
-    pub fn open(path: &Path, adapters: &[&Path], rows: usize, limit: u64) -> Result<Self> {
+    pub fn open(path: &Path, adapters: &[&Path], work: ExamWork, limit: u64) -> Result<Self> {
         let sizes = adapters.iter().map(|folder| fs::metadata(Adapter::weights_file(folder)));
         let adapter = sizes.filter_map(|file| Some(file.ok()?.len())).max().unwrap_or_default();
         let model = Model::open_with(path, WeightResidency::Streamed)?;
-        let needs = Needs { model: &model, rows, adapter };
+        let needs = Needs { model: &model, work, adapter };
         let plan = needs.plan(limit)?;
-        let cache_bytes = (limit - needs.of(&plan) + needs.least_cache())
+        let cache_bytes = (limit - needs.resident(&plan) - needs.answering(&plan))
             .min(GenerateOptions::default().cache_bytes as u64);
         tracing::info!(
             streamed = plan.layers.iter().filter(|it| **it == WeightResidency::Streamed).count(),
@@ -62,7 +80,7 @@ impl ExamModel {
             ..GenerateOptions::default()
         };
         let model = model.with_weights(plan.embeddings, &plan.layers)?;
-        Ok(Self { model, options, _limit })
+        Ok(Self { model, options, compared_at_once: plan.prompt_tokens, _limit })
     }
 }
 
@@ -77,8 +95,7 @@ struct Plan {
 /// What the memory of an exam depends on beside the plan.
 struct Needs<'a> {
     model: &'a Model,
-    /// Questions that are answered at once, at most.
-    rows: usize,
+    work: ExamWork,
     /// Bytes of an adapter.
     adapter: u64,
 }
@@ -124,26 +141,45 @@ impl Needs<'_> {
 
     /// The most memory that MLX will hold with `plan` and the smallest cache, in bytes.
     fn of(&self, plan: &Plan) -> u64 {
-        let layers = || self.model.layers().iter().zip(&plan.layers);
-        let weights: u64 = layers().map(|(layer, &residency)| layer.weight_bytes(residency)).sum();
-        let size = BatchSize {
-            tokens: plan.prompt_tokens,
-            row_tokens: plan.prompt_tokens,
-            longest: plan.prompt_tokens,
-        };
-        let layer = layers().map(|(layer, &residency)| {
+        let answering = self.answering(plan) + self.least_cache();
+        self.resident(plan) + answering.max(self.comparing(plan))
+    }
+
+    /// The weights in memory, and an adapter.
+    fn resident(&self, plan: &Plan) -> u64 {
+        let layers = self.model.layers().iter().zip(&plan.layers);
+        let weights: u64 = layers.map(|(layer, &residency)| layer.weight_bytes(residency)).sum();
+        self.model.embedding_bytes(plan.embeddings) + weights + self.adapter
+    }
+
+    /// What answering takes beside them and the caches.
+    fn answering(&self, plan: &Plan) -> u64 {
+        // The logits of every row with their softmax.
+        let logits = (3 * self.work.rows * self.model.config().vocab_size) as u64 * F32;
+        self.lanes() * self.layer(plan, plan.prompt_tokens).max(self.head(plan) + logits)
+    }
+
+    /// What a comparison with the base takes beside them. The shortest micro-batch is the longest row.
+    fn comparing(&self, plan: &Plan) -> u64 {
+        if self.work.compared == 0 {
+            return 0;
+        }
+        let tokens = self.work.compared.max(plan.prompt_tokens);
+        self.layer(plan, tokens).max(self.head(plan)) + divergence_bytes(self.model, tokens)
+    }
+
+    /// What the layer that takes most needs to compute `tokens` tokens.
+    fn layer(&self, plan: &Plan, tokens: usize) -> u64 {
+        let size = BatchSize { tokens, row_tokens: tokens, longest: tokens };
+        let layers = self.model.layers().iter().zip(&plan.layers);
+        let needs = layers.map(|(layer, &residency)| {
             let footprint = layer.footprint(size);
             layer.transient_weight_bytes(residency) + footprint.kept + footprint.tile
         });
-        let work = layer.max().unwrap_or_default().max(self.head(plan));
-        self.model.embedding_bytes(plan.embeddings)
-            + weights
-            + self.adapter
-            + self.lanes() * work
-            + self.least_cache()
+        needs.max().unwrap_or_default()
     }
 
-    /// The output matrix as it is multiplied, and the logits of every row with their softmax.
+    /// The output matrix as it is multiplied.
     fn head(&self, plan: &Plan) -> u64 {
         let config = self.model.config();
         let unpacked = match plan.embeddings {
@@ -155,11 +191,11 @@ impl Needs<'_> {
             WeightResidency::Streamed => self.model.embedding_bytes(WeightResidency::Packed),
             _ => 0,
         };
-        read + (unpacked + 3 * self.rows * config.vocab_size) as u64 * F32
+        read + unpacked as u64 * F32
     }
 
     fn lanes(&self) -> u64 {
-        generation_lanes(self.model, self.rows) as u64
+        generation_lanes(self.model, self.work.rows) as u64
     }
 
     /// The caches of one row in each lane.

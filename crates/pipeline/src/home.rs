@@ -18,7 +18,7 @@ use crate::error::{Error, Result, io_error};
 ///   registry.v1.json    the last file of version 1, if there was one
 ///   audit.jsonl         one line per call to the registry
 ///   fresh-exams.jsonl   one line per fresh exam: its seed or file, written before it is used
-///   answers/            answers of base model, champion and candidate to the standing exam
+///   answers/BASE/       answers of base model, champion and candidate to the standing exam
 ///   memory.json         the memory limit found after training ran out of memory
 ///   preflight.json      the report of the last preflight
 ///   index.html          all nights on one page

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result, io_error};
 use crate::files::read_if_there;
 use crate::stages::StageName;
@@ -85,6 +86,7 @@ pub(crate) struct Journal {
     begun: Option<Timestamp>,
     /// When starts failed.
     failed: Vec<Timestamp>,
+    clock: Clock,
 }
 
 impl Journal {
@@ -99,7 +101,13 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = torn.len(), "removed an incomplete last journal line");
             truncate(&path, whole)?;
         }
-        let mut journal = Self { path, entries: Vec::new(), begun: None, failed: Vec::new() };
+        let mut journal = Self {
+            path,
+            entries: Vec::new(),
+            begun: None,
+            failed: Vec::new(),
+            clock: Clock::default(),
+        };
         let path = journal.path.clone();
         let mut read = 0;
         for (index, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -120,9 +128,14 @@ impl Journal {
         Ok(journal)
     }
 
+    /// New entries have the time of this clock.
+    pub fn dated_by(self, clock: &Clock) -> Self {
+        Self { clock: clock.clone(), ..self }
+    }
+
     /// Appends an entry and waits until it is on disk.
     pub fn append(&mut self, entry: Entry) -> Result<()> {
-        let line = Line { v: JOURNAL_VERSION, at: Timestamp::now(), entry };
+        let line = Line { v: JOURNAL_VERSION, at: self.clock.now().timestamp(), entry };
         let text = serde_json::to_string(&line).map_err(|e| Error::Record {
             path: self.path.clone(),
             line: None,

@@ -171,6 +171,7 @@ fn planned_bytes(dir: &Path) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::budget_monitor::BudgetMonitor;
+    use crate::clock::Clock;
     use crate::config::Budgets;
     use crate::earlier_nights::EarlierNights;
     use crate::observer::Event;
@@ -217,7 +218,12 @@ mod tests {
             earlier: &EarlierNights::default(),
             journal: &mut Journal::open(night.join("journal.jsonl")).unwrap(),
             observer: &mut |_: Event<'_>| (),
-            budgets: &BudgetMonitor::new(&Budgets::default(), &jiff::Zoned::now(), night),
+            budgets: &BudgetMonitor::new(
+                &Budgets::default(),
+                &jiff::Zoned::now(),
+                night,
+                &Clock::default(),
+            ),
             memory_limit: 0,
             done: vec![],
         };

@@ -10,32 +10,30 @@ use jiff::Zoned;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::BudgetMonitor;
-use crate::config::{Budgets, NightConfig, WhenUnchanged};
+use crate::config::{NightConfig, WhenUnchanged};
 use crate::earlier_nights::EarlierNights;
 use crate::error::{Error, Result};
-use crate::files;
 use crate::home::{Home, private_dir};
 use crate::inputs::Inputs;
 use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal};
+use crate::leftovers::Leftovers;
 use crate::lock::Lock;
 use crate::memory_fallback::{MemoryFallback, within};
 use crate::news::{self, ExamInputs, NightInputs};
 use crate::nights::{self, NightId};
 use crate::notify::{self, Message};
 use crate::observer::{Event, Observer};
-use crate::preference::Recipes;
 use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
-use crate::served_chats::{self, DeletedChats};
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
-use crate::stages::enrich::{Enrich, Everyday, Splits};
+use crate::stages::enrich::{Enrich, Everyday};
 use crate::stages::evaluation::{Evaluation, EvaluationOutcome};
-use crate::stages::prefer::{Prefer, Preferred, Trained};
-use crate::stages::train::{Train, TrainedAdapter};
+use crate::stages::prefer::Trained;
+use crate::stages::training::Training;
 use crate::summary::{NewRows, Outcome, Paths, PreferencePhase, Summary};
 
 /// A night in a home whose lock this process holds.
@@ -63,7 +61,7 @@ impl Night {
     /// [`Error::Busy`] if another process works in the home; a home or journal that cannot be read.
     pub fn start_or_resume(config: NightConfig) -> Result<Self> {
         let (home, lock) = lock_home(&config)?;
-        let night = nights::next(&home, &Zoned::now())?;
+        let night = nights::next(&home, &config.clock.now())?;
         Self::open(config, home, night, lock)
     }
 
@@ -74,7 +72,7 @@ impl Night {
     /// As `start_or_resume`.
     pub fn start_once_a_day(config: NightConfig) -> Result<Option<Self>> {
         let (home, lock) = lock_home(&config)?;
-        match nights::next_of_day(&home, &Zoned::now())? {
+        match nights::next_of_day(&home, &config.clock.now())? {
             Some(night) => Self::open(config, home, night, lock).map(Some),
             None => Ok(None),
         }
@@ -98,12 +96,11 @@ impl Night {
     /// Opens a night's journal.
     fn open(config: NightConfig, home: Home, night: NightId, lock: Lock) -> Result<Self> {
         let dir = night.dir(&home);
-        let now = Zoned::now();
         if !dir.exists() {
-            check_time(&config.budgets, &now)?;
+            config.budgets.check_start(&config.clock.now())?;
         }
         private_dir(&dir)?;
-        let mut journal = night.journal(&home)?;
+        let mut journal = night.journal(&home)?.dated_by(&config.clock);
         let resumed = !journal.is_empty();
         if !resumed {
             let (night, base, champion) = (night.id.clone(), None, None);
@@ -182,8 +179,10 @@ impl Night {
             let (stage, note) = (StageName::Convert, "fetching the demo model");
             observer.event(Event::Progress { stage, done, total, note });
         })?;
-        let budgets = BudgetMonitor::new(&self.config.budgets, &self.begun(), self.home.path())
-            .interrupted_by(self.interrupt.clone());
+        let Self { config, home, .. } = &self;
+        let budgets =
+            BudgetMonitor::new(&config.budgets, &self.begun(), home.path(), &config.clock)
+                .interrupted_by(self.interrupt.clone());
         let registry = Registry::new(&self.home).of(model.sha256, &model.path);
         let champion = self.champion(&registry)?;
         let mut fallback = MemoryFallback::open(&self.home)?;
@@ -252,8 +251,8 @@ impl Night {
             }
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
         }
-        let rows = (splits, max_refused_share);
-        let (supervised, preferred) = train(&mut runner, &mut fallback, model, rows, &recipes)?;
+        let training = Training { model, splits, max_refused_share, recipes: &recipes };
+        let (supervised, preferred) = training.run(&mut runner, &mut fallback)?;
         let trained = Trained { supervised: &supervised, preferred: preferred.as_ref() };
         let rows = RowAccount::of(&clean, splits, &supervised);
         durable::write_json(self.dir.join("rows.json"), &rows)?;
@@ -283,13 +282,18 @@ impl Night {
         summary.inputs = (!summary.partial).then_some(inputs);
         durable::write_json(self.dir.join("summary.json"), &summary)?;
         self.journal.append(Entry::NightFinished)?;
-        self.clean_up(registry.all(), &summary, trained);
+        self.leftovers().clean_up(registry.all(), &summary, trained);
         Ok(summary)
+    }
+
+    fn leftovers(&self) -> Leftovers<'_> {
+        let Self { config, home, id, dir, .. } = self;
+        Leftovers { retention: &config.retention, home, id, dir, today: config.clock.now().date() }
     }
 
     /// When the night was first started.
     fn begun(&self) -> Zoned {
-        let now = Zoned::now();
+        let now = self.config.clock.now();
         let zone = now.time_zone().clone();
         self.journal.begun().map_or(now, |at| at.to_zoned(zone))
     }
@@ -309,7 +313,7 @@ impl Night {
             note: self.config.note.clone(),
             since: Some(last.night.clone()),
             new_rows,
-            deleted_chats: self.delete_old_chats(),
+            deleted_chats: self.leftovers().delete_old_chats(),
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
             stages,
             paths,
@@ -356,7 +360,7 @@ impl Night {
             sample: pick(&runs.base, &runs.candidate, 1).into_iter().next(),
             standing: promotion.deviation(),
             verdict: gate.verdict,
-            deleted_chats: self.delete_old_chats(),
+            deleted_chats: self.leftovers().delete_old_chats(),
             paths: Paths {
                 home: self.home.path().to_path_buf(),
                 night: self.dir.clone(),
@@ -366,83 +370,6 @@ impl Night {
                 champion: registry.state()?.champion.map(|adapter| registry.folder(adapter)),
             },
         })
-    }
-
-    /// Deletes the chats that are older than the configuration keeps them. A failure is logged.
-    fn delete_old_chats(&self) -> Option<DeletedChats> {
-        let days = self.config.retention.chats?;
-        match served_chats::delete_old(&self.home.chats(), days, Zoned::now().date()) {
-            Ok(deleted) => Some(deleted),
-            Err(error) => {
-                tracing::warn!("old chats are not deleted: {error}");
-                None
-            }
-        }
-    }
-
-    /// Deletes checkpoints and old adapters, and keeps the night's adapter once. Checkpoints of a partial training stay:
-    /// the next night on the same inputs goes on from there. A failure is logged: the night is already complete.
-    fn clean_up(&self, registry: &Registry, summary: &Summary, trained: Trained<'_>) {
-        let trainings = [StageName::Train, StageName::Prefer].map(|it| self.dir.join(it.as_str()));
-        // The best adapter is the one of the training, in another place.
-        let needless =
-            trainings.iter().flat_map(|dir| ["checkpoints", "best"].map(|it| dir.join(it)));
-        let removed = needless
-            .filter(|folder| !summary.partial && folder.exists())
-            .try_for_each(|folder| fs::remove_dir_all(folder).map_err(|e| e.to_string()));
-        const WEIGHTS: &str = "adapters.safetensors";
-        let candidate = trained.candidate();
-        let once = files::store_once(
-            &registry.folder(candidate.adapter).join(WEIGHTS),
-            &self.dir.join(&candidate.folder).join(WEIGHTS),
-        );
-        let today = Zoned::now().date();
-        let pruned = self.config.retention.apply(&self.home, registry, &self.id, today);
-        for (what, result) in [
-            ("checkpoints", removed),
-            ("storing the adapter once", once.map_err(|e| e.to_string())),
-            ("retention", pruned.map_err(|e| e.to_string())),
-        ] {
-            if let Err(error) = result {
-                tracing::warn!(what, error, "cleanup failed");
-            }
-        }
-    }
-}
-
-/// Runs the stages `train` and, if there is a recipe for it, `prefer`. `splits` come with the largest share of their rows
-/// that the model's chat template may refuse.
-fn train(
-    runner: &mut Runner<'_>,
-    fallback: &mut MemoryFallback,
-    model: &BaseModel,
-    (splits, max_refused_share): (&Splits, f64),
-    recipes: &Recipes,
-) -> Result<(TrainedAdapter, Option<Preferred>)> {
-    let supervised = &recipes.supervised;
-    let trained =
-        fallback.within_memory(runner, (StageName::Train, supervised), |runner, recipe| {
-            runner.run(&Train { model, splits, recipe, max_refused_share })
-        })?;
-    let preferred = recipes.preference.as_ref().map(|recipe| {
-        let (stage, trained) = ((StageName::Prefer, recipe), &trained);
-        fallback.within_memory(runner, stage, |runner, recipe| {
-            runner.run(&Prefer { model, splits, trained, recipe, supervised, max_refused_share })
-        })
-    });
-    let preferred = preferred.transpose()?;
-    Ok((trained, preferred))
-}
-
-/// Refuses to begin a night after the time at which nights end.
-fn check_time(budgets: &Budgets, now: &Zoned) -> Result<()> {
-    let over = budgets.end(now).is_some_and(|end| end <= now.timestamp());
-    match budgets.not_after.filter(|_| over && !budgets.wall_clock.0.is_zero()) {
-        Some(not_after) => Err(Error::TooLate {
-            not_after: not_after.to_string(),
-            now: now.strftime("%H:%M").to_string(),
-        }),
-        None => Ok(()),
     }
 }
 

@@ -45,9 +45,21 @@ impl Recipes {
     }
 }
 
+/// Reads a recipe of a night. Rows, exam and smoke test render templates with the date on which the night began.
+fn load(path: &Path) -> Result<TrainConfig> {
+    let recipe = TrainConfig::load(path)?;
+    match recipe.nightshift.date {
+        None => Ok(recipe),
+        Some(date) => {
+            let expected = "no such key, because a night uses the date on which it began";
+            Err(refused(&recipe, "nightshift.date", expected, &date.to_string()))
+        }
+    }
+}
+
 /// Reads the recipe of the supervised training.
 pub(crate) fn supervised(path: &Path) -> Result<TrainConfig> {
-    let recipe = TrainConfig::load(path)?;
+    let recipe = load(path)?;
     let expected = "sft or no such key, because a night first trains rows; a preference loss belongs into a file of \
                     its own, which the key `preference` of the night's file names";
     match recipe.mode() {
@@ -58,7 +70,7 @@ pub(crate) fn supervised(path: &Path) -> Result<TrainConfig> {
 
 /// Reads the recipe of the preference phase after a training by `supervised`.
 pub(crate) fn preference_of(path: &Path, supervised: &TrainConfig) -> Result<TrainConfig> {
-    let recipe = TrainConfig::load(path)?;
+    let recipe = load(path)?;
     let settings = &recipe.nightshift;
     if recipe.mode() == TrainMode::Sft {
         let expected = "a preference loss such as dpo, because `preference` of the night's file names this file";

@@ -71,7 +71,7 @@ impl RawRows {
             rows.household = Some(HouseholdRows::new(facts, *count, *seed, &config.household)?);
         }
         if let Some(days) = data.chats() {
-            let (folder, today) = (Home::of(config)?.chats(), jiff::Zoned::now().date());
+            let (folder, today) = (Home::of(config)?.chats(), config.clock.now().date());
             rows.chats = ServedChats::locate(folder.clone(), days, today)?;
             match (&rows.chats, data.raw()) {
                 (Some(_), _) => {}

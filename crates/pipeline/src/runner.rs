@@ -199,6 +199,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::config::{Budgets, Span};
     use crate::stage::Artefact;
 
@@ -243,7 +244,12 @@ mod tests {
                 earlier: &EarlierNights::default(),
                 journal: &mut Journal::open(night.join("journal.jsonl"))?,
                 observer: &mut |_: Event<'_>| (),
-                budgets: &BudgetMonitor::new(&Budgets::default(), &jiff::Zoned::now(), night),
+                budgets: &BudgetMonitor::new(
+                    &Budgets::default(),
+                    &jiff::Zoned::now(),
+                    night,
+                    &Clock::default(),
+                ),
                 memory_limit: u64::MAX,
                 done: vec![],
             };
@@ -300,7 +306,12 @@ mod tests {
             earlier: &EarlierNights::default(),
             journal: &mut journal,
             observer: &mut |_: Event<'_>| (),
-            budgets: &BudgetMonitor::new(&budgets, &jiff::Zoned::now(), dir.path()),
+            budgets: &BudgetMonitor::new(
+                &budgets,
+                &jiff::Zoned::now(),
+                dir.path(),
+                &Clock::default(),
+            ),
             memory_limit: u64::MAX,
             done: vec![],
         };

@@ -1,20 +1,20 @@
 //! Budgets, smoke test, pinning, notifications and file permissions of a night.
 
+#[path = "support/run.rs"]
+mod run;
 mod support;
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use pipeline::registry::BaseRegistry;
-use pipeline::{Error, Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
+use pipeline::{Clock, Error, Event, Home, Outcome, Registry, StageName, Summary};
+use run::{HOUR, clock, run_by, start_by};
 use serde_json::Value;
 use support::Tiny;
 
 fn run(tiny: &Tiny, watch: &mut dyn FnMut(Event<'_>)) -> pipeline::Result<Summary> {
-    let config = NightConfig::load(tiny.path("night.yaml"))?;
-    Night::start_or_resume(config)?.run(&mut |event: Event<'_>| watch(event))
+    run_by(&Clock::default(), tiny, watch)
 }
 
 fn registry(tiny: &Tiny) -> BaseRegistry {
@@ -25,12 +25,10 @@ fn registry(tiny: &Tiny) -> BaseRegistry {
 
 #[test]
 fn when_time_is_up_training_stops_and_the_exam_runs() {
-    const BUDGET: Duration = Duration::from_secs(6);
-    let tiny = Tiny::new();
-    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
-    let summary = run(&tiny, &mut |event| {
+    let (tiny, clock) = (Tiny::new(), clock());
+    let summary = run_by(&clock, &tiny, &mut |event| {
         if matches!(event, Event::Progress { stage: StageName::Train, done: 5, .. }) {
-            thread::sleep(BUDGET);
+            clock.advance(6 * HOUR);
         }
     })
     .unwrap();
@@ -40,21 +38,16 @@ fn when_time_is_up_training_stops_and_the_exam_runs() {
     let page = fs::read_to_string(&summary.paths.report).unwrap();
     assert!(page.contains("Partial") && page.contains("5 of 12 updates"));
     // The night is complete: the next start begins another one.
-    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
-    assert!(Night::start_or_resume(config).unwrap().id().starts_with("0002-"));
+    assert_eq!(start_by(&clock, &tiny).unwrap().id(), "0002-2026-04-08");
 }
-
-/// The value of `budgets.wall_clock` in a test, long enough for convert and enrich.
-const SHORT: Duration = Duration::from_secs(6);
 
 #[test]
 fn when_time_is_up_in_the_exam_the_candidate_is_refused_and_the_next_night_goes_on() {
-    let tiny = Tiny::new();
+    let (tiny, clock) = (Tiny::new(), clock());
     tiny.edit("night.yaml", "batch: 8", "batch: 2");
-    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s, exams: 100ms }\ngate:");
-    let summary = run(&tiny, &mut |event| {
-        if matches!(event, Event::Progress { stage: StageName::Exam, done: 4, .. }) {
-            thread::sleep(SHORT);
+    let summary = run_by(&clock, &tiny, &mut |event| {
+        if matches!(event, Event::Progress { stage: StageName::Exam, done: 14, .. }) {
+            clock.advance(6 * HOUR);
         }
     })
     .unwrap();
@@ -62,17 +55,16 @@ fn when_time_is_up_in_the_exam_the_candidate_is_refused_and_the_next_night_goes_
     assert_eq!(summary.outcome, Outcome::Refused);
     let failed: Vec<_> = summary.verdict.failed().map(|rule| rule.rule.as_str()).collect();
     assert_eq!(failed, ["evidence"], "{}", summary.verdict);
-    // The base's answers until then, and a batch of the candidate's.
-    let said = "time was up after 6 of 28 answers to the standing exam";
+    // The base's answers, and a batch of the candidate's.
+    let said = "time was up after 16 of 28 answers to the standing exam";
     assert!(summary.verdict.to_string().contains(said), "{}", summary.verdict);
-    assert!(summary.partial && summary.done.as_ref().unwrap().contains("6 of 28 answers"));
+    assert!(summary.partial && summary.done.as_ref().unwrap().contains("16 of 28 answers"));
     let page = fs::read_to_string(&summary.paths.report).unwrap();
-    assert!(page.contains("Partial") && page.contains("6 of 28 answers"));
+    assert!(page.contains("Partial") && page.contains("16 of 28 answers"));
     assert_eq!(registry(&tiny).state().unwrap().champion, None);
 
-    tiny.edit("night.yaml", "wall_clock: 6s, exams: 100ms", "wall_clock: 1h");
     let mut trained = false;
-    let next = run(&tiny, &mut |event| {
+    let next = run_by(&clock, &tiny, &mut |event| {
         trained |= matches!(event, Event::StageBegun { stage: StageName::Train });
     });
     let next = next.unwrap();
@@ -83,32 +75,30 @@ fn when_time_is_up_in_the_exam_the_candidate_is_refused_and_the_next_night_goes_
 
 #[test]
 fn the_time_counts_from_the_first_start() {
-    let tiny = Tiny::new();
-    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
+    let (tiny, clock) = (Tiny::new(), clock());
     tiny.edit("lora.yaml", "iters: 12", "iters: 12\nresume_adapter_file: nowhere.safetensors");
-    run(&tiny, &mut |_| ()).unwrap_err();
-    thread::sleep(SHORT);
+    run_by(&clock, &tiny, &mut |_| ()).unwrap_err();
+    clock.advance(6 * HOUR);
     tiny.edit("lora.yaml", "\nresume_adapter_file: nowhere.safetensors", "");
-    let error = run(&tiny, &mut |_| ()).unwrap_err();
+    let error = run_by(&clock, &tiny, &mut |_| ()).unwrap_err();
     assert!(matches!(error, Error::BudgetSpent { stage: StageName::Train, .. }), "{error}");
     // It is over: the next start begins another night, with time of its own.
-    assert!(run(&tiny, &mut |_| ()).unwrap().night.starts_with("0002-"));
+    assert_eq!(run_by(&clock, &tiny, &mut |_| ()).unwrap().night, "0002-2026-04-08");
 }
 
 #[test]
 fn no_night_begins_in_the_morning() {
     let tiny = Tiny::new();
-    let now = jiff::Zoned::now();
-    let time = |hours: i64| (&now + jiff::SignedDuration::from_hours(hours)).strftime("%H:%M");
-    let budgets = |time: &dyn std::fmt::Display| format!("budgets: {{ not_after: \"{time}\" }}\n");
-    let early = budgets(&time(-2));
-    tiny.edit("night.yaml", "gate:", &format!("{early}gate:"));
-    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
-    let error = Night::start_or_resume(config).unwrap_err();
-    assert!(matches!(error, Error::TooLate { .. }) && error.exit_code() == 3, "{error}");
-    assert_eq!(fs::read_dir(tiny.path("home/nights")).unwrap().count(), 0);
-    tiny.edit("night.yaml", &early, &budgets(&time(5)));
-    assert_eq!(run(&tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
+    let clock = clock();
+    tiny.edit("night.yaml", "gate:", "budgets: { not_after: \"07:00\" }\ngate:");
+    for hour in ["07:00", "09:30", "18:59"] {
+        clock.set(format!("2026-04-08T{hour}:00+00:00[UTC]").parse().unwrap());
+        let error = start_by(&clock, &tiny).unwrap_err();
+        assert!(matches!(error, Error::TooLate { .. }) && error.exit_code() == 3, "{error}");
+        assert_eq!(fs::read_dir(tiny.path("home/nights")).unwrap().count(), 0);
+    }
+    clock.set("2026-04-08T19:30:00+00:00[UTC]".parse().unwrap());
+    assert_eq!(run_by(&clock, &tiny, &mut |_| ()).unwrap().outcome, Outcome::Promoted);
 }
 
 #[test]

@@ -9,13 +9,11 @@ mod support;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::thread;
-use std::time::Duration;
 
 use kill::{kill_at, name};
 use pipeline::summary::PreferencePhase;
 use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
-use run::run;
+use run::{HOUR, clock, run, run_by};
 use serde_json::Value;
 use support::Tiny;
 
@@ -216,13 +214,11 @@ fn another_loss_may_compare_with_the_base_model() {
 
 #[test]
 fn when_time_is_up_the_phase_ends_and_the_exam_runs() {
-    const BUDGET: Duration = Duration::from_secs(6);
     for (stage, at, done) in [(StageName::Prefer, 5, 5), (StageName::Train, 12, 0)] {
-        let tiny = tiny();
-        tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
-        let night = start(&tiny, &mut |event| {
+        let (tiny, clock) = (tiny(), clock());
+        let night = run_by(&clock, &tiny, &mut |event| {
             if matches!(event, Event::Progress { stage: now, done, .. } if now == stage && done == at) {
-                thread::sleep(BUDGET);
+                clock.advance(6 * HOUR);
             }
         })
         .unwrap();

@@ -1,13 +1,16 @@
 //! The nights after the first: nothing is trained twice.
 
+#[path = "support/run.rs"]
+mod run;
 mod support;
 
 use std::fs;
-use std::thread;
-use std::time::Duration;
 
 use pipeline::config::ModelChoice;
-use pipeline::{Event, Home, Night, NightConfig, NightFile, Outcome, Registry, StageName, Summary};
+use pipeline::{
+    Clock, Event, Home, Night, NightConfig, NightFile, Outcome, Registry, StageName, Summary,
+};
+use run::{HOUR, clock, start_by};
 use support::Tiny;
 
 /// What a night did.
@@ -20,13 +23,12 @@ struct Done {
 }
 
 fn run(tiny: &Tiny) -> Done {
-    run_watched(tiny, &mut |_| ())
+    run_watched(&Clock::default(), tiny, &mut |_| ())
 }
 
-fn run_watched(tiny: &Tiny, watch: &mut dyn FnMut(&Event<'_>)) -> Done {
+fn run_watched(clock: &Clock, tiny: &Tiny, watch: &mut dyn FnMut(&Event<'_>)) -> Done {
     let (mut begun, mut updates) = (vec![], vec![]);
-    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
-    let night = Night::start_or_resume(config).unwrap();
+    let night = start_by(clock, tiny).unwrap();
     let summary = night.run(&mut |event: Event<'_>| {
         match event {
             Event::StageBegun { stage } => begun.push(stage),
@@ -140,16 +142,14 @@ fn with_the_next_seed_each_night_is_another_one() {
 
 #[test]
 fn a_partial_training_goes_on_in_the_next_night() {
-    let tiny = Tiny::new();
-    tiny.edit("night.yaml", "gate:", "budgets: { wall_clock: 6s }\ngate:");
-    let first = run_watched(&tiny, &mut |event| {
+    let (tiny, clock) = (Tiny::new(), clock());
+    let first = run_watched(&clock, &tiny, &mut |event| {
         if matches!(event, Event::Progress { stage: StageName::Train, done: 5, .. }) {
-            thread::sleep(Duration::from_secs(6));
+            clock.advance(6 * HOUR);
         }
     });
     assert!(first.summary.partial && first.updates == [1, 2, 3, 4, 5], "{:?}", first.updates);
-    tiny.edit("night.yaml", "wall_clock: 6s", "wall_clock: 1h");
-    let second = run(&tiny);
+    let second = run_watched(&clock, &tiny, &mut |_| ());
     assert_eq!(second.updates, [6, 7, 8, 9, 10, 11, 12]);
     assert!(!second.summary.partial && second.summary.training.updates == 12);
     // The same as in one go.
@@ -168,7 +168,7 @@ fn after_running_out_of_memory_training_goes_on_from_its_checkpoint() {
     tiny.edit("night.yaml", "gate:", "budgets: { memory: 1GB }\ngate:");
     let mut held = vec![];
     let mut tries = 0;
-    let done = run_watched(&tiny, &mut |event| match event {
+    let done = run_watched(&Clock::default(), &tiny, &mut |event| match event {
         Event::StageBegun { stage: StageName::Train } => {
             tries += 1;
             held = vec![];

@@ -8,6 +8,8 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use lora_train::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::error::{Error, Result};
+
 /// Limits of a night.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,6 +58,21 @@ impl Budgets {
         let spent = length.and_then(|length| begun.timestamp().checked_add(length).ok());
         let closes = self.not_after.and_then(|time| time.nearest(begun));
         spent.into_iter().chain(closes).min()
+    }
+
+    /// Refuses to begin a night after the time at which nights end.
+    ///
+    /// # Errors
+    /// [`Error::TooLate`].
+    pub(crate) fn check_start(&self, now: &Zoned) -> Result<()> {
+        let over = self.end(now).is_some_and(|end| end <= now.timestamp());
+        match self.not_after.filter(|_| over && !self.wall_clock.0.is_zero()) {
+            Some(not_after) => Err(Error::TooLate {
+                not_after: not_after.to_string(),
+                now: now.strftime("%H:%M").to_string(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Why a wrong value is wrong.

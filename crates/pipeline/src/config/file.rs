@@ -1,45 +1,16 @@
 //! The configuration file of a night.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use enrich::GeneratorFiles;
-use jiff::tz::TimeZone;
-use serde::{Deserialize, Deserializer, Serialize, de};
-
+use super::written::Written;
 use super::{
-    Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelSource,
-    NightConfig, Notify, PathResolver, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
-    ServingConfig, WhenUnchanged,
+    DataSource, Enrichment, ExamConfig, FreshExams, ModelChoice, ModelSetup, ModelSource,
+    NightConfig, PathResolver, ReplayConfig,
 };
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::nights;
-
-/// A base model with its data and training recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct ModelSetup {
-    /// The base model.
-    pub model: ModelSource,
-    /// The raw rows.
-    pub data: DataSource,
-    /// The training recipe: a YAML file in the format of `mlx_lm.lora`. Its `model`, `data` and
-    /// `adapter_path` are ignored.
-    pub train: PathBuf,
-    /// The recipe of a preference phase after it, in the same format with a preference loss as `train_mode`;
-    /// `None` for no such phase.
-    #[serde(default)]
-    pub preference: Option<PathBuf>,
-}
-
-impl ModelSetup {
-    /// A model with its data and training recipe.
-    pub fn new(model: ModelSource, data: DataSource, train: impl Into<PathBuf>) -> Self {
-        Self { model, data, train: train.into(), preference: None }
-    }
-}
 
 /// The configuration file of a night, in YAML. Relative paths are resolved from its folder; `~/` is the user's home.
 ///
@@ -74,79 +45,6 @@ impl ModelSetup {
 pub struct NightFile {
     path: PathBuf,
     pub(super) written: Written,
-}
-
-/// The content of the file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Written {
-    pub home: Option<PathBuf>,
-    model: PathBuf,
-    fallback_model: Option<String>,
-    #[serde(default)]
-    models: BTreeMap<String, ModelSetup>,
-    data: Option<DataSource>,
-    train: Option<PathBuf>,
-    preference: Option<PathBuf>,
-    #[serde(default, deserialize_with = "refused_share")]
-    pub max_refused_share: Option<f64>,
-    pub scrub: Option<ScrubKinds>,
-    pub merge_logs: Option<bool>,
-    pub enrich: Option<Enrichment>,
-    #[serde(default)]
-    pub household: GeneratorFiles,
-    pub replay: Option<ReplayConfig>,
-    exam: ExamConfig,
-    pub forgetting: Option<ForgettingConfig>,
-    pub gate: Option<PathBuf>,
-    pub budgets: Option<Budgets>,
-    pub when_unchanged: Option<WhenUnchanged>,
-    pub retention: Option<Retention>,
-    pub serving: Option<ServingConfig>,
-    pub preflight: Option<PreflightConfig>,
-    pub notify: Option<Notify>,
-}
-
-/// A share from 0 to 1, if the file has one.
-fn refused_share<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<f64>, D::Error> {
-    match Option::deserialize(deserializer)? {
-        Some(share) if !(0.0..=1.0).contains(&share) => {
-            let expected = "max_refused_share: expected a share from 0 to 1";
-            Err(de::Error::custom(format!("{expected}, found {share}")))
-        }
-        share => Ok(share),
-    }
-}
-
-/// Which model of a file a night trains.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelChoice {
-    /// The one named by the file's `model`.
-    Default,
-    /// Another one of `models`.
-    Named {
-        /// Its name in `models`.
-        name: String,
-        /// The variable or flag that names it, for messages.
-        by: &'static str,
-    },
-}
-
-impl ModelChoice {
-    /// The environment variable that overrides a file's `model`.
-    pub const VARIABLE: &'static str = "SANCTUM_TRAIN_MODEL";
-
-    /// The choice of [`VARIABLE`](Self::VARIABLE); the default if it is unset or empty.
-    pub fn from_env() -> Self {
-        match std::env::var_os(Self::VARIABLE) {
-            Some(name) if !name.is_empty() => {
-                Self::Named { name: name.to_string_lossy().into_owned(), by: Self::VARIABLE }
-            }
-            _ => Self::Default,
-        }
-    }
 }
 
 impl NightFile {
@@ -186,9 +84,8 @@ impl NightFile {
     pub fn from_yaml(text: &str, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let written: Written = enrich::yaml::parse(&path, text)?;
-        let file = Self { path, written };
-        file.check()?;
-        Ok(file)
+        written.check().map_err(|reason| Error::Config { path: path.clone(), reason })?;
+        Ok(Self { path, written })
     }
 
     /// The file's path.
@@ -204,6 +101,12 @@ impl NightFile {
     /// The names in `models`, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.written.models.keys().map(String::as_str)
+    }
+
+    /// The chosen setup with paths as written, and its name in `models` if it has one.
+    pub(super) fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>)> {
+        let of_file = |reason| Error::Config { path: self.path.clone(), reason };
+        self.written.setup(choice).map_err(of_file)
     }
 
     /// The configuration of a night with the chosen model.
@@ -276,6 +179,7 @@ impl NightFile {
             serving: written.serving.clone().unwrap_or_default(),
             preflight: written.preflight.clone().unwrap_or_default(),
             notify: written.notify.clone().unwrap_or_default(),
+            clock: Clock::default(),
         })
     }
 
@@ -296,7 +200,7 @@ impl NightFile {
         if *choice != ModelChoice::Default {
             return Ok(config);
         }
-        let failed = nights::failed_in_a_row(&Home::of(&config)?, &TimeZone::system())?;
+        let failed = nights::failed_in_a_row(&Home::of(&config)?, config.clock.now().time_zone())?;
         if failed < Self::FAILED_NIGHTS {
             return Ok(config);
         }
@@ -306,102 +210,6 @@ impl NightFile {
             self.default_model()
         );
         Ok(NightConfig { home: config.home, note: Some(note), ..self.choose(&choice)? })
-    }
-
-    /// Checks that there is either one model at the top or a table `models`, not a mixture.
-    fn check(&self) -> Result<()> {
-        let Written { models, data, train, preference, .. } = &self.written;
-        let error = |reason: &str| {
-            Err(Error::Config { path: self.path.clone(), reason: reason.to_owned() })
-        };
-        let problem = self.written.replay.as_ref().and_then(ReplayConfig::problem);
-        let forgetting = self.written.forgetting.as_ref();
-        let problem = problem.or_else(|| self.written.budgets.as_ref().and_then(Budgets::problem));
-        let problem = problem.or_else(|| forgetting.and_then(ForgettingConfig::problem));
-        let preflight = self.written.preflight.as_ref();
-        let problem = problem.or_else(|| preflight.and_then(PreflightConfig::problem));
-        let notify = self.written.notify.as_ref();
-        if let Some(problem) = problem.or_else(|| notify.and_then(Notify::problem)) {
-            return error(&problem);
-        }
-        if let Some(name) = &self.written.fallback_model
-            && !models.contains_key(name)
-        {
-            let names: Vec<_> = self.names().collect();
-            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return error(&format!(
-                "fallback_model: expected a name in `models` ({names}), found {name:?}"
-            ));
-        }
-        match (models.is_empty(), data, train) {
-            (true, None, _) => error("missing field `data`"),
-            (true, _, None) => error("missing field `train`"),
-            (false, Some(_), _) => error("data: belongs to an entry of `models`"),
-            (false, _, Some(_)) => error("train: belongs to an entry of `models`"),
-            (false, ..) if preference.is_some() => {
-                error("preference: belongs to an entry of `models`")
-            }
-            (true, Some(data), _) if data.raw().is_some_and(|raw| raw.iter().next().is_none()) => {
-                error("data.raw: expected at least one path, found an empty list")
-            }
-            _ if self.written.exam.fresh.as_ref().is_some_and(|fresh| fresh.cases == Some(0)) => {
-                error("exam.fresh.cases: expected at least 1, found 0")
-            }
-            _ if self.written.exam.fresh.as_ref().is_some_and(FreshExams::is_contradictory) => {
-                error(
-                    "exam.fresh: expected either `sealed` (suites that exist) or `facts` and `cases` (exams that are \
-                     generated), found both",
-                )
-            }
-            _ => {
-                self.check_chats()?;
-                self.setup(&ModelChoice::Default).map(drop)
-            }
-        }
-    }
-
-    /// Checks that no chats are deleted before they are rows.
-    fn check_chats(&self) -> Result<()> {
-        let kept = self.written.retention.and_then(|retention| retention.chats);
-        let setups = self.written.models.values().map(|setup| &setup.data);
-        let used = setups.chain(&self.written.data).filter_map(DataSource::chats).max();
-        match (kept, used) {
-            (Some(kept), Some(used)) if kept < used => {
-                let reason = format!(
-                    "retention.chats: expected at least {used}, the days of `data.chats`; found {kept}"
-                );
-                Err(Error::Config { path: self.path.clone(), reason })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The chosen setup with paths as written, and its name in `models` if it has one.
-    pub(super) fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>)> {
-        let Written { models, model, data, train, preference, .. } = &self.written;
-        if let (Some(data), Some(train)) = (data, train)
-            && *choice == ModelChoice::Default
-        {
-            let model = ModelSource::from(model.clone());
-            let (data, train, preference) = (data.clone(), train.clone(), preference.clone());
-            return Ok((ModelSetup { model, data, train, preference }, None));
-        }
-        let (name, by) = match choice {
-            ModelChoice::Default => (model.to_string_lossy().into_owned(), "model"),
-            ModelChoice::Named { name, by } => (name.clone(), *by),
-        };
-        match models.get(&name) {
-            Some(setup) => Ok((setup.clone(), Some(name))),
-            None => {
-                let names: Vec<_> = self.names().collect();
-                let expected = match names.is_empty() {
-                    true => "no choice, as the file has no `models`".to_owned(),
-                    false => format!("one of `models`: {}", names.join(", ")),
-                };
-                let reason = format!("{by}: expected {expected}; found {name:?}");
-                Err(Error::Config { path: self.path.clone(), reason })
-            }
-        }
     }
 }
 

@@ -12,7 +12,9 @@ mod retention;
 mod secret;
 mod serving;
 mod settings;
+mod setup;
 mod unchanged;
+mod written;
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budgets, Span, TimeOfDay};
 pub use data::{DataSource, Days, Enrichment, RawPaths, ScrubKinds};
-pub use file::{ModelChoice, ModelSetup, NightFile};
+pub use file::NightFile;
 pub use forgetting::ForgettingConfig;
 pub use notify::{Notify, WebhookFormat};
 pub(crate) use paths::PathResolver;
@@ -31,8 +33,10 @@ pub use retention::Retention;
 pub use secret::Secret;
 pub use serving::ServingConfig;
 pub use settings::{Origin, Setting};
+pub use setup::{ModelChoice, ModelSetup};
 pub use unchanged::WhenUnchanged;
 
+use crate::clock::Clock;
 use crate::error::Result;
 
 /// The default of [`NightConfig::max_refused_share`].
@@ -81,6 +85,9 @@ pub struct NightConfig {
     pub preflight: PreflightConfig,
     /// Where notifications go, and what is in them.
     pub notify: Notify,
+    /// The time by which the night decides: the machine's, but in tests.
+    #[serde(skip)]
+    pub clock: Clock,
 }
 
 impl NightConfig {
@@ -106,6 +113,7 @@ impl NightConfig {
             serving: ServingConfig::default(),
             preflight: PreflightConfig::default(),
             notify: Notify::default(),
+            clock: Clock::default(),
         }
     }
 
@@ -162,9 +170,15 @@ pub struct ExamConfig {
 }
 
 impl FreshExams {
-    /// Whether it asks for generated exams and for sealed ones.
-    pub(super) fn is_contradictory(&self) -> bool {
-        self.sealed.is_some() && (self.facts.is_some() || self.cases.is_some())
+    /// What is wrong with a value, if anything: the key, and what was expected and found.
+    fn problem(&self) -> Option<String> {
+        if self.cases == Some(0) {
+            return Some("exam.fresh.cases: expected at least 1, found 0".to_owned());
+        }
+        let both = self.sealed.is_some() && (self.facts.is_some() || self.cases.is_some());
+        let expected = "exam.fresh: expected either `sealed` (suites that exist) or `facts` and `cases` (exams that are \
+                        generated), found both";
+        both.then(|| expected.to_owned())
     }
 }
 

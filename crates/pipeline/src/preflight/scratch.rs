@@ -5,6 +5,7 @@ use std::path::Path;
 use lora_train::Bytes;
 
 use crate::budget_monitor::BudgetMonitor;
+use crate::clock::Clock;
 use crate::config::Budgets;
 use crate::earlier_nights::EarlierNights;
 use crate::error::Result;
@@ -24,7 +25,7 @@ pub(super) fn run_stages<T>(
         earlier: &EarlierNights::default(),
         journal: &mut Journal::open(night.join("journal.jsonl"))?,
         observer: &mut |_: Event<'_>| (),
-        budgets: &BudgetMonitor::new(&budgets, &jiff::Zoned::now(), night),
+        budgets: &BudgetMonitor::new(&budgets, &jiff::Zoned::now(), night, &Clock::default()),
         memory_limit,
         done: Vec::new(),
     })

@@ -27,6 +27,16 @@ pub(crate) struct Asked<'a> {
     pub agent: Option<&'a Agent>,
 }
 
+impl Asked<'_> {
+    /// The tokens of the prompt.
+    pub fn tokens(&self, tokenizer: &ChatTokenizer) -> Result<Vec<u32>> {
+        let system = self.agent.map(|agent| Message::system(agent.system_prompt()));
+        let user = Message::user(&self.prompt.text);
+        let messages: Vec<Message> = system.into_iter().chain([user]).collect();
+        Ok(tokenizer.prompt_tokens(&messages, &RenderOptions::default())?)
+    }
+}
+
 /// An answer of the base model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BaseAnswer {
@@ -84,8 +94,10 @@ impl<'a> BaseAnswers<'a> {
         on_batch: &mut dyn FnMut(&[Answered<'p>]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         for batch in asked.chunks(BATCH) {
-            let prompts =
-                batch.iter().map(|asked| self.tokens(asked)).collect::<Result<Vec<_>>>()?;
+            let prompts = batch
+                .iter()
+                .map(|asked| asked.tokens(self.tokenizer))
+                .collect::<Result<Vec<_>>>()?;
             self.answer(&prompts)?;
             let found = batch.iter().zip(&prompts).filter_map(|(asked, prompt)| {
                 Some((*asked, self.known.get(&digest(prompt))?.clone()))
@@ -95,14 +107,6 @@ impl<'a> BaseAnswers<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The tokens of a prompt.
-    pub fn tokens(&self, asked: &Asked<'_>) -> Result<Vec<u32>> {
-        let system = asked.agent.map(|agent| Message::system(agent.system_prompt()));
-        let user = Message::user(&asked.prompt.text);
-        let messages: Vec<Message> = system.into_iter().chain([user]).collect();
-        Ok(self.tokenizer.prompt_tokens(&messages, &RenderOptions::default())?)
     }
 
     /// Answers the prompts that have no answer yet.

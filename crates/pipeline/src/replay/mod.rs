@@ -19,7 +19,7 @@ use crate::base_model::BaseModel;
 use crate::budget_monitor::StopReason;
 use crate::config::ReplayConfig;
 use crate::error::Result;
-use crate::exam_model::ExamModel;
+use crate::exam_model::{ExamModel, ExamWork};
 use crate::home::Home;
 use crate::stage::StageContext;
 
@@ -114,7 +114,8 @@ impl Replay<'_> {
         let asked: Vec<_> = asked.collect();
 
         ctx.progress(0, wanted as u64, "opening the model");
-        let opened = ExamModel::open(&self.model.path, &[], BATCH, ctx.memory_limit)?;
+        let work = ExamWork::answers(BATCH);
+        let opened = ExamModel::open(&self.model.path, &[], work, ctx.memory_limit)?;
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let sampling = eval::Sampling { seed: config.seed, ..config.sampling };
         let mut answers =

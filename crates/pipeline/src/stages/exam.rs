@@ -18,7 +18,7 @@ use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
 use crate::drift::DriftPlan;
 use crate::error::Result;
-use crate::exam_model::ExamModel;
+use crate::exam_model::{ExamModel, ExamWork};
 use crate::interrupt::UntilInterrupted;
 use crate::registry::{BaseRegistry, ExamId};
 use crate::stage::{Artefact, Stage, StageContext};
@@ -167,8 +167,9 @@ impl Stage for Exam<'_> {
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<ExamFiles> {
         let Self { model, trained, champion, registry, suite, options, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
-        let mut cache = AnswerCache::open(registry.all().home())?;
-        let models = sitters.open(ctx, options)?;
+        let mut cache = AnswerCache::open(registry.all().home(), model.sha256)?;
+        let compared = self.drift.map(|plan| (plan, suite.council()));
+        let models = sitters.open(ctx, options, compared)?;
         let files = sitters.sit(ctx, &models, suite, options, Some(&mut cache))?;
         cache.forget_others()?;
         let drifts = match self.drift {
@@ -236,8 +237,14 @@ impl Sitter {
 }
 
 impl Sitters<'_> {
-    /// Opens the base model, with room for an adapter and the answers to a batch.
-    pub fn open(&self, ctx: &mut StageContext<'_>, options: &ExamOptions) -> Result<BaseOpened> {
+    /// Opens the base model, with room for an adapter and the answers to a batch, and for a comparison with the base if there
+    /// is to be one.
+    pub fn open(
+        &self,
+        ctx: &mut StageContext<'_>,
+        options: &ExamOptions,
+        compared: Option<(&DriftPlan, &Council)>,
+    ) -> Result<BaseOpened> {
         ctx.progress(0, 0, "opening the model");
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let (candidate, champion) = self.adapted(ctx)?;
@@ -246,7 +253,10 @@ impl Sitters<'_> {
             .into_iter()
             .chain(champion.as_ref().and_then(Sitter::folder))
             .collect();
-        let model = ExamModel::open(&self.model.path, &adapters, options.batch, ctx.memory_limit)?;
+        let longest = compared.map(|(plan, council)| plan.longest(&tokenizer, council));
+        let compared = longest.transpose()?.unwrap_or_default();
+        let work = ExamWork { rows: options.batch, compared };
+        let model = ExamModel::open(&self.model.path, &adapters, work, ctx.memory_limit)?;
         Ok(BaseOpened { model, tokenizer })
     }
 
@@ -273,11 +283,12 @@ impl Sitters<'_> {
         council: &Council,
     ) -> Result<Drifts> {
         let BaseOpened { model: opened, tokenizer } = base;
-        let (subject, model) = ((opened, self.model.sha256), &opened.model);
+        let subject = (opened, self.model.sha256);
         let sequences =
             plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
         let (candidate, champion) = self.adapted(ctx)?;
-        let mut drift = |it: Sitter| sequences.drift(ctx, model, &it.adapter(model)?, it.name);
+        let mut drift =
+            |it: Sitter| sequences.drift(ctx, opened, &it.adapter(&opened.model)?, it.name);
         let candidate = drift(candidate)?;
         let champion = champion.map(drift).transpose()?;
         Ok(Drifts { candidate, champion })

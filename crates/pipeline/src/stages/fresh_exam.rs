@@ -9,6 +9,7 @@ use enrich::Household;
 use enrich::household::{FreshWordings, Phrasings};
 use enrich::leaks::{ExamQuestions, Leaks};
 use eval::{CheckResult, ExamOptions, Gate, Policy, Suite};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::enrich::Splits;
@@ -198,12 +199,14 @@ impl Stage for FreshExam<'_> {
         let origin = match ledger.drawn_for(self.id, self.trained.adapter) {
             Some(drawn) => drawn.origin.clone(),
             None => {
-                if let Some(why) = self.spent_budget(&ledger)? {
+                let now = ctx.budgets.clock().now().timestamp();
+                if let Some(why) = self.spent_budget(&ledger, now)? {
                     return Ok(FreshResult::NotTaken(why));
                 }
                 let origin = self.draw(&ledger)?;
                 // On file before its first use: no exam is ever taken twice.
-                ledger.enter(Drawn::now(self.id, self.trained.adapter, origin.clone()))?;
+                let drawn = Drawn::new(now, self.id, self.trained.adapter, origin.clone());
+                ledger.enter(drawn)?;
                 origin
             }
         };
@@ -212,7 +215,7 @@ impl Stage for FreshExam<'_> {
         durable::write_json(&path, &suite)?;
         let Self { model, trained, champion, registry, .. } = *self;
         let sitters = Sitters { model, trained, champion, registry };
-        let models = sitters.open(ctx, self.options)?;
+        let models = sitters.open(ctx, self.options, None)?;
         let exams = Box::new(sitters.sit(ctx, &models, &suite, self.options, None)?);
         Ok(FreshResult::Taken { exams, suite: ctx.artefact(&path)?, origin, left_out })
     }
@@ -251,9 +254,9 @@ impl FreshExam<'_> {
     }
 
     /// Why no further exam may be drawn, if the policy's number of failed ones is reached.
-    fn spent_budget(&self, ledger: &ExamLedger) -> Result<Option<String>> {
+    fn spent_budget(&self, ledger: &ExamLedger, now: Timestamp) -> Result<Option<String>> {
         let allowed = self.policy.failed_exams_a_year();
-        let failed = ledger.failed_within_a_year(&self.registry.all().state()?);
+        let failed = ledger.failed_within_a_year(&self.registry.all().state()?, now);
         let Some(oldest) = failed.first().filter(|_| failed.len() >= allowed) else {
             return Ok(None);
         };

@@ -13,6 +13,7 @@ pub(crate) mod promote;
 pub(crate) mod report;
 mod smoke_test;
 pub(crate) mod train;
+pub(crate) mod training;
 pub(crate) mod training_rows;
 pub(crate) mod training_run;
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
 use crate::error::{Error, Result};
-use crate::exam_model::ExamModel;
+use crate::exam_model::{ExamModel, ExamWork};
 use crate::registry::BaseRegistry;
 use crate::stage::StageContext;
 
@@ -82,8 +82,8 @@ impl SmokeTest<'_> {
             Err(error @ Error::Corrupt { .. }) => return Ok(Some(Fault::Copy(error.to_string()))),
             Err(error) => return Err(error),
         };
-        let (path, batch) = (&self.model.path, self.options.batch);
-        let opened = ExamModel::open(path, &[&folder], batch, ctx.memory_limit)?;
+        let (path, work) = (&self.model.path, ExamWork::answers(self.options.batch));
+        let opened = ExamModel::open(path, &[&folder], work, ctx.memory_limit)?;
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let answers = Adapter::load(folder, &opened.model)
             .map_err(Error::from)

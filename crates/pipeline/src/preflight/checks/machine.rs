@@ -57,7 +57,9 @@ pub(super) fn memory(rehearsal: &Rehearsal<'_>) -> Finding {
         return Finding::failed(format!("`budgets.memory` is {ceiling}, the device has {all}"));
     }
     if let (Some(recipe), Some(opened)) = (rehearsal.recipe.done(), rehearsal.opened.done())
-        && let Err(error) = check_exam(&rehearsal.config, recipe, &opened.model)
+        && let (Some(suite), Some(tokenizer)) = (rehearsal.suite.done(), rehearsal.tokenizer.done())
+        && let Err(error) =
+            check_exam(&rehearsal.config, recipe, suite.council(), (&opened.model, tokenizer))
     {
         return Finding::failed(error);
     }

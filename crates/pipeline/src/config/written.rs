@@ -1,0 +1,141 @@
+//! What a night's file says, as written, and whether its parts go together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use enrich::GeneratorFiles;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelChoice,
+    ModelSetup, ModelSource, Notify, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
+    ServingConfig, WhenUnchanged,
+};
+
+/// The content of the file. Its methods return what is wrong with it: the key, what was expected and what was found.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    pub home: Option<PathBuf>,
+    pub model: PathBuf,
+    pub fallback_model: Option<String>,
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelSetup>,
+    data: Option<DataSource>,
+    train: Option<PathBuf>,
+    preference: Option<PathBuf>,
+    #[serde(default, deserialize_with = "refused_share")]
+    pub max_refused_share: Option<f64>,
+    pub scrub: Option<ScrubKinds>,
+    pub merge_logs: Option<bool>,
+    pub enrich: Option<Enrichment>,
+    #[serde(default)]
+    pub household: GeneratorFiles,
+    pub replay: Option<ReplayConfig>,
+    pub exam: ExamConfig,
+    pub forgetting: Option<ForgettingConfig>,
+    pub gate: Option<PathBuf>,
+    pub budgets: Option<Budgets>,
+    pub when_unchanged: Option<WhenUnchanged>,
+    pub retention: Option<Retention>,
+    pub serving: Option<ServingConfig>,
+    pub preflight: Option<PreflightConfig>,
+    pub notify: Option<Notify>,
+}
+
+/// A share from 0 to 1, if the file has one.
+fn refused_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    match Option::deserialize(deserializer)? {
+        Some(share) if !(0.0..=1.0).contains(&share) => {
+            let expected = "max_refused_share: expected a share from 0 to 1";
+            Err(de::Error::custom(format!("{expected}, found {share}")))
+        }
+        share => Ok(share),
+    }
+}
+
+impl Written {
+    /// Checks values, and that the parts go together.
+    pub fn check(&self) -> Result<(), String> {
+        let problems = [
+            self.replay.as_ref().and_then(ReplayConfig::problem),
+            self.budgets.as_ref().and_then(Budgets::problem),
+            self.forgetting.as_ref().and_then(ForgettingConfig::problem),
+            self.preflight.as_ref().and_then(PreflightConfig::problem),
+            self.notify.as_ref().and_then(Notify::problem),
+            self.fallback_problem(),
+            self.models_problem(),
+            self.exam.fresh.as_ref().and_then(FreshExams::problem),
+            self.chats_problem(),
+        ];
+        match problems.into_iter().flatten().next() {
+            Some(problem) => Err(problem),
+            None => self.setup(&ModelChoice::Default).map(drop),
+        }
+    }
+
+    fn fallback_problem(&self) -> Option<String> {
+        let name = self.fallback_model.as_ref().filter(|name| !self.models.contains_key(*name))?;
+        let names = if self.models.is_empty() { "none".to_owned() } else { self.names() };
+        Some(format!("fallback_model: expected a name in `models` ({names}), found {name:?}"))
+    }
+
+    /// There is either one model at the top or a table `models`, not a mixture.
+    fn models_problem(&self) -> Option<String> {
+        let Self { models, data, train, preference, .. } = self;
+        let of_entry = |key: &str| Some(format!("{key}: belongs to an entry of `models`"));
+        let is_empty = |data: &DataSource| data.raw().is_some_and(|it| it.iter().next().is_none());
+        match (models.is_empty(), data, train) {
+            (true, None, _) => Some("missing field `data`".to_owned()),
+            (true, _, None) => Some("missing field `train`".to_owned()),
+            (false, Some(_), _) => of_entry("data"),
+            (false, _, Some(_)) => of_entry("train"),
+            (false, ..) if preference.is_some() => of_entry("preference"),
+            (true, Some(data), _) if is_empty(data) => {
+                Some("data.raw: expected at least one path, found an empty list".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// No chats may be deleted before they are rows.
+    fn chats_problem(&self) -> Option<String> {
+        let kept = self.retention.and_then(|retention| retention.chats)?;
+        let setups = self.models.values().map(|setup| &setup.data);
+        let used = setups.chain(&self.data).filter_map(DataSource::chats).max()?;
+        (kept < used).then(|| {
+            format!(
+                "retention.chats: expected at least {used}, the days of `data.chats`; found {kept}"
+            )
+        })
+    }
+
+    /// The names in `models`, for messages.
+    fn names(&self) -> String {
+        self.models.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The chosen setup with paths as written, and its name in `models` if it has one.
+    pub fn setup(&self, choice: &ModelChoice) -> Result<(ModelSetup, Option<String>), String> {
+        let Self { models, model, data, train, preference, .. } = self;
+        if let (Some(data), Some(train)) = (data, train)
+            && *choice == ModelChoice::Default
+        {
+            let model = ModelSource::from(model.clone());
+            let (data, train, preference) = (data.clone(), train.clone(), preference.clone());
+            return Ok((ModelSetup { model, data, train, preference }, None));
+        }
+        let (name, by) = match choice {
+            ModelChoice::Default => (model.to_string_lossy().into_owned(), "model"),
+            ModelChoice::Named { name, by } => (name.clone(), *by),
+        };
+        if let Some(setup) = models.get(&name) {
+            return Ok((setup.clone(), Some(name)));
+        }
+        let expected = match models.is_empty() {
+            true => "no choice, as the file has no `models`".to_owned(),
+            false => format!("one of `models`: {}", self.names()),
+        };
+        Err(format!("{by}: expected {expected}; found {name:?}"))
+    }
+}
