@@ -277,6 +277,12 @@ impl Dataset {
         Some(Self::of_rows(out)).filter(|out| !out.rows.is_empty())
     }
 
+    /// These examples alone.
+    pub(crate) fn only(&self, examples: &[usize]) -> Self {
+        let rows = examples.iter().flat_map(|&example| &self.rows[self.rows_of(example)]);
+        Self { rows: rows.cloned().collect(), kind: self.kind, ..Self::default() }
+    }
+
     /// For each pair its prompt with the two answers of another one: of the nearest pair before it, in a
     /// circle, that has another prompt. `None` if all prompts are the same.
     pub(crate) fn mismatched(&self, max_length: usize) -> Option<Self> {

@@ -120,10 +120,10 @@ pub enum Event {
         /// Duration.
         seconds: f64,
     },
-    /// The reference model's log-probabilities of all answers, before the first update.
+    /// The reference model's log-probabilities of the answers that the run takes, before the first update.
     #[non_exhaustive]
     Reference {
-        /// Chosen and rejected answers of all splits.
+        /// Chosen and rejected answers: of the pairs that the updates take, and of all for validation.
         answers: u64,
         /// Whether the reference is the base model with the adapter that the run starts from.
         adapter: bool,

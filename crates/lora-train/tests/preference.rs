@@ -355,6 +355,32 @@ fn the_reference_is_computed_once_and_kept_by_what_it_depends_on() {
     assert_eq!(files().len(), 2);
 }
 
+/// A run of fewer pairs than there are asks the reference for those alone, and makes the same updates as one that takes
+/// all of them.
+#[test]
+fn the_reference_is_computed_for_the_pairs_that_are_taken() {
+    for mode in ["dpo", "kto"] {
+        let run = |iters| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = config(folder.path(), &format!("train_mode: {mode}"));
+            config.iters = iters;
+            let train = Data { valid: None, ..data(12) };
+            let records = records(trainer(config, train).unwrap());
+            let updates = records.iter().filter_map(Record::as_update).cloned().collect::<Vec<_>>();
+            (reference(folder.path()), updates)
+        };
+        let ((_, few, computed), short) = run(2);
+        let ((_, all, computed_all), long) = run(4);
+        assert_eq!((few, all), (12, 24), "{mode}");
+        assert!(0 < computed && computed < computed_all, "{mode}: {computed} {computed_all}");
+        assert_eq!(short.len(), 2);
+        for (a, b) in short.iter().zip(&long) {
+            // The reference's sums are the same but for the order within a batch.
+            assert!((a.loss - b.loss).abs() < 1e-4, "{mode}: {} {}", a.loss, b.loss);
+        }
+    }
+}
+
 #[test]
 fn the_reference_is_the_adapter_at_the_start_or_the_base() {
     let first = tempfile::tempdir().unwrap();

@@ -301,6 +301,14 @@ impl TrainConfig {
         }
     }
 
+    /// Training rows or pairs that a run with `rows` of them takes; one of several epochs counts in each.
+    pub(crate) fn examples(&self, rows: usize) -> u64 {
+        match self.nightshift.epochs {
+            Some(epochs) => (epochs * rows as f64).ceil() as u64,
+            None => self.iters * self.batch_size as u64,
+        }
+    }
+
     /// Optimizer updates of a run with `rows` training rows or pairs. The last one may have fewer iterations.
     pub fn updates(&self, rows: usize) -> u64 {
         self.iterations(rows).div_ceil(self.grad_accumulation_steps as u64)

@@ -385,11 +385,7 @@ impl Trainer {
     /// The number of rows or pairs of the next update; the last one may have fewer.
     fn examples_of_update(&self) -> usize {
         let config = &self.config;
-        let rows = self.data.train.examples();
-        let all = match config.nightshift.epochs {
-            Some(epochs) => (epochs * rows as f64).ceil() as u64,
-            None => config.iters * config.batch_size as u64,
-        };
+        let all = config.examples(self.data.train.examples());
         let full = (config.batch_size * config.grad_accumulation_steps) as u64;
         full.min(all.saturating_sub(self.state.rows)) as usize
     }

@@ -1,4 +1,4 @@
-//! The reference model's log-probabilities of all answers, computed once and kept on disk.
+//! The reference model's log-probabilities of the answers that a run takes, computed once and kept on disk.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use models::Model;
 
 use super::initial::initial_factors;
-use crate::batch::pack;
+use crate::batch::{Cursor, Sampler, pack};
 use crate::config::{Reference, TrainConfig};
 use crate::engine::{Engine, Layout, PairTerms, RowLoss, Sums};
 use crate::metrics::Event;
@@ -34,7 +34,7 @@ pub(super) struct SplitTerms {
 /// log-probabilities can be kept.
 pub(super) struct Mismatched {
     data: Dataset,
-    /// The reference's log-probabilities, by row.
+    /// The reference's log-probabilities, by row; NaN of pairs that the run does not take.
     references: Vec<f64>,
 }
 
@@ -109,36 +109,51 @@ impl ReferenceModel<'_> {
         let begun = Instant::now();
         let objective = Arc::new(objective);
         let needed = objective.needs_reference();
-        let mut computed = 0;
+        let (mut answers, mut computed) = (0, 0);
         let origin = if needed { self.origin()? } else { None };
-        let mut sums = |split: &Dataset| -> Result<Vec<f64>> {
-            let (found, tokens) = self.sums(split, origin.as_deref())?;
+        let mut sums = |split: &Dataset, taken: &[usize]| -> Result<Vec<f64>> {
+            let part = split.only(taken);
+            let (found, tokens) = self.sums(&part, origin.as_deref())?;
             computed += tokens;
-            Ok(found)
+            let mut all = vec![f64::NAN; split.rows().len()];
+            let rows = taken.iter().flat_map(|&example| split.rows_of(example));
+            rows.zip(found).for_each(|(row, sum)| all[row] = sum);
+            Ok(all)
         };
-        let mut of = |split: &Dataset| -> Result<SplitTerms> {
-            let references = if needed { sums(split)? } else { Vec::new() };
+        let mut of = |split: &Dataset, taken: Vec<usize>| -> Result<SplitTerms> {
+            let references = if needed { sums(split, &taken)? } else { Vec::new() };
+            answers +=
+                taken.iter().map(|&example| split.rows_of(example).len() as u64).sum::<u64>();
             let mismatched = match objective.baseline() {
                 None => None,
                 Some(_) => {
                     let data = Mismatched::rows(self.config, split)?;
-                    Some(Mismatched { references: sums(&data)?, data })
+                    Some(Mismatched { references: sums(&data, &taken)?, data })
                 }
             };
             let objective = Arc::clone(&objective);
             let terms = PairTerms { objective, references: references.into() };
             Ok(SplitTerms { terms, mismatched })
         };
-        let train = of(&data.train)?;
-        let valid = data.valid.as_ref().map(of).transpose()?;
-        let rows = |split: &SplitTerms| split.terms.references.len() as u64;
+        let train = of(&data.train, self.taken(&data.train))?;
+        let all = |split: &Dataset| (0..split.examples()).collect();
+        let valid = data.valid.as_ref().map(|split| of(split, all(split))).transpose()?;
         let event = needed.then(|| Event::Reference {
-            answers: rows(&train) + valid.as_ref().map_or(0, rows),
+            answers,
             adapter: self.has_adapter(),
             computed_tokens: computed,
             seconds: begun.elapsed().as_secs_f64(),
         });
         Ok(PreferenceTerms { train, valid, event })
+    }
+
+    /// The examples of the training split that the run takes, in their order in the split.
+    fn taken(&self, train: &Dataset) -> Vec<usize> {
+        let rows = train.examples();
+        let count = self.config.examples(rows).min(rows as u64) as usize;
+        let mut taken = Sampler::new(rows, self.config.seed, Cursor::default()).take(count);
+        taken.sort_unstable();
+        taken
     }
 
     /// Whether the reference has an adapter. That of a new run does not change the model.
