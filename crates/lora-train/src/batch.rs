@@ -127,6 +127,44 @@ impl MicroBatch {
         Ok(Self { rows, layout, tokens, targets, targets_of, anchors })
     }
 
+    /// The rows with an anchor, each up to its last one, without targets, and the index here of each of their tokens. Their
+    /// anchors are the same ones in the same order.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), without an anchor too.
+    pub(crate) fn anchored(&self) -> Result<(Self, Vec<u32>)> {
+        let mut is_anchor = vec![false; self.tokens.len()];
+        self.anchors.iter().for_each(|anchor| is_anchor[anchor.position as usize] = true);
+        let (mut rows, mut places) = (Vec::new(), Vec::new());
+        for (index, &row) in self.rows.iter().enumerate() {
+            let mut own: Vec<usize> = self.layout.places(index).collect();
+            let last = own.iter().rposition(|&place| is_anchor[place]);
+            own.truncate(last.map_or(0, |last| last + 1));
+            if !own.is_empty() {
+                rows.push(row);
+                places.push(own);
+            }
+        }
+        let inputs: Vec<Vec<u32>> = places
+            .iter()
+            .map(|own| own.iter().map(|&place| self.tokens[place]).collect())
+            .collect();
+        let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
+        let (layout, tokens) = Rows::with_shared_prefixes(&inputs)?;
+        let mut here = vec![0; tokens.len()];
+        let mut there = vec![0; self.tokens.len()];
+        for (index, own) in places.iter().enumerate() {
+            for (place, &from) in layout.places(index).zip(own) {
+                (here[place], there[from]) = (from as u32, place as u32);
+            }
+        }
+        let moved =
+            |anchor: &Anchor| Anchor { position: there[anchor.position as usize], ..*anchor };
+        let anchors = self.anchors.iter().map(moved).collect();
+        let (targets, targets_of) = (Vec::new(), vec![0..0; rows.len()]);
+        Ok((Self { rows, layout, tokens, targets, targets_of, anchors }, here))
+    }
+
     /// Input tokens of all rows; a shared prefix counts in each of them.
     pub fn row_tokens(&self) -> usize {
         self.layout.lengths().iter().sum()
@@ -277,7 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dataset::Example;
+    use crate::dataset::{Example, RowSource};
 
     fn dataset(rows: &[Vec<u32>]) -> Dataset {
         let rows = rows.iter().map(|inputs| {
@@ -339,6 +377,50 @@ mod tests {
                     let expected = data.rows()[row].targets().map(|(at, _)| positions[at]);
                     prop_assert_eq!(found, expected.collect::<Vec<_>>());
                 }
+            }
+        }
+    }
+
+    proptest! {
+        /// Few tokens, so that rows share prefixes and some are prefixes of others.
+        #[test]
+        fn anchored_rows_keep_every_anchor_and_what_comes_before_it(
+            rows in prop::collection::vec((prop::collection::vec(0u32..3, 1..9), any::<bool>()), 1..9),
+            on in prop::sample::select(vec![AnchoredTokens::Replay, AnchoredTokens::All, AnchoredTokens::Untrained]),
+        ) {
+            let data = rows.iter().map(|(inputs, replay)| {
+                let tokens: Vec<u32> = inputs.iter().copied().chain([9]).collect();
+                let half = tokens.len() / 2;
+                let trained = vec![half.max(1)..half.max(1) + 1];
+                let row = Example::new(tokens, trained);
+                if *replay { row.from_source(RowSource::Replay) } else { row }
+            });
+            let data = Dataset::new("train", data, usize::MAX).unwrap();
+            let all: Vec<_> = (0..rows.len()).collect();
+            let mut batches = vec![MicroBatch::new(data.rows(), &all).unwrap()];
+            anchor(&mut batches, &data, on, 1.0);
+            let whole = &batches[0];
+            prop_assume!(!whole.anchors.is_empty());
+            let (part, places) = whole.anchored().unwrap();
+            prop_assert_eq!(part.layout.total(), part.tokens.len());
+            prop_assert!(part.tokens.len() <= whole.tokens.len());
+            let before = |micro: &MicroBatch, position: u32| {
+                let rows = 0..micro.rows.len();
+                let own = |row: usize| micro.layout.places(row).collect::<Vec<_>>();
+                let upto = rows.map(own).find_map(|own| {
+                    let at = own.iter().position(|&place| place == position as usize)?;
+                    Some(own[..=at].iter().map(|&place| micro.tokens[place]).collect::<Vec<_>>())
+                });
+                upto.unwrap()
+            };
+            prop_assert_eq!(part.anchors.len(), whole.anchors.len());
+            for (a, b) in part.anchors.iter().zip(&whole.anchors) {
+                prop_assert_eq!(places[a.position as usize], b.position);
+                prop_assert_eq!(a.weight, b.weight);
+                prop_assert_eq!(before(&part, a.position), before(whole, b.position));
+            }
+            for (here, &there) in places.iter().enumerate() {
+                prop_assert_eq!(before(&part, here as u32), before(whole, there));
             }
         }
     }

@@ -72,7 +72,7 @@ impl Pass {
         let stack = LayerStack { pass: self, model, batch: &batch, dropout };
         // No backward pass goes below the lowest adapter, so these inputs are not kept.
         let flow = stack.forward(flow, 0..lowest.min(keep_from), |_| Ok(()))?;
-        let base = self.base_at_anchors(stack, micro, &flow)?;
+        let base = self.base_at_anchors(model, micro, &flow)?;
         let mut inputs = LayerInputs::new(self.plan.inputs, &self.folder)?;
         let flow = stack.forward(flow, lowest..keep_from, |flow| inputs.push(flow))?;
 
@@ -100,29 +100,32 @@ impl Pass {
         Ok(values)
     }
 
-    /// The base model's hidden states at the anchors of `micro`, `[n, H]`; `None` without anchors. They
-    /// start from `flow`, the input of the lowest adapted layer, unless the embedding is adapted.
+    /// The base model's hidden states at the anchors of `micro`, `[n, H]`; `None` without anchors. Only the rows with
+    /// anchors are computed, from `flow` on, the input of the lowest adapted layer, if that is the base model's.
     fn base_at_anchors(
         &self,
-        stack: LayerStack<'_>,
+        model: &Model,
         micro: &MicroBatch,
         flow: &Flow,
     ) -> Result<Option<Array>> {
         if micro.anchors.is_empty() {
             return Ok(None);
         }
-        let LayerStack { model, batch, .. } = stack;
+        let (anchored, places) = micro.anchored()?;
         let layout = self.layout.without_adapter();
         let base = Pass { layout, factors: Tensors::new(), dropout: None, ..self.clone() };
-        let own = match self.adapts_embedding() {
-            true => Some(base.embed(model, micro, &LayerAdapter::default())?),
-            false => None,
+        let (embedded, batch) = base.embed(model, &anchored, &LayerAdapter::default())?;
+        // What is carried belongs to all rows.
+        let (from, flow) = match self.adapts_embedding() || !flow.carried.is_empty() {
+            true => (0, embedded),
+            false => {
+                let hidden = at(&flow.hidden, &places)?.expand_dims(0)?;
+                (self.layout.lowest_layer(), Flow::new(hidden))
+            }
         };
-        let (flow, batch) = own.as_ref().map_or((flow, batch), |(flow, batch)| (flow, batch));
-        let stack = LayerStack { pass: &base, model, batch, dropout: None };
-        let layers = self.layout.lowest_layer()..model.layers().len();
-        let flow = stack.forward(flow.clone(), layers, |_| Ok(()))?;
-        let hidden = at_anchors(&flow.hidden, micro)?;
+        let stack = LayerStack { pass: &base, model, batch: &batch, dropout: None };
+        let flow = stack.forward(flow, from..model.layers().len(), |_| Ok(()))?;
+        let hidden = at_anchors(&flow.hidden, &anchored)?;
         hidden.eval()?;
         Ok(Some(hidden))
     }

@@ -568,6 +568,7 @@ fn gradients_with_anchors_agree_with_those_of_whole_rows_for_every_family() {
             (ALL, AnchoredTokens::All),
             (ALL, AnchoredTokens::Replay),
             (&top, AnchoredTokens::Untrained),
+            (&top, AnchoredTokens::Replay),
             (&both, AnchoredTokens::All),
             (&output, AnchoredTokens::Untrained),
         ] {
