@@ -10,6 +10,7 @@ use chat_format::{
     ChatTokenizer, Conversation, Message, RenderOptions, Supervision, Thinking, ToolCall,
 };
 use common::{byte_level, one_turn, two_turns, vocabularies};
+use serde_json::json;
 use tokenizers::AddedToken;
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
@@ -65,12 +66,64 @@ fn the_template_is_found_in_the_config_too() {
     let error = tokenizer.prompt_tokens(&[Message::user("q")], &RenderOptions::default());
     assert!(error.unwrap_err().to_string().contains("expected a chat template"));
 
-    let named = serde_json::json!({"eos_token": "<|im_end|>", "chat_template": [
+    let named = json!({"eos_token": "<|im_end|>", "chat_template": [
         {"name": "tool_use", "template": "x"}, {"name": "default", "template": CHATML}]});
     fs::write(folder.path().join("tokenizer_config.json"), named.to_string()).unwrap();
     let tokenizer = ChatTokenizer::open(folder.path()).unwrap();
     let prompt = tokenizer.prompt_tokens(&[Message::user("q")], &RenderOptions::default()).unwrap();
     assert_eq!(prompt.iter().filter(|&&id| id == 257).count(), 2);
+}
+
+/// `special_tokens_map.json` counts where `tokenizer_config.json` names no such token, and tokens that only
+/// `tokenizer_config.json` or `added_tokens.json` list have the ids that these give them.
+#[test]
+fn special_tokens_are_found_in_every_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: serde_json::Value| {
+        fs::write(folder.path().join(name), value.to_string()).unwrap();
+    };
+    let text = |token: &str| json!(token);
+    let object = |token: &str| json!({ "content": token, "lstrip": false });
+    let (im_start, endoftext) = ("<|im_start|>", "<|endoftext|>");
+    for (config, map, expected) in [
+        (json!({}), json!({ "bos_token": text(im_start) }), Some(257)),
+        (json!({ "bos_token": null }), json!({ "bos_token": object(im_start) }), Some(257)),
+        (
+            json!({ "bos_token": object(endoftext) }),
+            json!({ "bos_token": text(im_start) }),
+            Some(256),
+        ),
+        (json!({ "bos_token": text(endoftext) }), json!({}), Some(256)),
+        (json!({}), json!({}), None),
+    ] {
+        write_folder(folder.path());
+        fs::write(
+            folder.path().join("chat_template.jinja"),
+            "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
+        )
+        .unwrap();
+        write("tokenizer_config.json", config.clone());
+        write("special_tokens_map.json", map.clone());
+        let tokenizer = ChatTokenizer::open(folder.path()).unwrap();
+        assert_eq!(tokenizer.bos_id(), expected, "{config} {map}");
+        let prompt = tokenizer.prompt_tokens(&[Message::user("q")], &RenderOptions::default());
+        assert_eq!(
+            prompt.unwrap().first().copied() == expected,
+            expected.is_some(),
+            "{config} {map}"
+        );
+    }
+    write(
+        "tokenizer_config.json",
+        json!({ "eos_token": "<end>", "added_tokens_decoder": {
+            "257": { "content": im_start, "special": true },
+            "264": { "content": "<end>", "special": true, "normalized": false },
+        } }),
+    );
+    write("added_tokens.json", json!({ "<note>": 265, "<|im_end|>": 258, "<odd>": 9 }));
+    let tokenizer = ChatTokenizer::open(folder.path()).unwrap();
+    assert_eq!((tokenizer.vocab_size(), tokenizer.eos_id()), (266, Some(264)));
+    assert_eq!(tokenizer.token(265), "<note>");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! A tokenizer from a model folder in Hugging Face's layout.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 use super::Parts;
 use crate::{Error, Result};
@@ -20,6 +21,14 @@ pub(super) fn read(folder: &Path) -> Result<Parts> {
     tokenizer.with_truncation(None).map_err(broken)?;
 
     let config = read_json(&folder.join("tokenizer_config.json"))?;
+    let mut added = listed_tokens(&config["added_tokens_decoder"]);
+    for (token, id) in
+        read_json(&folder.join("added_tokens.json"))?.as_object().into_iter().flatten()
+    {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        added.extend(id.map(|id| (id, AddedToken::from(token.as_str(), false).normalized(false))));
+    }
+    add_missing(&mut tokenizer, added).map_err(broken)?;
     // Older checkpoints name their special tokens here only.
     let map = read_json(&folder.join("special_tokens_map.json"))?;
     let id = |key: &str| {
@@ -41,6 +50,38 @@ pub(super) fn read(folder: &Path) -> Result<Parts> {
         adds_bos,
         stops,
     })
+}
+
+/// The tokens that `tokenizer_config.json` lists, by id.
+fn listed_tokens(decoder: &Value) -> BTreeMap<u32, AddedToken> {
+    let token = |(id, entry): (&String, &Value)| {
+        let flag = |key: &str| entry[key].as_bool().unwrap_or_default();
+        let token = AddedToken::from(entry["content"].as_str()?, flag("special"))
+            .single_word(flag("single_word"))
+            .lstrip(flag("lstrip"))
+            .rstrip(flag("rstrip"))
+            .normalized(flag("normalized"));
+        Some((id.parse().ok()?, token))
+    };
+    decoder.as_object().into_iter().flatten().filter_map(token).collect()
+}
+
+/// Adds the tokens that `tokenizer.json` lacks, as transformers does: those whose ids follow its own.
+fn add_missing(
+    tokenizer: &mut Tokenizer,
+    added: BTreeMap<u32, AddedToken>,
+) -> tokenizers::Result<()> {
+    for (id, token) in added {
+        let known = tokenizer.token_to_id(&token.content).is_some();
+        if known || id as usize != tokenizer.get_vocab_size(true) {
+            continue;
+        }
+        match token.special {
+            true => tokenizer.add_special_tokens([token])?,
+            false => tokenizer.add_tokens([token])?,
+        };
+    }
+    Ok(())
 }
 
 /// The chat template: `chat_template.jinja`, or else the one in `tokenizer_config.json`.
