@@ -46,7 +46,9 @@ impl ChatTokenizer {
     /// the template writes a tool's result has more than one span.
     ///
     /// If the generation prompt opens and closes an empty thinking block that the template leaves out of finished turns
-    /// (Gemma 4), the last turn gets it too, untrained: the row is then what the model sees when it is served.
+    /// (Gemma 4), the last turn gets it too, untrained: the row is then what the model sees when it is served. Some templates ask
+    /// with other tokens than those of finished turns all the same (DeepSeek R1's always opens reasoning): the row is then what
+    /// the template renders. The test `supervision` lists them.
     ///
     /// # Errors
     /// What the template refuses, and a turn to train that the template leaves out, in whole or in part.

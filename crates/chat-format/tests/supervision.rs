@@ -241,8 +241,8 @@ fn fault(
     (found != expected).then(|| format!("missing {missing:?}, foreign {foreign:?}"))
 }
 
-/// Whether the last turn is trained behind exactly the tokens that `generate` sends to ask for it. `None` where there is no
-/// such prompt, and where the row has no reasoning although thinking is on, or has some although it is off.
+/// Whether an answer to a question is trained behind exactly the tokens that `generate` sends to ask for it. `None` where there
+/// is no such prompt or question, and where the row has no reasoning although thinking is on, or has some although it is off.
 fn as_served(
     tokenizer: &ChatTokenizer,
     chat: &Conversation,
@@ -250,9 +250,10 @@ fn as_served(
     options: &RenderOptions,
 ) -> Option<bool> {
     let (last, before) = chat.messages.split_last()?;
+    let asked = before.last().is_some_and(|message| message.role == Role::User);
     let thinks = last.reasoning_content.is_some() == (options.thinking == Thinking::On);
     let options = options.clone().tools(chat.tools.clone());
-    let prompt = tokenizer.prompt_tokens(before, &options).ok().filter(|_| thinks)?;
+    let prompt = tokenizer.prompt_tokens(before, &options).ok().filter(|_| asked && thinks)?;
     let start = row.trained.first()?.start;
     Some(row.tokens[..start] == prompt)
 }
@@ -321,7 +322,7 @@ fn spans_hold_the_words_of_the_turns_to_train_and_no_others() {
     }
     println!("{tried} rows tried, {refused} refused, {} wrong", wrong.len());
     let known: BTreeSet<&str> = UNSERVED.iter().map(|(template, _)| *template).collect();
-    println!("trained in another context than the prompt's: {unserved:?}");
+    println!("answers trained behind other tokens than the prompt's: {unserved:?}");
     assert!(unserved.iter().all(|name| known.contains(name.as_str())), "{unserved:?}");
     assert!(wrong.is_empty(), "{} wrong, the first: {}", wrong.len(), wrong[0]);
 }
