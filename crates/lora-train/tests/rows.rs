@@ -117,6 +117,10 @@ fn a_folder_has_a_training_split_and_maybe_a_validation_split() {
     assert_eq!((data.train.rows().len(), data.valid.is_some()), (2, false));
     tiny.write("data/valid.jsonl", CHAT);
     assert!(Data::open(&config, &tokenizer).unwrap().valid.is_some());
+    tiny.write("data/valid.jsonl", "\n");
+    let message = Data::open(&config, &tokenizer).unwrap_err().to_string();
+    assert!(message.ends_with("valid.jsonl: expected at least one row, found none"), "{message}");
+    tiny.write("data/valid.jsonl", CHAT);
 
     config.mask_prompt = true;
     let answers = Data::open(&config, &tokenizer).unwrap().train;

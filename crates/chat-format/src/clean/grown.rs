@@ -59,13 +59,16 @@ impl Digests {
     /// under `same`.
     pub(super) fn add(&mut self, place: Place, row: &[u8], same: &[String]) {
         let Digests { digests, rows, bytes } = self;
+        let fields: Vec<_> = written::fields(row).collect();
+        let value = |key: &str| {
+            let field = fields.iter().find(|(name, _)| names(name, key));
+            field.map_or(&b"null"[..], |(_, value)| value)
+        };
         bytes.clear();
         for key in same.iter().map(String::as_str).chain(["tools"]) {
-            let field = written::fields(row).find(|(name, _)| names(name, key));
-            bytes.extend_from_slice(field.map_or(b"null", |(_, value)| value));
+            bytes.extend_from_slice(value(key));
         }
-        let messages = written::fields(row).find(|(name, _)| names(name, "messages"));
-        for message in written::items(messages.map_or(b"[]", |(_, value)| value)) {
+        for message in written::items(value("messages")) {
             bytes.extend_from_slice(message);
             let digest = digest(bytes);
             digests.push(digest);

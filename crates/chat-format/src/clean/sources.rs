@@ -52,7 +52,7 @@ pub(super) fn add(
     if lines.ends_with(b"}\n") {
         lines.truncate(lines.len() - 2);
         let key = KEY.as_str();
-        write!(lines, ", {key}{file}:{place}\"}}\n").map_err(serde_json::Error::io)?;
+        writeln!(lines, ", {key}{file}:{place}\"}}").map_err(serde_json::Error::io)?;
     }
     Ok(())
 }
