@@ -329,9 +329,9 @@ pub(super) fn bare<'t>(text: &'t str, ends: &[&str]) -> Result<&'t str, String> 
     }
 }
 
-/// A regular expression for this text.
+/// A regular expression for this text. (An escaped `<` or `>` is the edge of a word.)
 fn escaped(text: &str) -> String {
-    let escape = |c: char| [c.is_ascii_punctuation().then_some('\\'), Some(c)];
+    let escape = |c: char| [r"\.+*?()|[]{}^$/".contains(c).then_some('\\'), Some(c)];
     text.chars().flat_map(escape).flatten().collect()
 }
 
