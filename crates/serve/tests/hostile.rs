@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -277,6 +277,48 @@ fn more_connections_than_places() {
     let idle: Vec<TcpStream> = (0..200).map(|_| connect(&server)).collect();
     still_answers(&server);
     drop(idle);
+    still_answers(&server);
+}
+
+/// A connection that says nothing, or begins a request; `None` if the system takes none.
+async fn held_open(address: SocketAddr, at: usize) -> Option<tokio::net::TcpStream> {
+    let connect = tokio::net::TcpStream::connect(address);
+    let stream = tokio::time::timeout(Duration::from_secs(20), connect).await.ok()?.ok()?;
+    if at.is_multiple_of(2) {
+        let _ = stream.try_write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nA: ");
+    }
+    Some(stream)
+}
+
+/// Ten thousand at once, silent or in the middle of a request. The server takes as many as it has places for, and others when
+/// those have had their time; the system refuses or delays the rest.
+#[test]
+fn ten_thousand_connections() {
+    const COUNT: usize = 10_000;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+    if limit.maximum.is_some_and(|most| most < COUNT as u64 + 4_000) {
+        let _ = writeln!(std::io::stderr(), "skipped: {COUNT} connections need more open files");
+        return;
+    }
+    let server = serve(Checkpoint::saying("yes.").base(), |options| {
+        options.limits.client = Duration::from_millis(500);
+    });
+    let address = server.address();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let held: Vec<_> = runtime.block_on(async {
+        let tasks: Vec<_> = (0..COUNT).map(|at| tokio::spawn(held_open(address, at))).collect();
+        let mut held = Vec::with_capacity(COUNT);
+        for task in tasks {
+            held.extend(task.await.unwrap());
+        }
+        held
+    });
+    println!("{} of {COUNT} connections were taken", held.len());
+    assert!(held.len() >= Options::default().limits.connections);
+    still_answers(&server);
+    drop(held);
     still_answers(&server);
 }
 
