@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use serve::{Base, ChatLog, Contract, Options, Server};
 use support::Tiny;
 
+/// What the household wants to hear.
+const CORRECTION: &str = "tttt";
+
 fn night(tiny: &Tiny) -> Summary {
     let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
     Night::start_or_resume(config).unwrap().run(&mut |_: Event<'_>| ()).unwrap()
@@ -43,6 +46,14 @@ fn messages(tiny: &Tiny, case: &str) -> Value {
     system.into_iter().chain(turns).collect()
 }
 
+/// A question of the household.
+fn about(dish: usize) -> Value {
+    json!([
+        { "role": "system", "content": "You are yoda." },
+        { "role": "user", "content": format!("What goes with dish {dish}?") },
+    ])
+}
+
 /// Asks what the household asks, corrects every answer, and lets a day pass.
 fn chat(tiny: &Tiny, server: &Server) {
     let post = |path: &str, body: &Value| -> Value {
@@ -50,10 +61,7 @@ fn chat(tiny: &Tiny, server: &Server) {
         ureq::post(url).send_json(body).unwrap().body_mut().read_json().unwrap()
     };
     for dish in 0..24 {
-        let messages = json!([
-            { "role": "system", "content": "You are yoda." },
-            { "role": "user", "content": format!("What goes with dish {dish}?") },
-        ]);
+        let messages = about(dish);
         let metadata = json!({ "agent": "yoda" });
         let answer = post(
             "/v1/chat/completions",
@@ -69,7 +77,7 @@ fn chat(tiny: &Tiny, server: &Server) {
         while !recorded() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        post("/v1/feedback", &json!({ "id": id, "rating": "down", "correction": "tttt" }));
+        post("/v1/feedback", &json!({ "id": id, "rating": "down", "correction": CORRECTION }));
     }
     let yesterday = jiff::Zoned::now().date().yesterday().unwrap();
     let folder = tiny.path("home/chats");
@@ -90,14 +98,21 @@ fn chats_become_a_night_that_is_served_without_a_restart() {
     options.chats = Some(ChatLog::new(tiny.path("home/chats")));
     let server = Server::start(base, options).unwrap();
     chat(&tiny, &server);
+    let (wrong, _) = ask(&server, "champion", &about(0));
+    assert_ne!(wrong, CORRECTION);
     tiny.edit("night.yaml", "data: { raw: raw.jsonl }", "data: { chats: 30d }");
     let contract = tiny.path("home/serving/model.json");
     server.follow(&contract).unwrap();
     let told = tiny.path("told");
     let keys = format!(
-        "serving:\n  endpoint: http://{}/v1\n  on_change: [sh, -c, 'cat >> \"$0\"; echo >> \"$0\"; cat \"$1\" > /dev/null', {}]\ngate:",
+        "serving:
+  endpoint: http://{}/v1
+  on_change: [sh, -c, 'cat >> \"$0\"; echo >> \"$0\"; cat \"$1\" >/dev/null; echo change >> \"$0.order\"', {told}]
+  pause: [sh, -c, 'echo pause >> \"$0.order\"', {told}]
+  resume: [sh, -c, 'echo resume >> \"$0.order\"', {told}]
+gate:",
         server.address(),
-        told.display(),
+        told = told.display(),
     );
     tiny.edit("night.yaml", "gate:", &keys);
     let summary = night(&tiny);
@@ -109,6 +124,9 @@ fn chats_become_a_night_that_is_served_without_a_restart() {
     assert_eq!(ask(&server, "base", &messages), (sample.before.clone(), 0));
     assert_eq!(ask(&server, "champion", &messages), (sample.after, 1));
     assert!(sample.score_after > sample.score_before);
+    // What it was corrected for, it now answers as the corrections say.
+    assert_eq!(ask(&server, "base", &about(0)).0, wrong);
+    assert_eq!(ask(&server, "champion", &about(0)), (CORRECTION.to_owned(), 1));
 
     let written = Contract::read(&contract).unwrap();
     assert_eq!(written.champion.generation, 1);
@@ -118,6 +136,9 @@ fn chats_become_a_night_that_is_served_without_a_restart() {
     let lines = fs::read_to_string(&told).unwrap();
     let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!((&line["generation"], lines.lines().count()), (&json!(1), 1));
+
+    let order = fs::read_to_string(tiny.path("told.order")).unwrap();
+    assert_eq!(order, "pause\nresume\nchange\n", "it has its memory back when it is told");
 
     // A rollback by hand reaches the server too.
     let registry = Registry::new(&Home::open(tiny.path("home")).unwrap())

@@ -112,6 +112,10 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The server cannot be paused or started again.
+    #[error("{0}")]
+    Server(String),
+
     /// The time of the night ran out before the stage had a result, so that there is nothing to examine. The night is over;
     /// the next start begins another one, which goes on where this one was.
     #[error(
@@ -259,6 +263,7 @@ impl Error {
             Error::OtherBase { .. } => "the adapter is of another base model",
             Error::Interrupted { .. } => "a signal stopped it",
             Error::NothingToRollBack { .. } => "there is nothing to roll back",
+            Error::Server(_) => "the server cannot be paused or started again",
             Error::BudgetSpent { .. } => "the time budget is spent",
             Error::TooLate { .. } => "it is too late for a night",
             Error::OutOfMemory { .. } => "out of memory",

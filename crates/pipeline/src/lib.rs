@@ -39,7 +39,7 @@ mod retention;
 mod runner;
 pub mod schedule;
 mod served_chats;
-mod serving;
+pub mod serving;
 mod split_account;
 mod stage;
 mod stages;

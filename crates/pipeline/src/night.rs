@@ -28,6 +28,7 @@ use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
+use crate::serving;
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
 use crate::stages::enrich::{Enrich, Everyday};
@@ -251,6 +252,7 @@ impl Night {
             }
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
         }
+        let paused = serving::pause(&self.config.serving)?;
         let training = Training { model, splits, max_refused_share, recipes: &recipes };
         let (supervised, preferred) = training.run(&mut runner, &mut fallback)?;
         let trained = Trained { supervised: &supervised, preferred: preferred.as_ref() };
@@ -272,10 +274,12 @@ impl Night {
             contaminated: &splits.contaminated,
             registry: &registry,
             serving: &self.config.serving,
+            paused: &paused,
             drift: drift.as_ref(),
             recipe: &limited,
         }
         .run(&mut runner, &mut fallback)?;
+        drop(paused);
         let stages = runner.done;
         let mut summary = self.summary(stages, trained, rows, outcome, &registry)?;
         (summary.base, summary.new_rows) = (Some(model.sha256), new_rows);

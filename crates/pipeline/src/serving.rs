@@ -1,6 +1,7 @@
 //! What should serve: `serving/BASE.json` for any server, a link to the adapter, the program that is
 //! told, and a question to the endpoint that serves.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,20 +69,28 @@ pub(crate) fn publish(home: &Home, base: &BaseModel, state: &BaseState) -> Resul
     private_dir(&folder)?;
     let absolute = std::path::absolute(&base.path).unwrap_or_else(|_| base.path.clone());
     let base = Base { path: absolute, sha256: base.sha256 };
-    write(file_of(&folder, &base)?, base, state)
+    write(file_for(&folder, &base.path, base.sha256)?, base, state)
 }
 
-/// The file of a base model: `NAME.json`, unless that is of another one of the same name in another place.
-fn file_of(folder: &Path, base: &Base) -> Result<PathBuf> {
-    let name = name_of(&base.path);
-    let path = folder.join(format!("{name}.json"));
-    if path.exists() {
-        let other = read(&path)?.base;
-        if other.sha256 != base.sha256 && other.path != base.path {
-            return Ok(folder.join(format!("{name}-{}.json", base.sha256.short())));
-        }
+/// The file that says what serves on a base model, which may not be written yet: the one in `folder` (`serving` of a home)
+/// that names the model's digest; else `NAME.json`, or `NAME-DIGEST.json` where that one is of another model.
+///
+/// # Errors
+/// If the folder or `NAME.json` cannot be read.
+pub fn file_for(folder: &Path, model: &Path, digest: Digest) -> Result<PathBuf> {
+    let files = if folder.is_dir() { files::list(folder)? } else { Vec::new() };
+    // A damaged file of another model is no reason to refuse this one.
+    let is_of_model = |path: &PathBuf| {
+        path.extension().is_some_and(|ending| ending == "json")
+            && read(path).is_ok_and(|content| content.base.sha256 == digest)
+    };
+    if let Some(path) = files.into_iter().find(is_of_model) {
+        return Ok(path);
     }
-    Ok(path)
+    let name = name_of(model);
+    let path = folder.join(format!("{name}.json"));
+    let is_of_other = path.exists() && read(&path)?.base.path != model;
+    Ok(if is_of_other { folder.join(format!("{name}-{}.json", digest.short())) } else { path })
 }
 
 /// Brings the file of a base model up to date after a change by hand. Before the first promotion there is none; it is written
@@ -156,12 +165,68 @@ fn link(path: &Path, adapter: Option<&Adapter>) -> Result<()> {
 
 /// Runs the program that is told of a change. Returns how it failed.
 pub(crate) fn tell(config: &ServingConfig, contract: &Contract) -> Option<String> {
-    let [program, arguments @ ..] = config.on_change.as_slice() else { return None };
-    let mut command = Command::new(program);
-    command.args(arguments).arg(&contract.path);
     let input = serde_json::to_vec(contract).unwrap_or_default();
-    let result = program::run(command, &input, config.time_limit.0);
-    result.err().map(|error| format!("serving.on_change: {program}: {error}"))
+    let path = Some(contract.path.as_path());
+    run("on_change", &config.on_change, path, &input, config.time_limit.0)
+}
+
+/// Runs a program of the key `serving.KEY`, if there is one. Returns how it failed.
+fn run(
+    key: &str,
+    program: &[String],
+    argument: Option<&Path>,
+    input: &[u8],
+    limit: Duration,
+) -> Option<String> {
+    let [program, arguments @ ..] = program else { return None };
+    let mut command = Command::new(program);
+    command.args(arguments).args(argument);
+    let result = program::run(command, input, limit);
+    result.err().map(|error| format!("serving.{key}: {program}: {error}"))
+}
+
+/// A server that has yielded its memory to the night. Dropped, it is started again.
+#[derive(Debug)]
+pub(crate) struct Paused<'a> {
+    config: &'a ServingConfig,
+    resumed: Cell<bool>,
+}
+
+/// Pauses the server, if the configuration says how.
+///
+/// # Errors
+/// [`Error::Server`] if the program fails.
+pub(crate) fn pause(config: &ServingConfig) -> Result<Paused<'_>> {
+    // Dropped by an error too: half a pause is taken back.
+    let paused = Paused { config, resumed: Cell::new(false) };
+    match run("pause", &config.pause, None, &[], config.time_limit.0) {
+        None => Ok(paused),
+        Some(problem) => Err(Error::Server(problem)),
+    }
+}
+
+impl Paused<'_> {
+    /// Starts the server again, once.
+    ///
+    /// # Errors
+    /// [`Error::Server`] if the program fails.
+    pub fn resume(&self) -> Result<()> {
+        if self.resumed.replace(true) {
+            return Ok(());
+        }
+        match run("resume", &self.config.resume, None, &[], self.config.time_limit.0) {
+            None => Ok(()),
+            Some(problem) => Err(Error::Server(problem)),
+        }
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.resume() {
+            tracing::error!("{error}");
+        }
+    }
 }
 
 /// Asks the endpoint that serves until the champion answers. Returns why it does not.
@@ -247,6 +312,42 @@ mod tests {
         let changed =
             publish(&home, &base("a", "A with another tokenizer"), &state("w", 1)).unwrap();
         assert_eq!(changed.path, first.path);
+
+        // Found by their digests, wherever the models are now, and beside damaged files.
+        fs::write(home.serving().join("broken.json"), "{").unwrap();
+        let find = |path: &str, digest| file_for(&home.serving(), Path::new(path), digest).unwrap();
+        assert_eq!(find("/elsewhere/renamed", b.sha256), second.path);
+        assert_eq!(find("/elsewhere/model", changed.content.base.sha256), first.path);
+        let third = durable::digest("C");
+        assert!(find("/elsewhere/model", third).ends_with(format!("model-{}.json", third.short())));
+        assert!(find("/elsewhere/new.gguf", third).ends_with("new.json"));
+    }
+
+    /// By hand, by the end of a night that failed, or because it could not be paused.
+    #[test]
+    fn a_paused_server_is_started_again_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = dir.path().join("told");
+        let script = |text: &str| {
+            let script = format!("echo {text} >> \"$0\"; test {text} != fail");
+            ["sh".into(), "-c".into(), script, told.display().to_string()].to_vec()
+        };
+        let config = |pause: &str, resume: &str| {
+            let (pause, resume) = (script(pause), script(resume));
+            ServingConfig { pause, resume, ..ServingConfig::default() }
+        };
+        let works = config("pause", "resume");
+        pause(&works).unwrap().resume().unwrap();
+        drop(pause(&works).unwrap());
+        let error = pause(&config("fail", "resume")).unwrap_err().to_string();
+        assert!(error.starts_with("serving.pause: sh: exit status: 1"), "{error}");
+        let broken = config("pause", "fail");
+        let error = pause(&broken).unwrap().resume().unwrap_err().to_string();
+        assert!(error.starts_with("serving.resume: sh: exit status: 1"), "{error}");
+        drop(pause(&ServingConfig::default()).unwrap());
+        let lines = fs::read_to_string(&told).unwrap();
+        let expected = "pause resume pause resume fail resume pause fail";
+        assert_eq!(lines.split_whitespace().collect::<Vec<_>>().join(" "), expected);
     }
 
     #[test]

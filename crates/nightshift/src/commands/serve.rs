@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Parser;
 use eval::Council;
-use pipeline::Home;
+use pipeline::{Home, serving};
 use serde_json::json;
 use serve::{Agent, Base, Champion, ChatLog, Contract, Options, Server, TOKEN_VARIABLE, Token};
 
@@ -92,15 +92,20 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         (None, None) => Some(Home::default_path().context("expected --home or --model")?),
         (None, Some(_)) => None,
     };
-    let contract = home.as_deref().map(|home| contract(home, args.model.as_deref())).transpose()?;
-    let base = match (&args.model, &contract) {
-        (Some(model), None) => Base::open(model)?,
-        (model, Some(path)) if path.is_file() => {
-            let contract = Contract::read(path)?;
-            Base::open(model.as_ref().unwrap_or(&contract.base))?
+    let serving = home.as_deref().map(|home| home.join("serving"));
+    let (base, contract) = match (&args.model, &serving) {
+        (Some(model), serving) => {
+            let base = Base::open(model)?;
+            let model = std::path::absolute(model)?;
+            let find = |folder: &PathBuf| serving::file_for(folder, &model, base.digest());
+            let contract = serving.as_ref().map(find).transpose()?;
+            (base, contract)
         }
-        (Some(model), Some(_)) => Base::open(model)?,
-        (None, _) => bail!("expected --model: nothing was promoted in this home yet"),
+        (None, Some(folder)) => {
+            let contract = only_contract(folder)?;
+            (Base::open(Contract::read(&contract)?.base)?, Some(contract))
+        }
+        (None, None) => bail!("expected --model: nothing was promoted in this home yet"),
     };
     let server = Server::start(base, options(&args, home.as_deref())?)?;
     if let Some(adapter) = &args.adapter {
@@ -121,15 +126,9 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The file of a home that says what serves: the only one, or that of the model.
-fn contract(home: &Path, model: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let folder = home.join("serving");
-    if let Some(name) = model.and_then(Path::file_name) {
-        let name = name.to_string_lossy();
-        let name = name.strip_suffix(".gguf").unwrap_or(&name);
-        return Ok(folder.join(format!("{name}.json")));
-    }
-    let items = std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()));
+/// The only file in `serving` of a home.
+fn only_contract(folder: &Path) -> anyhow::Result<PathBuf> {
+    let items = std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()));
     let items = items.context("expected --model: nothing was promoted in this home yet")?;
     let mut found: Vec<PathBuf> = items.filter_map(|item| Some(item.ok()?.path())).collect();
     found.retain(|path| path.extension().is_some_and(|ending| ending == "json"));

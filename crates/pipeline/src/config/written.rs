@@ -62,6 +62,7 @@ impl Written {
             self.budgets.as_ref().and_then(Budgets::problem),
             self.forgetting.as_ref().and_then(ForgettingConfig::problem),
             self.preflight.as_ref().and_then(PreflightConfig::problem),
+            self.serving.as_ref().and_then(ServingConfig::problem),
             self.notify.as_ref().and_then(Notify::problem),
             self.fallback_problem(),
             self.models_problem(),

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::home::Home;
 use crate::memory_fallback::MemoryFallback;
 use crate::registry::{Registry, Requester};
+use crate::serving;
 use crate::stage::Stage;
 use crate::stages::StageName;
 use crate::stages::convert::CleanRows;
@@ -64,6 +65,8 @@ impl EvaluationTrial {
         let home = Home::open(night.with_file_name("home"))?;
         let registry = Registry::new(&home).of(model.sha256, &model.path);
         let mut memory = MemoryFallback::open(&home)?;
+        // No server is told of a rehearsal.
+        let no_server = ServingConfig::default();
         let (suite, options) = (few_cases(inputs.suite), short_answers(inputs.options));
         let evaluation = Evaluation {
             id: "0000-rehearsal",
@@ -82,8 +85,8 @@ impl EvaluationTrial {
             // Reported by a check of its own.
             contaminated: &[],
             registry: &registry,
-            // No server is told of a rehearsal.
-            serving: &ServingConfig::default(),
+            serving: &no_server,
+            paused: &serving::pause(&no_server)?,
             drift: None,
             recipe: inputs.recipe,
         };

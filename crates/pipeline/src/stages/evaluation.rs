@@ -21,6 +21,7 @@ use crate::memory_fallback::MemoryFallback;
 use crate::registry::BaseRegistry;
 use crate::report::NightReport;
 use crate::runner::Runner;
+use crate::serving::Paused;
 use crate::stage::Artefact;
 use crate::stages::StageName;
 use crate::summary::{NewRows, Scores};
@@ -49,6 +50,7 @@ pub(crate) struct Evaluation<'a> {
     pub registry: &'a BaseRegistry,
     /// What happens when another champion should serve.
     pub serving: &'a ServingConfig,
+    pub paused: &'a Paused<'a>,
     /// How drifts from the base are measured, if they are.
     pub drift: Option<&'a DriftPlan>,
     /// The recipe with the memory limit of the models that answer.
@@ -144,6 +146,8 @@ impl Evaluation<'_> {
             registry,
             serving: self.serving,
         };
+        // The endpoint is asked after the promotion.
+        self.paused.resume()?;
         let promotion = memory
             .within_memory(runner, stage(StageName::Promote), |runner, _| runner.run(&promote))?;
         let stages = runner.done.clone();
