@@ -325,7 +325,8 @@ impl Reply {
 fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(60)))
+        // On a machine that is busy with other things an answer may take long.
+        .timeout_global(Some(Duration::from_secs(300)))
         .proxy(None);
     config.build().into()
 }
