@@ -2,7 +2,13 @@
 
 mod support;
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
+use serve::Server;
 use support::{Checkpoint, chat, get, post, question, serve, streamed, text};
 
 /// The texts of the answers of a streamed chat, by index, and their finish reasons.
@@ -317,4 +323,61 @@ fn completions() {
         assert_eq!(reply.status, 400, "{body}");
         assert!(reply.error().contains(says), "{body}: {}", reply.error());
     }
+}
+
+/// Prompts are processed in chunks between the steps of running answers, and a short one does not wait for a long one.
+#[test]
+fn a_long_prompt_stalls_neither_a_stream_nor_a_short_prompt() {
+    const CHUNK: usize = 4;
+    const LONG: usize = 2_000;
+    let server = serve(Checkpoint::saying("delta ").base(), |options| {
+        options.limits.prompt_tokens_per_step = CHUNK;
+        options.limits.context_tokens = 1_000_000;
+        // Nobody reads the stream.
+        options.limits.client = Duration::from_secs(3_600);
+    });
+    let metric = |name: &str| {
+        let (metrics, name) = (get(&server, "/metrics").body, format!("nightshift_serve_{name} "));
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        value.parse::<usize>().unwrap()
+    };
+    let wait = |what: &str, is: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(240);
+        while !is() {
+            assert!(Instant::now() < deadline, "{what}: {}", get(&server, "/metrics").body);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // A stream that does not end by itself: its client goes when all is seen.
+    let endless = question("?", json!({ "stream": true, "max_tokens": 900_000 }));
+    let stream = open(&server, &endless);
+    wait("the stream runs", &|| metric("running") == 1);
+    let is_answered = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let before = metric("tokens_total");
+        let long = scope.spawn(|| {
+            let more = json!({ "max_tokens": 1 });
+            let reply = chat(&server, &question(&"x".repeat(LONG), more)).json();
+            is_answered.store(true, Relaxed);
+            assert_eq!(text(&reply), "d");
+        });
+        wait("the long prompt is begun", &|| metric("waiting") == 1);
+        let short = chat(&server, &question("?", json!({ "max_tokens": 1 }))).json();
+        assert_eq!(text(&short), "d");
+        assert!(!is_answered.load(Relaxed), "the short prompt waited for the long one");
+        long.join().unwrap();
+        let meanwhile = metric("tokens_total") - before;
+        assert!(meanwhile >= LONG / CHUNK, "the stream had {meanwhile} tokens meanwhile");
+    });
+    drop(stream);
+}
+
+/// A request whose answer nobody reads yet.
+fn open(server: &Server, body: &Value) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let body = body.to_string();
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    stream
 }
