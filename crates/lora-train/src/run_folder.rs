@@ -30,13 +30,31 @@ impl RunFolder {
         Ok(Self { root: root.to_owned(), keep })
     }
 
-    /// The newest checkpoint and its path.
+    /// The newest checkpoint whose updates are recorded in `metrics.jsonl`, and its path. A run that went on from another one
+    /// would have a gap in its metrics.
     pub(crate) fn newest(&self) -> Result<Option<(PathBuf, Checkpoint)>> {
-        let Some(path) = checkpoint::list(&self.root.join(CHECKPOINTS))?.pop() else {
-            return Ok(None);
+        for path in checkpoint::list(&self.root.join(CHECKPOINTS))?.into_iter().rev() {
+            let checkpoint = Checkpoint::load(&path)?;
+            if self.has_records(checkpoint.state.metrics_bytes) {
+                return Ok(Some((path, checkpoint)));
+            }
+            tracing::warn!(
+                "{}: passed over, as records of its updates are missing in {METRICS} or damaged",
+                path.display()
+            );
+        }
+        Ok(None)
+    }
+
+    /// Whether so many bytes at the beginning of `metrics.jsonl` are there, and are records.
+    fn has_records(&self, bytes: u64) -> bool {
+        let Ok(text) = fs::read(self.root.join(METRICS)) else { return bytes == 0 };
+        let beginning = usize::try_from(bytes).ok().and_then(|bytes| text.get(..bytes));
+        let is_record = |line: &[u8]| serde_json::from_slice::<Record>(line).is_ok();
+        let lines = |text: &[u8]| {
+            text.split(|byte| *byte == b'\n').all(|line| line.is_empty() || is_record(line))
         };
-        let checkpoint = Checkpoint::load(&path)?;
-        Ok(Some((path, checkpoint)))
+        beginning.is_some_and(lines)
     }
 
     /// Removes checkpoints, metrics and bad rows of an earlier run.

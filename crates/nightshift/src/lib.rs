@@ -9,13 +9,13 @@
 mod output;
 mod cli;
 pub mod commands;
-mod demo;
 mod doctor;
 mod exit;
 mod help;
 mod home;
 mod logs;
 mod model;
+mod night_file;
 mod progress;
 mod schedule_advice;
 mod signals;
@@ -27,9 +27,9 @@ use clap::Parser;
 pub use cli::{Nightshift, run};
 pub use exit::Exit;
 
-pub(crate) use demo::given_or_demo;
 pub(crate) use logs::{log_to, show_warnings};
 pub(crate) use model::ModelArgs;
+pub(crate) use night_file::given_or_demo;
 pub(crate) use output::table;
 
 use exit::finish;

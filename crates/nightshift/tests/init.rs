@@ -24,6 +24,7 @@ fn what_it_writes_is_accepted_as_written() {
     let dir = tempfile::tempdir().unwrap();
     let output = nightshift(dir.path(), &["init", "my house", "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("next: cd 'my house'\n"), "{}", stderr(&output));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(told["files"].as_array().unwrap().len(), 5);
 
@@ -41,6 +42,25 @@ fn what_it_writes_is_accepted_as_written() {
         assert!(output.status.success(), "{call:?}: {}", stderr(&output));
     }
     assert_eq!(fs::read_to_string(house.join("rows.jsonl")).unwrap().lines().count(), 120);
+}
+
+/// In the folder of a night's file, every command works on that night without being told.
+#[test]
+fn commands_find_the_file_of_their_folder() {
+    let tiny = Tiny::new();
+    let night = nightshift(&tiny.path("."), &["night"]);
+    assert_eq!(night.status.code(), Some(0), "{}", stderr(&night));
+    let again = nightshift(&tiny.path("."), &["night"]);
+    assert_eq!(again.status.code(), Some(5), "{}", stderr(&again));
+    assert!(stderr(&again).contains("nothing new since night 0001-"), "{}", stderr(&again));
+    let status = nightshift(&tiny.path("."), &["champion", "status", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let home = tiny.path("home").canonicalize().unwrap();
+    let champion = status["champion"]["path"].as_str().unwrap();
+    assert!(Path::new(champion).starts_with(&home), "{champion}");
+    let doctor = nightshift(&tiny.path("."), &["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned() + &stderr(&doctor);
+    assert!(said.contains("home"), "{said}");
 }
 
 /// The whole preflight, with a model of 30,000 weights in place of the demo's.

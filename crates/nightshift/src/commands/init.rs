@@ -57,14 +57,23 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         errln!("{}", path.display());
     }
     let config = dir.join("night.yaml");
-    errln!(
-        "next: nightshift preflight --config {0}\n      nightshift night --config {0}",
-        config.display()
-    );
+    errln!("next: cd {}", quoted(dir));
+    errln!("      nightshift preflight     rehearses the night, which takes minutes");
+    errln!("      nightshift night         trains, examines and decides");
     if args.json {
         outln!("{}", json!({ "files": paths, "config": config }))?;
     }
     Ok(Exit::Done)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Writes a file that is whole or absent, and fails if there is one by now.

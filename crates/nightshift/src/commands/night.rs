@@ -22,7 +22,7 @@ use crate::{Exit, given_or_demo, log_to, signals, table};
 /// Trains, examines and promotes or refuses one adapter.
 #[derive(Parser)]
 pub struct Args {
-    /// The configuration file; without it, the demo on SmolLM2-135M.
+    /// The night's file; without it, `night.yaml` in the working folder, or else the demo's on SmolLM2-135M.
     #[arg(long)]
     config: Option<PathBuf>,
     /// The home; without it, the one in the file, or `nightshift` in your data folder.
@@ -59,12 +59,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// `None` when `--once-a-day` leaves nothing to do.
 fn night(args: &Args) -> anyhow::Result<Option<Summary>> {
-    let choice = match args.config {
-        Some(_) => ModelChoice::from_env(),
-        None => ModelChoice::Default,
-    };
     let file = NightFile::load(given_or_demo(args.config.as_deref())?)?;
-    let config = file.choose_tonight(&choice, args.home.clone())?;
+    let config = file.choose_tonight(&ModelChoice::from_env(), args.home.clone())?;
     let night = match args.once_a_day {
         false => Night::start_or_resume(config)?,
         true => match Night::start_once_a_day(config) {

@@ -26,7 +26,7 @@ use crate::{Exit, given_or_demo, table};
 /// Checks everything that a night needs.
 #[derive(Parser)]
 pub struct Args {
-    /// The configuration file; without it, the demo's.
+    /// The night's file; without it, `night.yaml` in the working folder, or else the demo's.
     #[arg(long)]
     config: Option<PathBuf>,
     /// The home; without it, the one in the file.

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Parser;
 use eval::Council;
-use pipeline::{Home, serving};
+use pipeline::serving;
 use serde_json::json;
 use serve::{Agent, Base, Champion, ChatLog, Contract, Options, Server, TOKEN_VARIABLE, Token};
 
+use crate::home::home_here;
 use crate::{Exit, show_warnings};
 
 /// Serves a model to OpenAI's clients at /v1, and swaps its adapter between requests.
@@ -28,7 +29,8 @@ pub struct Args {
     /// A .gguf file, or a folder with config.json and safetensors; without it, the base model of the home.
     #[arg(long)]
     model: Option<PathBuf>,
-    /// The home whose champion serves; without --model and --home, that in your data folder.
+    /// The home whose champion serves; without --model and --home, that of `night.yaml` in the working folder, or else that
+    /// in your data folder.
     #[arg(long)]
     home: Option<PathBuf>,
     /// An adapter folder to serve as champion, instead of a home's.
@@ -89,7 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
     let home = match (&args.home, &args.model) {
         (Some(home), _) => Some(home.clone()),
-        (None, None) => Some(Home::default_path().context("expected --home or --model")?),
+        (None, None) => Some(home_here()?),
         (None, Some(_)) => None,
     };
     let serving = home.as_deref().map(|home| home.join("serving"));
