@@ -5,7 +5,7 @@
 //! cargo run --release --example controls -- --out controls
 //! ```
 //!
-//! Exit codes: 0 all refused, 1 one was promoted.
+//! Exit codes: 0 all refused for the right reason, 1 one was promoted or refused without that reason.
 
 use std::process::ExitCode;
 

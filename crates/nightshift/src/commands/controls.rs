@@ -5,7 +5,10 @@
 //! nightshift controls --out controls
 //! ```
 //!
-//! Exit codes: 0 all refused, 1 one was promoted.
+//! Each has a home of its own, in which no champion but the base model reigns. The base model's answers are kept from one to the
+//! next.
+//!
+//! Exit codes: 0 all refused for the right reason, 1 one was promoted or refused without that reason.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,7 @@ use anyhow::Context;
 use clap::Parser;
 use enrich::Control;
 use pipeline::config::Enrichment;
-use pipeline::{Event, Night, NightConfig, Summary};
+use pipeline::{Event, Home, Night, NightConfig, Summary};
 
 use crate::{Exit, given_or_demo, show_warnings};
 
@@ -43,16 +46,52 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let chosen = |control: &Control| args.only.as_ref().is_none_or(|only| only == control.name());
     let controls: Vec<_> = Control::ALL.into_iter().filter(chosen).collect();
     anyhow::ensure!(!controls.is_empty(), "--only: expected one of {names}");
-    let mut promoted = false;
+    let mut all_right = true;
+    let mut last: Option<PathBuf> = None;
     for control in controls {
+        let home = args.out.join(control.name()).join("home");
+        if let Some(last) = &last {
+            keep_answers(last, &home)?;
+        }
         let night = corrupted(&config, control, &args.out)?;
+        last = Some(home);
         let verdict = &night.verdict;
-        promoted |= verdict.promotes();
         let failed: Vec<_> = verdict.failed().map(|rule| rule.rule.as_str()).collect();
+        let reason = reason(control);
+        let right = !verdict.promotes() && failed.contains(&reason);
+        all_right &= right;
         let decision = if verdict.promotes() { "PROMOTED" } else { "refused" };
-        outln!("{:<18} {decision:<9} {}", control.name(), failed.join(", "))?;
+        let wrong = if right { String::new() } else { format!("; expected {reason}") };
+        outln!("{:<18} {decision:<9} {}{wrong}", control.name(), failed.join(", "))?;
     }
-    Ok(if promoted { Exit::No } else { Exit::Done })
+    Ok(if all_right { Exit::Done } else { Exit::No })
+}
+
+/// The rule that has to refuse a control, whatever others do too.
+fn reason(control: Control) -> &'static str {
+    match control {
+        Control::RefusalsOnly => "over_refusal_rate",
+        Control::ExamQuestions => "check.contamination",
+        // What these teach does not answer a question that was not trained.
+        _ => "held_out",
+    }
+}
+
+/// The answers of models that `from` keeps, for the home `to`.
+fn keep_answers(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let home = Home::open(to)?;
+    for name in ["answers", "replay"] {
+        let (from, to) = (from.join(name), home.path().join(name));
+        if to.exists() || !from.exists() {
+            continue;
+        }
+        fs::create_dir(&to)?;
+        for file in fs::read_dir(&from)? {
+            let file = file?;
+            fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs a night with a control in its recipe.
