@@ -168,7 +168,8 @@ impl Known {
         let cases = self.asked as f64 + 2.0;
         let (b, c) = (lost + 0.5, gained + 0.5);
         let spread = (b + c - (b - c) * (b - c) / cases).max(0.0).sqrt();
-        Ok((lost - gained + z * spread) / self.known as f64)
+        // More than all cannot be lost.
+        Ok(((lost - gained + z * spread) / self.known as f64).min(1.0))
     }
 }
 

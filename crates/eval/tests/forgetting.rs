@@ -98,6 +98,8 @@ fn what_the_base_knows_is_counted() {
     let expected = 0.05 + 1.6448536 * (6.0_f64 - 1.0 / 42.0).sqrt() / 20.0;
     assert!((bound(0.95) - expected).abs() < 1e-6, "{} {expected}", bound(0.95));
     assert!(Known::default().loss_bound(0.95).is_err(), "no share of nothing");
+    let nothing = Known { asked: 40, known: 21, kept: 0, gained: 0 };
+    assert_eq!(nothing.loss_bound(0.95).unwrap(), 1.0, "no more than all");
 }
 
 #[test]
