@@ -9,8 +9,10 @@ mod support;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 
 use kill::{kill_at, name};
+use lora_train::TrainConfig;
 use pipeline::summary::PreferencePhase;
 use pipeline::{Event, Home, Night, NightConfig, Outcome, Registry, StageName, Summary};
 use run::{HOUR, clock, run, run_by};
@@ -269,4 +271,31 @@ fn a_preference_loss_belongs_into_its_own_file() {
     assert!(error.contains("prefer.yaml: `train_mode`: expected a preference loss"), "{error}");
     fs::remove_file(other.path("prefer.yaml")).unwrap();
     assert!(check(&other).contains("prefer.yaml"));
+}
+
+/// The nights of `fixtures/recipes` differ from the demo's in what they are named for, and in nothing that their table
+/// compares.
+#[test]
+fn the_shipped_recipes_differ_in_what_they_are_named_for() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let demo = NightConfig::load(folder.join("demo/night.yaml")).unwrap();
+    for (name, replay, kl, pairs) in [
+        ("imitation", false, false, false),
+        ("replay", true, false, false),
+        ("kl", true, true, false),
+        ("pairs", true, true, true),
+    ] {
+        let night = NightConfig::load(folder.join(format!("recipes/{name}.yaml"))).unwrap();
+        assert_eq!(night.replay, demo.replay.clone().filter(|_| replay), "{name}");
+        let recipe = TrainConfig::load(&night.setup.train).unwrap();
+        assert_eq!(recipe.nightshift.kl.is_some(), kl, "{name}");
+        let phase = night.setup.preference.map(|path| TrainConfig::load(path).unwrap());
+        assert_eq!(phase.and_then(|phase| phase.objective()).is_some(), pairs, "{name}");
+    }
+    let settings = |path: &str| {
+        let text = fs::read_to_string(folder.join(path)).unwrap();
+        let own = |line: &&str| !line.starts_with('#') && !line.starts_with("nightshift:");
+        text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(settings("recipes/lora-kl.yaml"), settings("demo/lora.yaml"));
 }
