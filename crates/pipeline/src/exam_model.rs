@@ -203,3 +203,65 @@ impl Needs<'_> {
         self.lanes() * self.model.cache_bytes(LEAST_CACHE) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process::Command;
+
+    use mlx_rs::memory::{peak_memory, reset_peak_memory};
+    use models::{ScoreRow, Storage, divergence, synthesize};
+
+    use super::*;
+
+    /// Set in a process of its own: MLX counts the memory of a whole process.
+    const CHILD: &str = "NIGHTSHIFT_TEST_COMPARING";
+
+    #[test]
+    fn comparing_with_the_base_stays_within_the_least_limit_that_has_a_plan() {
+        const TEST: &str = "exam_model::tests::comparing_with_the_base_stays_within_the_least_limit_that_has_a_plan";
+        if env::var_os(CHILD).is_none() {
+            let mut child = Command::new(env::current_exe().unwrap());
+            child.args(["--exact", TEST, "--nocapture"]).env(CHILD, "1");
+            let output = child.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (shape, path) = (folder.path().join("shape.json"), folder.path().join("model"));
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": 256, "intermediate_size": 768,
+            "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "vocab_size": 2048, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+        });
+        fs::write(&shape, config.to_string()).unwrap();
+        synthesize(&shape, &path, Storage::Bf16, 7, &mut |_, _| ()).unwrap();
+
+        const LONGEST: usize = 300;
+        let work = ExamWork { rows: 1, compared: LONGEST };
+        let streamed = Model::open_with(&path, WeightResidency::Streamed).unwrap();
+        let megabytes = |work| {
+            let fits = |mb: &u64| ExamModel::check(&streamed, work, mb * 1_000_000).is_ok();
+            (1..1000).find(fits).unwrap()
+        };
+        let (least, answers_only) = (megabytes(work), megabytes(ExamWork::answers(1)));
+        assert!(least > answers_only, "{least} MB with comparisons, {answers_only} MB without");
+        drop(streamed);
+
+        let opened = ExamModel::open(&path, &[], work, least * 1_000_000).unwrap();
+        let tokens: Vec<u32> = (0..LONGEST as u32).map(|token| token * 7 % 2048).collect();
+        let scored = [LONGEST - 128..LONGEST];
+        let none = Adapter::none(&opened.model);
+        let peak = |rows: usize| {
+            reset_peak_memory().unwrap();
+            let row = ScoreRow { tokens: &tokens, scored: &scored };
+            divergence(&opened.model, &none, &none, &vec![row; rows]).unwrap();
+            peak_memory().unwrap() as u64
+        };
+        let (one, three) = (peak(1), peak(3));
+        eprintln!("{one} and {three} bytes of {least} MB, {answers_only} MB without comparisons");
+        assert!(one <= least * 1_000_000, "{one} of {least} MB");
+        // A plan that forgets the comparison would not have kept to its limit.
+        assert!(three > answers_only * 1_000_000, "{three} of {answers_only} MB");
+    }
+}

@@ -31,12 +31,6 @@ fn training_and_exams_stay_within_a_limit_below_the_models_size() {
     let limit = format!("lanes: 1, max_tokens_per_step: 128, memory_limit: {}MB", LIMIT / MB);
     tiny.edit("lora.yaml", "lanes: 1", &limit);
     tiny.edit("lora.yaml", "steps_per_eval: 6", "val_batches: 1");
-    // The base answers prompts, on which the adapters are compared with it.
-    tiny.edit(
-        "night.yaml",
-        "gate:",
-        "forgetting: { questions: 2, prompts: 4, max_tokens: 4 }\ngate:",
-    );
     let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
     let mut peaks = vec![];
     Night::start_or_resume(config)

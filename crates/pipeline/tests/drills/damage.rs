@@ -52,7 +52,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Any file of an unfinished night but its journal. What was made of a damaged file is made again.
+/// Any file of an unfinished night but its journal. What was made of a damaged file is made again, or an error names the file.
 #[test]
 fn a_damaged_file_of_a_night_is_made_again() {
     for mut round in rounds("damaged", 6) {
@@ -72,7 +72,15 @@ fn a_damaged_file_of_a_night_is_made_again() {
         }
         let path = round.one_of(&files).clone();
         let Some(what) = damage(&mut round, &path) else { continue };
-        completes(&tiny, &format!("round {}, event {event}: {what}", round.number));
+        let what = format!("round {}, event {event}: {what}", round.number);
+        // Records of an exam that is not over are not guessed: the message names the file, and without it they are made again.
+        if let Err(error) = run(&tiny) {
+            let said = error.to_string();
+            assert!(error.exit_code() == 2, "{what}: {said}");
+            assert!(said.contains(&path.display().to_string()), "{what}: {said}");
+            fs::remove_file(&path).unwrap();
+        }
+        completes(&tiny, &what);
     }
 }
 

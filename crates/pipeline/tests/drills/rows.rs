@@ -17,7 +17,7 @@ const BAD: [&[u8]; 13] = [
     b"{}",
     b"[]",
     b"null",
-    b"\xff\xfe\x00\x01",
+    b"\xff\x00\x01\xfe",
     b"\0\0\0\0",
     b"{\"messages\": NaN}",
     b"{\"messages\": [{\"role\": \"assistant\", \"content\": \"\\ud800\"}]}",
