@@ -348,6 +348,14 @@ fn rows_that_cannot_be_cleaned_say_why() {
         ),
         (json!({"messages": "hi"}), "`messages`: expected an array of messages, found \"hi\""),
         (
+            json!({"prompt": "Hi", "completion": "Go away.", "label": false}),
+            "`label`: expected true, for an answer to imitate, found false",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "Hi"}], "kto_tag": false}),
+            "`kto_tag`: expected true, for an answer to imitate, found false",
+        ),
+        (
             json!({"messages": []}),
             "`messages`: expected at least one message, found an empty array",
         ),

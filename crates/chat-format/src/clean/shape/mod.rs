@@ -22,6 +22,11 @@ const CHOSEN: &str = "chosen";
 /// Placeholders of media that a row has under another key, which may be in the plural.
 const MEDIA: [(&str, &str); 3] = [("<image>", "image"), ("<video>", "video"), ("<audio>", "audio")];
 
+/// Whether the key says of rows for KTO if the answer is a good one: TRL's, beside a `completion`, or LLaMA-Factory's.
+pub(super) fn is_judgement(key: &str) -> bool {
+    matches!(key, "label" | "kto_tag")
+}
+
 /// Whether some shape gives the key a meaning. Where such a key is null, it is absent: joined data sets have every column of
 /// every part.
 pub(super) fn is_key(key: &str) -> bool {
@@ -66,6 +71,7 @@ pub(super) fn read<'a>(raw: Raw<'a>, notes: &mut Tally) -> Result<Chat<'a>, Prob
     }
     fields.retain(|key, value| !(matches!(value, Raw::Null) && is_key(key)));
     let mut reader = Reader { fields, ignored: Vec::new() };
+    reader.refuse_bad_answer()?;
     let (shape, messages) = reader.shape()?;
     reader.refuse_media(&messages)?;
     notes.note(Event::Shape(shape));
@@ -128,6 +134,21 @@ impl<'a> Reader<'a> {
             messages.append(&mut self.side(CHOSEN, Role::Assistant, chosen)?);
         }
         Ok(messages)
+    }
+
+    /// Refuses an answer that is there to be learnt from as a bad one: training on rows would imitate it.
+    fn refuse_bad_answer(&self) -> Result<(), Problem> {
+        let is_false = |value: &Raw<'_>| match value {
+            Raw::Bool(value) => !value,
+            Raw::Text(text) => text.eq_ignore_ascii_case("false"),
+            _ => false,
+        };
+        let judges = |key: &str| key != "label" || self.fields.has("completion");
+        let judgements = self.fields.iter().filter(|(key, _)| is_judgement(key) && judges(key));
+        match judgements.into_iter().find(|(_, value)| is_false(value)) {
+            Some((key, _)) => Err(Problem::new(key, "true, for an answer to imitate", "false")),
+            None => Ok(()),
+        }
     }
 
     /// Refuses a row that is about images, videos or audio beside its messages, as LLaVA and LLaMA-Factory write them.
