@@ -34,7 +34,7 @@ pub fn attend(attention: Attention, weights: &mut [f32], outputs: &mut [f32]) {
             *score = dot(query, key) * scale + hidden;
         }
     }
-    weights.chunks_exact_mut(count.max(1)).for_each(|weights| normalize(weights));
+    weights.chunks_exact_mut(count.max(1)).for_each(normalize);
     outputs.fill(0.0);
     for (index, value) in values.chunks_exact(width).enumerate() {
         let shares = weights.iter().skip(index).step_by(count);

@@ -138,6 +138,8 @@ unsafe extern "C" fn release<F>(payload: *mut c_void) {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use mlx_rs::error::Exception;
 
     use super::*;
@@ -177,7 +179,7 @@ mod tests {
             Ok(vec![product])
         };
         let (_, gradient) =
-            transforms::fallible_vjp(function, &[x.clone()], &[constant.clone()]).unwrap();
+            transforms::fallible_vjp(function, from_ref(&x), from_ref(&constant)).unwrap();
         assert_eq!(gradient[0].item_exact::<f32>(), 9.0);
         assert!(!found(&[&x, &gradient[0]]));
     }
