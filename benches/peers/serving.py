@@ -101,14 +101,21 @@ def ask(port, prompt, tokens):
 
 
 def together(server, clients, tokens, round):
-    """So many clients at once: tokens a second, seconds to the first token, tokens."""
-    seen, failed = [], []
+    """So many clients at once: tokens a second, seconds to the first token, tokens, connections that were reset.
+
+    A client whose connection is reset tries again: mlx_lm.server lets five wait."""
+    seen, failed, resets = [], [], []
 
     def client(at):
         subject = SUBJECTS[at % len(SUBJECTS)]
         prompt = f"Once upon a time, in {subject} {clients * 10 + round}{at}, there"
         try:
-            seen.append(ask(server.port, prompt, tokens))
+            while True:
+                try:
+                    return seen.append(ask(server.port, prompt, tokens))
+                except ConnectionResetError as error:
+                    resets.append(error)
+                    time.sleep(0.1)
         except Exception as error:  # noqa: BLE001, told below
             failed.append(error)
 
@@ -122,7 +129,7 @@ def together(server, clients, tokens, round):
     if failed:
         raise SystemExit(f"{server.name}: {len(failed)} of {clients} clients failed: {failed[0]}")
     total = sum(used for _, used in seen)
-    return total / seconds, statistics.median(first for first, _ in seen), total
+    return total / seconds, statistics.median(first for first, _ in seen), total, len(resets)
 
 
 def measured(server, clients, tokens):
@@ -130,9 +137,9 @@ def measured(server, clients, tokens):
     rounds = 1 if server.name == "mlx_lm.server" else 3
     found = [together(server, clients, tokens, round) for round in range(rounds)]
     server.signal(signal.SIGSTOP)
-    speed, first, total = (statistics.median(values) for values in zip(*found))
+    speed, first, total, resets = (statistics.median(values) for values in zip(*found))
     print(json.dumps({"server": server.name, "clients": clients, "tokens_per_second": round(speed, 1),
-                      "first_token_s": round(first, 3), "tokens": total}), flush=True)
+                      "first_token_s": round(first, 3), "tokens": total, "resets": resets}), flush=True)
     return speed
 
 
