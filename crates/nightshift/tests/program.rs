@@ -52,6 +52,21 @@ fn every_help_tells_exit_codes_and_variables() {
     assert!(output.status.success(), "the name of the example is an alias");
 }
 
+/// The variable is about a household's own file. The night gets as far as a home in use.
+#[test]
+fn the_demo_trains_its_only_model_whatever_the_environment_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let _lock = pipeline::Lock::acquire(&home.join("night.lock")).unwrap();
+    let mut command = nightshift(&["night", "--home"]);
+    command.arg(&home).current_dir(folder.path()).env("SANCTUM_TRAIN_MODEL", "qwen");
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("in use"), "{said}");
+}
+
 #[test]
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

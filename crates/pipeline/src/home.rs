@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::NightConfig;
 use crate::error::{Error, Result, io_error};
+use crate::files;
 
 /// The folder with everything of one installation, readable only by its owner.
 ///
@@ -98,6 +99,21 @@ impl Home {
         self.root.join("answers")
     }
 
+    /// Copies the answers of models that another home keeps, unless this one keeps some: to exams, and to the prompts that are
+    /// replayed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path.
+    pub fn take_answers(&self, other: &Home) -> Result<()> {
+        let kept = |home: &Home| [home.answers(), home.replay()];
+        for (from, to) in kept(other).into_iter().zip(kept(self)) {
+            if from.exists() && !to.exists() {
+                files::link_folder(&from, &to)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn adapters(&self) -> PathBuf {
         self.root.join("adapters")
     }
@@ -145,4 +161,28 @@ pub(crate) fn make_private(dir: &Path) -> Result<()> {
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(io_error(path, "make private"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_another_home_are_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| Home::open(dir.path().join(name)).unwrap();
+        let (full, empty) = (open("full"), open("empty"));
+        let [of_base, replayed] = [full.answers().join("base"), full.replay()];
+        for folder in [&of_base, &replayed] {
+            private_dir(folder).unwrap();
+            fs::write(folder.join("a.jsonl"), "an answer\n").unwrap();
+        }
+        empty.take_answers(&full).unwrap();
+        let taken = [empty.answers().join("base/a.jsonl"), empty.replay().join("a.jsonl")];
+        let read = || taken.each_ref().map(|path| fs::read_to_string(path).unwrap());
+        assert_eq!(read(), ["an answer\n", "an answer\n"]);
+        fs::write(of_base.join("a.jsonl"), "another\n").unwrap();
+        empty.take_answers(&full).unwrap();
+        assert_eq!(read(), ["an answer\n", "an answer\n"]);
+    }
 }

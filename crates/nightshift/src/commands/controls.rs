@@ -41,7 +41,8 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
-    let config = NightConfig::load(given_or_demo(args.config.as_deref())?)?;
+    let (path, _) = given_or_demo(args.config.as_deref())?;
+    let config = NightConfig::load(path)?;
     let names = Control::ALL.map(Control::name).join(", ");
     let chosen = |control: &Control| args.only.as_ref().is_none_or(|only| only == control.name());
     let controls: Vec<_> = Control::ALL.into_iter().filter(chosen).collect();
@@ -51,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     for control in controls {
         let home = args.out.join(control.name()).join("home");
         if let Some(last) = &last {
-            keep_answers(last, &home)?;
+            Home::open(&home)?.take_answers(&Home::open(last)?)?;
         }
         let night = corrupted(&config, control, &args.out)?;
         last = Some(home);
@@ -75,23 +76,6 @@ fn reason(control: Control) -> &'static str {
         // What these teach does not answer a question that was not trained.
         _ => "held_out",
     }
-}
-
-/// The answers of models that `from` keeps, for the home `to`.
-fn keep_answers(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let home = Home::open(to)?;
-    for name in ["answers", "replay"] {
-        let (from, to) = (from.join(name), home.path().join(name));
-        if to.exists() || !from.exists() {
-            continue;
-        }
-        fs::create_dir(&to)?;
-        for file in fs::read_dir(&from)? {
-            let file = file?;
-            fs::copy(file.path(), to.join(file.file_name()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Runs a night with a control in its recipe.

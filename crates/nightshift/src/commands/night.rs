@@ -12,7 +12,6 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pipeline::config::ModelChoice;
 use pipeline::priority::{SleepInhibitor, lower_priority};
 use pipeline::{Event, Night, NightFile, Outcome, StageName, Summary, format};
 
@@ -59,8 +58,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// `None` when `--once-a-day` leaves nothing to do.
 fn night(args: &Args) -> anyhow::Result<Option<Summary>> {
-    let file = NightFile::load(given_or_demo(args.config.as_deref())?)?;
-    let config = file.choose_tonight(&ModelChoice::from_env(), args.home.clone())?;
+    let (path, choice) = given_or_demo(args.config.as_deref())?;
+    let config = NightFile::load(path)?.choose_tonight(&choice, args.home.clone())?;
     let night = match args.once_a_day {
         false => Night::start_or_resume(config)?,
         true => match Night::start_once_a_day(config) {

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use comfy_table::{Attribute, Cell, Color, presets};
 use indicatif::ProgressBar;
-use pipeline::config::ModelChoice;
 use pipeline::notify::{self, Message};
 use pipeline::preflight::{CheckStatus, PreflightCheck, PreflightReport};
 use pipeline::schedule::{Manager, ScheduleStatus};
@@ -45,8 +44,8 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let config = given_or_demo(args.config.as_deref())?;
-    let (file, choice) = (NightFile::load(&config)?, ModelChoice::from_env());
+    let (config, choice) = given_or_demo(args.config.as_deref())?;
+    let file = NightFile::load(&config)?;
     let to = file.choose(&choice)?.notify;
     let spinner = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut lines = PlainProgress::unless(args.json);
