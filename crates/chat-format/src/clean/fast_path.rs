@@ -49,7 +49,7 @@ struct Others<'r> {
 impl<'r> Others<'r> {
     fn read(&mut self, key: &'r str, cursor: &mut Cursor<'r>) -> Option<()> {
         let known = shape::is_key(key)
-            || shape::is_judgement(key)
+            || key == shape::KTO_TAG
             || self.all().any(|(other, _)| *other == key);
         (!known).then_some(())?;
         *self.entries.get_mut(self.len)? = (key, cursor.scalar()?);

@@ -22,10 +22,8 @@ const CHOSEN: &str = "chosen";
 /// Placeholders of media that a row has under another key, which may be in the plural.
 const MEDIA: [(&str, &str); 3] = [("<image>", "image"), ("<video>", "video"), ("<audio>", "audio")];
 
-/// Whether the key says of rows for KTO if the answer is a good one: TRL's, beside a `completion`, or LLaMA-Factory's.
-pub(super) fn is_judgement(key: &str) -> bool {
-    matches!(key, "label" | "kto_tag")
-}
+/// Whether the answer of a row for KTO is a good one, in LLaMA-Factory's rows. In TRL's it is `label` beside a `completion`.
+pub(super) const KTO_TAG: &str = "kto_tag";
 
 /// Whether some shape gives the key a meaning. Where such a key is null, it is absent: joined data sets have every column of
 /// every part.
@@ -143,10 +141,13 @@ impl<'a> Reader<'a> {
             Raw::Text(text) => text.eq_ignore_ascii_case("false"),
             _ => false,
         };
-        let judges = |key: &str| key != "label" || self.fields.has("completion");
-        let judgements = self.fields.iter().filter(|(key, _)| is_judgement(key) && judges(key));
-        match judgements.into_iter().find(|(_, value)| is_false(value)) {
-            Some((key, _)) => Err(Problem::new(key, "true, for an answer to imitate", "false")),
+        let label = self.fields.has("completion").then_some("label");
+        match label
+            .into_iter()
+            .chain([KTO_TAG])
+            .find(|key| self.fields.get(key).is_some_and(is_false))
+        {
+            Some(key) => Err(Problem::new(key, "true, for an answer to imitate", "false")),
             None => Ok(()),
         }
     }
