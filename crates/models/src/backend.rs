@@ -74,6 +74,14 @@ pub enum WeightResidency {
 }
 
 impl WeightResidency {
+    /// The same without packed weights beside dequantized ones.
+    pub(crate) fn in_one_form(self) -> Self {
+        match self {
+            Self::PackedAndDequantized => Self::Dequantized,
+            other => other,
+        }
+    }
+
     /// Whether weights are dequantized when they are read.
     pub(crate) fn dequantizes(self) -> bool {
         matches!(self, Self::Dequantized | Self::PackedAndDequantized)

@@ -25,7 +25,7 @@ pub(crate) trait Differentiable: 'static {
 }
 
 /// Whether a gradient is being taken with respect to one of these arrays, or to what it was computed from.
-pub(crate) fn is_differentiated(arrays: &[Array]) -> Result<bool> {
+pub(crate) fn is_differentiated<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<bool> {
     let mut tracer = false;
     for array in arrays {
         // SAFETY: the handle is valid, and the place for the call.
@@ -40,7 +40,7 @@ pub(crate) fn is_differentiated(arrays: &[Array]) -> Result<bool> {
 /// Applies `function`. Where the result is differentiated, MLX uses the function's own gradient
 /// instead of differentiating the operations of its forward pass.
 pub(crate) fn apply<F: Differentiable>(function: F, inputs: &[Array]) -> Result<Vec<Array>> {
-    // Nodes for a gradient that nobody asks for cost a third of the time of a decoding step.
+    // In a decoding step, nodes for a gradient that nobody asks for take much of the time.
     if !is_differentiated(inputs)? {
         return function.forward(inputs);
     }
@@ -167,9 +167,7 @@ mod tests {
     #[test]
     fn tells_what_is_differentiated() {
         let [x, constant] = [2.0, 3.0].map(Array::from_f32);
-        let found = |arrays: &[&Array]| {
-            is_differentiated(&arrays.iter().copied().cloned().collect::<Vec<_>>()).unwrap()
-        };
+        let found = |arrays: &[&Array]| is_differentiated(arrays.iter().copied()).unwrap();
         assert!(!found(&[&x, &constant]));
         let function = |inputs: &[Array]| {
             let [x] = inputs else { return Err(Exception::custom("one input")) };

@@ -81,11 +81,10 @@ impl Layer {
 
     /// The same layer for this backend, its weights in one form in memory.
     pub(crate) fn with_backend(&self, backend: Backend) -> Result<Self> {
-        let residency = match self.residency() {
-            WeightResidency::Dequantized => return Ok(Self { backend, ..self.clone() }),
-            WeightResidency::PackedAndDequantized => WeightResidency::Dequantized,
-            residency => residency,
-        };
+        if self.residency() == WeightResidency::Dequantized {
+            return Ok(Self { backend, ..self.clone() });
+        }
+        let residency = self.residency().in_one_form();
         Self::open(&self.config, self.index, &self.source, backend, residency)
     }
 

@@ -102,10 +102,7 @@ impl Model {
             return Ok(self.clone());
         }
         let layers = self.layers.iter().map(|layer| layer.with_backend(backend));
-        let residency = match self.embeddings.residency() {
-            WeightResidency::PackedAndDequantized => WeightResidency::Dequantized,
-            residency => residency,
-        };
+        let residency = self.embeddings.residency().in_one_form();
         let embeddings = Embeddings::open(&self.config, &self.source, backend, residency)?;
         Ok(Self { layers: layers.collect::<Result<_>>()?, embeddings, backend, ..self.clone() })
     }

@@ -67,7 +67,7 @@ impl Recomputed {
             return Ok(false);
         }
         let factors = updates.iter().flat_map(|lora| [&lora.a, &lora.b]);
-        is_differentiated(&self.from.iter().chain(factors).cloned().collect::<Vec<_>>())
+        is_differentiated(self.from.iter().chain(factors))
     }
 
     fn recompute(&self, linears: &[(&Linear, Option<&Lora>)]) -> Result<Vec<Array>> {

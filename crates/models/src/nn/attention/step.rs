@@ -90,8 +90,8 @@ struct Heads {
 }
 
 impl Heads {
-    /// Queries and output `[rows, heads, queries, width]`, keys and values `[at least rows, heads, held, width]`, mask `[rows,
-    /// columns]`.
+    /// Queries and output `[rows, heads, queries, width]`, keys and values `[.., heads, held, width]` of at least so many
+    /// rows, mask `[rows, columns]`.
     fn attend(
         &self,
         [queries, keys, values]: [&[f32]; 3],
@@ -106,14 +106,14 @@ impl Heads {
         let head = |weights: &mut Vec<f32>,
                     (index, (queries, output)): (usize, (&[f32], &mut [f32]))| {
             let start = (index * self.held + self.columns.start) * self.width;
-            let of = |cached: &'_ [f32]| {
-                start.min(cached.len())..(start + seen * self.width).min(cached.len())
-            };
+            let place = start..start + seen * self.width;
+            let [keys, values] =
+                [keys, values].map(|cached| cached.get(place.clone()).unwrap_or_default());
             let row = index / self.of_a_row;
             let attention = kernels::Attention {
                 queries,
-                keys: &keys[of(keys)],
-                values: &values[of(values)],
+                keys,
+                values,
                 mask: mask.and_then(|mask| mask.get(row * seen..(row + 1) * seen)),
                 scale: self.scale,
                 width: self.width,
