@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::base_model::rendering;
 use crate::error::{Result, io_error};
 use crate::files;
-use crate::home::{Home, private_dir};
+use crate::files::private_dir;
+use crate::home::Home;
 
 /// The answers of a base model with and without adapters, one file each: named by the digest of base model, adapter, how the
 /// model is computed, and version of this crate. Each base model has a folder, so that nights on one model keep the answers of

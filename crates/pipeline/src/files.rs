@@ -1,10 +1,10 @@
-//! Reading and linking files and folders, with errors that contain the path.
+//! Files and folders: read, linked, private; with errors that contain the path.
 
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::error::{Result, io_error};
-use crate::home::private_dir;
 
 /// The content of a file; `None` if it does not exist.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -62,4 +62,32 @@ pub(crate) fn store_once(original: &Path, copy: &Path) -> io::Result<()> {
         Ok(()) => fs::rename(&draft, copy),
         Err(_) => Ok(()),
     }
+}
+
+/// Creates a folder and its parents with access for the owner only.
+pub(crate) fn private_dir(path: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path).map_err(io_error(path, "create the folder"))
+}
+
+/// Removes the access of group and others below `dir`, for files written by other libraries.
+pub(crate) fn make_private(dir: &Path) -> Result<()> {
+    for item in fs::read_dir(dir).map_err(io_error(dir, "list"))? {
+        let item = item.map_err(io_error(dir, "list"))?;
+        let path = item.path();
+        let kind = item.file_type().map_err(io_error(&path, "read"))?;
+        if kind.is_dir() {
+            set_mode(&path, 0o700)?;
+            make_private(&path)?;
+        } else if kind.is_file() {
+            set_mode(&path, 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(io_error(path, "make private"))
 }

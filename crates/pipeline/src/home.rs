@@ -1,12 +1,10 @@
 //! The home: the folder with everything of one installation.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::NightConfig;
 use crate::error::{Error, Result, io_error};
-use crate::files;
+use crate::files::{self, private_dir};
 
 /// The folder with everything of one installation, readable only by its owner.
 ///
@@ -135,36 +133,10 @@ impl Home {
     }
 }
 
-/// Creates a folder and its parents with access for the owner only.
-pub(crate) fn private_dir(path: &Path) -> Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(path).map_err(io_error(path, "create the folder"))
-}
-
-/// Removes the access of group and others below `dir`, for files written by other libraries.
-pub(crate) fn make_private(dir: &Path) -> Result<()> {
-    for item in fs::read_dir(dir).map_err(io_error(dir, "list"))? {
-        let item = item.map_err(io_error(dir, "list"))?;
-        let path = item.path();
-        let kind = item.file_type().map_err(io_error(&path, "read"))?;
-        if kind.is_dir() {
-            set_mode(&path, 0o700)?;
-            make_private(&path)?;
-        } else if kind.is_file() {
-            set_mode(&path, 0o600)?;
-        }
-    }
-    Ok(())
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(io_error(path, "make private"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

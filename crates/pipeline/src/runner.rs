@@ -11,7 +11,7 @@ use crate::budget_monitor::BudgetMonitor;
 use crate::earlier_nights::{EarlierNights, EarlierRun};
 use crate::error::{Error, Result, io_error};
 use crate::files;
-use crate::home::{make_private, private_dir};
+use crate::files::{make_private, private_dir};
 use crate::journal::{Entry, Journal};
 use crate::observer::{Event, Observer};
 use crate::stage::{Stage, StageContext};

@@ -16,7 +16,8 @@ use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
 use crate::error::{Error, Result, io_error};
 use crate::files;
-use crate::home::{Home, private_dir};
+use crate::files::private_dir;
+use crate::home::Home;
 use crate::program;
 use crate::registry::{BaseState, name_of};
 

@@ -86,7 +86,7 @@ impl<'a> Rehearsal<'a> {
         let scratch = tempfile::Builder::new().prefix(".preflight-").tempdir_in(&parent);
         let scratch = scratch.map_err(io_error(&parent, "create a folder in"))?;
         let night = scratch.path().join("night");
-        crate::home::private_dir(&night)?;
+        crate::files::private_dir(&night)?;
         let suite = config.read_suite();
         let council = suite.as_ref().map_or(Council::built_in(), Suite::council);
         let policy = config.read_policy(council);

@@ -10,7 +10,7 @@ use durable::Digest;
 
 use crate::error::{Error, Result, io_error};
 use crate::files;
-use crate::home::private_dir;
+use crate::files::private_dir;
 
 /// The files of an adapter in the layout of mlx-lm; sorted, as the digest depends on their order.
 const FILES: [&str; 2] = ["adapter_config.json", "adapters.safetensors"];

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::exam_model::ExamModel;
+use crate::files::private_dir;
 use crate::files::read_if_there;
-use crate::home::{Home, private_dir};
+use crate::home::Home;
 
 /// Prompts that are answered together. A line of the log has the answers of one batch, so that a killed run repeats whole
 /// batches and gives the same answers.

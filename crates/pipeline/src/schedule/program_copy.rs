@@ -86,19 +86,19 @@ impl ProgramCopy {
             return Ok(());
         }
         let root = self.folder.parent().unwrap_or(Path::new("/"));
-        crate::home::private_dir(root)?;
+        crate::files::private_dir(root)?;
         let scratch = tempfile::Builder::new().prefix(".tmp-").tempdir_in(root);
         let scratch = scratch.map_err(io_error(root, "create a folder in"))?;
         let (bin, lib) = (scratch.path().join("bin"), scratch.path().join("lib"));
         if let Some(from) = &self.libraries {
-            crate::home::private_dir(&lib)?;
+            crate::files::private_dir(&lib)?;
             relocated(&from.join("lib").join(LIBRARY), &lib.join(LIBRARY), Some(from))?;
             let site = from.join("site");
             if site.is_dir() {
                 copy_tree(&site, &scratch.path().join("site"))?;
             }
         }
-        crate::home::private_dir(&bin)?;
+        crate::files::private_dir(&bin)?;
         for program in [Some(&self.program), self.companion.as_ref()].into_iter().flatten() {
             let copied = bin.join(program.file_name().unwrap_or_default());
             relocated(program, &copied, self.libraries.as_deref())?;
@@ -262,7 +262,7 @@ fn run(command: &mut Command, path: &Path) -> Result<()> {
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     walk(from, &mut |path, _| {
         let target = to.join(path.strip_prefix(from).unwrap_or(path));
-        crate::home::private_dir(target.parent().unwrap_or(to))?;
+        crate::files::private_dir(target.parent().unwrap_or(to))?;
         fs::copy(path, &target).map_err(io_error(&target, "write"))?;
         File::open(&target).and_then(|file| file.sync_all()).map_err(io_error(&target, "write"))
     })
