@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::Date;
 
@@ -37,6 +38,7 @@ impl Retention {
         today: Date,
     ) -> Result<()> {
         registry.prune(self.adapters)?;
+        let mut answers = kept_answers(home)?;
         let finished = |night: &NightId| night.journal(home).is_ok_and(|it| it.is_finished());
         let mut earlier: Vec<_> =
             nights::list(home)?.into_iter().filter(|night| night.id != current).collect();
@@ -46,8 +48,16 @@ impl Retention {
             let is_old =
                 |night: &&NightId| nights::start_date(&night.id).is_some_and(|date| date < oldest);
             earlier.iter().filter(is_old).try_for_each(|night| strip(&night.dir(home)))?;
+            let last_written = |modified: &SystemTime| {
+                let written = jiff::Timestamp::try_from(*modified).unwrap_or(jiff::Timestamp::MAX);
+                written.to_zoned(jiff::tz::TimeZone::system()).date()
+            };
+            answers
+                .extract_if(.., |(modified, _)| last_written(modified) < oldest)
+                .try_for_each(|(_, path)| delete(&path))?;
         }
         let Some(limit) = self.size else { return Ok(()) };
+        let mut answers = answers.into_iter();
         let mut nights = earlier.iter();
         let mut adapters = (0..self.adapters).rev();
         loop {
@@ -55,7 +65,9 @@ impl Retention {
             if taken <= limit.0 {
                 return Ok(());
             }
-            if let Some(night) = nights.next() {
+            if let Some((_, path)) = answers.next() {
+                delete(&path)?;
+            } else if let Some(night) = nights.next() {
                 strip(&night.dir(home))?;
             } else if let Some(keep) = adapters.next() {
                 registry.prune(keep)?;
@@ -77,13 +89,38 @@ fn strip(night: &Path) -> Result<()> {
         if STAYS.iter().any(|stays| name == *stays) {
             continue;
         }
-        let deleted = match path.is_dir() {
-            true => fs::remove_dir_all(&path),
-            false => fs::remove_file(&path),
-        };
-        deleted.map_err(io_error(&path, "delete"))?;
+        delete(&path)?;
     }
     Ok(())
+}
+
+fn delete(path: &Path) -> Result<()> {
+    let deleted = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    deleted.map_err(io_error(path, "delete"))
+}
+
+/// The files with models' answers that spare a later night the asking, those written longest ago first.
+fn kept_answers(home: &Home) -> Result<Vec<(SystemTime, PathBuf)>> {
+    let mut found = vec![];
+    let mut folders = vec![home.answers(), home.replay()];
+    folders.retain(|folder| folder.exists());
+    while let Some(folder) = folders.pop() {
+        for path in files::list(&folder)? {
+            let about = fs::symlink_metadata(&path).map_err(io_error(&path, "look at"))?;
+            match about.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let modified = about.modified().map_err(io_error(&path, "look at"))?;
+                    found.push((modified, path));
+                }
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The bytes of all files below a folder. A file with several names counts once.
@@ -178,6 +215,31 @@ mod tests {
         let state = registry.of(durable::digest("model"), "model").state().unwrap();
         registry.verified(state.champion.unwrap()).unwrap();
         registry.verified(state.previous.unwrap()).unwrap();
+    }
+
+    #[test]
+    fn answers_of_models_go_first_and_with_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, registry) = home(folder.path(), &["0001-2026-04-01", "0002-2026-04-07"]);
+        let answers = |base: &str| home.answers().join(base).join("adapter.jsonl");
+        let files = [answers("abandoned"), answers("used"), home.replay().join("a.jsonl")];
+        for (path, date) in files.iter().zip(["2025-11-01", "2026-04-07", "2026-04-08"]) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![b' '; 1000]).unwrap();
+            let noon = format!("{date}T12:00Z").parse::<jiff::Timestamp>().unwrap();
+            fs::File::open(path).unwrap().set_modified(noon.into()).unwrap();
+        }
+        let apply = |retention: Retention| {
+            let today = "2026-04-08".parse().unwrap();
+            retention.apply(&home, &registry, "0002-2026-04-07", today).unwrap();
+            files.each_ref().map(|path| path.exists())
+        };
+        assert_eq!(apply(Retention::default()), [true, true, true]);
+        let age = Retention { nights: Some(Days(90)), ..Retention::default() };
+        assert_eq!(apply(age), [false, true, true]);
+        let limit = Some(lora_train::Bytes(size(home.path()).unwrap() - 500));
+        assert_eq!(apply(Retention { size: limit, ..Retention::default() }), [false, false, true]);
+        assert_eq!(left(&home).0.len(), 2, "a night lost its files before answers did");
     }
 
     #[test]

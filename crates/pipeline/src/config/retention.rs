@@ -17,11 +17,12 @@ pub struct Retention {
     /// at the end of a night. Default: for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chats: Option<Days>,
-    /// The age in days, such as `90d`, from which on rows, answers and other files of a night are deleted. Default: never.
+    /// The age in days, such as `90d`, from which on rows, answers and other files of a night are deleted, and kept answers of
+    /// models. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nights: Option<Days>,
-    /// The size of the whole home, such as `50GB`, above which the files of the oldest nights are deleted, then the oldest
-    /// adapters. Default: none.
+    /// The size of the whole home, such as `50GB`, above which kept answers of models are deleted, then the files of the oldest
+    /// nights, then the oldest adapters. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<Bytes>,
 }
