@@ -6,10 +6,6 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::automaton::{Automaton, StateID};
-use aho_corasick::dfa::DFA;
-use aho_corasick::{Anchored, MatchKind, StartKind};
-
 use crate::Role;
 
 /// The meaning of a control token.
@@ -266,9 +262,11 @@ impl Found {
 }
 
 struct Searcher {
-    /// Without it the table is compared entry by entry, which is slower and finds the same.
-    automaton: Option<(DFA, StateID)>,
     marks: Vec<Mark>,
+    /// The tokens by their second and third byte (see [`group`]), in the order of the table.
+    groups: Vec<Vec<Mark>>,
+    /// The length of the longest token.
+    longest: usize,
 }
 
 static SEARCHER: LazyLock<Searcher> = LazyLock::new(|| {
@@ -278,38 +276,30 @@ static SEARCHER: LazyLock<Searcher> = LazyLock::new(|| {
         .enumerate()
         .map(|(id, (family, &(literal, effect)))| Mark { id, literal, effect, family })
         .collect();
-    let literals = marks.iter().map(|mark| mark.literal);
-    let automaton = DFA::builder()
-        .match_kind(MatchKind::LeftmostLongest)
-        .start_kind(StartKind::Anchored)
-        .build(literals)
-        .ok()
-        .and_then(|dfa| dfa.start_state(Anchored::Yes).ok().map(|start| (dfa, start)));
-    Searcher { automaton, marks }
+    let mut groups = vec![Vec::new(); 256];
+    for mark in &marks {
+        if let Some(group) = group(mark.literal.as_bytes()).and_then(|at| groups.get_mut(at)) {
+            group.push(*mark);
+        }
+    }
+    let longest = marks.iter().map(|mark| mark.literal.len()).max().unwrap_or(0);
+    Searcher { marks, groups, longest }
 });
 
+/// The group of the tokens that `text` may begin with.
+fn group(text: &[u8]) -> Option<usize> {
+    let [_, second, third, ..] = text else { return None };
+    Some(usize::from(second ^ third.rotate_left(3)))
+}
+
 impl Searcher {
-    /// The longest control token that `text` begins with.
-    fn opening(&self, text: &[u8]) -> Option<(&Mark, usize)> {
-        let Some((dfa, start)) = &self.automaton else {
-            let marks = self.marks.iter().filter(|mark| text.starts_with(mark.literal.as_bytes()));
-            let longest = marks.max_by_key(|mark| mark.literal.len())?;
-            return Some((longest, longest.literal.len()));
-        };
-        let mut state = *start;
-        let mut found = None;
-        for (index, &byte) in text.iter().enumerate() {
-            state = dfa.next_state(Anchored::Yes, state, byte);
-            if dfa.is_special(state) {
-                if dfa.is_match(state) {
-                    found = Some((dfa.match_pattern(state, 0), index + 1));
-                } else if dfa.is_dead(state) {
-                    break;
-                }
-            }
-        }
-        let (pattern, length) = found?;
-        Some((self.marks.get(pattern.as_usize())?, length))
+    /// The control token that `text` begins with. There is at most one, because no token is the beginning of another.
+    fn opening(&self, text: &[u8]) -> Option<&Mark> {
+        self.groups.get(group(text)?)?.iter().find(|mark| {
+            let literal = mark.literal.as_bytes();
+            // The last byte tells most apart.
+            text.get(literal.len() - 1) == literal.last() && text.starts_with(literal)
+        })
     }
 }
 
@@ -326,8 +316,8 @@ pub(crate) fn find(text: &str) -> Marks<'_> {
 /// The control token that begins at byte `at` of `text`.
 pub(crate) fn starting(text: &str, at: usize) -> Option<Found> {
     let rest = text.as_bytes().get(at..).filter(|rest| matches!(rest, [b'<' | b'[', ..]))?;
-    let (mark, length) = SEARCHER.opening(rest)?;
-    Some(Found { mark, start: at, end: at + length })
+    let mark = SEARCHER.opening(rest)?;
+    Some(Found { mark, start: at, end: at + mark.literal.len() })
 }
 
 /// Whether `text` contains a control token of any family.
@@ -349,8 +339,8 @@ impl Iterator for Marks<'_> {
         while let Some(next) = memchr::memchr2(b'<', b'[', self.text.get(self.at..)?) {
             let start = self.at + next;
             self.at = start + 1;
-            if let Some((mark, length)) = SEARCHER.opening(&self.text[start..]) {
-                self.at = start + length;
+            if let Some(mark) = SEARCHER.opening(&self.text[start..]) {
+                self.at = start + mark.literal.len();
                 return Some(Found { mark, start, end: self.at });
             }
         }
@@ -361,11 +351,19 @@ impl Iterator for Marks<'_> {
 
 /// The control token that `text` ends with. There is at most one, because no token is a suffix of another.
 pub(crate) fn ending(text: &str) -> Option<&'static Mark> {
-    let last = text.chars().next_back()?;
-    if !matches!(last, '>' | ']') {
+    let text = text.as_bytes();
+    if !matches!(text.last(), Some(b'>' | b']')) {
         return None;
     }
-    SEARCHER.marks.iter().find(|mark| text.ends_with(mark.literal))
+    let mut rest = &text[text.len().saturating_sub(SEARCHER.longest)..];
+    while let Some(next) = memchr::memchr2(b'<', b'[', rest) {
+        rest = &rest[next..];
+        match SEARCHER.opening(rest) {
+            Some(mark) if mark.literal.len() == rest.len() => return Some(mark),
+            _ => rest = &rest[1..],
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -375,19 +373,48 @@ mod tests {
     #[test]
     fn the_table_is_sound() {
         let searcher = &*SEARCHER;
-        assert!(searcher.automaton.is_some());
-        let slow = Searcher { automaton: None, marks: searcher.marks.clone() };
         for (index, mark) in searcher.marks.iter().enumerate() {
-            assert!(mark.literal.starts_with(['<', '[']), "{} begins otherwise", mark.literal);
-            let found = find(mark.literal).next().map(|found| found.mark.id);
-            assert_eq!(found, Some(index), "{}", mark.literal);
-            let found = slow.opening(mark.literal.as_bytes()).map(|(mark, _)| mark.id);
-            assert_eq!(found, Some(index), "{} without the automaton", mark.literal);
-            assert!(ending(mark.literal).is_some(), "{} has another last character", mark.literal);
-            for other in &searcher.marks[index + 1..] {
-                let (a, b) = (mark.literal, other.literal);
-                assert!(!a.ends_with(b) && !b.ends_with(a), "{a} and {b} end alike");
+            let literal = mark.literal;
+            assert!(literal.starts_with(['<', '[']), "{literal} begins otherwise");
+            assert!(literal.ends_with(['>', ']']), "{literal} ends otherwise");
+            assert!(literal.len() > 2, "{literal} is too short to be grouped");
+            let found = find(literal).next().map(|found| found.mark.id);
+            assert_eq!(found, Some(index), "{literal}");
+            for text in [literal.to_owned(), format!("< [a] <|{literal}")] {
+                assert_eq!(ending(&text).map(|mark| mark.id), Some(index), "{text}");
+                assert!(ending(&format!("{text} ")).is_none());
             }
+            for other in &searcher.marks[index + 1..] {
+                let (a, b) = (literal, other.literal);
+                assert!(!a.ends_with(b) && !b.ends_with(a), "{a} and {b} end alike");
+                assert!(!a.starts_with(b) && !b.starts_with(a), "{a} and {b} begin alike");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// Both searches find what a comparison with the whole table finds.
+        #[test]
+        fn tokens_are_found_wherever_they_are(
+            parts in proptest::collection::vec((0..all().len(), 0..40_usize, "[<\\[|a>\\]/]{0,2}"), 0..6),
+        ) {
+            // Tokens, some of them torn, one behind the other.
+            let torn = |&(id, kept, ref between): &(usize, usize, String)| {
+                let literal = all()[id].literal;
+                let end = (0..=kept.min(literal.len())).rev().find(|&at| literal.is_char_boundary(at));
+                format!("{}{between}", &literal[..end.unwrap_or(0)])
+            };
+            let text: String = parts.iter().map(torn).collect();
+            let (mut at, mut expected) = (0, Vec::new());
+            while let Some(next) = text[at..].chars().next() {
+                let mark = all().iter().find(|mark| text[at..].starts_with(mark.literal));
+                expected.extend(mark.map(|mark| (at, mark.id)));
+                at += mark.map_or(next.len_utf8(), |mark| mark.literal.len());
+            }
+            let found: Vec<_> = find(&text).map(|found| (found.start, found.mark.id)).collect();
+            proptest::prop_assert_eq!(found, expected);
+            let last = all().iter().find(|mark| text.ends_with(mark.literal)).map(|mark| mark.id);
+            proptest::prop_assert_eq!(ending(&text).map(|mark| mark.id), last);
         }
     }
 }

@@ -5,6 +5,7 @@ mod layout;
 mod rewind;
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -171,8 +172,7 @@ impl Reader {
             return Ok(());
         }
         // Many lines are read at once, because reading them one by one would copy each line twice more.
-        let mut part = self.input.by_ref().take(wanted as u64);
-        let mut read = part.read_to_end(&mut block.bytes);
+        let mut read = self.read_part(wanted, &mut block.bytes);
         let whole = memchr::memrchr(b'\n', &block.bytes).map_or(0, |end| end + 1);
         if read.is_ok() && whole < block.bytes.len() {
             let mut rest = self.input.by_ref().take(LONGEST as u64 + 1);
@@ -195,6 +195,25 @@ impl Reader {
             start = end + 1;
         }
         Ok(())
+    }
+
+    /// Appends `wanted` bytes of the input, or what is left of it. (`Read::read_to_end` fills the whole capacity with zeros before
+    /// each read.)
+    fn read_part(&mut self, wanted: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let mut left = wanted;
+        while left > 0 {
+            let part = match self.input.fill_buf() {
+                Ok([]) => break,
+                Ok(buffer) => buffer.get(..left).unwrap_or(buffer),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            bytes.extend_from_slice(part);
+            let read = part.len();
+            left -= read;
+            self.input.consume(read);
+        }
+        Ok(wanted - left)
     }
 
     /// Reads a line that is too long to its end, and keeps only its beginning. It is at `start..end` of the block so far.
@@ -347,6 +366,11 @@ impl Writer {
     pub(crate) fn write_lines(&mut self, lines: &[u8]) -> Result<()> {
         let written = self.output.write_all(lines);
         written.map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+
+    /// The rows written so far, to be changed in place.
+    pub(crate) fn file(&mut self) -> Result<&mut File> {
+        self.output.file().map_err(|source| Error::Io { path: self.path.clone(), source })
     }
 
     /// Puts the finished file in place of the old one.

@@ -1,11 +1,15 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result, io_error};
+
+/// After this many bytes a file is synced in the background, so that the last sync finds little left to write.
+const SYNC_EVERY: usize = 32 << 20;
 
 /// Writes a new version of a file: bytes go to a temporary file in the same folder, and [`commit`]
 /// replaces the target in one step. Dropped without a commit, it removes the temporary file.
@@ -17,6 +21,10 @@ use crate::error::{Error, Result, io_error};
 pub struct Writer {
     path: PathBuf,
     file: BufWriter<NamedTempFile>,
+    /// Bytes written since the last sync began.
+    unsynced: usize,
+    /// The last sync in the background.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Writer {
@@ -31,7 +39,36 @@ impl Writer {
             .prefix(".tmp-")
             .tempfile_in(folder(path))
             .map_err(io_error(path, "write"))?;
-        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
+        let (path, file) = (path.to_path_buf(), BufWriter::new(file));
+        Ok(Self { path, file, unsynced: 0, syncing: None })
+    }
+
+    /// The new version as it is written so far, to be read or changed before it is committed.
+    ///
+    /// # Errors
+    ///
+    /// What is still buffered cannot be written.
+    pub fn file(&mut self) -> io::Result<&mut File> {
+        self.file.flush()?;
+        Ok(self.file.get_mut().as_file_mut())
+    }
+
+    /// Starts a sync in the background, unless one is going on.
+    fn sync_behind(&mut self) -> io::Result<()> {
+        if self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return Ok(());
+        }
+        self.end_sync()?;
+        let file = self.file.get_ref().as_file().try_clone()?;
+        self.syncing = Some(thread::spawn(move || file.sync_data()));
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Waits for the sync in the background. The system reports a failed one only once, so its result must not be lost.
+    fn end_sync(&mut self) -> io::Result<()> {
+        let panicked = |_| Err(io::Error::other("the thread that syncs the file panicked"));
+        self.syncing.take().map_or(Ok(()), |syncing| syncing.join().unwrap_or_else(panicked))
     }
 
     /// Replaces the target: flush, fsync, rename over the old file, fsync the folder.
@@ -39,8 +76,9 @@ impl Writer {
     /// # Errors
     ///
     /// [`Error::Io`] if a step fails. The target is the old version or the new one, never a mix.
-    pub fn commit(self) -> Result<()> {
-        let Self { path, file } = self;
+    pub fn commit(mut self) -> Result<()> {
+        self.end_sync().map_err(io_error(&self.path, "write"))?;
+        let Self { path, file, .. } = self;
         let file = file.into_inner().map_err(|e| io_error(&path, "write")(e.into_error()))?;
         file.as_file().sync_all().map_err(io_error(&path, "write"))?;
         file.persist(&path).map_err(|e| io_error(&path, "replace the old file")(e.error))?;
@@ -50,7 +88,12 @@ impl Writer {
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_EVERY {
+            self.sync_behind()?;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -104,11 +147,26 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::digest;
 
     #[test]
     fn a_bare_file_name_lies_in_the_current_folder() {
         assert_eq!(folder(Path::new("a.json")), Path::new("."));
         assert_eq!(folder(Path::new("x/a.json")), Path::new("x"));
+    }
+
+    #[test]
+    fn large_files_are_synced_as_they_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let block: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        let mut writer = Writer::create(&path).unwrap();
+        (0..33).for_each(|_| writer.write_all(&block).unwrap());
+        assert!(writer.syncing.is_some());
+        // What is changed in place is committed too.
+        writer.file().unwrap().set_len(32 << 20).unwrap();
+        writer.commit().unwrap();
+        assert_eq!(digest(fs::read(&path).unwrap()), digest(block.repeat(32)));
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl<'r, 'o> Row<'r, 'o> {
     fn new(row: &'r [u8], out: &'o mut Vec<u8>, tally: &'o mut Tally) -> Option<Self> {
         let row = json::trim(row);
         // Control characters are invalid inside JSON strings; as white space they are left to the full parser.
-        let printable = row.iter().fold(true, |all, &byte| all & (byte >= b' '));
-        let rest = std::str::from_utf8(row).ok().filter(|_| printable)?;
+        let least = row.iter().fold(u8::MAX, |least, &byte| least.min(byte));
+        let rest = std::str::from_utf8(row).ok().filter(|_| least >= b' ')?;
         Some(Row { cursor: Cursor::new(rest), out, tally })
     }
 
@@ -93,11 +93,11 @@ impl<'r, 'o> Row<'r, 'o> {
         }
         self.cursor.end()?;
         for (key, value) in others.all() {
-            self.write(&[", \"", key, "\": ", value]);
+            self.write_key(key, value);
         }
         let family = self.tally.family().filter(|_| origin == Origin::Keep);
         if let Some(family) = family.filter(|_| others.all().all(|(key, _)| *key != MARKUP)) {
-            self.write(&[", \"", MARKUP, "\": \"", family, "\""]);
+            self.write_key(MARKUP, &format!("\"{family}\""));
         }
         self.out.extend_from_slice(b"}\n");
         Some(())
@@ -278,12 +278,25 @@ impl<'r, 'o> Row<'r, 'o> {
 
     /// Writes a message. `start` is where its list begins in `out`.
     fn write_message(&mut self, role: Role, words: &str, start: usize) {
-        let comma = if self.out.len() > start { ", " } else { "" };
-        self.write(&[comma, "{\"role\": \"", role.as_str(), "\", \"content\": \"", words, "\"}"]);
+        if self.out.len() > start {
+            self.out.extend_from_slice(b", ");
+        }
+        let opening = match role {
+            Role::System => "{\"role\": \"system\", \"content\": \"",
+            Role::User => "{\"role\": \"user\", \"content\": \"",
+            Role::Assistant => "{\"role\": \"assistant\", \"content\": \"",
+            Role::Tool => "{\"role\": \"tool\", \"content\": \"",
+        };
+        self.out.extend_from_slice(opening.as_bytes());
+        self.out.extend_from_slice(words.as_bytes());
+        self.out.extend_from_slice(b"\"}");
     }
 
-    fn write(&mut self, parts: &[&str]) {
-        parts.iter().for_each(|part| self.out.extend_from_slice(part.as_bytes()));
+    fn write_key(&mut self, key: &str, value: &str) {
+        self.out.extend_from_slice(b", \"");
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\": ");
+        self.out.extend_from_slice(value.as_bytes());
     }
 }
 

@@ -23,9 +23,9 @@ pub enum Strictness {
 }
 
 /// Bytes read at a time: enough to keep all cores busy, few enough to hold in memory.
-const BLOCK: usize = 4 << 20;
+const BLOCK: usize = 1 << 20;
 /// Rows one thread cleans at a time.
-const BATCH: usize = 512;
+const BATCH: usize = 128;
 
 /// Cleans a file of raw rows: see [`Converter`], which can also keep the rows that are left out.
 ///
@@ -76,8 +76,8 @@ impl Converter {
     /// only the longest is written. Rows are compared once they are clean, to the letter, with their tools and their values
     /// under the keys `same` (those that tell conversations apart, like the agent's name). Rows of equal length stay.
     ///
-    /// The [report](Report) counts and lists the merged rows. The longer row may come last, so all rows are first written
-    /// to a temporary file beside the output, and memory is no longer constant: 18 bytes a message and 48 bytes a row.
+    /// The [report](Report) counts and lists the merged rows. The longer row may come last, so memory is no longer constant: 18
+    /// bytes a message and 56 bytes a row.
     pub fn merge_grown<K: Into<String>>(self, same: impl IntoIterator<Item = K>) -> Self {
         Converter { merge: Some(same.into_iter().map(Into::into).collect()), ..self }
     }
@@ -137,7 +137,7 @@ impl Converter {
         let mut sink = Sink {
             output,
             writer: Writer::create(output)?,
-            held: self.merge.as_ref().map(|_| Held::new(output)).transpose()?,
+            held: self.merge.as_ref().map(|_| Held::default()),
             aside: self.refused.as_deref().map(SetAside::create).transpose()?,
             merged: self.merged.as_deref().map(Writer::create).transpose()?,
             base: self.sources.as_deref(),
@@ -216,7 +216,7 @@ impl Converter {
 struct Sink<'o> {
     output: &'o Path,
     writer: Writer,
-    /// The rows until all are read, if grown ones are merged.
+    /// What is known of the rows, if grown ones are merged.
     held: Option<Held>,
     /// The rows that are left out.
     aside: Option<SetAside>,
@@ -229,10 +229,7 @@ struct Sink<'o> {
 
 impl Sink<'_> {
     fn write(&mut self, batches: &[Batch]) -> Result<()> {
-        batches.iter().try_for_each(|batch| match &mut self.held {
-            Some(held) => held.write(&batch.lines, self.output),
-            None => self.writer.write_lines(&batch.lines),
-        })
+        batches.iter().try_for_each(|batch| self.writer.write_lines(&batch.lines))
     }
 
     /// Reports the rows of a batch, and sets aside those that are left out.
@@ -344,13 +341,16 @@ impl Batch {
             self.clean(raw, options)?;
         }
         if let (Some(same), Some(row)) = (&converter.merge, self.lines.get(start..)) {
-            self.digests.add(place, row, same);
+            self.digests.begin(row, same);
         }
         if converter.sources.is_some()
             && let Err(error) = sources::add(&mut self.lines, start, file, place)
         {
             self.lines.truncate(start);
             return Err(Stop::NotJson(error, "a row that cannot be written".to_owned()));
+        }
+        if converter.merge.is_some() {
+            self.digests.end(place, self.lines.len());
         }
         self.counts.add(&self.tally);
         Ok(())

@@ -3,27 +3,28 @@
 //!
 //! Each beginning of a row has a digest of 128 bits, chained from message to message. A row is the beginning of a longer
 //! one if the digest of the whole of it is that of a beginning of the other. Since the longer row may come later, all rows
-//! are held in a temporary file until the last one is read; in memory are 18 bytes a message and 48 bytes a row.
+//! are written, and those that are merged are taken out of the file once the last one is read; in memory are 18 bytes a
+//! message and 56 bytes a row.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::report::Report;
-use super::{SOURCE_ROW, sources, written};
+use super::written::Parts;
+use super::{SOURCE_ROW, sources};
 use crate::jsonl::{Place, Writer};
 use crate::raw::{Fields, Raw};
 use crate::{Error, Result};
 
-/// Bytes read and written at a time.
-const BUFFER: usize = 1 << 20;
+/// About how many bytes are read and written at a time.
+const BUFFER: u64 = 1 << 20;
 
-/// The rows of a conversion until all are read.
+/// What is known of the rows of a conversion until all are read.
+#[derive(Default)]
 pub(super) struct Held {
-    rows: BufWriter<File>,
     /// The digests of the beginnings of all rows, the shorter ones of a row first. The last is that of the whole row.
     digests: Vec<u128>,
     rows_read: Vec<RowRead>,
@@ -36,15 +37,17 @@ struct RowRead {
     file: usize,
     place: Place,
     /// Where its digests end.
-    end: usize,
+    digests: usize,
+    /// Where its line ends in the output.
+    line: u64,
 }
 
 /// Digests of the rows of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     digests: Vec<u128>,
-    /// The place of each row, and where its digests end.
-    rows: Vec<(Place, usize)>,
+    /// The place of each row, where its digests end, and where its line ends.
+    rows: Vec<(Place, usize, usize)>,
     /// What is digested next.
     bytes: Vec<u8>,
 }
@@ -55,11 +58,19 @@ impl Digests {
         self.rows.clear();
     }
 
-    /// Adds a clean row, as it is written. Rows are of one conversation only if they have the same tools, and the same values
-    /// under `same`.
-    pub(super) fn add(&mut self, place: Place, row: &[u8], same: &[String]) {
+    /// Digests a clean row, as it is written. Rows are of one conversation only if they have the same tools, and the same
+    /// values under `same`. [`Digests::end`] adds the row.
+    pub(super) fn begin(&mut self, row: &[u8], same: &[String]) {
         let Digests { digests, rows, bytes } = self;
-        let fields: Vec<_> = written::fields(row).collect();
+        digests.truncate(rows.last().map_or(0, |&(_, digests, _)| digests));
+        let (mut messages, mut fields) = (Vec::new(), Vec::with_capacity(8));
+        let mut parts = Parts::of(row);
+        while let Some(key) = parts.next() {
+            match key {
+                b"\"messages\"" => messages = parts.enter(),
+                key => fields.extend(parts.next().map(|value| (key, value))),
+            }
+        }
         let value = |key: &str| {
             let field = fields.iter().find(|(name, _)| names(name, key));
             field.map_or(&b"null"[..], |(_, value)| value)
@@ -68,14 +79,18 @@ impl Digests {
         for key in same.iter().map(String::as_str).chain(["tools"]) {
             bytes.extend_from_slice(value(key));
         }
-        for message in written::items(value("messages")) {
+        for message in messages {
             bytes.extend_from_slice(message);
             let digest = digest(bytes);
             digests.push(digest);
             bytes.clear();
             bytes.extend(digest.to_le_bytes());
         }
-        rows.push((place, digests.len()));
+    }
+
+    /// Adds the row that was digested last. Its line ends at byte `line` of those of the batch.
+    pub(super) fn end(&mut self, place: Place, line: usize) {
+        self.rows.push((place, self.digests.len(), line));
     }
 }
 
@@ -94,27 +109,19 @@ fn digest(bytes: &[u8]) -> u128 {
 }
 
 impl Held {
-    /// Holds rows in the folder of the output.
-    pub(super) fn new(output: &Path) -> Result<Self> {
-        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let file = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
-        let rows = BufWriter::new(file.map_err(failed(output))?);
-        Ok(Held { rows, digests: Vec::new(), rows_read: Vec::new() })
-    }
-
-    pub(super) fn write(&mut self, lines: &[u8], output: &Path) -> Result<()> {
-        self.rows.write_all(lines).map_err(failed(output))
-    }
-
-    /// Notes the digests of rows of a file, in the order in which the rows are written.
+    /// Notes rows of a file, in the order in which they are written.
     pub(super) fn note(&mut self, digests: &Digests, file: usize) {
-        let before = self.digests.len();
+        let (before, lines) = (self.digests.len(), self.end_of(self.rows_read.len()));
         self.digests.extend(&digests.digests);
-        let row = |&(place, end)| RowRead { file, place, end: before + end };
-        self.rows_read.extend(digests.rows.iter().map(row));
+        self.rows_read.extend(digests.rows.iter().map(|&(place, digests, line)| RowRead {
+            file,
+            place,
+            digests: before + digests,
+            line: lines + line as u64,
+        }));
     }
 
-    /// Writes the rows that are the beginning of no other.
+    /// Takes the rows out of the output that are the beginning of another.
     pub(super) fn finish(
         self,
         writer: &mut Writer,
@@ -123,25 +130,45 @@ impl Held {
         output: &Path,
     ) -> Result<()> {
         let merged = self.merged();
-        let mut file = self.rows.into_inner().map_err(|e| failed(output)(e.into_error()))?;
-        file.rewind().map_err(failed(output))?;
-        let (mut rows, mut lines) = (BufReader::with_capacity(BUFFER, file), Vec::new());
-        for (index, read) in self.rows_read.iter().enumerate() {
-            let start = lines.len();
-            rows.read_until(b'\n', &mut lines).map_err(failed(output))?;
-            if let Some(longer) = merged.get(&index).and_then(|&longer| self.rows_read.get(longer))
-            {
-                list.add(read, longer, report)?;
-                report.merge((read.file, read.place), (longer.file, longer.place));
-                note_keys(lines.get(start..).unwrap_or_default(), report);
-                lines.truncate(start);
+        let Some(&first) = merged.keys().min() else { return Ok(()) };
+        let file = writer.file()?;
+        let (mut next, mut written) = (first, self.end_of(first));
+        let (mut lines, mut kept) = (Vec::new(), Vec::new());
+        while next < self.rows_read.len() {
+            let start = self.end_of(next);
+            let few = |row: &RowRead| row.line <= start + BUFFER;
+            let more = self.rows_read.get(next + 1..).unwrap_or_default().partition_point(few);
+            let rows = next..next + 1 + more;
+            lines.resize((self.end_of(rows.end) - start) as usize, 0);
+            file.seek(SeekFrom::Start(start)).map_err(failed(output))?;
+            file.read_exact(&mut lines).map_err(failed(output))?;
+            next = rows.end;
+            for row in rows {
+                let line =
+                    (self.end_of(row) - start) as usize..(self.end_of(row + 1) - start) as usize;
+                let line = lines.get(line).unwrap_or_default();
+                let into = merged.get(&row).and_then(|&longer| self.rows_read.get(longer));
+                match (self.rows_read.get(row), into) {
+                    (Some(read), Some(longer)) => {
+                        list.add(read, longer, report)?;
+                        report.merge((read.file, read.place), (longer.file, longer.place));
+                        note_keys(line, report);
+                    }
+                    _ => kept.extend_from_slice(line),
+                }
             }
-            if lines.len() >= BUFFER {
-                writer.write_lines(&lines)?;
-                lines.clear();
-            }
+            file.seek(SeekFrom::Start(written)).map_err(failed(output))?;
+            file.write_all(&kept).map_err(failed(output))?;
+            written += kept.len() as u64;
+            kept.clear();
         }
-        writer.write_lines(&lines)
+        file.set_len(written).map_err(failed(output))
+    }
+
+    /// Where the lines of the first `rows` rows end in the output.
+    fn end_of(&self, rows: usize) -> u64 {
+        let last = rows.checked_sub(1).and_then(|last| self.rows_read.get(last));
+        last.map_or(0, |row| row.line)
     }
 
     /// The rows that are the beginning of another, each with the longest such row.
@@ -181,7 +208,7 @@ impl Held {
     }
 
     fn of_row(&self, row: usize) -> &[u128] {
-        let end = |row: usize| self.rows_read.get(row).map_or(0, |read| read.end);
+        let end = |row: usize| self.rows_read.get(row).map_or(0, |read| read.digests);
         let start = row.checked_sub(1).map_or(0, end);
         self.digests.get(start..end(row)).unwrap_or_default()
     }

@@ -19,7 +19,9 @@ pub(super) fn is_quoted(before: &str, after: &str) -> bool {
 pub(super) fn may_be_quoted(before: &str, after: &str) -> bool {
     let opened = |c: char| QUOTATION_MARKS.iter().any(|(open, _)| *open == c);
     let closed = |c: char| QUOTATION_MARKS.iter().any(|(_, close)| *close == c);
-    before.ends_with(opened) && (after.starts_with(closed) || after.starts_with("\\\""))
+    // Looked at first, because few tokens follow one of these bytes.
+    let may_open = matches!(before.as_bytes().last(), Some(b'"' | b'\'' | b'`' | 0x80..));
+    may_open && before.ends_with(opened) && (after.starts_with(closed) || after.starts_with("\\\""))
         || may_be_in_code_span(before)
 }
 

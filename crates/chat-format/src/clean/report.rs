@@ -132,10 +132,13 @@ impl Counts {
 }
 
 fn count(counts: &mut Vec<u64>, id: usize) {
-    if counts.len() <= id {
-        counts.resize(family::all().len().max(id + 1), 0);
+    match counts.get_mut(id) {
+        Some(count) => *count += 1,
+        None => {
+            counts.resize(family::all().len().max(id), 0);
+            counts.insert(id, 1);
+        }
     }
-    counts[id] += 1;
 }
 
 impl From<Counts> for Notes {

@@ -1,29 +1,38 @@
 //! The parts of a clean row as it is written: slices of its bytes, because most rows are compared and never parsed again.
 //! The rows are ours, so they are valid JSON.
 
-/// The fields of an object: each key, with its quotation marks, and its value.
-pub(super) fn fields(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut parts = Parts { json: object, at: 1 };
-    std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
-}
-
-/// The items of an array.
-pub(super) fn items(array: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Parts { json: array, at: 1 }
-}
-
-/// The values inside an object or an array, keys included.
-struct Parts<'j> {
+/// The values inside an object or an array, keys (with their quotation marks) included.
+pub(super) struct Parts<'j> {
     json: &'j [u8],
     at: usize,
+}
+
+impl<'j> Parts<'j> {
+    /// The parts of an object or an array.
+    pub(super) fn of(json: &'j [u8]) -> Self {
+        Parts { json, at: 1 }
+    }
+
+    /// The parts of the object or array that comes next.
+    pub(super) fn enter(&mut self) -> Vec<&'j [u8]> {
+        let start = self.next_start().unwrap_or(self.json.len());
+        let mut inside = Parts { json: self.json, at: start + 1 };
+        let parts = inside.by_ref().collect();
+        self.at = inside.at + 1;
+        parts
+    }
+
+    fn next_start(&self) -> Option<usize> {
+        let between = |byte: &u8| matches!(byte, b' ' | b',' | b':' | b'\n');
+        Some(self.at + self.json.get(self.at..)?.iter().position(|byte| !between(byte))?)
+    }
 }
 
 impl<'j> Iterator for Parts<'j> {
     type Item = &'j [u8];
 
     fn next(&mut self) -> Option<&'j [u8]> {
-        let between = |byte: &u8| matches!(byte, b' ' | b',' | b':' | b'\n');
-        let start = self.at + self.json.get(self.at..)?.iter().position(|byte| !between(byte))?;
+        let start = self.next_start()?;
         self.at = end(self.json, start);
         self.json.get(start..self.at).filter(|part| !part.is_empty())
     }
@@ -102,19 +111,24 @@ mod tests {
             let bytes = written(&value);
             match &value {
                 Value::Object(object) => {
-                    let found: Vec<_> = fields(&bytes).collect();
-                    let expected: Vec<_> =
-                        object.iter().map(|(key, value)| (written(&key.clone().into()), written(value))).collect();
-                    prop_assert_eq!(found.len(), expected.len());
-                    for (found, expected) in found.into_iter().zip(&expected) {
-                        prop_assert_eq!(found, (&expected.0[..], &expected.1[..]));
-                    }
+                    let field = |(key, value): (&String, &Value)| {
+                        [written(&key.clone().into()), written(value)]
+                    };
+                    let expected: Vec<_> = object.iter().flat_map(field).collect();
+                    prop_assert_eq!(Parts::of(&bytes).collect::<Vec<_>>(), expected);
                 }
                 Value::Array(array) => {
                     let expected: Vec<_> = array.iter().map(written).collect();
-                    prop_assert_eq!(items(&bytes).collect::<Vec<_>>(), expected);
+                    prop_assert_eq!(Parts::of(&bytes).collect::<Vec<_>>(), expected);
                 }
                 _ => {}
+            }
+            // Inside of another value, and what is behind it.
+            if value.is_object() || value.is_array() {
+                let outer = written(&Value::from(vec![value, Value::from("behind")]));
+                let mut parts = Parts::of(&outer);
+                prop_assert_eq!(parts.enter(), Parts::of(&bytes).collect::<Vec<_>>());
+                prop_assert_eq!(parts.collect::<Vec<_>>(), [b"\"behind\""]);
             }
         }
     }

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
     /// Merge a row into a longer one that begins with the same messages, as in logs written with every turn. Rows must
-    /// have the same values under these keys (say, `agent`). Takes memory: 18 bytes a message and 48 bytes a row.
+    /// have the same values under these keys (say, `agent`). Takes memory: 18 bytes a message and 56 bytes a row.
     #[arg(long, value_name = "KEYS", num_args = 0..=1, require_equals = true, default_missing_value = "", value_delimiter = ',')]
     merge_grown: Option<Vec<String>>,
     /// What happens to the assistant's reasoning.
