@@ -4,6 +4,9 @@ use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+use serde_json::{Map, Value};
+
+use crate::raw::Raw;
 
 struct Spaced;
 
@@ -39,6 +42,20 @@ pub(crate) fn trim(row: &[u8]) -> &[u8] {
     let start = row.iter().position(|&byte| !is_space(byte)).unwrap_or(row.len());
     let end = row.iter().rposition(|&byte| !is_space(byte)).map_or(start, |last| last + 1);
     row.get(start..end).unwrap_or_default()
+}
+
+/// Parses a value. Unlike `serde_json` for a [`Value`], it takes no object with a key twice, of which all values but one would be
+/// lost, and no number that would be rounded to one of 64 bits.
+pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice::<Raw<'_>>(text).map(Value::from)
+}
+
+/// The same for an object.
+pub(crate) fn parse_object(text: &[u8]) -> Option<Map<String, Value>> {
+    match parse(text) {
+        Ok(Value::Object(fields)) => Some(fields),
+        _ => None,
+    }
 }
 
 /// Writes `value` on one line.

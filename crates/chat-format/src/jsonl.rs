@@ -331,7 +331,7 @@ impl Iterator for Reader {
             return Some(Err(Error::Row { path, line, problem: place.of(problem) }));
         }
         let bytes = json::trim(&self.bytes);
-        let value = serde_json::from_slice(bytes).map_err(|error| {
+        let value = json::parse(bytes).map_err(|error| {
             let found = json::reason(bytes, &error);
             not_json(&self.path, place, &error, found)
         });

@@ -2,6 +2,7 @@
 //! of a row passes through cleaning unchanged, so building maps and copying strings would be wasted work.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -52,7 +53,10 @@ impl<'a> Raw<'a> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
 
-/// Up to this many fields, duplicate keys are searched for one by one; beyond it, with a map.
+/// The parser reads integers from here on as floating-point numbers.
+const BEYOND_INTEGERS: f64 = 9_223_372_036_854_775_808.0;
+
+/// Up to this many fields, duplicate keys are searched for one by one; beyond it, with a set.
 const FEW: usize = 32;
 
 impl<'a> Fields<'a> {
@@ -248,6 +252,12 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Raw<'de>, E> {
+        // So is an integer that does not fit into 64 bits; its last digits are lost here.
+        if value.abs() >= BEYOND_INTEGERS {
+            return Err(E::custom(
+                "a number beyond 64 bits, which would be rounded; as a text it is kept",
+            ));
+        }
         Ok(Number::from_f64(value).map_or(Raw::Null, Raw::Number))
     }
 
@@ -270,18 +280,24 @@ impl<'de> Visitor<'de> for AnyValue {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw<'de>, A::Error> {
         let mut fields: Vec<(Cow<'de, str>, Raw<'de>)> = Vec::with_capacity(6);
         while let Some((Key(key), value)) = entries.next_entry()? {
-            match fields.iter_mut().take(FEW).find(|(name, _)| *name == key) {
-                // The last of duplicate keys counts, as in most JSON parsers.
-                Some((_, old)) => *old = value,
-                None => fields.push((key, value)),
+            if fields.iter().take(FEW).any(|(name, _)| *name == key) {
+                return Err(twice(&key));
             }
+            fields.push((key, value));
         }
         if fields.len() > FEW {
-            let map: Map<String, Value> = Fields(fields).into();
-            return Ok(Raw::Object(map.into()));
+            let mut keys = HashSet::new();
+            if let Some((key, _)) = fields.iter().find(|(key, _)| !keys.insert(key)) {
+                return Err(twice(key));
+            }
         }
         Ok(Raw::Object(Fields(fields)))
     }
+}
+
+/// Most parsers keep the last of the values, and the others are lost without a word.
+fn twice<E: Error>(key: &str) -> E {
+    E::custom(format!("the key {} twice in one object", crate::problem::quote(key)))
 }
 
 /// A key, borrowed if it has no escapes.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use chat_format::clean::{self, Options, Strictness};
 use chat_format::jsonl;
+use serde_json::{Value, json};
 
 const GOOD: &str = r#"{"messages":[{"role":"user","content":"q"}]}"#;
 
@@ -25,7 +26,9 @@ fn what_is_not_json_is_refused_with_line_and_column() {
     let deep = "[".repeat(200);
     let text = |inside: &[u8]| [b"{\"text\": \"", inside, b"\"}"].concat();
     // The row, and the column behind what is wrong.
-    let cases: [(&[u8], u64, &str); 22] = [
+    let many: Vec<String> = (0..50).chain([40]).map(|key| format!("\"k{key}\": 0")).collect();
+    let many = format!("{{{}}}", many.join(", "));
+    let cases: [(&[u8], u64, &str); 28] = [
         (b"{", 1, "the end of the row inside an object"),
         (b"{\"a\": 1,}", 9, "a comma with nothing behind it"),
         (b"{\"a\": 01}", 8, "\"01\" where a value should be"),
@@ -48,6 +51,13 @@ fn what_is_not_json_is_refused_with_line_and_column() {
         (&text(b"\\udc00 low"), 16, "half of an emoji"),
         (&text(b"caf\xe9"), 14, "bytes that are not UTF-8"),
         (deep.as_bytes(), 128, "nested too deeply"),
+        // Most parsers keep one of the values, and the first digits of the number.
+        (b"{\"a\": 1, \"b\": 2, \"a\": 1}", 24, "the key \"a\" twice in one object"),
+        (b"{\"a\": 1, \"\\u0061\": 2}", 21, "the key \"a\" twice in one object"),
+        (b"{\"c\": [{\"a\": {}, \"a\": {}}]}", 25, "the key \"a\" twice in one object"),
+        (many.as_bytes(), 500, "the key \"k40\" twice in one object"),
+        (b"{\"a\": 18446744073709551616}", 26, "a number beyond 64 bits"),
+        (b"{\"a\": -9223372036854775809}", 26, "a number beyond 64 bits"),
     ];
     let mut wrong = Vec::new();
     for (row, column, reason) in cases {
@@ -61,6 +71,26 @@ fn what_is_not_json_is_refused_with_line_and_column() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A row of a call whose arguments are this text, cleaned.
+fn arguments(text: &str) -> Value {
+    let call = json!({ "function": { "name": "pay", "arguments": text } });
+    let turn = json!({ "role": "assistant", "tool_calls": [call] });
+    let row = json!({ "messages": [{ "role": "user", "content": "q" }, turn] });
+    let (chat, _) = clean::row(row, Options::default()).unwrap();
+    chat.messages[1].tool_calls[0].arguments.clone()
+}
+
+#[test]
+fn arguments_are_decoded_only_if_nothing_of_them_is_lost() {
+    let whole = r#"{"n": 18446744073709551615, "m": -9223372036854775808, "x": 0.1}"#;
+    assert_eq!(arguments(whole), json!({ "n": u64::MAX, "m": i64::MIN, "x": 0.1 }));
+    for kept in
+        [r#"{"n": 18446744073709551616}"#, r#"{"n": 1, "n": 2}"#, r#"{"o": {"n": 1, "n": 2}}"#]
+    {
+        assert_eq!(arguments(kept), json!(kept));
+    }
 }
 
 /// A file with one row of every kind that cannot be read: under the lenient strictness it is read to its end, and each of

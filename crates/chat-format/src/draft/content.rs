@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::draft::{At, Draft};
 use crate::raw::{Fields, Raw};
 use crate::tool_calls::{decode_arguments, from_json};
-use crate::{Problem, Role, ToolCall};
+use crate::{Problem, Role, ToolCall, json};
 
 /// Parses a message and appends it: several, if its parts hold results of tools. The paths of keys that have no place in a
 /// clean message are appended to `ignored`.
@@ -106,7 +106,7 @@ fn is_call(role: &str) -> bool {
 fn call_from_content(fields: &mut Fields<'_>, at: At<'_>) -> Result<(), Problem> {
     let content = fields.take("content").map(Value::from).unwrap_or_default();
     let calls = match &content {
-        Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+        Value::String(text) => json::parse(text.as_bytes()).unwrap_or_default(),
         other => other.clone(),
     };
     let calls = match calls {
@@ -209,7 +209,8 @@ impl<'a> Parts<'_, 'a> {
             }
             ("tool_call", Role::Assistant) => {
                 let call = required(&mut fields, "value", &at())?;
-                let call = serde_json::from_str(&call).unwrap_or_else(|_| call.into());
+                let call =
+                    json::parse(call.as_bytes()).unwrap_or_else(|_| call.into_owned().into());
                 self.message.tool_calls.push(from_json(call, &at())?);
             }
             ("tool_result", Role::User | Role::Tool) => {

@@ -24,7 +24,8 @@ mod result;
 use serde_json::{Map, Value};
 
 use crate::family::{self, Effect, Found};
-use crate::{Problem, ToolCall};
+use crate::raw::Raw;
+use crate::{Problem, ToolCall, json};
 pub use declared::function;
 use notation::Syntax;
 pub(crate) use result::ToolResult;
@@ -111,8 +112,12 @@ pub fn opening(text: &str) -> Option<usize> {
 
 /// The JSON object or array that `text` begins with, and the text after it.
 fn json_prefix(text: &str) -> Option<(Value, &str)> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let value = values.next()?.ok().filter(|value| value.is_object() || value.is_array())?;
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Raw<'_>>();
+    let value = values
+        .next()?
+        .ok()
+        .map(Value::from)
+        .filter(|value| value.is_object() || value.is_array())?;
     Some((value, text.get(values.byte_offset()..)?))
 }
 
@@ -134,7 +139,7 @@ fn calls_in(value: &Value, calls: &mut Vec<ToolCall>) {
 
 /// One call as a JSON object, or a list of them.
 fn json(text: &str) -> Option<Vec<ToolCall>> {
-    match serde_json::from_str(text).ok()? {
+    match json::parse(text.as_bytes()).ok()? {
         Value::Array(calls) if !calls.is_empty() => {
             calls.into_iter().map(|call| call.try_into().ok()).collect()
         }
@@ -165,7 +170,7 @@ pub(crate) fn from_json(mut value: Value, at: &str) -> Result<ToolCall, Problem>
 
 /// OpenAI encodes the arguments object as a JSON string. A string that is not a JSON object is kept as is.
 pub(crate) fn decode_arguments(text: String) -> Value {
-    serde_json::from_str(&text).map_or(Value::String(text), Value::Object)
+    json::parse_object(text.as_bytes()).map_or(Value::String(text), Value::Object)
 }
 
 impl TryFrom<Value> for ToolCall {
@@ -183,7 +188,7 @@ fn mistral(text: &str) -> Option<ToolCall> {
         Some((name, id)) => (name, Some(id.to_owned())),
         None => (name, None),
     };
-    let arguments: Map<String, Value> = serde_json::from_str(arguments).ok()?;
+    let arguments = json::parse_object(arguments.as_bytes())?;
     Some(ToolCall { id, ..ToolCall::new(name.trim(), arguments) })
 }
 
@@ -195,7 +200,7 @@ fn deepseek(text: &str) -> Option<ToolCall> {
         Some((name, block)) => (name, block.strip_suffix("```")?),
         None => (kind, rest),
     };
-    Some(ToolCall::new(name.trim(), serde_json::from_str(arguments.trim()).ok()?))
+    Some(ToolCall::new(name.trim(), json::parse_object(arguments.trim().as_bytes())?))
 }
 
 /// `NAME.call(key="value", ...)` (Llama 3's built-in tools). All values are texts, and nothing in them is escaped.

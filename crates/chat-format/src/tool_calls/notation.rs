@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::declared::Parameters;
 use super::json_prefix;
-use crate::ToolCall;
+use crate::{ToolCall, json};
 
 const FUNCTION: &str = "<function=";
 const CALL: &str = "call:";
@@ -52,7 +52,7 @@ fn literal(text: &str) -> Value {
         "True" => Value::Bool(true),
         "False" => Value::Bool(false),
         "None" => Value::Null,
-        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+        _ => json::parse(text.as_bytes()).unwrap_or_else(|_| Value::String(text.to_owned())),
     }
 }
 
@@ -191,7 +191,7 @@ impl Cursor<'_> {
         match self.syntax {
             Syntax::Exact => {
                 let end = self.rest.find([',', '}', ']'])?;
-                serde_json::from_str(self.take(end).trim()).ok()
+                json::parse(self.take(end).trim().as_bytes()).ok()
             }
             Syntax::Lenient => {
                 let end = self.rest.find([',', close])?;

@@ -14,7 +14,7 @@ use super::walk;
 use crate::draft::content;
 use crate::draft::{At, Chat, Draft};
 use crate::raw::{Fields, Raw};
-use crate::{Problem, Role};
+use crate::{Problem, Role, json};
 
 /// The better of two answers, in rows of preferences. The worse one stays a key of the row.
 const CHOSEN: &str = "chosen";
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
 fn decoded(value: Raw<'_>) -> Raw<'_> {
     match value {
         Raw::Text(text) if text.trim_start().starts_with(['[', '{']) => {
-            serde_json::from_str(&text).map_or(Raw::Text(text), |value: Value| value.into())
+            json::parse(text.as_bytes()).map_or(Raw::Text(text), Raw::from)
         }
         value => value,
     }
@@ -239,7 +239,7 @@ fn declarations<'a>(key: &str, field: Option<Raw<'a>>) -> Result<Vec<Raw<'a>>, P
         None => Ok(Vec::new()),
         Some(Raw::Array(tools)) => Ok(tools),
         Some(Raw::Text(text)) if text.trim().is_empty() => Ok(Vec::new()),
-        Some(Raw::Text(text)) => match serde_json::from_str(&text) {
+        Some(Raw::Text(text)) => match json::parse(text.as_bytes()) {
             Ok(Value::Array(tools)) => Ok(tools.into_iter().map(Raw::from).collect()),
             Ok(Value::Null) => Ok(Vec::new()),
             _ => Err(Problem::value(key, expected, &Value::String(text.into_owned()))),

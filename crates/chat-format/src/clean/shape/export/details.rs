@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::clean::shape::turns::Turns;
+use crate::json;
 use crate::raw::Raw;
 
 /// Adds the turns of an answer. `false` if it has no such block; nothing is added then.
@@ -107,8 +108,8 @@ fn attribute(head: &str, name: &str) -> Option<String> {
 
 /// JSON, which may be written as a JSON string once more; any other text is a string.
 fn decoded(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(Value::String(inner)) => serde_json::from_str::<Value>(&inner)
+    match json::parse(text.as_bytes()) {
+        Ok(Value::String(inner)) => json::parse(inner.as_bytes())
             .ok()
             .filter(|value| value.is_object())
             .unwrap_or(Value::String(inner)),
