@@ -120,10 +120,18 @@ fn special_tokens_are_found_in_every_file() {
             "264": { "content": "<end>", "special": true, "normalized": false },
         } }),
     );
-    write("added_tokens.json", json!({ "<note>": 265, "<|im_end|>": 258, "<odd>": 9 }));
+    write("added_tokens.json", json!({ "<note>": 265, "<|im_end|>": 258 }));
     let tokenizer = ChatTokenizer::open(folder.path()).unwrap();
     assert_eq!((tokenizer.vocab_size(), tokenizer.eos_id()), (266, Some(264)));
     assert_eq!(tokenizer.token(265), "<note>");
+    // A token that cannot have the id that the model knows it by.
+    for (id, expected) in
+        [(json!(9), "found 9"), (json!(300), "found 300"), (json!("x"), "found \"x\"")]
+    {
+        write("added_tokens.json", json!({ "<odd>": id }));
+        let error = ChatTokenizer::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("<odd>") && error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -21,14 +21,12 @@ pub(super) fn read(folder: &Path) -> Result<Parts> {
     tokenizer.with_truncation(None).map_err(broken)?;
 
     let config = read_json(&folder.join("tokenizer_config.json"))?;
-    let mut added = listed_tokens(&config["added_tokens_decoder"]);
-    for (token, id) in
-        read_json(&folder.join("added_tokens.json"))?.as_object().into_iter().flatten()
-    {
-        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-        added.extend(id.map(|id| (id, AddedToken::from(token.as_str(), false).normalized(false))));
-    }
-    add_missing(&mut tokenizer, added).map_err(broken)?;
+    let added = added_tokens(
+        &config["added_tokens_decoder"],
+        &read_json(&folder.join("added_tokens.json"))?,
+    );
+    let odd = |reason: String| Error::Tokenizer { path: folder.to_owned(), reason };
+    add_missing(&mut tokenizer, added.map_err(odd)?).map_err(odd)?;
     // Older checkpoints name their special tokens here only.
     let map = read_json(&folder.join("special_tokens_map.json"))?;
     let id = |key: &str| {
@@ -52,34 +50,52 @@ pub(super) fn read(folder: &Path) -> Result<Parts> {
     })
 }
 
-/// The tokens that `tokenizer_config.json` lists, by id.
-fn listed_tokens(decoder: &Value) -> BTreeMap<u32, AddedToken> {
-    let token = |(id, entry): (&String, &Value)| {
+/// The tokens that `tokenizer_config.json` and `added_tokens.json` list, by id.
+fn added_tokens(decoder: &Value, ids: &Value) -> Result<BTreeMap<u32, AddedToken>, String> {
+    let mut added = BTreeMap::new();
+    for (id, entry) in decoder.as_object().into_iter().flatten() {
         let flag = |key: &str| entry[key].as_bool().unwrap_or_default();
-        let token = AddedToken::from(entry["content"].as_str()?, flag("special"))
+        let (Ok(id), Some(content)) = (id.parse(), entry["content"].as_str()) else {
+            let expected = "expected ids with their tokens in `added_tokens_decoder`";
+            return Err(format!("{expected}, found {id:?}: {entry}"));
+        };
+        let token = AddedToken::from(content, flag("special"))
             .single_word(flag("single_word"))
             .lstrip(flag("lstrip"))
             .rstrip(flag("rstrip"))
             .normalized(flag("normalized"));
-        Some((id.parse().ok()?, token))
-    };
-    decoder.as_object().into_iter().flatten().filter_map(token).collect()
+        added.insert(id, token);
+    }
+    for (token, id) in ids.as_object().into_iter().flatten() {
+        let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else {
+            return Err(format!("expected an id of {token:?} in added_tokens.json, found {id}"));
+        };
+        added.insert(id, AddedToken::from(token.as_str(), false).normalized(false));
+    }
+    Ok(added)
 }
 
-/// Adds the tokens that `tokenizer.json` lacks, as transformers does: those whose ids follow its own.
-fn add_missing(
-    tokenizer: &mut Tokenizer,
-    added: BTreeMap<u32, AddedToken>,
-) -> tokenizers::Result<()> {
+/// Adds the tokens that `tokenizer.json` lacks. Each gets the next free id; the model was trained with the one that is listed.
+fn add_missing(tokenizer: &mut Tokenizer, added: BTreeMap<u32, AddedToken>) -> Result<(), String> {
     for (id, token) in added {
-        let known = tokenizer.token_to_id(&token.content).is_some();
-        if known || id as usize != tokenizer.get_vocab_size(true) {
+        if tokenizer.token_to_id(&token.content).is_some() {
             continue;
         }
-        match token.special {
-            true => tokenizer.add_special_tokens([token])?,
-            false => tokenizer.add_tokens([token])?,
+        let next = tokenizer.get_vocab_size(true);
+        if id as usize != next {
+            let found = format!("{id}, which does not follow the {next} tokens before it");
+            return Err(format!(
+                "the id of the added token {:?}: expected {next}, found {found}",
+                token.content
+            ));
+        }
+        let token = [token];
+        let added = if token[0].special {
+            tokenizer.add_special_tokens(token)
+        } else {
+            tokenizer.add_tokens(token)
         };
+        added.map_err(|error| error.to_string())?;
     }
     Ok(())
 }
