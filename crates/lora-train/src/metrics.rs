@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 
 use crate::config::Bytes;
 use crate::engine::InputStorage;
@@ -11,13 +12,25 @@ use crate::preference::PreferenceMetrics;
 use crate::{Error, Result};
 
 /// One line of `metrics.jsonl`: an object with a `kind`, or an update, which has none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Record {
     /// A plan or a validation.
     Event(Event),
     /// One optimizer update.
     Update(Update),
+}
+
+/// By hand, so that an error names the key that is wrong.
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(input)?;
+        match value.get("kind") {
+            Some(_) => Event::deserialize(value).map(Self::Event),
+            None => Update::deserialize(value).map(Self::Update),
+        }
+        .map_err(de::Error::custom)
+    }
 }
 
 impl Record {

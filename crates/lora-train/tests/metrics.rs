@@ -56,9 +56,19 @@ fn a_file_is_read_whole_or_refused_with_its_line() {
     assert_eq!(metrics.updates().collect::<Vec<_>>(), [&update()]);
     assert_eq!(metrics.validations().collect::<Vec<_>>(), [(0, 3.0)]);
 
-    std::fs::write(&path, format!("{PLAN}\n{{}}\n")).unwrap();
-    let message = Metrics::read(&path).unwrap_err().to_string();
-    assert!(message.contains("metrics.jsonl:2: expected a record"), "{message}");
+    // The key that is wrong is named.
+    let odd = line.replace("2.5", "\"low\"");
+    for (odd, named) in [
+        ("{}", "missing field `step`"),
+        (&*odd, "invalid type: string \"low\""),
+        (r#"{"kind":"plan"}"#, "missing field"),
+        (r#"{"kind":"nap"}"#, "unknown variant `nap`"),
+    ] {
+        std::fs::write(&path, format!("{PLAN}\n{odd}\n")).unwrap();
+        let message = Metrics::read(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl:2: expected a record"), "{message}");
+        assert!(message.contains(named), "{message}");
+    }
 }
 
 #[test]
