@@ -30,11 +30,22 @@ const REFUSE_ALL: [(&str, &str); 1] = [
 ];
 
 /// Templates that write another prompt than the beginning of the finished row, each with the reason.
-const UNSERVED: [(&str, &str); 11] = [
+/// (Jinja2 renders the five about tools in the same way.)
+const UNSERVED: [(&str, &str); 16] = [
+    (
+        "Apertus-8B-Instruct",
+        "the prompt begins a turn after a tool's result, the finished row goes on without one",
+    ),
     ("Apriel-1.6-15b-Thinker-fixed", OPENS),
+    (
+        "Bielik-11B-v3.0-Instruct",
+        "where there is a system message, the token that ends a tool's result is written only after the last message",
+    ),
     ("Cohere2MoE", OPENS),
     ("CohereForAI-c4ai-command-r-plus-tool_use", "the prompt has instructions that no row has"),
     ("MiniMax-M2", OPENS),
+    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", BREAKS),
+    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", BREAKS),
     ("Qwen-QwQ-32B", OPENS),
     ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", OPENS),
     ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", OPENS),
@@ -43,6 +54,10 @@ const UNSERVED: [(&str, &str); 11] = [
     (
         "mistralai-Mistral-Nemo-Instruct-2407",
         "a system prompt only before a question that comes last",
+    ),
+    (
+        "openai-gpt-oss-120b",
+        "the words before a call are in the prompt for the answer, and not in the finished row",
     ),
     ("tencent-Hy3", "another tag closes the reasoning in the prompt"),
 ];
@@ -54,6 +69,8 @@ fn is_ours(template: &str) -> bool {
 
 const OPENS: &str =
     "the prompt opens reasoning, whether it is asked to or not, and finished turns have none";
+
+const BREAKS: &str = "the line break behind a tool's result is missing where the result comes last";
 
 /// A byte-level tokenizer with the control tokens that a template writes.
 fn tokenizer(template: &Path) -> ChatTokenizer {
@@ -246,8 +263,8 @@ fn fault(
     (found != expected).then(|| format!("missing {missing:?}, foreign {foreign:?}"))
 }
 
-/// Whether an answer to a question is trained behind exactly the tokens that `generate` sends to ask for it. `None` where there
-/// is no such prompt or question, and where the row has no reasoning although thinking is on, or has some although it is off.
+/// Whether an answer to a question or to a tool's result is trained behind exactly the tokens that `generate` sends to ask for it. `None` where there
+/// is no such prompt, and where the row has no reasoning although thinking is on, or has some although it is off.
 fn as_served(
     tokenizer: &ChatTokenizer,
     chat: &Conversation,
@@ -255,7 +272,7 @@ fn as_served(
     options: &RenderOptions,
 ) -> Option<bool> {
     let (last, before) = chat.messages.split_last()?;
-    let asked = before.last().is_some_and(|message| message.role == Role::User);
+    let asked = before.last().is_some_and(|m| matches!(m.role, Role::User | Role::Tool));
     let thinks = last.reasoning_content.is_some() == (options.thinking == Thinking::On);
     let options = options.clone().tools(chat.tools.clone());
     let prompt = tokenizer.prompt_tokens(before, &options).ok().filter(|_| asked && thinks)?;
