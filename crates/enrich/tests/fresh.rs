@@ -100,15 +100,3 @@ fn an_agent_that_the_council_lacks_is_named() {
         house.fresh_exam(&wordings, &phrasings, &standing(), 40, 1).unwrap_err().to_string();
     assert!(error.contains("gandalf") && error.contains("facts.guest-vlan.agent"), "{error}");
 }
-
-/// `cargo test -p nightshift-enrich --test fresh -- --ignored --nocapture`: fifty questions to read.
-#[test]
-#[ignore = "prints an exam for people"]
-fn print() {
-    for case in &fresh(&standing(), 70, 99).cases {
-        println!(
-            "{}\n  Q {}\n  A {}\n  {:?}\n",
-            case.id, case.turns[0].content, case.pass, case.rules
-        );
-    }
-}
