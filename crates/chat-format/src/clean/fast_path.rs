@@ -391,6 +391,13 @@ fn blank(text: &str) -> Option<()> {
 
 /// Trims white space, escaped or not.
 fn trim(text: &str) -> &str {
+    // Most texts have nothing to trim.
+    if let [first, .., before, last] = text.as_bytes()
+        && [first, last].iter().all(|byte| byte.is_ascii_graphic())
+        && ![first, before].contains(&&b'\\')
+    {
+        return text;
+    }
     let mut text = text.trim();
     while let [b'\\', b'n' | b'r' | b't' | b'f', ..] = text.as_bytes() {
         text = text[2..].trim_start();

@@ -23,9 +23,9 @@ pub enum Strictness {
 }
 
 /// Bytes read at a time: enough to keep all cores busy, few enough to hold in memory.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 4 << 20;
 /// Rows one thread cleans at a time.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 
 /// Cleans a file of raw rows: see [`Converter`], which can also keep the rows that are left out.
 ///
