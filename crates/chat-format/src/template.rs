@@ -96,7 +96,7 @@ impl ChatTemplate {
             _ => Value::from(()),
         };
         Ok(self.env.get_template(NAME)?.render(context! {
-            messages => Value::from(Serde(&input.messages)),
+            messages => Value::from(Serde(&with_reasoning(&input.messages))),
             tools => tools,
             bos_token => input.bos_token,
             eos_token => input.eos_token,
@@ -105,6 +105,21 @@ impl ChatTemplate {
             __date => input.date.to_string(),
         })?)
     }
+}
+
+/// Messages whose reasoning is under each of the names that templates read it by (gpt-oss and LFM2.5: `thinking`), as transformers
+/// passes it since version 5.
+fn with_reasoning(messages: &serde_json::Value) -> serde_json::Value {
+    let mut messages = messages.clone();
+    for message in messages.as_array_mut().into_iter().flatten() {
+        let names = ["reasoning_content", "thinking", "reasoning"];
+        let reasoning = names.iter().map(|name| &message[*name]).find(|text| !text.is_null());
+        if let (Some(reasoning), Some(fields)) = (reasoning.cloned(), message.as_object_mut()) {
+            fields.entry("thinking").or_insert_with(|| reasoning.clone());
+            fields.insert("reasoning_content".to_owned(), reasoning);
+        }
+    }
+    messages
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of minijinja's own filter.
@@ -168,6 +183,17 @@ mod tests {
         for (source, expected) in cases {
             assert_eq!(render(source).unwrap(), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn reasoning_has_all_its_names() {
+        let source =
+            "{% for m in messages %}{{ m.thinking }}|{{ m.reasoning_content }};{% endfor %}";
+        let mut input = TemplateInput::new(&[], jiff::civil::date(2026, 4, 8));
+        input.messages = json!([{ "reasoning_content": "a" }, { "thinking": "b" }, { "reasoning": "c" },
+            { "thinking": "d", "reasoning_content": "e" }, { "reasoning_content": null }, {}]);
+        let text = ChatTemplate::new(source).unwrap().render(&input).unwrap();
+        assert_eq!(text, "a|a;b|b;c|c;d|e;|None;|;");
     }
 
     #[test]
