@@ -9,17 +9,23 @@ use models::{Adapter, Error, Model};
 
 /// Of the Mistral.
 const WINDOW: usize = 8;
-const LLAMAS: Family =
-    Family { folder: "llamas", f32: &["qwen2", "qwen3", "mistral", "llama-yarn"], edge: WINDOW };
+const LLAMAS: Family = Family {
+    folder: "llamas",
+    f32: &["qwen2", "qwen3", "mistral", "llama-yarn", "qwen3moe"],
+    edge: WINDOW,
+};
 
 /// f32 in another order; weights in 4 bits are dequantized here and multiplied packed there.
-const VARIANTS: [(&str, f32); 6] = [
+const VARIANTS: [(&str, f32); 9] = [
     ("qwen2", 1e-4),
     ("qwen2-4bit-yarn", 1e-3),
     ("qwen3", 1e-4),
     ("mistral", 1e-4),
     ("llama-yarn", 1e-4),
     ("llama-dynamic", 1e-4),
+    ("qwen3moe", 1e-4),
+    ("qwen3moe-4bit", 1e-3),
+    ("qwen3moe-hf", 1e-4),
 ];
 
 #[test]
@@ -30,7 +36,7 @@ fn logits_are_mlx_lms() {
 /// With llama.cpp's names.
 #[test]
 fn a_gguf_file_is_the_same_model() {
-    for name in ["qwen2", "qwen3"] {
+    for name in ["qwen2", "qwen3", "qwen3moe"] {
         let model = Model::open(LLAMAS.fixture(&format!("{name}.gguf"))).unwrap();
         let apart = LLAMAS.difference(&model, name, "logits");
         println!("{name}: {apart:.1e}");

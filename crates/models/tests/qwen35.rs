@@ -9,11 +9,19 @@ use family::Family;
 /// The longest chunk of the gated delta rule.
 const CHUNK: usize = 32;
 const QWEN35: Family =
-    Family { folder: "qwen35", f32: &["untied", "tied", "unequal"], edge: CHUNK };
+    Family { folder: "qwen35", f32: &["untied", "tied", "unequal", "experts"], edge: CHUNK };
 
 /// f32 in another order; weights in 4 bits are dequantized here and multiplied packed there.
-const VARIANTS: [(&str, f32); 5] =
-    [("untied", 2e-4), ("untied-hf", 2e-4), ("tied", 2e-4), ("unequal", 2e-4), ("tied-4bit", 1e-3)];
+const VARIANTS: [(&str, f32); 8] = [
+    ("untied", 2e-4),
+    ("untied-hf", 2e-4),
+    ("tied", 2e-4),
+    ("unequal", 2e-4),
+    ("tied-4bit", 1e-3),
+    ("experts", 2e-4),
+    ("experts-hf", 2e-4),
+    ("experts-4bit", 1e-3),
+];
 
 #[test]
 fn logits_are_mlx_lms() {

@@ -60,9 +60,14 @@ fn dataset_of(vocabulary: u32) -> Dataset {
     Dataset::new("train", rows, 64).unwrap()
 }
 
-/// Layout and factors; `B` is not zero, because then the gradient of `A` would be.
+/// Layout and factors; `B` is not zero, because then the gradient of `A` would be. A model with experts in place of MLPs has
+/// the last down projection of a layer for `mlp.down_proj`.
 fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
-    let layout = Layout::new(&TrainConfig::from_yaml(yaml, "test.yaml").unwrap(), model).unwrap();
+    let paths = model.layers()[0].linears().into_iter().map(|spec| spec.path);
+    let of_mlp = |path: &&str| path.starts_with("mlp.") && path.ends_with("down_proj");
+    let down = paths.filter(of_mlp).last().unwrap();
+    let yaml = yaml.replace("mlp.down_proj", down);
+    let layout = Layout::new(&TrainConfig::from_yaml(&yaml, "test.yaml").unwrap(), model).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let factors = layout.shapes().map(|(name, shape)| {
         let count = shape.iter().product::<i32>();
@@ -274,7 +279,14 @@ fn split_and_unsplit_agree_for_every_plan() {
 #[test]
 fn split_and_unsplit_agree_for_every_family() {
     let data = dataset_of(48);
-    for name in ["gemma4/shared", "gemma4/experts", "qwen35/tied", "qwen35/unequal"] {
+    for name in [
+        "gemma4/shared",
+        "gemma4/experts",
+        "qwen35/tied",
+        "qwen35/unequal",
+        "qwen35/experts",
+        "llamas/qwen3moe",
+    ] {
         let path = Path::new("../../fixtures/golden").join(name);
         let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         let ends = model.embedding_linears().into_iter().map(|spec| spec.path).collect::<Vec<_>>();
@@ -370,6 +382,8 @@ fn gradients_of_pairs_agree_with_those_of_whole_rows_for_every_family() {
         ("gemma4/experts", 48),
         ("qwen35/tied", 48),
         ("qwen35/unequal", 48),
+        ("qwen35/experts", 48),
+        ("llamas/qwen3moe", 48),
     ] {
         let data = pairs_of(vocabulary);
         let references: Vec<f64> =
@@ -552,6 +566,8 @@ fn gradients_with_anchors_agree_with_those_of_whole_rows_for_every_family() {
         ("gemma4/experts", 48),
         ("qwen35/tied", 48),
         ("qwen35/unequal", 48),
+        ("qwen35/experts", 48),
+        ("llamas/qwen3moe", 48),
     ] {
         let data = with_replay(vocabulary);
         let path = Path::new("../../fixtures/golden").join(name);

@@ -52,17 +52,15 @@ impl<'a> GgufKeys<'a> {
         Ok(self.parts.metadata().f32(&self.key("attention.layer_norm_rms_epsilon"))?)
     }
 
-    /// The sizes, of a model without experts whose heads rotate as a whole.
+    /// The sizes, of a model whose heads rotate as a whole.
     pub fn sizes(self) -> Result<Sizes> {
         let file = self.file();
         let hidden_size = self.size("embedding_length")?;
         let num_heads = self.size("attention.head_count")?;
         let head_dim = self.size_or("attention.key_length", hidden_size / num_heads.max(1))?;
-        for (name, expected) in [
-            ("expert_count", 0),
-            ("rope.dimension_count", head_dim),
-            ("attention.value_length", head_dim),
-        ] {
+        for (name, expected) in
+            [("rope.dimension_count", head_dim), ("attention.value_length", head_dim)]
+        {
             file.require(&self.key(name), expected, self.size_or(name, expected)?)?;
         }
         let embedding = self.parts.tensor("token_embd.weight");
@@ -77,6 +75,11 @@ impl<'a> GgufKeys<'a> {
             vocab_size: vocab_size.unwrap_or_default() as usize,
         };
         sizes.checked(file.path)
+    }
+
+    /// Refuses a model with experts.
+    pub fn dense(self) -> Result<()> {
+        self.file().require(&self.key("expert_count"), 0, self.size_or("expert_count", 0)?)
     }
 
     /// Whether the output matrix is the embedding.

@@ -6,6 +6,7 @@
 mod attention;
 pub(crate) mod config;
 mod config_file;
+mod experts;
 mod gguf_keys;
 pub(crate) mod gguf_layout;
 mod names;

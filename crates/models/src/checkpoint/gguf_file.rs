@@ -4,7 +4,7 @@ use std::sync::Arc;
 use gguf::{Affine, Parts, TensorType};
 use mlx_rs::Dtype;
 
-use super::store::{Encoding, Entry, Part, Store};
+use super::store::{Encoding, Entry, Part, Piece, Store};
 use crate::Result;
 use crate::error::Differences;
 
@@ -24,8 +24,7 @@ pub(crate) fn list(model: &Parts, rename: impl Fn(&str) -> String) -> Result<Sto
             let bytes = (tensor.range.end - tensor.range.start) as usize;
             let (file, start) = (Arc::clone(&file), tensor.range.start);
             Entry {
-                file,
-                start,
+                pieces: vec![Piece { file, start, rows: None }],
                 row_bytes: bytes / rows,
                 shape,
                 encoding,

@@ -60,7 +60,7 @@ impl Index {
     /// Checks that every tensor is in the file that the index names.
     pub fn check(&self, store: &Store) -> Result<()> {
         let lacks = |(tensor, file): &(&String, &String)| {
-            store.get(tensor).is_none_or(|entry| *entry.file != *self.folder.join(file))
+            store.get(tensor).is_none_or(|entry| *entry.file() != *self.folder.join(file))
         };
         match self.files.iter().find(lacks) {
             Some((tensor, file)) => {

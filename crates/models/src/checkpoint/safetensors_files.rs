@@ -9,7 +9,7 @@ use mlx_rs::Dtype;
 use safetensors::tensor::{Dtype as FileDtype, Metadata};
 
 use super::index::Index;
-use super::store::{Encoding, Entry, Store};
+use super::store::{Encoding, Entry, Piece, Store};
 use super::weight_files::weight_files;
 use crate::{Error, Result};
 
@@ -56,8 +56,11 @@ fn add(path: &Path, store: &mut Store, keep: impl Fn(&str) -> bool) -> Result<()
         }
         let rows = info.shape.first().copied().unwrap_or(1).max(1);
         let entry = Entry {
-            file: Arc::clone(&file),
-            start: begin + info.data_offsets.0 as u64,
+            pieces: vec![Piece {
+                file: Arc::clone(&file),
+                start: begin + info.data_offsets.0 as u64,
+                rows: None,
+            }],
             row_bytes: (info.data_offsets.1 - info.data_offsets.0) / rows,
             shape: info.shape.clone(),
             encoding: encoding(info.dtype),

@@ -32,9 +32,8 @@ type Doubled = [Arc<Path>; 2];
 /// Position, type and shape of a tensor in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub file: Arc<Path>,
-    /// Offset of its first byte in the file.
-    pub start: u64,
+    /// Where its rows are: in one piece of a file, or in several, one after the other.
+    pub pieces: Vec<Piece>,
     /// Bytes of a row in the file; of one value for a scalar.
     pub row_bytes: usize,
     pub shape: Vec<usize>,
@@ -43,6 +42,16 @@ pub(crate) struct Entry {
     pub order: Option<Arc<[u32]>>,
     /// Whether 1 is added to each value: some checkpoints store `weight - 1`.
     pub add_one: bool,
+}
+
+/// Consecutive rows in a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub file: Arc<Path>,
+    /// Offset of the first byte in the file.
+    pub start: u64,
+    /// How many; of the whole of a tensor, `None`.
+    pub rows: Option<usize>,
 }
 
 /// How the values of a tensor are stored.
@@ -78,6 +87,11 @@ impl Encoding {
 }
 
 impl Entry {
+    /// The file, the first one of several.
+    pub fn file(&self) -> Arc<Path> {
+        self.pieces.first().map_or_else(|| Path::new("").into(), |piece| Arc::clone(&piece.file))
+    }
+
     /// Type and shape, for messages.
     pub fn describe(&self) -> String {
         match &self.encoding {
@@ -102,7 +116,7 @@ impl Store {
     /// Adds a tensor.
     pub fn insert(&mut self, name: String, entry: Entry) {
         if let Some(first) = self.entries.get(&name) {
-            let files = [Arc::clone(&first.file), entry.file];
+            let files = [first.file(), entry.file()];
             self.doubled.entry(name).or_insert(files);
             return;
         }
@@ -128,6 +142,13 @@ impl Store {
             if let Some(name) = new(&name) {
                 self.insert(name, entry);
             }
+        }
+    }
+
+    /// Renames a tensor, if it is there.
+    pub fn move_to(&mut self, name: &str, new: String) {
+        if let Some(entry) = self.entries.remove(name) {
+            self.insert(new, entry);
         }
     }
 
@@ -170,6 +191,27 @@ impl Store {
             let half = Entry { shape, order: Some(order), ..entry.clone() };
             self.insert(name, half);
         }
+    }
+
+    /// Lays tensors under each other, of the same type and shape, as one of the name `whole`. Without any of them nothing is
+    /// done, and where they differ they stay, to be reported as unexpected.
+    pub fn stack(&mut self, parts: &[String], whole: String) {
+        let found: Option<Vec<&Entry>> = parts.iter().map(|name| self.entries.get(name)).collect();
+        let Some(entries @ [first, ..]) = found.as_deref() else { return };
+        let like_first = |entry: &&Entry| {
+            let plain = matches!((&entry.encoding, &first.encoding), (Encoding::Plain(a), Encoding::Plain(b)) if a == b);
+            plain && entry.shape == first.shape && entry.order.is_none() && entry.pieces.len() == 1
+        };
+        let &[rows, ref row @ ..] = first.shape.as_slice() else { return };
+        if !entries.iter().all(like_first) {
+            return;
+        }
+        let piece = |piece: &Piece| Piece { rows: Some(rows), ..piece.clone() };
+        let pieces = entries.iter().flat_map(|entry| entry.pieces.iter().map(piece)).collect();
+        let shape = [&[rows * entries.len()], row].concat();
+        let stacked = Entry { pieces, shape, ..(*first).clone() };
+        parts.iter().for_each(|name| drop(self.entries.remove(name)));
+        self.insert(whole, stacked);
     }
 
     /// The tensor of this name.
@@ -226,7 +268,7 @@ impl Store {
 
     fn find(&self, name: &str) -> Result<&Entry> {
         self.entries.get(name).ok_or_else(|| {
-            let path = self.entries.values().next().map(|entry| entry.file.to_path_buf());
+            let path = self.entries.values().next().map(|entry| entry.file().to_path_buf());
             let differences = Differences { missing: vec![name.to_owned()], ..Default::default() };
             Error::Tensors { path: path.unwrap_or_default(), differences: Box::new(differences) }
         })
@@ -275,7 +317,7 @@ impl Entry {
     }
 
     fn failed(&self, source: std::io::Error) -> Error {
-        Error::Read { path: self.file.to_path_buf(), source }
+        Error::Read { path: self.file().to_path_buf(), source }
     }
 
     /// [`values`](Self::values), checked, plus 1 if the file stores `value - 1`.
@@ -298,7 +340,7 @@ impl Entry {
         }
         let bad = values.iter().enumerate().find(|(_, value)| !value.is_finite());
         let (position, found) = bad.map_or((0, f32::NAN), |(i, &value)| (i, value.into()));
-        let (path, tensor) = (self.file.to_path_buf(), name.to_owned());
+        let (path, tensor) = (self.file().to_path_buf(), name.to_owned());
         Err(Error::NotFinite { path, tensor, position, found })
     }
 
@@ -310,16 +352,38 @@ impl Entry {
         let bytes = rows.iter().map(Range::len).sum::<usize>() * self.row_bytes;
         let mut values = vec![T::new_zeroed(); bytes / size_of::<T>()];
         let mut rest = values.as_mut_bytes();
-        let mut file = File::open(&self.file).map_err(|source| self.failed(source))?;
-        for range in rows {
+        let mut open: Option<(&Path, File)> = None;
+        for (piece, range) in rows.iter().flat_map(|range| self.places(range.clone())) {
             let length = (range.len() * self.row_bytes).min(rest.len());
             let (now, later) = rest.split_at_mut(length);
-            let start = self.start + (range.start * self.row_bytes) as u64;
+            let start = piece.start + (range.start * self.row_bytes) as u64;
+            let mut file = match open.take() {
+                Some((path, file)) if path == &*piece.file => file,
+                _ => File::open(&piece.file).map_err(|source| piece.failed(source))?,
+            };
             let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(now));
-            read.map_err(|source| self.failed(source))?;
+            read.map_err(|source| piece.failed(source))?;
+            open = Some((&piece.file, file));
             rest = later;
         }
         Ok(values)
+    }
+
+    /// The pieces that a range of rows lies in, with the rows of each.
+    fn places(&self, range: Range<usize>) -> impl Iterator<Item = (&Piece, Range<usize>)> {
+        let mut before = 0;
+        self.pieces.iter().filter_map(move |piece| {
+            let first = before;
+            before = piece.rows.map_or(usize::MAX, |rows| first.saturating_add(rows));
+            let (start, end) = (range.start.max(first), range.end.min(before));
+            (start < end).then(|| (piece, start - first..end - first))
+        })
+    }
+}
+
+impl Piece {
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Read { path: self.file.to_path_buf(), source }
     }
 }
 

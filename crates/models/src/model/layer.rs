@@ -151,7 +151,7 @@ impl Layer {
     #[doc(hidden)]
     pub fn footprint(&self, size: BatchSize) -> Footprint {
         let linears = self.linears().into_iter();
-        let outputs: usize = linears.map(|linear| linear.out_features * 5 / 4).sum();
+        let outputs: usize = linears.map(|linear| linear.uses * linear.out_features * 5 / 4).sum();
         let others = self.config.family().activations(&self.config, self.index, size.longest);
         // Linear layers compute shared prefixes once, attention computes them for each row.
         let kept = size.tokens * outputs + size.row_tokens * others.kept_per_token;

@@ -10,12 +10,19 @@ pub struct LinearSpec {
     pub out_features: usize,
     /// Number of experts, if it is a stack of them of which each token uses a few.
     pub experts: Option<usize>,
+    /// How often each token uses it: of a stack, the experts that are chosen for it.
+    pub uses: usize,
 }
 
 impl LinearSpec {
     /// A single layer, without experts.
     pub(crate) fn new(path: &'static str, in_features: usize, out_features: usize) -> Self {
-        Self { path, in_features, out_features, experts: None }
+        Self { path, in_features, out_features, experts: None, uses: 1 }
+    }
+
+    /// A stack of `count` experts, of which each token uses `chosen`.
+    pub(crate) fn stacked(self, count: usize, chosen: usize) -> Self {
+        Self { experts: Some(count), uses: chosen, ..self }
     }
 
     /// Number of weights.

@@ -22,6 +22,7 @@ pub(crate) mod prefetch;
 pub(crate) mod recompute;
 pub(crate) mod rope;
 pub(crate) mod rows;
+pub(crate) mod sparse_mlp;
 
 pub(crate) use adapter::{Adapter, LayerAdapter};
 pub(crate) use attention::{
@@ -38,10 +39,11 @@ pub(crate) use linear::Linear;
 pub(crate) use linear_spec::LinearSpec;
 pub(crate) use loader::Loader;
 pub(crate) use lora::{AdapterKind, Lora, dora_unsupported, row_norms};
-pub(crate) use mlp::{DOWN, GATE, Mlp, UP};
+pub(crate) use mlp::{DOWN, GATE, Mlp, MlpPaths, UP};
 pub(crate) use norm::RmsNorm;
-pub(crate) use pre_norm::{Mixer, PreNorm};
+pub(crate) use pre_norm::{FeedForward, Mixer, PreNorm};
 pub(crate) use prefetch::Prefetch;
 pub(crate) use recompute::Recomputed;
 pub(crate) use rope::{Frequencies, Rope, RopeStyle, Rotation, Scaling};
 pub(crate) use rows::{Rows, common_prefix, ends};
+pub(crate) use sparse_mlp::{SparseMlp, SparseShape};

@@ -1,6 +1,9 @@
 use mlx_rs::Array;
 
-use super::{AttentionMode, Batch, Block, Flow, LayerAdapter, Loader, Mlp, Recomputed, RmsNorm};
+use super::{
+    AttentionMode, Batch, Block, Flow, LayerAdapter, LinearSpec, Loader, Mlp, Recomputed, RmsNorm,
+    SparseMlp, SparseShape,
+};
 use crate::Result;
 use crate::ext::fused::Activation;
 
@@ -19,22 +22,64 @@ pub(crate) trait Mixer: Clone + Send + 'static {
     ) -> Result<Array>;
 }
 
-/// The decoder layer of most families: a mixer of tokens and a gated MLP, each behind an RMS norm and
-/// with a residual connection.
+/// What follows the mixer of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FeedForward {
+    /// A gated MLP of this width.
+    Dense(usize),
+    /// A mixture of experts.
+    Sparse(SparseShape),
+}
+
+impl FeedForward {
+    /// Its linear layers, in the order they are applied.
+    pub fn linears(self, hidden: usize) -> Vec<LinearSpec> {
+        match self {
+            Self::Dense(width) => Mlp::linears(hidden, width).to_vec(),
+            Self::Sparse(shape) => shape.linears(hidden),
+        }
+    }
+
+    fn load(self, prefix: &str, loader: &mut Loader) -> Result<LoadedFeedForward> {
+        Ok(match self {
+            Self::Dense(_) => {
+                LoadedFeedForward::Dense(Mlp::load(prefix, Activation::Silu, loader)?)
+            }
+            Self::Sparse(shape) => {
+                LoadedFeedForward::Sparse(SparseMlp::load(shape, prefix, loader)?)
+            }
+        })
+    }
+}
+
+#[derive(Clone)]
+enum LoadedFeedForward {
+    Dense(Mlp),
+    Sparse(SparseMlp),
+}
+
+/// The decoder layer of most families: a mixer of tokens and a gated MLP or experts, each behind an RMS
+/// norm and with a residual connection.
 #[derive(Clone)]
 pub(crate) struct PreNorm<M> {
     mixer: M,
-    mlp: Mlp,
+    feed_forward: LoadedFeedForward,
     input_norm: RmsNorm,
     post_attention_norm: RmsNorm,
 }
 
 impl<M: Mixer> PreNorm<M> {
-    /// Takes norms and MLP, all below `prefix`.
-    pub fn load(mixer: M, norm_eps: f32, prefix: &str, loader: &mut Loader) -> Result<Self> {
+    /// Takes norms and MLP or experts, all below `prefix`.
+    pub fn load(
+        mixer: M,
+        feed_forward: FeedForward,
+        norm_eps: f32,
+        prefix: &str,
+        loader: &mut Loader,
+    ) -> Result<Self> {
         Ok(Self {
             mixer,
-            mlp: Mlp::load(prefix, Activation::Silu, loader)?,
+            feed_forward: feed_forward.load(prefix, loader)?,
             input_norm: loader.norm(&format!("{prefix}.{INPUT_NORM}"), norm_eps)?,
             post_attention_norm: loader
                 .norm(&format!("{prefix}.{POST_ATTENTION_NORM}"), norm_eps)?,
@@ -54,7 +99,11 @@ impl<M: Mixer> Block for PreNorm<M> {
         let normed = Recomputed::norm(x, &self.input_norm);
         let x = x.add(self.mixer.forward(&normed, batch, adapter, mode)?)?;
         let normed = Recomputed::norm(&x, &self.post_attention_norm);
-        let hidden = x.add(self.mlp.forward(&normed, adapter)?)?;
+        let output = match &self.feed_forward {
+            LoadedFeedForward::Dense(mlp) => mlp.forward(&normed, adapter)?,
+            LoadedFeedForward::Sparse(experts) => experts.forward(&normed.computed()?, adapter)?,
+        };
+        let hidden = x.add(output)?;
         Ok(Flow { hidden, carried: input.carried.clone() })
     }
 

@@ -26,6 +26,15 @@ pub(crate) struct Recomputed {
 }
 
 impl Recomputed {
+    /// An array that is kept as it is.
+    pub fn kept(x: &Array) -> Self {
+        let compute = |from: &[Array]| match from {
+            [x] => Ok(x.clone()),
+            _ => Err(wrong_arrays()),
+        };
+        Self { from: vec![x.clone()], compute: Rc::new(compute) }
+    }
+
     /// The norm of `x`.
     pub fn norm(x: &Array, norm: &RmsNorm) -> Self {
         let norm = norm.clone();
@@ -45,6 +54,11 @@ impl Recomputed {
         Self { from: vec![gate.clone(), up.clone()], compute: Rc::new(compute) }
     }
 
+    /// The array itself.
+    pub fn computed(&self) -> Result<Array> {
+        (self.compute)(&self.from)
+    }
+
     /// The outputs of `linears`, each with its update if there is one, for this array as input.
     pub fn apply<const N: usize>(
         &self,
@@ -53,7 +67,7 @@ impl Recomputed {
         let outputs = if self.is_worth_recomputing(&linears)? {
             self.recompute(&linears)?
         } else {
-            let x = (self.compute)(&self.from)?;
+            let x = self.computed()?;
             linears.iter().map(|(linear, lora)| linear.apply(&x, *lora)).collect::<Result<_>>()?
         };
         <[Array; N]>::try_from(outputs).map_err(|_| wrong_arrays())

@@ -20,9 +20,10 @@ use crate::rounding;
 const VOCABULARY: usize = 48;
 
 /// Root mean square of the error of logits in 16 bits, of that of the logits: mlx-lm's own, in bf16, is 0.014
-/// (Gemma 4, separate) to 0.17 (Gemma 4, shared-4bit, whose f32 scales are rounded too). Whether 16 bits lose
-/// more than they must, `fixtures/golden/precision.py` tells.
-pub const IN_16_BITS: f32 = 0.25;
+/// (Gemma 4, separate) to 0.27 (Qwen3.5, experts-4bit, whose f32 scales are rounded too and whose tokens then
+/// choose other experts); half as much again is allowed. Whether 16 bits lose more than they must,
+/// `fixtures/golden/precision.py` tells.
+pub const IN_16_BITS: f32 = 0.4;
 
 /// The golden files of a family.
 pub struct Family {

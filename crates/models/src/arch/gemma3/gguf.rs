@@ -41,6 +41,7 @@ pub(super) fn open(parts: &Parts, layout: GgufLayout) -> Result<(Config, Store)>
 fn config(parts: &Parts) -> Result<Config> {
     let keys = GgufKeys::of(parts)?;
     let file = keys.file();
+    keys.dense()?;
     let sizes = keys.sizes()?;
     let (window, pattern) = ("attention.sliding_window", "attention.sliding_window_pattern");
     let kinds = file.layer_kinds(&LayerTypes {

@@ -152,11 +152,9 @@ impl Gemma4 {
         }
         linears.push(linear(O, queries, hidden));
         linears.extend(Mlp::linears(hidden, layer.intermediate));
-        if let Some(ExpertShape { count, intermediate, .. }) = self.experts {
-            let expert = |path, inputs, outputs| LinearSpec {
-                experts: Some(count),
-                ..linear(path, inputs, outputs)
-            };
+        if let Some(ExpertShape { count, chosen, intermediate }) = self.experts {
+            let expert =
+                |path, inputs, outputs| linear(path, inputs, outputs).stacked(count, chosen);
             linears.extend([
                 linear(ROUTER, hidden, count),
                 expert(EXPERT_GATE, hidden, intermediate),

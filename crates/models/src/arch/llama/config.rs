@@ -1,4 +1,4 @@
-//! `config.json` of a Llama, a Mistral, a Qwen2 or a Qwen3.
+//! `config.json` of a Llama, a Mistral, a Qwen2, a Qwen3 or a Qwen3 MoE.
 
 use std::path::Path;
 
@@ -9,10 +9,11 @@ use crate::Result;
 use crate::arch::attention::AttentionShape;
 use crate::arch::config::{Config, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION};
+use crate::arch::experts::ExpertKeys;
 use crate::arch::rope_parameters::{RopeParameters, RopeSection, Rotary};
 use crate::arch::sliding::SLIDING_ATTENTION;
 use crate::checkpoint::json::parse;
-use crate::nn::RopeStyle;
+use crate::nn::{FeedForward, RopeStyle};
 
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
     let file: LlamaFile = parse(path, text)?;
@@ -32,14 +33,16 @@ pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Confi
     let family = Llama {
         attention: AttentionShape {
             biases: architecture == QWEN2,
-            norms: architecture == QWEN3,
+            norms: [QWEN3, QWEN3_MOE].contains(&architecture),
             rope: 0,
             scale: rotary.of_scores / (sizes.head_dim as f32).sqrt(),
             window: reader.window(architecture)?,
         },
+        feed_forwards: reader.feed_forwards(architecture)?,
         gguf: match architecture {
             QWEN2 => gguf::QWEN2,
             QWEN3 => gguf::QWEN3,
+            QWEN3_MOE => gguf::QWEN3_MOE,
             _ => gguf::LLAMA,
         },
     };
@@ -59,6 +62,7 @@ pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Confi
 const MISTRAL: &str = "mistral";
 const QWEN2: &str = "qwen2";
 const QWEN3: &str = "qwen3";
+const QWEN3_MOE: &str = "qwen3_moe";
 
 /// Keys that do not change the result are ignored.
 #[derive(Deserialize)]
@@ -91,6 +95,9 @@ struct LlamaFile {
     /// Of Qwen's files, which name a window that they do not use.
     #[serde(default)]
     use_sliding_window: bool,
+    /// Of a Qwen3 MoE's file.
+    #[serde(flatten)]
+    experts: ExpertKeys,
 }
 
 fn yes() -> bool {
@@ -118,6 +125,18 @@ impl ConfigFile<'_, LlamaFile> {
             self.require("layer_types", kind, layer)?;
         }
         window.map(|window| self.size("sliding_window", window)).transpose()
+    }
+
+    /// What follows the attention of each layer.
+    fn feed_forwards(&self, architecture: &str) -> Result<Vec<FeedForward>> {
+        let file = self.keys;
+        let dense = FeedForward::Dense(file.intermediate_size);
+        if architecture != QWEN3_MOE {
+            return Ok(vec![dense; file.num_hidden_layers]);
+        }
+        let sparse = FeedForward::Sparse(file.experts.shape(self, false)?);
+        let of_layer = |layer| Ok(if file.experts.in_layer(self, layer)? { sparse } else { dense });
+        (0..file.num_hidden_layers).map(of_layer).collect()
     }
 
     /// The rotary embedding. What the file has under two names must agree.
@@ -158,7 +177,7 @@ impl ConfigFile<'_, LlamaFile> {
         let Some((first, theta)) = given.next() else {
             return match architecture {
                 // transformers and mlx-lm have different defaults.
-                QWEN2 | QWEN3 => self.positive("rope_theta", None),
+                QWEN2 | QWEN3 | QWEN3_MOE => self.positive("rope_theta", None),
                 _ => Ok(10_000.0),
             };
         };

@@ -1,4 +1,4 @@
-//! GGUF files of a Llama (which a Mistral's are too), a Qwen2 or a Qwen3.
+//! GGUF files of a Llama (which a Mistral's are too), a Qwen2, a Qwen3 or a Qwen3 MoE.
 
 use std::sync::Arc;
 
@@ -8,11 +8,13 @@ use super::Llama;
 use crate::Result;
 use crate::arch::GgufRegistration;
 use crate::arch::attention::AttentionShape;
-use crate::arch::config::Config;
+use crate::arch::config::{Config, Sizes};
 use crate::arch::gguf_keys::GgufKeys;
 use crate::arch::gguf_layout::GgufLayout;
 use crate::arch::names::{K_NORM, Q_NORM};
 use crate::checkpoint::{Store, list_gguf};
+use crate::nn::sparse_mlp::{EXPERTS, ROUTER};
+use crate::nn::{FeedForward, SparseShape};
 
 pub(super) const LLAMA: GgufLayout =
     GgufLayout { architecture: "llama", interleaved: true, names: &[] };
@@ -24,10 +26,24 @@ pub(super) const QWEN3: GgufLayout = GgufLayout {
     names: &[("attn_q_norm", Q_NORM), ("attn_k_norm", K_NORM)],
 };
 
-pub(super) const REGISTRATIONS: [GgufRegistration; 3] = [
+pub(super) const QWEN3_MOE: GgufLayout = GgufLayout {
+    architecture: "qwen3moe",
+    interleaved: false,
+    names: &[
+        ("attn_q_norm", Q_NORM),
+        ("attn_k_norm", K_NORM),
+        ("ffn_gate_inp", ROUTER),
+        ("ffn_gate_exps", EXPERTS.gate),
+        ("ffn_up_exps", EXPERTS.up),
+        ("ffn_down_exps", EXPERTS.down),
+    ],
+};
+
+pub(super) const REGISTRATIONS: [GgufRegistration; 4] = [
     GgufRegistration { layout: LLAMA, open },
     GgufRegistration { layout: QWEN2, open },
     GgufRegistration { layout: QWEN3, open },
+    GgufRegistration { layout: QWEN3_MOE, open },
 ];
 
 /// The rotary frequency of each pair is divided by these.
@@ -43,6 +59,7 @@ fn open(parts: &Parts, layout: GgufLayout) -> Result<(Config, Store)> {
         }
         store.retain(|name| name != ROPE_FACTORS);
     }
+    config.family().normalize(&config, &mut store);
     for layer in 0..config.num_layers {
         let prefix = config.layer_prefix(layer);
         for spec in AttentionShape::linears(&config) {
@@ -64,12 +81,13 @@ fn config(parts: &Parts, layout: GgufLayout) -> Result<Config> {
     let family = Llama {
         attention: AttentionShape {
             biases: layout == QWEN2,
-            norms: layout == QWEN3,
+            norms: [QWEN3, QWEN3_MOE].contains(&layout),
             rope: 0,
             scale: rotary.of_scores / (sizes.head_dim as f32).sqrt(),
             // Not in the metadata: llama.cpp attends to everything before.
             window: None,
         },
+        feed_forwards: vec![feed_forward(keys, layout, sizes)?; sizes.num_layers],
         gguf: layout,
     };
     Ok(Config {
@@ -78,6 +96,25 @@ fn config(parts: &Parts, layout: GgufLayout) -> Result<Config> {
         rope_frequencies: vec![rotary.frequencies],
         ..Config::new(keys.architecture, sizes, family)
     })
+}
+
+/// What follows the attention of each layer: llama.cpp knows no model in which only some have experts.
+fn feed_forward(keys: GgufKeys<'_>, layout: GgufLayout, sizes: Sizes) -> Result<FeedForward> {
+    if layout != QWEN3_MOE {
+        keys.dense()?;
+        return Ok(FeedForward::Dense(sizes.intermediate_size));
+    }
+    let size = |name: &str| keys.file().size(&keys.key(name), keys.size(name)?);
+    let count = size("expert_count")?;
+    let used = "expert_used_count";
+    Ok(FeedForward::Sparse(SparseShape {
+        count,
+        chosen: keys.file().size_to(count, &keys.key(used), keys.size(used)?)?,
+        intermediate: size("expert_feed_forward_length")?,
+        // As llama.cpp computes every one.
+        normalized: true,
+        shared: None,
+    }))
 }
 
 /// The original checkpoint's order of the rows of Q and K, which GGUF files interleave within each head.

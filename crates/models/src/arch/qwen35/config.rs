@@ -8,8 +8,10 @@ use super::shape::{DeltaShape, Kind, Qwen35};
 use crate::Result;
 use crate::arch::config::{Config, LANGUAGE_MODEL, Sizes};
 use crate::arch::config_file::{ConfigFile, FULL_ATTENTION, LayerTypes};
+use crate::arch::experts::ExpertKeys;
 use crate::arch::rope_parameters::{RopeParameters, RopeSection};
 use crate::checkpoint::json::parse;
+use crate::nn::FeedForward;
 
 /// Reads the configuration of a text model (`qwen3_5_text`), or the text part of a larger one.
 pub(super) fn read(path: &Path, architecture: &str, text: &[u8]) -> Result<Config> {
@@ -56,7 +58,8 @@ struct TextFile {
     attn_output_gate: bool,
     full_attention_interval: usize,
     layer_types: Option<Vec<String>>,
-    num_experts: usize,
+    #[serde(flatten)]
+    experts: ExpertKeys,
     rope_parameters: RopeParameters,
     hidden_act: Option<String>,
 }
@@ -83,7 +86,7 @@ impl Default for TextFile {
             attn_output_gate: true,
             full_attention_interval: 4,
             layer_types: None,
-            num_experts: 0,
+            experts: ExpertKeys::default(),
             rope_parameters: RopeParameters::default(),
             hidden_act: None,
         }
@@ -114,7 +117,11 @@ impl ConfigFile<'_, TextFile> {
     }
 
     fn shape(&self) -> Result<Qwen35> {
-        Ok(Qwen35 { layers: self.layers()?, delta: self.delta()? })
+        Ok(Qwen35 {
+            layers: self.layers()?,
+            delta: self.delta()?,
+            feed_forward: self.feed_forward()?,
+        })
     }
 
     /// Refuses what the layers do not support.
@@ -123,10 +130,25 @@ impl ConfigFile<'_, TextFile> {
         self.require("hidden_act", "silu", file.hidden_act.as_deref().unwrap_or("silu"))?;
         self.require("attention_bias", false, file.attention_bias)?;
         self.require("attn_output_gate", true, file.attn_output_gate)?;
-        if file.num_experts > 0 {
-            return self.refuse("num_experts", "0, a dense model", file.num_experts);
-        }
         Ok(())
+    }
+
+    /// Every layer has experts, or none has.
+    fn feed_forward(&self) -> Result<FeedForward> {
+        let file = self.keys;
+        if file.experts.num_experts == 0 {
+            return Ok(FeedForward::Dense(file.intermediate_size));
+        }
+        for layer in 0..file.num_hidden_layers {
+            if !file.experts.in_layer(self, layer)? {
+                return self.refuse(
+                    "decoder_sparse_step",
+                    "experts in every layer",
+                    format!("none in layer {layer}"),
+                );
+            }
+        }
+        Ok(FeedForward::Sparse(file.experts.shape(self, true)?))
     }
 
     fn layers(&self) -> Result<Vec<Kind>> {
@@ -217,7 +239,7 @@ mod tests {
     #[test]
     fn missing_keys_have_mlx_lms_defaults() {
         let config = read_text(json!({})).unwrap();
-        let Qwen35 { delta, layers } = shape(json!({}));
+        let Qwen35 { delta, layers, .. } = shape(json!({}));
         assert_eq!((delta.key_dim, delta.value_heads, layers.len()), (192, 64, 32));
         assert_eq!((config.head_dim, config.tied_embeddings), (128, false));
     }
@@ -225,7 +247,8 @@ mod tests {
     #[test]
     fn unsupported_values_are_refused() {
         for (key, value) in [
-            ("num_experts", json!(8)),
+            ("num_experts_per_tok", json!(9)),
+            ("moe_intermediate_size", json!(0)),
             ("attention_bias", json!(true)),
             ("attn_output_gate", json!(false)),
             ("hidden_act", json!("gelu")),

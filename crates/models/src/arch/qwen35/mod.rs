@@ -1,4 +1,4 @@
-//! The Qwen3.5 family (dense): three of four layers use gated-delta linear attention, whose state does
+//! The Qwen3.5 family, dense and with experts: three of four layers use gated-delta linear attention, whose state does
 //! not grow with the row, the fourth full attention with an output gate.
 
 mod attention;
@@ -17,8 +17,11 @@ use attention::Attention;
 use delta_net::DeltaNet;
 use shape::{Kind, Qwen35};
 
-pub(super) const REGISTRATION: Registration =
-    Registration { model_types: &["qwen3_5", "qwen3_5_text"], config: config::read, gguf: &[] };
+pub(super) const REGISTRATION: Registration = Registration {
+    model_types: &["qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"],
+    config: config::read,
+    gguf: &[],
+};
 
 impl Architecture for Qwen35 {
     fn linears(&self, config: &Config, layer: usize) -> Vec<LinearSpec> {
@@ -40,17 +43,17 @@ impl Architecture for Qwen35 {
         Ok(match self.layers[layer] {
             Kind::Attention => {
                 let attention = Attention::load(config, prefix, loader)?;
-                Box::new(PreNorm::load(attention, eps, prefix, loader)?)
+                Box::new(PreNorm::load(attention, self.feed_forward, eps, prefix, loader)?)
             }
             Kind::Delta => {
                 let delta = DeltaNet::load(config, self.delta, prefix, loader)?;
-                Box::new(PreNorm::load(delta, eps, prefix, loader)?)
+                Box::new(PreNorm::load(delta, self.feed_forward, eps, prefix, loader)?)
             }
         })
     }
 
     fn normalize(&self, config: &Config, store: &mut Store) {
-        names::normalize(store, config);
+        names::normalize(store, config, self);
     }
 
     fn caches(&self, config: &Config) -> Vec<CacheShape> {

@@ -1,7 +1,8 @@
 //! Names and layouts of a Qwen3.5's tensors, in MLX's files and in Hugging Face's.
 
-use super::shape::{CONVOLUTION, INPUT_NORM, K_NORM, POST_ATTENTION_NORM, Q_NORM};
+use super::shape::{CONVOLUTION, INPUT_NORM, K_NORM, POST_ATTENTION_NORM, Q_NORM, Qwen35};
 use crate::arch::config::{Config, FINAL_NORM};
+use crate::arch::experts;
 use crate::checkpoint::Store;
 
 /// Tensors of the vision tower.
@@ -14,8 +15,11 @@ const CENTRED: [&str; 4] = [INPUT_NORM, POST_ATTENTION_NORM, Q_NORM, K_NORM];
 
 /// Brings names and layouts of `store` into MLX's form, and drops tensors that the text model does not
 /// use. Only the layout of the convolutions tells Hugging Face's files from MLX's.
-pub(super) fn normalize(store: &mut Store, config: &Config) {
+pub(super) fn normalize(store: &mut Store, config: &Config, model: &Qwen35) {
     store.rename(text_name);
+    for layer in 0..config.num_layers {
+        experts::normalize(store, &config.layer_prefix(layer), model.feed_forward);
+    }
     let kernels: Vec<String> = (0..config.num_layers)
         .map(|layer| format!("{}.{CONVOLUTION}.weight", config.layer_prefix(layer)))
         .filter(|name| {

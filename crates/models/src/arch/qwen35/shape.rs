@@ -3,7 +3,7 @@
 use crate::arch::config::Config;
 pub(super) use crate::arch::names::{INPUT_NORM, K, K_NORM, O, POST_ATTENTION_NORM, Q, Q_NORM, V};
 use crate::checkpoint::Expected;
-use crate::nn::{Activations, CHUNK, LinearSpec, Mlp, StateShape};
+use crate::nn::{Activations, CHUNK, FeedForward, LinearSpec, StateShape};
 
 pub(super) const QKV: &str = "linear_attn.in_proj_qkv";
 pub(super) const Z: &str = "linear_attn.in_proj_z";
@@ -20,6 +20,8 @@ pub(super) const OUTPUT_NORM: &str = "linear_attn.norm";
 pub(super) struct Qwen35 {
     pub layers: Vec<Kind>,
     pub delta: DeltaShape,
+    /// What follows the attention of each layer.
+    pub feed_forward: FeedForward,
 }
 
 /// The attention of a layer.
@@ -120,7 +122,7 @@ impl Qwen35 {
                 linear(OUT, self.delta.values(), hidden),
             ],
         };
-        linears.extend(Mlp::linears(hidden, config.intermediate_size));
+        linears.extend(self.feed_forward.linears(hidden));
         linears
     }
 }
