@@ -250,9 +250,42 @@ fn a_function_that_must_be_called() {
     assert!(error.contains("tool_choice: the form of this model's calls is not known"), "{error}");
     let error = refused(&server, more(named("fly")));
     assert!(error.contains("the name of one of `tools`"), "{error}");
-    let server = serve(Checkpoint::reciting(&["no"], HERMES).base(), |_| {});
-    let mut thinking = more(json!("required"));
-    thinking["reasoning_effort"] = json!("high");
-    let error = refused(&server, thinking);
-    assert!(error.contains("tool_choice") && error.contains("reasons first"), "{error}");
+}
+
+/// A model that would only reason: what it must say comes after the reasoning that the template opens.
+#[test]
+fn what_must_be_said_follows_the_reasoning() {
+    let server = serve(Checkpoint::reciting(&["hm. ", "</think>", "no"], HERMES).base(), |_| {});
+    let rank = json!({
+        "type": "object", "properties": { "rank": { "enum": ["knight"] } }, "required": ["rank"],
+        "additionalProperties": false,
+    });
+    let thinking = |more: Value| {
+        let mut body = question("?", json!({ "reasoning_effort": "high", "max_tokens": 400 }));
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let answer = |more: Value| chat(&server, &thinking(more)).json()["choices"][0].clone();
+
+    let called = answer(json!({ "tools": tools(), "tool_choice": "required" }));
+    assert_eq!(called["message"]["reasoning_content"].as_str().unwrap().trim(), "hm.", "{called}");
+    assert!(called["message"]["content"].is_null(), "{called}");
+    assert_eq!(called["message"]["tool_calls"].as_array().unwrap().len(), 1, "{called}");
+    assert_eq!(called["finish_reason"], "tool_calls", "{called}");
+
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": rank } });
+    let said = answer(json!({ "response_format": format }));
+    assert_eq!(said["message"]["reasoning_content"].as_str().unwrap().trim(), "hm.", "{said}");
+    let value: Value = serde_json::from_str(said["message"]["content"].as_str().unwrap()).unwrap();
+    assert_eq!(value, json!({ "rank": "knight" }));
+    let mut body = thinking(json!({ "response_format": format, "stream": true }));
+    let (objects, done) = streamed(&server, "/v1/chat/completions", &body);
+    let deltas = objects.iter().map(|it| it["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(deltas.flatten().collect::<String>(), said["message"]["content"].as_str().unwrap());
+    assert!(done);
+    // Reasoning that takes all tokens is cut short, and nothing is made up after it.
+    body["max_tokens"] = json!(1);
+    body["stream"] = json!(false);
+    let cut = chat(&server, &body).json()["choices"][0].clone();
+    assert_eq!((cut["finish_reason"].as_str(), cut["message"]["content"].as_str()), (Some("length"), Some("")));
 }

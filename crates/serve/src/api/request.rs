@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::answer::{Wanted, leaves_reasoning_open};
-use crate::grammar::{Grammar, Grammars};
+use crate::grammar::{Grammar, Grammars, Reasoning};
 use crate::options::{Limits, Sampling};
 use crate::served::{Catalog, Served};
 
@@ -284,22 +284,17 @@ impl Request {
         grammars: &Grammars,
     ) -> Result<Option<Grammar>, ApiError> {
         let Some(form) = &self.form else { return Ok(None) };
-        let field = match form {
-            Form::Json(_) => "response_format",
-            Form::Call(_) => "tool_choice",
-        };
-        if rendered.opened.is_some() {
-            return Err(ApiError::unsupported(
-                field,
-                "no such field for a model that reasons first",
-            ));
-        }
         let (field, grammar) = match form {
             Form::Json(schema) => (SCHEMA, grammars.json(schema)),
-            Form::Call(tools) => (field, grammars.call(tools)),
+            Form::Call(tools) => ("tool_choice", grammars.call(tools)),
         };
         let refused = |problem: String| ApiError::of_param(field, format!("{field}: {problem}"));
-        grammar.map(Some).map_err(refused)
+        let grammar = grammar.map_err(refused)?;
+        Ok(Some(grammar.after(match (&rendered.opened, &self.input) {
+            (Some(text), _) => Reasoning::Opened(text.clone()),
+            (None, Input::Chat { thinking: Thinking::On, .. }) => Reasoning::Allowed,
+            _ => Reasoning::No,
+        })))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Answers that follow a grammar: JSON of a schema, or a call of a function.
 
 mod calls;
+mod following;
 mod form;
 mod leaves;
+mod numbers;
 mod schema;
 mod values;
 
@@ -17,7 +19,10 @@ use models::TokenConstraint;
 use serde_json::Value;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
+pub(crate) use following::Reasoning;
+use following::{Following, Tokens};
 use form::CallForm;
+use numbers::Numbers;
 
 /// The most characters of a message about a schema.
 const MESSAGE: usize = 300;
@@ -28,7 +33,7 @@ pub(crate) const STACK: usize = 64 << 20;
 pub(crate) struct Grammars {
     tokenizer: Arc<ChatTokenizer>,
     /// Made for the first request that needs it.
-    factory: OnceLock<Result<ParserFactory, String>>,
+    factory: OnceLock<Result<(ParserFactory, Arc<Tokens>), String>>,
     call_form: OnceLock<Option<CallForm>>,
 }
 
@@ -36,7 +41,10 @@ pub(crate) struct Grammars {
 #[derive(Clone)]
 pub(crate) struct Grammar {
     start: Arc<Matcher>,
-    stop_ids: Arc<[u32]>,
+    tokens: Arc<Tokens>,
+    /// Where numbers must be limited beside the grammar.
+    numbers: Option<Numbers>,
+    reasoning: Reasoning,
     failed: Arc<AtomicBool>,
 }
 
@@ -54,7 +62,8 @@ impl Grammars {
     /// # Errors
     /// A schema that is invalid, has keywords that are not supported, or is too large.
     pub fn json(&self, schema: &Value) -> Result<Grammar, String> {
-        self.grammar(TopLevelGrammar::from_json_schema(schema::with_options(schema)?))
+        let grammar = TopLevelGrammar::from_json_schema(schema::with_options(schema)?);
+        self.grammar(grammar, Some(Numbers::default()))
     }
 
     /// Text that is a call of one of these functions, in the form that the model's template has for calls.
@@ -65,24 +74,33 @@ impl Grammars {
         let form = self.call_form.get_or_init(|| CallForm::of(&self.tokenizer)).as_ref();
         let form = form.ok_or("the form of this model's calls is not known")?;
         let json = || schema::with_options(&schema::of_call(tools)?);
-        self.grammar(match form {
-            CallForm::Plain => TopLevelGrammar::from_json_schema(json()?),
-            CallForm::Json { open, close } => TopLevelGrammar::from_lark(format!(
+        let own = |grammar| (TopLevelGrammar::from_lark(grammar), None);
+        let of_json = |grammar| (grammar, Some(Numbers::default()));
+        let (grammar, numbers) = match form {
+            CallForm::Plain => of_json(TopLevelGrammar::from_json_schema(json()?)),
+            CallForm::Json { open, close } => of_json(TopLevelGrammar::from_lark(format!(
                 "start: {open} \"\\n\" call \"\\n\" {close}\ncall: %json {}",
                 json()?
-            )),
+            ))),
             CallForm::Braces { open, close, quote } => {
-                TopLevelGrammar::from_lark(calls::braces(tools, [open, close], quote)?)
+                own(calls::braces(tools, [open, close], quote)?)
             }
-            CallForm::Tags { open, close } => {
-                TopLevelGrammar::from_lark(calls::tags(tools, [open, close])?)
-            }
-        })
+            CallForm::Tags { open, close } => own(calls::tags(tools, [open, close])?),
+        };
+        self.grammar(grammar, numbers)
     }
 
-    fn grammar(&self, grammar: TopLevelGrammar) -> Result<Grammar, String> {
-        let factory = self.factory.get_or_init(|| factory(&self.tokenizer));
-        let factory = factory.as_ref().map_err(Clone::clone)?;
+    fn grammar(
+        &self,
+        grammar: TopLevelGrammar,
+        numbers: Option<Numbers>,
+    ) -> Result<Grammar, String> {
+        let factory = self.factory.get_or_init(|| {
+            let factory = factory(&self.tokenizer)?;
+            let tokens = Arc::new(Tokens::new(&factory, self.tokenizer.stop_ids()));
+            Ok((factory, tokens))
+        });
+        let (factory, tokens) = factory.as_ref().map_err(Clone::clone)?;
         let start = || {
             let mut matcher = Matcher::new(factory.create_parser(grammar));
             // What cannot be satisfied shows with the first token.
@@ -100,7 +118,9 @@ impl Grammars {
         })?;
         Ok(Grammar {
             start: Arc::new(matcher),
-            stop_ids: self.tokenizer.stop_ids().into(),
+            tokens: Arc::clone(tokens),
+            numbers,
+            reasoning: Reasoning::No,
             failed: Arc::default(),
         })
     }
@@ -142,51 +162,21 @@ fn shortened(message: &str) -> String {
 }
 
 impl Grammar {
+    /// The same, after reasoning.
+    pub fn after(self, reasoning: Reasoning) -> Self {
+        Self { reasoning, ..self }
+    }
+
     /// What restricts one answer.
     pub fn constraint(&self) -> Box<dyn TokenConstraint> {
-        Box::new(Following {
-            matcher: self.start.deep_clone(),
-            stop_ids: Arc::clone(&self.stop_ids),
-            failed: Arc::clone(&self.failed),
-        })
+        let (matcher, tokens) = (self.start.deep_clone(), Arc::clone(&self.tokens));
+        let (numbers, failed) = (self.numbers.clone(), Arc::clone(&self.failed));
+        Box::new(Following::new(matcher, tokens, &self.reasoning, numbers, failed))
     }
 
     /// Whether an answer ended because the grammar could not be followed any further.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
-    }
-}
-
-/// The place in the grammar after the tokens of one answer.
-struct Following {
-    matcher: Matcher,
-    stop_ids: Arc<[u32]>,
-    failed: Arc<AtomicBool>,
-}
-
-impl TokenConstraint for Following {
-    fn restrict(&mut self, logits: &mut [f32]) {
-        let mask = self.matcher.compute_mask_or_eos();
-        if let Err(error) = &mask {
-            // The answer ends here, and is told to have failed.
-            tracing::warn!("a grammar cannot be followed: {error}");
-            self.failed.store(true, Relaxed);
-        }
-        for (id, logit) in (0..).zip(logits) {
-            let allowed = match &mask {
-                Ok(mask) => (id as usize) < mask.len() && mask.is_allowed(id),
-                Err(_) => self.stop_ids.contains(&id),
-            };
-            if !allowed {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-    }
-
-    fn accept(&mut self, token: u32) {
-        if !self.matcher.is_stopped() && self.matcher.consume_token(token).is_err() {
-            self.failed.store(true, Relaxed);
-        }
     }
 }
 
@@ -202,26 +192,25 @@ impl fmt::Debug for Grammar {
     }
 }
 
-impl fmt::Debug for Following {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Following").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
+    fn end() -> u32 {
+        ApproximateTokEnv::single_byte_env().tok_trie().eos_token()
+    }
+
     fn following(schema: Value) -> Grammar {
         let environment = ApproximateTokEnv::single_byte_env();
         let factory = ParserFactory::new_simple(&environment).unwrap();
-        let end = environment.tok_trie().eos_token();
         let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
         Grammar {
             start: Arc::new(Matcher::new(parser)),
-            stop_ids: [end].into(),
+            tokens: Arc::new(Tokens::new(&factory, &[end()])),
+            numbers: Some(Numbers::default()),
+            reasoning: Reasoning::No,
             failed: Arc::default(),
         }
     }
@@ -235,7 +224,7 @@ mod tests {
     #[test]
     fn a_grammar_that_fails_ends_its_answer_and_says_so() {
         let grammar = following(json!({ "type": "wizard" }));
-        let end = grammar.stop_ids[0] as usize;
+        let end = end() as usize;
         assert!(!grammar.has_failed());
         assert_eq!(allowed(&mut *grammar.constraint()), [end]);
         assert!(grammar.has_failed());
@@ -249,10 +238,64 @@ mod tests {
         one.accept(u32::from(b'1'));
         assert_eq!(allowed(&mut *one), [usize::from(b'7')]);
         one.accept(u32::from(b'7'));
-        assert_eq!(allowed(&mut *one), [grammar.stop_ids[0] as usize]);
+        assert_eq!(allowed(&mut *one), [end() as usize]);
         assert_eq!(allowed(&mut *other), [usize::from(b'1')]);
         assert!(!grammar.has_failed());
         other.accept(u32::from(b'x'));
         assert!(grammar.has_failed());
+    }
+
+    /// What is written when this byte comes wherever it may, and else the first that may.
+    fn longest(schema: Value, preferred: u8) -> String {
+        let grammar = following(schema);
+        let mut answer = grammar.constraint();
+        let mut text = String::new();
+        while text.len() < 60 {
+            let allowed = allowed(&mut *answer);
+            let next = if allowed.contains(&usize::from(preferred)) {
+                preferred
+            } else {
+                match u8::try_from(allowed[0]) {
+                    Ok(byte) if usize::from(byte) != end() as usize => byte,
+                    _ => return text,
+                }
+            };
+            answer.accept(u32::from(next));
+            text.push(char::from(next));
+        }
+        text
+    }
+
+    #[test]
+    fn numbers_end_unless_the_schema_demands_more_digits() {
+        let number = longest(json!({ "type": "integer" }), b'9');
+        assert_eq!(number, "9".repeat(18));
+        let demanded = json!({ "const": 123_456_789_012_345_678_901.0_f64 });
+        let written = longest(demanded.clone(), b'x');
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), demanded["const"]);
+    }
+
+    #[test]
+    fn reasoning_comes_before_the_grammar() {
+        let grammar = following(json!({ "const": 17 }));
+        let say = |answer: &mut dyn TokenConstraint, text: &str| {
+            text.bytes().for_each(|byte| answer.accept(u32::from(byte)));
+        };
+        let opened = grammar.clone().after(Reasoning::Opened("<think>\n".into()));
+        let mut answer = opened.constraint();
+        let any = allowed(&mut *answer);
+        assert!(any.len() > 250 && !any.contains(&(end() as usize)), "{any:?}");
+        say(&mut *answer, "1e999 \"</think");
+        assert_eq!(allowed(&mut *answer), any);
+        say(&mut *answer, ">");
+        let next = |byte: u8| usize::from(byte);
+        assert_eq!(allowed(&mut *answer), [next(b'\n'), next(b'1')]);
+        say(&mut *answer, "\n\n");
+        assert_eq!(allowed(&mut *answer), [next(b'1')]);
+        say(&mut *answer, "17");
+        assert_eq!(allowed(&mut *answer), [end() as usize]);
+        // Without a token that opens reasoning there is none.
+        let mut answer = grammar.after(Reasoning::Allowed).constraint();
+        assert_eq!(allowed(&mut *answer), [next(b'1')]);
     }
 }
