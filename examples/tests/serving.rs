@@ -153,6 +153,91 @@ gate:",
     assert!(!link.is_symlink());
 }
 
+/// The exams are answered by the server's weights, and decide as the night's own would.
+#[test]
+fn an_exam_by_the_weights_of_the_server() {
+    let summary_of = |serving: &str, tiny: &Tiny| {
+        tiny.edit("night.yaml", "gate:", &format!("{serving}gate:"));
+        night(tiny)
+    };
+    let own = Tiny::new();
+    let own = summary_of("", &own);
+
+    let tiny = Tiny::new();
+    let server = Server::start(Base::open(tiny.path("model")).unwrap(), Options::port(0)).unwrap();
+    let contract = tiny.path("home/serving/model.json");
+    server.follow(&contract).unwrap();
+    let served = format!("serving: {{ endpoint: 'http://{}/v1', exam: server }}\n", server.address());
+    let summary = summary_of(&served, &tiny);
+    assert_eq!((summary.outcome, own.outcome), (Outcome::Promoted, Outcome::Promoted));
+    assert_eq!(summary.verdict, own.verdict);
+    assert_eq!(
+        serde_json::to_value(&summary.scores).unwrap(),
+        serde_json::to_value(&own.scores).unwrap()
+    );
+    let metric = |name: &str| -> u64 {
+        let url = format!("http://{}/metrics", server.address());
+        let metrics = ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap();
+        let begins = format!("nightshift_serve_{name} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&begins)).unwrap().parse().unwrap()
+    };
+    // Every case by base model and candidate.
+    let suite: Value = serde_json::from_slice(&fs::read(tiny.path("suite.json")).unwrap()).unwrap();
+    let cases = suite["cases"].as_array().unwrap().len() as u64;
+    assert!(metric("requests_total") >= 2 * cases, "{} of {cases}", metric("requests_total"));
+    // Afterwards it is the champion, and no candidate any more.
+    assert!(Contract::read(&contract).unwrap().candidate.is_none());
+    let begun = Instant::now();
+    let status = |model: &str| {
+        let url = format!("http://{}/v1/models/{model}", server.address());
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        agent.get(url).call().unwrap().status().as_u16()
+    };
+    while status("candidate") != 404 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(status("champion"), 200);
+}
+
+/// A server of another model, and none at all: the night says so, and no exam is decided.
+#[test]
+fn an_exam_that_the_server_does_not_answer() {
+    let tiny = Tiny::new();
+    let server = Server::start(Base::open(tiny.path("model")).unwrap(), Options::port(0)).unwrap();
+    // It does not follow the home, so that it never serves the candidate.
+    let keys = format!(
+        "serving: {{ endpoint: 'http://{}/v1', exam: server, time_limit: 2s }}\ngate:",
+        server.address()
+    );
+    tiny.edit("night.yaml", "gate:", &keys);
+    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+    let night = Night::start_or_resume(config).unwrap();
+    let error = night.run(&mut |_: Event<'_>| ()).unwrap_err();
+    let mut told = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(inner) = source {
+        told += &format!(": {inner}");
+        source = inner.source();
+    }
+    assert!(told.contains("expected an answer of candidate, found status 404"), "{told}");
+    let contract = Contract::read(tiny.path("home/serving/model.json")).unwrap();
+    assert_eq!((contract.champion.folder, contract.candidate), (None, None));
+
+    for (keys, expected) in [
+        ("exam: server", "expected an `endpoint` beside it"),
+        (
+            "exam: server, endpoint: 'http://127.0.0.1:1/v1', pause: [a], resume: [b]",
+            "expected no `pause`",
+        ),
+    ] {
+        let tiny = Tiny::new();
+        tiny.edit("night.yaml", "gate:", &format!("serving: {{ {keys} }}\ngate:"));
+        let error = NightConfig::load(tiny.path("night.yaml")).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 /// Nobody answers at the endpoint; then the program that is told fails.
 #[test]
 fn a_promotion_that_does_not_reach_the_server_is_taken_back() {

@@ -24,7 +24,7 @@ pub use gate::{
     RuleVerdict, Sitting, Verdict,
 };
 #[cfg(feature = "model")]
-pub use model::{ModelAnswerer, answer_text};
+pub use model::{ModelAnswerer, answer_text, question_tokens};
 pub use scoring::{
     Failure, Help, Polarity, Rule, SCORING_VERSION, Scorer, Stance, classify_refusal,
 };

@@ -50,17 +50,24 @@ impl<'a> ModelAnswerer<'a> {
     pub fn with_options(self, options: GenerateOptions) -> Self {
         ModelAnswerer { options, ..self }
     }
+}
 
-    fn prompt(&self, question: &Question<'_>) -> chat_format::Result<Vec<u32>> {
-        let system = (!question.system.is_empty()).then(|| Message::system(question.system));
-        let turns = question.turns.iter().map(|turn| match turn.role {
-            Speaker::User => Message::user(turn.content.as_str()),
-            Speaker::Assistant => Message::assistant(turn.content.as_str()),
-        });
-        let messages: Vec<Message> = system.into_iter().chain(turns).collect();
-        let options = RenderOptions::default().tools(question.tools.to_vec());
-        self.tokenizer.prompt_tokens(&messages, &options)
-    }
+/// The tokens of a question as the model is asked it, by its chat template.
+///
+/// # Errors
+/// If the template fails.
+pub fn question_tokens(
+    tokenizer: &ChatTokenizer,
+    question: &Question<'_>,
+) -> chat_format::Result<Vec<u32>> {
+    let system = (!question.system.is_empty()).then(|| Message::system(question.system));
+    let turns = question.turns.iter().map(|turn| match turn.role {
+        Speaker::User => Message::user(turn.content.as_str()),
+        Speaker::Assistant => Message::assistant(turn.content.as_str()),
+    });
+    let messages: Vec<Message> = system.into_iter().chain(turns).collect();
+    let options = RenderOptions::default().tools(question.tools.to_vec());
+    tokenizer.prompt_tokens(&messages, &options)
 }
 
 /// The text of an answer with the names of its control tokens, because many models mark reasoning and tool calls by
@@ -91,8 +98,8 @@ impl Answerer for ModelAnswerer<'_> {
         sampling: &Sampling,
     ) -> std::result::Result<Vec<Answer>, Box<dyn std::error::Error + Send + Sync>> {
         let start = Instant::now();
-        let prompts =
-            questions.iter().map(|q| self.prompt(q)).collect::<chat_format::Result<Vec<_>>>()?;
+        let prompts = questions.iter().map(|question| question_tokens(self.tokenizer, question));
+        let prompts = prompts.collect::<chat_format::Result<Vec<_>>>()?;
         let options = GenerateOptions {
             max_tokens: sampling.max_tokens,
             temperature: sampling.temperature,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use chat_format::ChatTokenizer;
 use durable::Digest;
 use eval::{Answer, Answerer, Finish, Question, Sampling, Subject};
-use models::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::base_model::rendering;
@@ -56,14 +55,14 @@ impl AnswerCache {
         Ok(Self { root, used: vec![] })
     }
 
-    /// The answers of a model, and the model for those that are missing.
+    /// The answers of a model, and the model for those that are missing. `arithmetic` is how it is computed.
     pub fn answerer<'a>(
         &mut self,
         model: &'a mut dyn Answerer,
-        base: &Model,
+        arithmetic: &str,
         tokenizer: &ChatTokenizer,
     ) -> Result<CachedAnswerer<'a>> {
-        let path = self.root.join(format!("{}.jsonl", name(&model.subject(), &base.arithmetic())));
+        let path = self.root.join(format!("{}.jsonl", name(&model.subject(), arithmetic)));
         let kept = read(&path)?;
         self.used.push(path.clone());
         let rendering = rendering(tokenizer);

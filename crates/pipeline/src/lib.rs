@@ -39,6 +39,7 @@ mod retention;
 mod runner;
 pub mod schedule;
 mod served_chats;
+mod served_exam;
 pub mod serving;
 mod split_account;
 mod stage;

@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 /// The variable with the server's token, as the crate `serve` reads it.
 const TOKEN: &str = "NIGHTSHIFT_SERVE_TOKEN";
 /// A server that follows the file looks at it twice a second.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 /// What should serve.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,6 +49,9 @@ struct Content {
     since: Option<Timestamp>,
     /// Why.
     verdict: String,
+    /// What a night examines by the server's weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    candidate: Option<Adapter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,11 +69,31 @@ struct Adapter {
 
 /// Writes what the registry's state says should serve on this base model. Repeating it changes nothing.
 pub(crate) fn publish(home: &Home, base: &BaseModel, state: &BaseState) -> Result<Contract> {
+    publish_beside(home, base, state, None)
+}
+
+/// Says that a server should serve the adapter in `folder`, which is below the home, as `candidate` too.
+pub(crate) fn publish_candidate(
+    home: &Home,
+    base: &BaseModel,
+    state: &BaseState,
+    (digest, folder): (Digest, &Path),
+) -> Result<Contract> {
+    let folder = folder.strip_prefix(home.path()).unwrap_or(folder).to_path_buf();
+    publish_beside(home, base, state, Some(Adapter { folder, digest }))
+}
+
+fn publish_beside(
+    home: &Home,
+    base: &BaseModel,
+    state: &BaseState,
+    candidate: Option<Adapter>,
+) -> Result<Contract> {
     let folder = home.serving();
     private_dir(&folder)?;
     let absolute = std::path::absolute(&base.path).unwrap_or_else(|_| base.path.clone());
     let base = Base { path: absolute, sha256: base.sha256 };
-    write(file_for(&folder, &base.path, base.sha256)?, base, state)
+    write(file_for(&folder, &base.path, base.sha256)?, base, state, candidate)
 }
 
 /// The file that says what serves on a base model, which may not be written yet: the one in `folder` (`serving` of a home)
@@ -104,7 +127,7 @@ pub(crate) fn update(home: &Home, base: Digest, state: &BaseState) -> Result<()>
         if path.extension().is_some_and(|ending| ending == "json") {
             let old = read(&path)?;
             if old.base.sha256 == base {
-                write(path, old.base, state)?;
+                write(path, old.base, state, None)?;
                 is_there = true;
             }
         }
@@ -125,7 +148,12 @@ fn read(path: &Path) -> Result<Content> {
     })
 }
 
-fn write(path: PathBuf, base: Base, state: &BaseState) -> Result<Contract> {
+fn write(
+    path: PathBuf,
+    base: Base,
+    state: &BaseState,
+    candidate: Option<Adapter>,
+) -> Result<Contract> {
     let last = state.history.last();
     let adapter = state
         .champion
@@ -137,6 +165,7 @@ fn write(path: PathBuf, base: Base, state: &BaseState) -> Result<Contract> {
         generation: state.generation,
         since: last.map(|change| change.at),
         verdict: last.map(|change| change.reason.clone()).unwrap_or_default(),
+        candidate,
     };
     // The link first: who follows the file finds the link done.
     link(&path, content.adapter.as_ref())?;
@@ -271,15 +300,35 @@ fn problem(answer: &Value, generation: u64) -> Option<String> {
 }
 
 fn answer(endpoint: &str, messages: &Value, limit: Duration) -> std::result::Result<Value, String> {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(limit)).build().new_agent();
-    let mut request = agent.post(format!("{}/chat/completions", endpoint.trim_end_matches('/')));
+    let body =
+        json!({ "model": "champion", "messages": messages, "max_tokens": 64, "temperature": 0 });
+    post(endpoint, "chat/completions", &body, limit)
+}
+
+/// The reply to a request at a path below the endpoint, or why there is none.
+pub(crate) fn post(
+    endpoint: &str,
+    path: &str,
+    body: &Value,
+    limit: Duration,
+) -> std::result::Result<Value, String> {
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(limit))
+        .http_status_as_error(false)
+        .build()
+        .new_agent();
+    let mut request = agent.post(format!("{}/{path}", endpoint.trim_end_matches('/')));
     if let Ok(token) = std::env::var(TOKEN) {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
-    let body =
-        json!({ "model": "champion", "messages": messages, "max_tokens": 64, "temperature": 0 });
-    let mut response = request.send_json(&body).map_err(|error| error.to_string())?;
-    response.body_mut().read_json().map_err(|error| error.to_string())
+    let mut response = request.send_json(body).map_err(|error| error.to_string())?;
+    let status = response.status();
+    if status.is_success() {
+        return response.body_mut().read_json().map_err(|error| error.to_string());
+    }
+    let error: Value = response.body_mut().read_json().unwrap_or_default();
+    let message = error["error"]["message"].as_str().unwrap_or_default();
+    Err(format!("status {}: {message}", status.as_u16()))
 }
 
 #[cfg(test)]

@@ -15,11 +15,13 @@ use crate::served::Champion;
 ///   "version": 1,
 ///   "base": { "path": "/models/base.gguf", "sha256": "..." },
 ///   "adapter": { "folder": "adapters/DIGEST", "digest": "DIGEST" },
-///   "generation": 7
+///   "generation": 7,
+///   "candidate": { "folder": "nights/ID/adapter", "digest": "DIGEST" }
 /// }
 /// ```
 ///
-/// `adapter` is null where the base model serves. `folder` is below the home, the folder above that of
+/// `adapter` is null where the base model serves. `candidate` is there while a night examines an adapter by the server's
+/// weights: requests may ask for it by that name. `folder` is below the home, the folder above that of
 /// this file, so that a copied home works elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +32,8 @@ pub struct Contract {
     pub base_digest: Digest,
     /// What should serve as champion.
     pub champion: Champion,
+    /// What is examined.
+    pub candidate: Option<Champion>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +42,7 @@ struct File {
     base: BaseKeys,
     adapter: Option<AdapterKeys>,
     generation: u64,
+    candidate: Option<AdapterKeys>,
 }
 
 #[derive(Deserialize)]
@@ -75,13 +80,19 @@ impl Contract {
             return Err(refuse(path, "version 1", format!("version {}", file.version)));
         }
         let home = path.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-        let champion = match file.adapter {
-            None => Champion::base(file.generation),
-            Some(AdapterKeys { folder, digest }) => {
-                Champion::new(home.join(folder), file.generation).digest(digest)
-            }
+        let adapter = |AdapterKeys { folder, digest }, generation| {
+            Champion::new(home.join(folder), generation).digest(digest)
         };
-        Ok(Self { base: file.base.path, base_digest: file.base.sha256, champion })
+        let generation = file.generation;
+        Ok(Self {
+            base: file.base.path,
+            base_digest: file.base.sha256,
+            champion: match file.adapter {
+                None => Champion::base(generation),
+                Some(keys) => adapter(keys, generation),
+            },
+            candidate: file.candidate.map(|keys| adapter(keys, 0)),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::contract::Contract;
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::served::Champion;
+use crate::served::{CANDIDATE, Champion};
 
 /// How often the file is read. It is small, and reading it works on every file system.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ impl Follower {
     pub fn start(core: Arc<Core>, path: PathBuf) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let work = move || {
-            let mut watched = Watched { core, path, last: None };
+            let mut watched = Watched { core, path, last: None, champion: None };
             watched.look();
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 watched.look();
@@ -52,6 +52,8 @@ struct Watched {
     path: PathBuf,
     /// What the file said last.
     last: Option<Vec<u8>>,
+    /// What serves by it.
+    champion: Option<Champion>,
 }
 
 impl Watched {
@@ -78,16 +80,27 @@ impl Watched {
     }
 
     /// Serves what the file says. Returns its generation.
-    fn follow(&self, bytes: &[u8]) -> Result<u64> {
-        let report = |error: &Error| self.core.catalog.report(Some(error.to_string()));
-        let champion = self.champion(bytes).inspect_err(report)?;
-        // Reports itself.
-        self.core.swap(&champion)?;
-        Ok(champion.generation)
+    fn follow(&mut self, bytes: &[u8]) -> Result<u64> {
+        let Self { core, .. } = &*self;
+        let report = |error: &Error| core.catalog.report(Some(error.to_string()));
+        let Contract { champion, candidate, .. } = self.contract(bytes).inspect_err(report)?;
+        let generation = champion.generation;
+        // The file also changes when an exam begins or ends.
+        if self.champion.as_ref() != Some(&champion) {
+            // Reports itself.
+            core.swap(&champion)?;
+        }
+        match candidate {
+            Some(candidate) => core.serve(CANDIDATE, &candidate).inspect_err(report)?,
+            None => core.catalog.withdraw(CANDIDATE),
+        }
+        core.catalog.report(None);
+        self.champion = Some(champion);
+        Ok(generation)
     }
 
-    /// The champion that the file names, if it is for this base model.
-    fn champion(&self, bytes: &[u8]) -> Result<Champion> {
+    /// The file's content, if it is for this base model.
+    fn contract(&self, bytes: &[u8]) -> Result<Contract> {
         let contract = Contract::parse(&self.path, bytes)?;
         if contract.base_digest != self.core.catalog.base() {
             return Err(Error::Contract {
@@ -96,6 +109,6 @@ impl Watched {
                 found: contract.base_digest.to_string(),
             });
         }
-        Ok(contract.champion)
+        Ok(contract)
     }
 }

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(crate) const BASE: &str = "base";
 /// The name of the model with the adapter that serves.
 pub(crate) const CHAMPION: &str = "champion";
+/// The name of the adapter that a night examines.
+pub(crate) const CANDIDATE: &str = "candidate";
 
 /// The base model: weights, tokenizer, chat template, digest.
 #[derive(Debug)]
@@ -141,6 +143,11 @@ impl Catalog {
             Some(served) => *served = entry,
             None => served.push(entry),
         }
+    }
+
+    /// Serves nothing under this name any more.
+    pub fn withdraw(&self, name: &str) {
+        self.entries().served.retain(|served| served.name != name);
     }
 
     /// What this name stands for; without a name, the champion. The base model also has the name of

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::served::{BASE, Base, CHAMPION, Catalog, Champion};
+use crate::served::{BASE, Base, CANDIDATE, CHAMPION, Catalog, Champion};
 
 /// A running server. Dropped, it stops.
 ///
@@ -128,14 +128,14 @@ impl Server {
     /// Serves an adapter under a name, for requests that ask for it.
     ///
     /// # Errors
-    /// As [`swap`](Self::swap); [`Error::Option`] for the names `base` and `champion`, and for one that
-    /// is empty or holds control characters.
+    /// As [`swap`](Self::swap); [`Error::Option`] for the names `base`, `champion` and `candidate`, and for
+    /// one that is empty or holds control characters.
     pub fn add(&self, name: &str, folder: impl AsRef<Path>) -> Result<()> {
-        if name.is_empty() || name.chars().any(char::is_control) || [BASE, CHAMPION].contains(&name)
-        {
+        let taken = [BASE, CHAMPION, CANDIDATE].contains(&name);
+        if name.is_empty() || name.chars().any(char::is_control) || taken {
             return Err(Error::Option {
                 name: "name of an adapter",
-                expected: "a name without control characters, neither base nor champion",
+                expected: "a name without control characters, and not base, champion or candidate",
                 found: format!("{name:?}"),
             });
         }

@@ -101,6 +101,61 @@ fn the_contract_is_followed() {
     assert_eq!(said(), "base.");
 }
 
+/// An adapter that a night examines by the server's weights.
+#[test]
+fn a_candidate_is_served_by_its_name_while_it_is_examined() {
+    let checkpoint = Checkpoint::saying("base.");
+    let base = checkpoint.base();
+    let digest = base.digest().to_string();
+    let home = Home::new();
+    let server = serve(base, |_| {});
+    server.follow(home.contract()).unwrap();
+    let champion = home.adapter("one", checkpoint.adapter("base.", "delta.").path());
+    let candidate = home.adapter("two", checkpoint.adapter("base.", "kilo.").path());
+    let write = |candidate: &Value| {
+        let contract = json!({
+            "version": 1, "base": { "path": "/models/base", "sha256": digest }, "adapter": champion,
+            "generation": 3, "candidate": candidate,
+        });
+        durable::write_json(home.contract(), &contract).unwrap();
+    };
+    let ask = |model: &str| chat(&server, &question("?", json!({ "model": model })));
+    let until = |status: u16| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while ask("candidate").status != status {
+            assert!(Instant::now() < deadline, "{}", ask("candidate").body);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let swaps = || {
+        let metrics = get(&server, "/metrics").body;
+        metrics.lines().find(|line| line.starts_with("nightshift_serve_swaps_total ")).map(str::to_owned)
+    };
+    write(&Value::Null);
+    health(&server, |health| health["generation"] == 3);
+    assert_eq!(ask("candidate").status, 404);
+    let before = swaps();
+
+    write(&candidate);
+    until(200);
+    assert_eq!(text(&ask("candidate").json()), "kilo.");
+    assert_eq!(text(&ask("champion").json()), "delta.");
+    let fingerprint = ask("candidate").json()["system_fingerprint"].as_str().unwrap().to_owned();
+    let short = &candidate["digest"].as_str().unwrap()[..12];
+    assert_eq!(fingerprint, format!("fp_{}_{short}_0", &digest[..12]));
+    assert_eq!(swaps(), before, "the champion is not loaded anew");
+
+    write(&Value::Null);
+    until(404);
+    assert_eq!(text(&ask("champion").json()), "delta.");
+    // One that cannot be loaded is told, and the champion serves on.
+    write(&json!({ "folder": "adapters/none", "digest": candidate["digest"] }));
+    health(&server, |health| health["problem"].to_string().contains("adapters/none"));
+    assert_eq!(text(&ask("champion").json()), "delta.");
+    write(&Value::Null);
+    health(&server, |health| health["problem"].is_null());
+}
+
 #[test]
 fn contracts() {
     let home = Home::new();

@@ -31,7 +31,7 @@ pub use preflight::PreflightConfig;
 pub use replay::ReplayConfig;
 pub use retention::Retention;
 pub use secret::Secret;
-pub use serving::ServingConfig;
+pub use serving::{ExamWeights, ServingConfig};
 pub use settings::{Origin, Setting};
 pub use setup::{ModelChoice, ModelSetup};
 pub use unchanged::WhenUnchanged;

@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Span;
 
+/// Whose weights answer the exams of a night: `night` or `server`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExamWeights {
+    /// The night's own, which it loads.
+    #[default]
+    Night,
+    /// Those of the `nightshift serve` at `endpoint`, which serves the candidate by that name meanwhile.
+    Server,
+}
+
 /// What happens when another champion should serve: after a promotion, and after a rollback.
 ///
 /// A server that follows `serving/BASE.json` of the home needs none of it.
@@ -31,11 +42,20 @@ pub struct ServingConfig {
     /// Starts the server again: after the exams and before a promotion, or when the night stops earlier.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resume: Vec<String>,
+    /// Whose weights answer the exams. Default `night`.
+    pub exam: ExamWeights,
 }
 
 impl ServingConfig {
     /// What is wrong with it.
     pub(super) fn problem(&self) -> Option<String> {
+        if self.exam == ExamWeights::Server && self.endpoint.is_none() {
+            return Some("serving.exam: server: expected an `endpoint` beside it, found none".into());
+        }
+        if self.exam == ExamWeights::Server && !self.pause.is_empty() {
+            let expected = "expected no `pause`: a server that has stopped answers no exam";
+            return Some(format!("serving.exam: server: {expected}"));
+        }
         let [pauses, resumes] = [&self.pause, &self.resume].map(|program| !program.is_empty());
         let (there, missing) = if pauses { ("pause", "resume") } else { ("resume", "pause") };
         (pauses != resumes)
@@ -51,6 +71,7 @@ impl Default for ServingConfig {
             endpoint: None,
             pause: Vec::new(),
             resume: Vec::new(),
+            exam: ExamWeights::Night,
         }
     }
 }

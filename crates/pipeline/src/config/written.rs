@@ -7,7 +7,7 @@ use enrich::GeneratorFiles;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    Budgets, DataSource, Enrichment, ExamConfig, ForgettingConfig, FreshExams, ModelChoice,
+    Budgets, DataSource, Enrichment, ExamConfig, ExamWeights, ForgettingConfig, FreshExams, ModelChoice,
     ModelSetup, ModelSource, Notify, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
     ServingConfig, WhenUnchanged,
 };
@@ -68,6 +68,7 @@ impl Written {
             self.models_problem(),
             self.exam.fresh.as_ref().and_then(FreshExams::problem),
             self.chats_problem(),
+            self.drift_problem(),
         ];
         match problems.into_iter().flatten().next() {
             Some(problem) => Err(problem),
@@ -108,6 +109,15 @@ impl Written {
             format!(
                 "retention.chats: expected at least {used}, the days of `data.chats`; found {kept}"
             )
+        })
+    }
+
+    /// A server tells no probabilities.
+    fn drift_problem(&self) -> Option<String> {
+        let by_server = self.serving.as_ref().is_some_and(|it| it.exam == ExamWeights::Server);
+        let prompts = self.forgetting.as_ref().filter(|_| by_server)?.prompts;
+        (prompts > 0).then(|| {
+            format!("forgetting.prompts: expected 0 beside `serving.exam: server`, found {prompts}")
         })
     }
 

@@ -89,6 +89,7 @@ impl Evaluation<'_> {
             drift,
             suite,
             registry,
+            serving: self.serving,
         };
         let stage = |stage| (stage, self.recipe);
         let exams =
@@ -111,6 +112,7 @@ impl Evaluation<'_> {
             suite,
             registry,
             runs: &runs,
+            serving: self.serving,
         };
         let fresh = memory
             .within_memory(runner, stage(StageName::FreshExam), |runner, _| runner.run(&fresh))?;

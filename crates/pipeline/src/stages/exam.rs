@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 use super::train::TrainedAdapter;
 use crate::answer_cache::AnswerCache;
 use crate::base_model::BaseModel;
+use crate::config::{ExamWeights, ServingConfig};
 use crate::drift::DriftPlan;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exam_model::{ExamModel, ExamWork};
 use crate::interrupt::UntilInterrupted;
 use crate::registry::{BaseRegistry, ExamId};
+use crate::served_exam::ServedExam;
 use crate::stage::{Artefact, Stage, StageContext};
 use crate::stages::StageName;
 
@@ -43,6 +45,9 @@ pub(crate) struct Exam<'a> {
     /// The registry of the base model, which holds the champion.
     #[serde(skip)]
     pub registry: &'a BaseRegistry,
+    /// Whose weights answer.
+    #[serde(skip)]
+    pub serving: &'a ServingConfig,
 }
 
 /// The exam runs on disk.
@@ -144,14 +149,20 @@ pub(crate) struct RunFiles {
 }
 
 /// The base model, opened.
-pub(super) struct BaseOpened {
-    model: ExamModel,
+pub(super) struct BaseOpened<'a> {
+    weights: Weights<'a>,
     tokenizer: ChatTokenizer,
+}
+
+/// Who has its weights.
+enum Weights<'a> {
+    Night(Box<ExamModel>),
+    Server(ServedExam<'a>),
 }
 
 /// What all runs of an exam share.
 struct ExamSetup<'a> {
-    base: &'a BaseOpened,
+    base: &'a BaseOpened<'a>,
     /// Number of runs.
     runs: u64,
     suite: &'a Suite,
@@ -165,8 +176,8 @@ impl Stage for Exam<'_> {
     type Output = ExamFiles;
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<ExamFiles> {
-        let Self { model, trained, champion, registry, suite, options, .. } = *self;
-        let sitters = Sitters { model, trained, champion, registry };
+        let Self { model, trained, champion, registry, suite, options, serving, .. } = *self;
+        let sitters = Sitters { model, trained, champion, registry, serving };
         let mut cache = AnswerCache::open(registry.all().home(), model.sha256)?;
         let compared = self.drift.map(|plan| (plan, suite.council()));
         let models = sitters.open(ctx, options, compared)?;
@@ -213,6 +224,8 @@ pub(super) struct Sitters<'a> {
     /// The champion; `None` for the base model.
     pub champion: Option<Digest>,
     pub registry: &'a BaseRegistry,
+    /// Whose weights answer.
+    pub serving: &'a ServingConfig,
 }
 
 /// One of them.
@@ -236,7 +249,7 @@ impl Sitter {
     }
 }
 
-impl Sitters<'_> {
+impl<'a> Sitters<'a> {
     /// Opens the base model, with room for an adapter and the answers to a batch, and for a comparison with the base if there
     /// is to be one.
     pub fn open(
@@ -244,10 +257,16 @@ impl Sitters<'_> {
         ctx: &mut StageContext<'_>,
         options: &ExamOptions,
         compared: Option<(&DriftPlan, &Council)>,
-    ) -> Result<BaseOpened> {
-        ctx.progress(0, 0, "opening the model");
+    ) -> Result<BaseOpened<'a>> {
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let (candidate, champion) = self.adapted(ctx)?;
+        if let (ExamWeights::Server, Some((digest, folder))) = (self.serving.exam, &candidate.adapter) {
+            ctx.progress(0, 0, "the server is told of the candidate");
+            let exam =
+                ServedExam::begin(self.serving, self.model, self.registry, (*digest, folder))?;
+            return Ok(BaseOpened { weights: Weights::Server(exam), tokenizer });
+        }
+        ctx.progress(0, 0, "opening the model");
         let adapters: Vec<&Path> = candidate
             .folder()
             .into_iter()
@@ -257,7 +276,7 @@ impl Sitters<'_> {
         let compared = longest.transpose()?.unwrap_or_default();
         let work = ExamWork { rows: options.batch, compared };
         let model = ExamModel::open(&self.model.path, &adapters, work, ctx.memory_limit)?;
-        Ok(BaseOpened { model, tokenizer })
+        Ok(BaseOpened { weights: Weights::Night(Box::new(model)), tokenizer })
     }
 
     /// The candidate, and the champion if there is one.
@@ -278,11 +297,16 @@ impl Sitters<'_> {
     fn drifts(
         &self,
         ctx: &mut StageContext<'_>,
-        base: &BaseOpened,
+        base: &BaseOpened<'_>,
         plan: &DriftPlan,
         council: &Council,
     ) -> Result<Drifts> {
-        let BaseOpened { model: opened, tokenizer } = base;
+        let BaseOpened { weights: Weights::Night(opened), tokenizer } = base else {
+            // The night's file was checked.
+            let problem = "serving.exam: server: expected no measurement of drift";
+            return Err(Error::Server(problem.to_owned()));
+        };
+        let opened: &ExamModel = opened;
         let subject = (opened, self.model.sha256);
         let sequences =
             plan.sequences(ctx, subject, tokenizer, council, self.registry.all().home())?;
@@ -299,7 +323,7 @@ impl Sitters<'_> {
     pub fn sit(
         &self,
         ctx: &mut StageContext<'_>,
-        base: &BaseOpened,
+        base: &BaseOpened<'_>,
         suite: &Suite,
         options: &ExamOptions,
         mut cache: Option<&mut AnswerCache>,
@@ -347,16 +371,13 @@ impl Sitters<'_> {
             adapter: digest.map(|_| name.to_owned()),
             adapter_digest: digest,
         };
-        let BaseOpened { model: ExamModel { model: base, options, .. }, tokenizer } = setup.base;
-        let adapter = sitter.adapter(base)?;
+        let BaseOpened { weights, tokenizer } = setup.base;
         let dir = ctx.dir.join(name);
         // A night that has an adapter ends with a verdict: everybody answers one batch at least.
         let time = Some(ctx.budgets.time_left().max(Duration::from_millis(1)));
         let exam = eval::Exam::new(setup.suite, setup.options.clone());
         let interrupt = ctx.budgets.interrupt();
         let exam = exam.with_budget(Budget { time, ..Budget::default() });
-        let model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
-        let mut model = model.with_options(options.clone());
         let mut report = |progress: Progress<'_>| {
             let (done, total) = (progress.done as u64, progress.total as u64);
             ctx.progress(index * total + done, setup.runs * total, name);
@@ -365,10 +386,19 @@ impl Sitters<'_> {
             let mut answerer = UntilInterrupted { answerer, interrupt };
             exam.sit(&mut answerer, &dir, &mut report)
         };
-        let outcome = match cache {
-            None => sit(&mut model),
-            Some(cache) => sit(&mut cache.answerer(&mut model, base, tokenizer)?),
+        let answered = |model: &mut dyn Answerer, arithmetic: &str| match cache {
+            None => Ok(sit(model)),
+            Some(cache) => cache.answerer(model, arithmetic, tokenizer).map(|mut it| sit(&mut it)),
         };
+        let outcome = match weights {
+            Weights::Server(exam) => answered(&mut exam.answerer(tokenizer, subject), "server"),
+            Weights::Night(opened) => {
+                let ExamModel { model: base, options, .. } = &**opened;
+                let adapter = sitter.adapter(base)?;
+                let model = ModelAnswerer::new(base, &adapter, tokenizer, subject)?;
+                answered(&mut model.with_options(options.clone()), &base.arithmetic())
+            }
+        }?;
         let outcome = outcome.or_else(|error| interrupt.check().and(Err(error.into())))?;
         let (Outcome::Complete(run) | Outcome::Partial { run, .. }) = outcome;
         let all = setup.suite.cases.len() * setup.options.seeds.len();

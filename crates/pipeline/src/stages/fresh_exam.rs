@@ -16,7 +16,7 @@ use super::enrich::Splits;
 use super::exam::{ExamFiles, ExamRuns, Sitters};
 use super::train::TrainedAdapter;
 use crate::base_model::BaseModel;
-use crate::config::{DataSource, NightConfig};
+use crate::config::{DataSource, NightConfig, ServingConfig};
 use crate::error::{Error, Result};
 use crate::exam_ledger::{Drawn, ExamLedger, Origin};
 use crate::files;
@@ -119,6 +119,9 @@ pub(crate) struct FreshExam<'a> {
     pub registry: &'a BaseRegistry,
     #[serde(skip)]
     pub runs: &'a ExamRuns,
+    /// Whose weights answer.
+    #[serde(skip)]
+    pub serving: &'a ServingConfig,
 }
 
 /// What came of it.
@@ -213,8 +216,8 @@ impl Stage for FreshExam<'_> {
         let (suite, left_out) = self.suite_of(ctx, &origin)?;
         let path = ctx.dir.join("suite.json");
         durable::write_json(&path, &suite)?;
-        let Self { model, trained, champion, registry, .. } = *self;
-        let sitters = Sitters { model, trained, champion, registry };
+        let Self { model, trained, champion, registry, serving, .. } = *self;
+        let sitters = Sitters { model, trained, champion, registry, serving };
         let models = sitters.open(ctx, self.options, None)?;
         let exams = Box::new(sitters.sit(ctx, &models, &suite, self.options, None)?);
         Ok(FreshResult::Taken { exams, suite: ctx.artefact(&path)?, origin, left_out })
