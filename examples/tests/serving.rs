@@ -167,7 +167,8 @@ fn an_exam_by_the_weights_of_the_server() {
     let server = Server::start(Base::open(tiny.path("model")).unwrap(), Options::port(0)).unwrap();
     let contract = tiny.path("home/serving/model.json");
     server.follow(&contract).unwrap();
-    let served = format!("serving: {{ endpoint: 'http://{}/v1', exam: server }}\n", server.address());
+    let served =
+        format!("serving: {{ endpoint: 'http://{}/v1', exam: server }}\n", server.address());
     let summary = summary_of(&served, &tiny);
     assert_eq!((summary.outcome, own.outcome), (Outcome::Promoted, Outcome::Promoted));
     assert_eq!(summary.verdict, own.verdict);

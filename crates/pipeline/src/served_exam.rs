@@ -113,7 +113,8 @@ impl ServedAnswerer<'_> {
             return Err(format!("the fingerprint {fingerprint:?} instead of {expected:?}"));
         }
         let choice = &reply["choices"][0];
-        let count = |key: &str| reply["usage"][key].as_u64().and_then(|it| usize::try_from(it).ok());
+        let count =
+            |key: &str| reply["usage"][key].as_u64().and_then(|it| usize::try_from(it).ok());
         let finish = match choice["finish_reason"].as_str() {
             Some("stop") => Some(Finish::Stop),
             Some("length") => Some(Finish::Length),

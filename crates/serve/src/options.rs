@@ -94,6 +94,8 @@ pub struct Limits {
     pub request: Duration,
     /// The time in which a client must send a request, and take some of the answer.
     pub client: Duration,
+    /// After so long without a token a streamed answer has a comment, so that nothing between takes the connection for dead.
+    pub keep_alive: Duration,
 }
 
 /// A folder in which chats are recorded, one file a day.
@@ -227,6 +229,7 @@ impl Default for Limits {
             connections: 512,
             request: Duration::from_secs(600),
             client: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(10),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -68,6 +68,31 @@ fn streamed_answers() {
         streamed(&server, "/v1/completions", &json!({ "prompt": "So\n", "stream": true }));
     assert!(done && objects.iter().all(|object| object["object"] == "text_completion"));
     assert_eq!(joined(&objects, 1)[0].0, "on duty.");
+}
+
+/// A stream that waits for its turn.
+#[test]
+fn comments_keep_a_waiting_stream_alive() {
+    let server = serve(Checkpoint::saying("delta ").base(), |options| {
+        options.limits.batch = 1;
+        options.limits.context_tokens = 1_000_000;
+        options.limits.keep_alive = Duration::from_millis(20);
+    });
+    let stream =
+        |tokens| open(&server, &question("?", json!({ "stream": true, "max_tokens": tokens })));
+    let lines = |stream: &TcpStream| {
+        BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap)
+    };
+    let running = stream(900_000);
+    lines(&running).find(|line| line.contains(r#""content":"d""#)).unwrap();
+    let waiting = stream(3);
+    let mut waiting = lines(&waiting);
+    let before: Vec<String> =
+        waiting.by_ref().take_while(|line| !line.starts_with(": keepalive")).collect();
+    assert!(!before.iter().any(|line| line.contains(r#""content":"d""#)), "{before:?}");
+    running.shutdown(std::net::Shutdown::Both).unwrap();
+    let after: Vec<String> = waiting.take_while(|line| line != "data: [DONE]").collect();
+    assert!(after.iter().any(|line| line.contains(r#""finish_reason":"length""#)), "{after:?}");
 }
 
 #[test]
@@ -253,6 +278,8 @@ fn fields_that_are_wrong_unsupported_and_unknown() {
         (json!({ "functions": [] }), "functions", "expected `tools`"),
         (json!({ "tools": [{ "type": "function" }] }), "tools[0]", "a function with a name"),
         (json!({ "logprobs": true }), "logprobs", "expected false"),
+        (json!({ "guided_json": {} }), "guided_json", "expected `response_format`"),
+        (json!({ "web_search_options": {} }), "web_search_options", "expected nothing"),
         (json!({ "stream_options": {} }), "stream_options", "without `stream`"),
         (json!({ "messages": [] }), "messages", "at least one message"),
         (json!({ "messages": "hi" }), "messages", "an array"),

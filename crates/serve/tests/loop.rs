@@ -129,7 +129,10 @@ fn a_candidate_is_served_by_its_name_while_it_is_examined() {
     };
     let swaps = || {
         let metrics = get(&server, "/metrics").body;
-        metrics.lines().find(|line| line.starts_with("nightshift_serve_swaps_total ")).map(str::to_owned)
+        metrics
+            .lines()
+            .find(|line| line.starts_with("nightshift_serve_swaps_total "))
+            .map(str::to_owned)
     };
     write(&Value::Null);
     health(&server, |health| health["generation"] == 3);

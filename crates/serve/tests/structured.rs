@@ -287,5 +287,8 @@ fn what_must_be_said_follows_the_reasoning() {
     body["max_tokens"] = json!(1);
     body["stream"] = json!(false);
     let cut = chat(&server, &body).json()["choices"][0].clone();
-    assert_eq!((cut["finish_reason"].as_str(), cut["message"]["content"].as_str()), (Some("length"), Some("")));
+    assert_eq!(
+        (cut["finish_reason"].as_str(), cut["message"]["content"].as_str()),
+        (Some("length"), Some(""))
+    );
 }

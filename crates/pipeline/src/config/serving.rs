@@ -50,7 +50,9 @@ impl ServingConfig {
     /// What is wrong with it.
     pub(super) fn problem(&self) -> Option<String> {
         if self.exam == ExamWeights::Server && self.endpoint.is_none() {
-            return Some("serving.exam: server: expected an `endpoint` beside it, found none".into());
+            return Some(
+                "serving.exam: server: expected an `endpoint` beside it, found none".into(),
+            );
         }
         if self.exam == ExamWeights::Server && !self.pause.is_empty() {
             let expected = "expected no `pause`: a server that has stopped answers no exam";

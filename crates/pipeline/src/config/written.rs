@@ -7,9 +7,9 @@ use enrich::GeneratorFiles;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    Budgets, DataSource, Enrichment, ExamConfig, ExamWeights, ForgettingConfig, FreshExams, ModelChoice,
-    ModelSetup, ModelSource, Notify, PreflightConfig, ReplayConfig, Retention, ScrubKinds,
-    ServingConfig, WhenUnchanged,
+    Budgets, DataSource, Enrichment, ExamConfig, ExamWeights, ForgettingConfig, FreshExams,
+    ModelChoice, ModelSetup, ModelSource, Notify, PreflightConfig, ReplayConfig, Retention,
+    ScrubKinds, ServingConfig, WhenUnchanged,
 };
 
 /// The content of the file. Its methods return what is wrong with it: the key, what was expected and what was found.

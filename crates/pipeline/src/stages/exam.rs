@@ -260,7 +260,9 @@ impl<'a> Sitters<'a> {
     ) -> Result<BaseOpened<'a>> {
         let tokenizer = ctx.tokenizer(&self.model.path)?;
         let (candidate, champion) = self.adapted(ctx)?;
-        if let (ExamWeights::Server, Some((digest, folder))) = (self.serving.exam, &candidate.adapter) {
+        if let (ExamWeights::Server, Some((digest, folder))) =
+            (self.serving.exam, &candidate.adapter)
+        {
             ctx.progress(0, 0, "the server is told of the candidate");
             let exam =
                 ServedExam::begin(self.serving, self.model, self.registry, (*digest, folder))?;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -20,9 +19,6 @@ use super::running::{Finish, Running};
 use super::state::Shared;
 use super::wire::{Head, Kind};
 use crate::chats::Chat;
-
-/// Without a token for so long, a streamed answer has a comment that keeps the connection alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 pub(super) async fn chat(State(shared): State<Arc<Shared>>, body: Body) -> Response {
     respond(shared, Kind::Chat, body).await
@@ -95,7 +91,8 @@ impl Exchange {
     /// The response: all answers, or a stream of their pieces.
     async fn respond(self) -> Response {
         if self.request.stream {
-            let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keepalive");
+            let interval = self.shared.options.limits.keep_alive;
+            let keep_alive = KeepAlive::new().interval(interval).text("keepalive");
             return Sse::new(self.stream()).keep_alive(keep_alive).into_response();
         }
         self.whole().await.into_response()

@@ -326,6 +326,12 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
     fields.refuse("presence_penalty", "0", zero)?;
     fields.refuse("repetition_penalty", "1", one)?;
     fields.refuse("min_p", "0", zero)?;
+    // As other servers restrict answers, and what only OpenAI's models have.
+    let guided = ["grammar", "guided_json", "guided_regex", "guided_choice", "guided_grammar"];
+    for name in guided {
+        fields.refuse(name, "`response_format`", |_| false)?;
+    }
+    fields.refuse("web_search_options", "nothing", |_| false)?;
     let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
     fields.refuse("logit_bias", "{}", empty)
 }

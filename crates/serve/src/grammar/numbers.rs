@@ -66,7 +66,11 @@ mod tests {
             for cut in 0..=text.len() {
                 let mut numbers = Numbers::default();
                 let (one, other) = text.as_bytes().split_at(cut);
-                assert_eq!(numbers.advance(one) && numbers.advance(other), within, "{text} at {cut}");
+                assert_eq!(
+                    numbers.advance(one) && numbers.advance(other),
+                    within,
+                    "{text} at {cut}"
+                );
             }
         }
     }

@@ -13,7 +13,7 @@ use super::quoted;
 const TEXT: u64 = 1 << 16;
 const ITEMS: u64 = 1 << 12;
 /// Numbers without limits: with more digits or larger exponents they may not fit a float.
-const INTEGER: &str = "/-?(0|[1-9][0-9]{0,17})/";
+const INTEGER: &str = "/(0|-?[1-9][0-9]{0,17})/";
 const NUMBER: &str = r"/-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+\-]?[0-9]{1,2})?/";
 /// Names of properties that a schema does not give.
 const NAME: &str = "[A-Za-z_][A-Za-z0-9_]{0,63}";
