@@ -79,6 +79,29 @@ fn json_streamed_beside_free_answers() {
     });
 }
 
+/// As Pydantic writes schemas: whether there may be other properties, they do not say.
+#[test]
+fn nothing_is_added_to_what_a_schema_names() {
+    let server = serve(Checkpoint::random(5).base(), |_| {});
+    let schema = json!({
+        "title": "Knight", "type": "object", "required": ["rank", "of"], "properties": {
+            "rank": { "title": "Rank", "enum": ["knight", "master"] },
+            "of": { "anyOf": [{ "$ref": "#/$defs/Order" }, { "type": "null" }] },
+        },
+        "$defs": { "Order": {
+            "type": "object", "properties": { "old": { "type": "boolean" } }, "required": ["old"],
+        } },
+    });
+    for seed in 0..6 {
+        let more = json!({ "seed": seed, "temperature": 1.5 });
+        let answer = chat(&server, &formatted(&schema, more)).json();
+        let value: Value = serde_json::from_str(text(&answer)).unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&value), ["rank", "of"], "{answer}");
+        assert!(value["of"].is_null() || keys(&value["of"]) == ["old"], "{answer}");
+    }
+}
+
 #[test]
 fn references_within_a_schema() {
     let server = serve(Checkpoint::random(5).base(), |_| {});
