@@ -1,4 +1,4 @@
-//! The clients that people use: OpenAI's for Python, and curl.
+//! The clients that people use: OpenAI's for Python, LangChain, Instructor, and curl.
 
 mod support;
 
@@ -10,12 +10,13 @@ use serde_json::Value;
 use serve::{Base, Server};
 use support::{Checkpoint, serve};
 
-/// The release that the tests were written with.
-const OPENAI: &str = "openai==3.57.0";
+/// The releases that the tests were written with.
+const OPENAI: &[&str] = &["openai==3.57.0"];
+const FRAMEWORKS: &[&str] = &["langchain-openai==1.7.4", "instructor==1.17.0"];
 
-/// A Python with OpenAI's client; `None`, after a line on stderr, if it cannot be installed.
-fn python() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(OPENAI.replace("==", "-"));
+/// A Python with these packages; `None`, after a line on stderr, if they cannot be installed.
+fn python(packages: &[&str]) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(packages.join("-").replace("==", "-"));
     let python = folder.join("bin/python");
     let complete = folder.join("complete");
     if complete.is_file() {
@@ -25,13 +26,16 @@ fn python() -> Option<PathBuf> {
         let output = Command::new(program).args(arguments).output();
         match output {
             Ok(output) if output.status.success() => true,
-            Ok(output) => skipped(&String::from_utf8_lossy(&output.stderr)),
-            Err(error) => skipped(&error.to_string()),
+            Ok(output) => skipped(packages[0], &String::from_utf8_lossy(&output.stderr)),
+            Err(error) => skipped(packages[0], &error.to_string()),
         }
     };
     let folder = folder.to_str()?;
     let installed = run(Path::new("python3"), &["-m", "venv", folder])
-        && run(&python, &["-m", "pip", "install", "--quiet", "--retries", "2", OPENAI]);
+        && run(
+            &python,
+            &[&["-m", "pip", "install", "--quiet", "--retries", "2"], packages].concat(),
+        );
     installed.then(|| {
         std::fs::write(complete, "").unwrap();
         python
@@ -39,27 +43,32 @@ fn python() -> Option<PathBuf> {
 }
 
 /// Says that a test was skipped, past the capture of the test harness.
-fn skipped(why: &str) -> bool {
+fn skipped(what: &str, why: &str) -> bool {
     let why = why.lines().last().unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "skipped: {OPENAI}: {why}");
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
     false
 }
 
 fn client(python: &Path, server: &Server, mode: &str) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openai_client.py");
+    run(python, "openai_client.py", server, &[mode]);
+}
+
+fn run(python: &Path, script: &str, server: &Server, arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     let url = format!("http://{}", server.address());
+    let mut command = Command::new(python);
     let output =
-        Command::new(python).args([script, &url, mode]).env("NO_PROXY", "*").output().unwrap();
+        command.arg(script).arg(url).args(arguments).env("NO_PROXY", "*").output().unwrap();
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{mode}: {out}{err}");
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
     print!("{out}");
 }
 
 /// One test, because all need the same installation.
 #[test]
 fn openai_for_python() {
-    let Some(python) = python() else { return };
+    let Some(python) = python(OPENAI) else { return };
     client(&python, &serve(Checkpoint::saying("on duty.").base(), |_| {}), "tiny");
     let call = "{\"name\": \"scan\", \"arguments\": {\"host\": \"nas\"}}";
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
@@ -72,12 +81,18 @@ fn openai_for_python() {
                 client(&python, &serve(family.checkpoint(&templates).base(), |_| {}), "family");
             }
         }
-        None => _ = skipped("the templates of Gemma 4 and Qwen3.5"),
+        None => _ = skipped(OPENAI[0], "the templates of Gemma 4 and Qwen3.5"),
     }
     match fetch::if_reachable(fetch::demo_model(&mut |_| ())).unwrap() {
         Some(model) => client(&python, &serve(Base::open(model).unwrap(), |_| {}), "real"),
-        None => _ = skipped("the real model"),
+        None => _ = skipped(OPENAI[0], "the real model"),
     }
+}
+
+#[test]
+fn langchain_and_instructor() {
+    let Some(python) = python(FRAMEWORKS) else { return };
+    run(&python, "framework_clients.py", &serve(Checkpoint::random(5).base(), |_| {}), &[]);
 }
 
 #[test]
@@ -94,7 +109,7 @@ fn curl() {
     let answer = match curl("/v1/chat/completions", &["-d", body]) {
         Ok(answer) => answer,
         Err(error) => {
-            skipped(&format!("curl: {error}"));
+            skipped("curl", &error.to_string());
             return;
         }
     };
