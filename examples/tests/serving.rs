@@ -201,29 +201,52 @@ fn an_exam_by_the_weights_of_the_server() {
     assert_eq!(status("champion"), 200);
 }
 
-/// A server of another model, and none at all: the night says so, and no exam is decided.
+/// A server that does not follow the home, one of another model, and none at all: the night says so, and decides nothing.
 #[test]
 fn an_exam_that_the_server_does_not_answer() {
     let tiny = Tiny::new();
-    let server = Server::start(Base::open(tiny.path("model")).unwrap(), Options::port(0)).unwrap();
-    // It does not follow the home, so that it never serves the candidate.
-    let keys = format!(
-        "serving: {{ endpoint: 'http://{}/v1', exam: server, time_limit: 2s }}\ngate:",
-        server.address()
-    );
-    tiny.edit("night.yaml", "gate:", &keys);
-    let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
-    let night = Night::start_or_resume(config).unwrap();
-    let error = night.run(&mut |_: Event<'_>| ()).unwrap_err();
-    let mut told = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(inner) = source {
-        told += &format!(": {inner}");
-        source = inner.source();
-    }
+    let server = |tiny: &Tiny| {
+        Server::start(Base::open(tiny.path("model")).unwrap(), Options::port(0)).unwrap()
+    };
+    let error = |tiny: &Tiny, address: &str| {
+        let keys = format!(
+            "serving: {{ endpoint: 'http://{address}/v1', exam: server, time_limit: 2s }}\ngate:"
+        );
+        tiny.edit("night.yaml", "gate:", &keys);
+        let config = NightConfig::load(tiny.path("night.yaml")).unwrap();
+        let error =
+            Night::start_or_resume(config).unwrap().run(&mut |_: Event<'_>| ()).unwrap_err();
+        let mut told = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(inner) = source {
+            told += &format!(": {inner}");
+            source = inner.source();
+        }
+        told
+    };
+    let deaf = server(&tiny);
+    let told = error(&tiny, &deaf.address().to_string());
     assert!(told.contains("expected an answer of candidate, found status 404"), "{told}");
     let contract = Contract::read(tiny.path("home/serving/model.json")).unwrap();
     assert_eq!((contract.champion.folder, contract.candidate), (None, None));
+
+    // Known before the training.
+    let trained = |tiny: &Tiny| {
+        let nights = fs::read_dir(tiny.path("home/nights")).unwrap();
+        nights.map(|night| night.unwrap().path().join("train")).any(|folder| folder.exists())
+    };
+    assert!(trained(&tiny));
+    let other = Tiny::new();
+    let config = fs::read_to_string(other.path("model/config.json")).unwrap();
+    fs::write(other.path("model/config.json"), format!("{config}\n")).unwrap();
+    let of_other = server(&other);
+    let address = of_other.address().to_string();
+    for (address, found) in [(address.as_str(), "the fingerprint"), ("127.0.0.1:1", "io: ")] {
+        let tiny = Tiny::new();
+        let told = error(&tiny, address);
+        assert!(told.contains(&format!("expected an answer of base, found {found}")), "{told}");
+        assert!(!trained(&tiny), "{told}");
+    }
 
     for (keys, expected) in [
         ("exam: server", "expected an `endpoint` beside it"),

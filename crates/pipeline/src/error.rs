@@ -112,7 +112,7 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The server cannot be paused or started again.
+    /// The server cannot be paused, started again or asked.
     #[error("{0}")]
     Server(String),
 
@@ -263,7 +263,7 @@ impl Error {
             Error::OtherBase { .. } => "the adapter is of another base model",
             Error::Interrupted { .. } => "a signal stopped it",
             Error::NothingToRollBack { .. } => "there is nothing to roll back",
-            Error::Server(_) => "the server cannot be paused or started again",
+            Error::Server(_) => "the server cannot be paused, started again or asked",
             Error::BudgetSpent { .. } => "the time budget is spent",
             Error::TooLate { .. } => "it is too late for a night",
             Error::OutOfMemory { .. } => "out of memory",

@@ -10,7 +10,7 @@ use jiff::Zoned;
 use crate::accounting::RowAccount;
 use crate::base_model::BaseModel;
 use crate::budget_monitor::BudgetMonitor;
-use crate::config::{NightConfig, WhenUnchanged};
+use crate::config::{ExamWeights, NightConfig, WhenUnchanged};
 use crate::earlier_nights::EarlierNights;
 use crate::error::{Error, Result};
 use crate::files::private_dir;
@@ -29,6 +29,7 @@ use crate::registry::{BaseRegistry, Registry};
 use crate::replay::Replay;
 use crate::report::{self, pick};
 use crate::runner::{Runner, StageSummary};
+use crate::served_exam::ServedExam;
 use crate::serving;
 use crate::stages::StageName;
 use crate::stages::convert::Convert;
@@ -252,6 +253,9 @@ impl Night {
                 }
             }
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
+        }
+        if self.config.serving.exam == ExamWeights::Server {
+            ServedExam::check(&self.config.serving, &model)?;
         }
         let paused = serving::pause(&self.config.serving)?;
         let training = Training { model, splits, max_refused_share, recipes: &recipes };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::base_model::BaseModel;
 use crate::config::ServingConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::BaseRegistry;
 use crate::serving;
 
@@ -43,14 +43,27 @@ impl<'a> ServedExam<'a> {
         Ok(Self { endpoint, limit: config.time_limit.0, model, registry })
     }
 
+    /// Whether the server answers as the base model: asked before the training, not after it.
+    ///
+    /// # Errors
+    /// [`Error::Server`] if it does not, or if it has another base model.
+    pub fn check(config: &ServingConfig, model: &BaseModel) -> Result<()> {
+        let endpoint = config.endpoint.as_deref().unwrap_or_default();
+        let body = json!({ "model": "base", "prompt": "?", "max_tokens": 1 });
+        let answered = patiently(endpoint, config.time_limit.0, "base", || {
+            let reply = serving::post(endpoint, "completions", &body, ANSWER)?;
+            check_fingerprint(&reply, &fingerprint(model, None))
+        });
+        answered.map_err(Error::Server)
+    }
+
     /// Who answers as the model that the server has under the name of the subject's adapter, or as the base model.
     pub fn answerer<'e>(
         &'e self,
         tokenizer: &'e ChatTokenizer,
         subject: Subject,
     ) -> ServedAnswerer<'e> {
-        let adapter = subject.adapter_digest.map_or_else(|| "base".to_owned(), |it| it.short());
-        let fingerprint = format!("fp_{}_{adapter}_", self.model.sha256.short());
+        let fingerprint = fingerprint(self.model, subject.adapter_digest);
         ServedAnswerer { exam: self, tokenizer, subject, fingerprint }
     }
 }
@@ -61,6 +74,41 @@ impl Drop for ServedExam<'_> {
         let state = self.registry.state();
         if let Err(error) = state.and_then(|state| serving::publish(home, self.model, &state)) {
             tracing::error!("the server still serves the candidate by that name: {error}");
+        }
+    }
+}
+
+/// How the fingerprints begin of answers under an adapter, or of the base model's.
+fn fingerprint(base: &BaseModel, adapter: Option<Digest>) -> String {
+    let adapter = adapter.map_or_else(|| "base".to_owned(), |adapter| adapter.short());
+    format!("fp_{}_{adapter}_", base.sha256.short())
+}
+
+fn check_fingerprint(reply: &Value, begins: &str) -> std::result::Result<(), String> {
+    let found = reply["system_fingerprint"].as_str().unwrap_or_default();
+    match found.starts_with(begins) {
+        true => Ok(()),
+        false => Err(format!("the fingerprint {found:?} instead of {begins:?}")),
+    }
+}
+
+/// Asks until there is an answer or the time is over: a server may be busy, or still load what is asked for.
+fn patiently<T>(
+    endpoint: &str,
+    limit: Duration,
+    model: &str,
+    mut ask: impl FnMut() -> std::result::Result<T, String>,
+) -> std::result::Result<T, String> {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(found) if begun.elapsed() + serving::PAUSE >= limit => {
+                return Err(format!(
+                    "serving.endpoint: {endpoint}: expected an answer of {model}, found {found}"
+                ));
+            }
+            Err(_) => std::thread::sleep(serving::PAUSE),
         }
     }
 }
@@ -84,21 +132,12 @@ impl ServedAnswerer<'_> {
             "top_p": top_p, "seed": seed,
         });
         let ServedExam { endpoint, limit, .. } = *self.exam;
-        let begun = Instant::now();
-        loop {
+        patiently(endpoint, limit, model, || {
             let asked = Instant::now();
-            let reply = serving::post(endpoint, "completions", &body, ANSWER);
-            let found = match reply.and_then(|reply| self.read(&reply, prompt, asked)) {
-                Ok(answer) => return Ok(answer),
-                Err(found) => found,
-            };
-            if begun.elapsed() + serving::PAUSE >= limit {
-                return Err(format!(
-                    "serving.endpoint: {endpoint}: expected an answer of {model}, found {found}"
-                ));
-            }
-            std::thread::sleep(serving::PAUSE);
-        }
+            let reply = serving::post(endpoint, "completions", &body, ANSWER)?;
+            check_fingerprint(&reply, &self.fingerprint)?;
+            self.read(&reply, prompt, asked)
+        })
     }
 
     fn read(
@@ -107,11 +146,6 @@ impl ServedAnswerer<'_> {
         prompt: &[u32],
         asked: Instant,
     ) -> std::result::Result<Answer, String> {
-        let fingerprint = reply["system_fingerprint"].as_str().unwrap_or_default();
-        if !fingerprint.starts_with(&self.fingerprint) {
-            let expected = &self.fingerprint;
-            return Err(format!("the fingerprint {fingerprint:?} instead of {expected:?}"));
-        }
         let choice = &reply["choices"][0];
         let count =
             |key: &str| reply["usage"][key].as_u64().and_then(|it| usize::try_from(it).ok());
