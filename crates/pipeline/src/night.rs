@@ -255,7 +255,7 @@ impl Night {
             WhenUnchanged::NextSeed => recipes.advance_seed(same.count() as u64),
         }
         if self.config.serving.exam == ExamWeights::Server {
-            ServedExam::check(&self.config.serving, &model)?;
+            ServedExam::check(&self.config.serving, model)?;
         }
         let paused = serving::pause(&self.config.serving)?;
         let training = Training { model, splits, max_refused_share, recipes: &recipes };

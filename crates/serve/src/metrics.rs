@@ -70,8 +70,12 @@ impl Metrics {
         }
     }
 
-    /// Records that tokens were generated just now.
+    /// Records that so many tokens were generated just now.
     pub fn generated(&self, tokens: u64) {
+        // A step in which prompts are processed has none.
+        if tokens == 0 {
+            return;
+        }
         self.tokens.fetch_add(tokens, Relaxed);
         self.last_token.store(self.started.elapsed().as_millis() as u64 + 1, Relaxed);
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use serve::Server;
+use serve::{Champion, Server};
 use support::{Checkpoint, chat, get, post, question, serve, streamed, text};
 
 /// The texts of the answers of a streamed chat, by index, and their finish reasons.
@@ -176,6 +176,17 @@ fn shared_beginnings_are_cached() {
     }
     assert_eq!(cached[..2], [0, 0], "what occurred once is not kept");
     assert!(cached[2] > 130 && cached[3] >= cached[2], "{cached:?}");
+
+    // What an adapter made of the beginning is another one's no more, not even of the same files.
+    let adapter = checkpoint.random_adapter(3);
+    for generation in 1..3 {
+        for server in [&server, &other] {
+            server.swap(&Champion::new(adapter.path(), generation)).unwrap();
+        }
+        let (with, without) = (ask(&server, "four"), ask(&other, "four"));
+        assert_eq!(with["usage"]["prompt_tokens_details"]["cached_tokens"], 0, "{generation}");
+        assert_eq!(text(&with), text(&without), "{generation}");
+    }
 }
 
 #[test]
@@ -245,6 +256,34 @@ fn health_reads_a_generated_token() {
     assert_eq!(health.status, 200, "{}", health.body);
     assert!(health.json()["seconds_since_last_token"].as_f64().unwrap() < 10.0);
     assert!(get(&server, "/metrics").body.contains("nightshift_serve_tokens_total 1\n"));
+}
+
+/// No token was ever generated, a long prompt is being processed, and nothing more may wait.
+#[test]
+fn health_is_red_where_no_token_comes() {
+    let server = serve(Checkpoint::saying("yes.").base(), |options| {
+        (options.limits.batch, options.limits.queue) = (1, 1);
+        options.limits.context_tokens = 1_000_000;
+        options.limits.prompt_tokens_per_step = 1;
+    });
+    let waits = |count: usize| {
+        let line = format!("nightshift_serve_waiting {count}\n");
+        let deadline = Instant::now() + Duration::from_secs(240);
+        while !get(&server, "/metrics").body.contains(&line) {
+            assert!(Instant::now() < deadline, "{}", get(&server, "/metrics").body);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let _long = open(&server, &question(&"x".repeat(300_000), json!({})));
+    waits(1);
+    let _next = open(&server, &question("?", json!({})));
+    waits(2);
+    let health = get(&server, "/health");
+    let found = health.json();
+    let metrics = get(&server, "/metrics").body;
+    let expected = (503, &json!("no token was generated lately"));
+    assert_eq!((health.status, &found["status"]), expected, "{found} {metrics}");
+    assert_eq!(found["seconds_since_last_token"], Value::Null);
 }
 
 #[test]
