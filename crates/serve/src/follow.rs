@@ -81,7 +81,7 @@ impl Watched {
 
     /// Serves what the file says. Returns its generation.
     fn follow(&mut self, bytes: &[u8]) -> Result<u64> {
-        let Self { core, .. } = &*self;
+        let core = Arc::clone(&self.core);
         let report = |error: &Error| core.catalog.report(Some(error.to_string()));
         let Contract { champion, candidate, .. } = self.contract(bytes).inspect_err(report)?;
         let generation = champion.generation;
@@ -89,13 +89,13 @@ impl Watched {
         if self.champion.as_ref() != Some(&champion) {
             // Reports itself.
             core.swap(&champion)?;
+            self.champion = Some(champion);
         }
         match candidate {
             Some(candidate) => core.serve(CANDIDATE, &candidate).inspect_err(report)?,
             None => core.catalog.withdraw(CANDIDATE),
         }
         core.catalog.report(None);
-        self.champion = Some(champion);
         Ok(generation)
     }
 
