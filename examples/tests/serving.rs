@@ -249,14 +249,18 @@ fn an_exam_that_the_server_does_not_answer() {
     }
 
     for (keys, expected) in [
-        ("exam: server", "expected an `endpoint` beside it"),
+        ("{ exam: server }", "expected an `endpoint` beside it"),
         (
-            "exam: server, endpoint: 'http://127.0.0.1:1/v1', pause: [a], resume: [b]",
+            "{ exam: server, endpoint: 'http://127.0.0.1:1/v1', pause: [a], resume: [b] }",
             "expected no `pause`",
+        ),
+        (
+            "{ exam: server, endpoint: 'http://127.0.0.1:1/v1' }\nforgetting: { prompts: 5 }",
+            "forgetting.prompts: expected 0 beside `serving.exam: server`, found 5",
         ),
     ] {
         let tiny = Tiny::new();
-        tiny.edit("night.yaml", "gate:", &format!("serving: {{ {keys} }}\ngate:"));
+        tiny.edit("night.yaml", "gate:", &format!("serving: {keys}\ngate:"));
         let error = NightConfig::load(tiny.path("night.yaml")).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
