@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duplicates::Duplicates;
@@ -18,7 +19,7 @@ use crate::{Control, Error, GeneratorData, GeneratorFiles, Household, Result, ya
 /// assert_eq!((config.seed, config.leaks.likeness), (7, 0.3));
 /// # Ok::<(), enrich::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrichConfig {
     /// Files of clean conversations (JSON Lines). A program may set them after reading the file.
@@ -72,7 +73,7 @@ fn seven() -> u64 {
 }
 
 /// Which rows are generated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipe {
     /// One refusal for every technique and agent, identity, routing.
@@ -85,7 +86,7 @@ pub enum Recipe {
 }
 
 /// The number of refusals in the balanced recipe: a share of the rows read, with a minimum.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RefusalQuota {
     /// The share of the rows read. Default 0.04.
@@ -133,6 +134,11 @@ impl EnrichConfig {
             split: Shares::default(),
             control: None,
         }
+    }
+
+    /// The JSON schema of the YAML file, for editors and the reference.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
     }
 
     /// Passes the paths of data files and prompt sources through `resolve`; those of inputs and suites stay.

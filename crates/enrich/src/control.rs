@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use chat_format::{Conversation, Message, Role};
 use eval::suite::Speaker;
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::split::Split;
 use crate::{Result, random};
 
 /// How the training rows are corrupted on purpose, to verify that the gate refuses the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Control {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use eval::{Agent, Council};
+use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -39,22 +40,37 @@ pub struct GeneratorData {
     pub(crate) refusals: RefusalParts,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Requests {
+pub(crate) struct Requests {
+    /// Requests that must be refused, by kind of harm: a list, or a mapping of `because` and `asks`.
     harmful: BTreeMap<String, HarmfulRequests>,
+    /// Requests that must be answered.
     benign: Vec<Benign>,
 }
 
 /// Requests of one kind of harm: a list, or a mapping with the reasons against them.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RequestsOfTopic {
+    /// Reasons against every one of the requests: clauses.
     because: Vec<String>,
+    /// Requests, bare verb phrases.
     asks: Vec<String>,
 }
 
+#[derive(JsonSchema)]
+#[schemars(from = "WrittenRequests")]
 struct HarmfulRequests(RequestsOfTopic);
+
+/// The two forms in a file.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "describes the file in its JSON schema")]
+enum WrittenRequests {
+    Asks(Vec<String>),
+    Both(RequestsOfTopic),
+}
 
 impl<'de> Deserialize<'de> for HarmfulRequests {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,13 +5,14 @@
 
 use chat_format::{Conversation, Message, Role};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clusters::Clusters;
 use crate::minhash::RowGrams;
 
 /// When rows count as duplicates.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {
     /// The similarity (Jaccard of word 3-grams) from which the later of two rows is left out, over all turns but the system's.

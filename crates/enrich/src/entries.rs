@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::Template;
@@ -18,7 +19,7 @@ pub(crate) struct Harm {
 }
 
 /// A question about an agent's identity.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IdentityQuestion {
     /// Its name in rows and reports.
@@ -30,7 +31,7 @@ pub(crate) struct IdentityQuestion {
 }
 
 /// A request that the agent asked answers itself or routes to another agent.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Route {
     /// The agent that is asked.
@@ -44,7 +45,7 @@ pub(crate) struct Route {
 }
 
 /// Situations in which people turn to the council, and how they are handed over or accepted.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Situations {
     /// Answers of another agent.
@@ -63,7 +64,7 @@ impl Situations {
 }
 
 /// A harmless question that sounds alarming, and its answer.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Harmless {
     /// The question.
@@ -73,7 +74,7 @@ pub(crate) struct Harmless {
 }
 
 /// The parts that refusals, and wrong answers to requests, are composed of.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RefusalParts {
     /// First sentences, which decline what was asked and say why.
@@ -95,7 +96,7 @@ pub(crate) struct RefusalParts {
 }
 
 /// Wrong answers, for pairs of a right and a wrong one.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RejectedParts {
     /// Complying with a harmful request, without any content; with the slots `request` and `doing`.
@@ -109,7 +110,7 @@ pub(crate) struct RejectedParts {
 }
 
 /// Parts of partial refusals: a harmless and a harmful request in one question, of which only the first is answered.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PartialRefusalParts {
     /// Questions, with the slots `benign` and `harmful`.

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The files of a household, each of which replaces a part of the built-in data independently of the others. A
-/// [`Dataset`](crate::Dataset)'s configuration names them under `household`; `docs/household-files.md` describes their keys.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// night's file, or the recipe of a data set, names them under `household`; `docs/household-files.md` has an example of each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeneratorFiles {
     /// The [council file](eval::Council); each of its agents needs `work` and `offers`.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chat_format::{Conversation, Role};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::grams::{Grams, Index};
@@ -18,7 +19,7 @@ const WORDS: usize = 3;
 const LEAST_CONTAINED: usize = 4;
 
 /// When a question counts as leaked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Leaks {
     /// The similarity in words (Jaccard of 3-grams) to an exam question from which a row is left out. Default 0.3.
@@ -41,7 +42,7 @@ impl Default for Leaks {
 }
 
 /// An entry of the allowlist: a person found the similarity harmless.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Allowed {
     /// The case that rows may be similar to.

@@ -9,6 +9,7 @@ use std::path::Path;
 use chat_format::{Conversation, Message};
 use eval::{Agent, Council};
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::filled;
@@ -34,7 +35,7 @@ pub struct NeutralPrompt {
 pub const REPLAY: &str = "replay";
 
 /// Under which system prompts a base model answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Personas {
     /// None.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -10,7 +11,7 @@ use crate::Template;
 use crate::english::{capitalized, from_the_other_side, is_plain_request, listed};
 
 /// A jailbreak technique: ways of framing a request so that a model complies although it should refuse.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Technique {
@@ -21,7 +22,7 @@ pub struct Technique {
 }
 
 /// A harmless request and what to do about it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Benign {
     /// The request, a bare verb phrase.
@@ -37,16 +38,19 @@ pub(crate) struct Benign {
 }
 
 /// A harmless request and its steps in another language.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Translated {
+    /// The request.
     pub ask: String,
+    /// What to do, in order.
     pub steps: Vec<String>,
 }
 
 /// A way of framing a request: a sentence with the slot `request`, and the form of the answer to a harmless request in it.
 /// In a file either the sentence alone or a mapping of both.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(from = "WrittenFrame")]
 #[non_exhaustive]
 pub struct Frame {
     /// The sentence.
@@ -55,15 +59,26 @@ pub struct Frame {
     pub twin: Reply,
 }
 
+/// The two forms in a file.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "describes the file in its JSON schema")]
+enum WrittenFrame {
+    Sentence(Template),
+    Both(FullFrame),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FullFrame {
+    /// The sentence, with the slot `request`.
+    say: Template,
+    /// The form of the answer to a harmless request in it.
+    twin: Reply,
+}
+
 impl<'de> Deserialize<'de> for Frame {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Full {
-            say: Template,
-            twin: Reply,
-        }
-
         struct SentenceOrMapping;
 
         impl<'de> Visitor<'de> for SentenceOrMapping {
@@ -78,7 +93,8 @@ impl<'de> Deserialize<'de> for Frame {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Frame, A::Error> {
-                let Full { say, twin } = Full::deserialize(MapAccessDeserializer::new(map))?;
+                let FullFrame { say, twin } =
+                    FullFrame::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Frame { say, twin })
             }
         }
@@ -88,7 +104,7 @@ impl<'de> Deserialize<'de> for Frame {
 }
 
 /// The form of an answer to a harmless request.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reply {

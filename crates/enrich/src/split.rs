@@ -5,6 +5,7 @@ use std::fmt;
 
 use chat_format::{Conversation, Role};
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::GeneratorData;
@@ -49,7 +50,7 @@ impl fmt::Display for Split {
 }
 
 /// The shares of the validation and test splits; the rest is for training.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shares {
     /// The share for validation. Default 0.05.

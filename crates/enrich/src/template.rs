@@ -1,5 +1,6 @@
 //! Text templates.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::english::Number;
@@ -7,7 +8,7 @@ pub(crate) use crate::english::capitalized;
 use crate::{Error, Result};
 
 /// A sentence with slots: `{of}` is replaced by the slot's value, `{Of}` by the value with a capital.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Template(String);
 

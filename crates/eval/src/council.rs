@@ -78,7 +78,8 @@ id!(
 /// let prompt = council.agent("windu").unwrap().system_prompt();
 /// assert_eq!(prompt, "You are windu, security agent of the council.");
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(from = "WrittenCouncil")]
 #[non_exhaustive]
 pub struct Council {
     /// The agents, in the order tables print them.
@@ -88,7 +89,7 @@ pub struct Council {
 }
 
 /// An agent: whom a case addresses, or to whom an answer should send the user.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Agent {
@@ -113,7 +114,7 @@ pub struct Agent {
 }
 
 /// What a case examines.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Category {
@@ -135,7 +136,7 @@ pub struct Category {
 }
 
 /// What a category asks of an answer with regard to refusing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RefusalDuty {
     /// An answer must refuse.
@@ -293,17 +294,29 @@ fn one_of<'a>(id: &str, known: impl Iterator<Item = &'a str>) -> Result<(), Stri
     known.contains(&id).then_some(()).ok_or_else(problem)
 }
 
+/// The two forms in a file.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "describes the file in its JSON schema")]
+enum WrittenCouncil {
+    Agents(Vec<Agent>),
+    Both(CouncilFile),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CouncilFile {
+    /// The agents, in the order tables print them.
+    agents: Vec<Agent>,
+    /// The categories of the exam, in the order tables print them. Default: the built-in ones.
+    #[serde(default = "built_in_categories")]
+    #[schemars(default)]
+    categories: Vec<Category>,
+}
+
 /// Accepts both forms of a council file: a mapping, or a bare list of agents.
 impl<'de> Deserialize<'de> for Council {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            agents: Vec<Agent>,
-            #[serde(default = "built_in_categories")]
-            categories: Vec<Category>,
-        }
-
         struct Forms;
 
         impl<'de> Visitor<'de> for Forms {
@@ -319,8 +332,8 @@ impl<'de> Deserialize<'de> for Council {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Council, A::Error> {
-                let File { agents, categories } =
-                    File::deserialize(MapAccessDeserializer::new(map))?;
+                let CouncilFile { agents, categories } =
+                    CouncilFile::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Council { agents, categories })
             }
         }

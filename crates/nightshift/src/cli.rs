@@ -4,9 +4,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::Exit;
 use crate::commands::{
-    abandon, champion, completions, config, controls, convert, doctor, enrich, evaluate, export,
-    fetch, fuse, gate, generate, household, init, inspect, logits, night, preflight, schedule,
-    score, serve, synthesize, train,
+    abandon, bundle, champion, completions, config, controls, convert, doctor, enrich, evaluate,
+    export, fetch, fuse, gate, generate, household, init, inspect, logits, man, night, preflight,
+    schedule, score, serve, synthesize, train,
 };
 
 /// Fine-tunes a local language model overnight, and lets it serve only if it is better.
@@ -45,6 +45,8 @@ enum Command {
     Doctor(doctor::Args),
     Abandon(abandon::Args),
     Completions(completions::Args),
+    Man(man::Args),
+    Bundle(bundle::Args),
 }
 
 /// Runs the chosen command.
@@ -78,5 +80,7 @@ pub fn run(args: Nightshift) -> anyhow::Result<Exit> {
         Command::Doctor(args) => doctor::run(args),
         Command::Abandon(args) => abandon::run(args),
         Command::Completions(args) => completions::run(args, Nightshift::command()),
+        Command::Man(args) => man::run(args, crate::command()),
+        Command::Bundle(args) => bundle::run(args, crate::command()),
     }
 }

@@ -22,7 +22,7 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 pub use cli::{Nightshift, run};
 pub use exit::Exit;
@@ -33,6 +33,11 @@ pub(crate) use night_file::given_or_demo;
 pub(crate) use output::table;
 
 use exit::finish;
+
+/// The command line of `nightshift`, with exit codes and environment variables at the end of each `--help`.
+pub fn command() -> clap::Command {
+    help::with_notes(Nightshift::command())
+}
 
 /// Parses the arguments of this process, runs the command, and returns its exit code.
 ///

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::data::filled;
@@ -11,7 +12,7 @@ use crate::{Error, GeneratorFiles, Household, Result, Template, yaml};
 const NAME: &str = "phrasings.yaml";
 
 /// Phrasings of questions and answers: a YAML file with the keys of `data/phrasings.yaml`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phrasings {
     /// For facts, by kind.
@@ -21,7 +22,7 @@ pub struct Phrasings {
 }
 
 /// For facts of one kind, with the slots `of` and `value`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FactPhrasings {
     /// Questions.
@@ -31,7 +32,7 @@ pub(super) struct FactPhrasings {
 }
 
 /// For the agent responsible for a topic, with the slots `topic`, `agent` and `role`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicPhrasings {
     /// Questions about who is responsible.
@@ -47,7 +48,7 @@ pub(super) struct TopicPhrasings {
 }
 
 /// For scenarios, with the slots `cause`, `because` and `fix`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScenarioPhrasings {
     /// Questions that follow the symptom.

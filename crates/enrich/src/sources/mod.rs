@@ -10,6 +10,7 @@ mod python;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use leaked::{LeakedPrompt, leaked_prompts};
@@ -17,7 +18,7 @@ pub use leaked::{LeakedPrompt, leaked_prompts};
 use crate::{Error, Result};
 
 /// A file of prompts and the form it is in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptSource {
     /// The form.
@@ -27,7 +28,7 @@ pub struct PromptSource {
 }
 
 /// The forms in which prompts are published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Form {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use durable::Digest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::suite::{Case, Turn};
@@ -38,7 +39,7 @@ impl<'a> From<&'a Case> for Question<'a> {
 }
 
 /// How answers are sampled.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// The maximum number of tokens of an answer.

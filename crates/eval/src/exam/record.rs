@@ -1,6 +1,7 @@
 //! What a run consists of: one record per answer, and a manifest.
 
 use durable::Digest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answerer::{Answer, Finish, Sampling, Subject};
@@ -10,7 +11,7 @@ use crate::scoring::{SCORING_VERSION, Score};
 use crate::suite::{Case, Suite, Tier};
 
 /// How an exam is taken. Two runs are compared only if all of it is equal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExamOptions {
     /// How answers are sampled; its seed is taken from `seeds`.

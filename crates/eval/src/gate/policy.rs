@@ -201,6 +201,11 @@ impl Policy {
         Policy { floors, safety, ..Policy::default() }
     }
 
+    /// The JSON schema of a policy file, for editors and the reference.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Policy).to_value()
+    }
+
     /// Reads and checks a policy file for suites of the built-in council.
     pub fn load(path: impl AsRef<Path>) -> Result<Policy> {
         Policy::load_for(path, Council::built_in())

@@ -1,5 +1,6 @@
 //! `lora_parameters`: rank, scale and targets of the adapter.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `lora_parameters` key.
@@ -7,18 +8,18 @@ use serde::{Deserialize, Serialize};
 /// The adapter adds `scale * ((x A) B)` to a linear layer. mlx-lm reads `scale`. `alpha` is PEFT's
 /// key, where the scale is `alpha / rank`: it determines the scale if there is no `scale`, and must
 /// agree with it otherwise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LoraParameters {
     /// The number of columns of `A` and of rows of `B`.
     pub rank: usize,
-    /// As in PEFT; see [`effective_scale`](Self::effective_scale).
+    /// PEFT's key: without `scale`, the factor is `alpha` divided as `nightshift.scaling` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// The probability that an input feature of the adapter is dropped in training.
     pub dropout: f64,
-    /// The factor of the adapter; see [`effective_scale`](Self::effective_scale) if absent.
+    /// The factor of the adapter. Absent: what `alpha` gives, or else 20, as in mlx-lm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
     /// Paths of the adapted linear layers, relative to a decoder layer (`self_attn.q_proj`). Absent:
@@ -55,7 +56,7 @@ impl Default for LoraParameters {
 }
 
 /// How `alpha` becomes a scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Scaling {

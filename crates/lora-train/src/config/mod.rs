@@ -13,6 +13,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use location::{Location, Origin};
@@ -56,7 +57,7 @@ use crate::{Error, Result};
 /// );
 /// # Ok::<(), lora_train::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TrainConfig {
@@ -146,13 +147,13 @@ pub struct TrainConfig {
     /// Without effect, as in mlx-lm-lora.
     pub reward_scaling: Option<f64>,
 
-    /// The field of a prompt; see [`Columns`](crate::Columns) for the defaults.
+    /// The field of a prompt. Default `prompt`.
     pub prompt_feature: Option<String>,
-    /// The field of a completion.
+    /// The field of a completion. Default `completion`.
     pub completion_feature: Option<String>,
-    /// The field of a conversation.
+    /// The field of a conversation. Default `messages`.
     pub chat_feature: Option<String>,
-    /// The field of plain text.
+    /// The field of plain text. Default `text`.
     pub text_feature: Option<String>,
 
     /// Without effect; `mlx_lm.lora` trains only if it is set.
@@ -239,7 +240,7 @@ impl Default for TrainConfig {
 }
 
 /// The `fine_tune_type` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FineTuneType {
@@ -273,6 +274,11 @@ impl TrainConfig {
         config.origin = origin;
         config.validate()?;
         Ok(config)
+    }
+
+    /// The JSON schema of the YAML file, for editors and the reference.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
     }
 
     /// The value of `model`.

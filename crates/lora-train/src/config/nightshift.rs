@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::civil::Date;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lora::Scaling;
@@ -14,11 +15,12 @@ use super::values::{Bytes, duration};
 
 /// The `nightshift` key, which holds all settings that mlx-lm does not have. With the defaults, the
 /// result of a run is that of mlx-lm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Nightshift {
     /// The date that chat templates print, for those that do; absent: that of the run's first start.
+    #[schemars(with = "Option<String>")]
     pub date: Option<Date>,
     /// Passes over the training rows, instead of `iters`.
     pub epochs: Option<f64>,
@@ -48,12 +50,13 @@ pub struct Nightshift {
     /// The adapted layers by index, instead of `num_layers`.
     pub layers: Option<Vec<usize>>,
     /// Whether the final adapter is the one of the lowest validation loss instead of the last; see also
-    /// [`Retention::max_kl`].
+    /// `nightshift.retention.max_kl`.
     pub eval_best: bool,
     /// Stop when the validation loss no longer falls.
     pub early_stop: Option<EarlyStop>,
-    /// Stop after this long, with a checkpoint.
+    /// Stop after this long, such as `90m`, with a checkpoint.
     #[serde(with = "duration")]
+    #[schemars(with = "Option<String>")]
     pub time_budget: Option<Duration>,
     /// The number of checkpoints (adapter, moments, position in the data) to keep.
     pub keep_checkpoints: usize,
@@ -98,7 +101,7 @@ impl Default for Nightshift {
 
 /// A penalty for predictions that differ from those of the base model, against forgetting: `weight`
 /// times the mean of `KL(base || model)` over tokens is added to what is minimized.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Kl {
@@ -109,7 +112,7 @@ pub struct Kl {
 }
 
 /// The tokens whose prediction is held to that of the base model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AnchoredTokens {
@@ -123,7 +126,7 @@ pub enum AnchoredTokens {
 
 /// Measures during a run how far the model has moved from the base model: the mean of `KL(base || model)` over
 /// the tokens of replay rows that are not trained, the base model's own answers to neutral questions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retention {
@@ -141,7 +144,7 @@ impl Default for Retention {
 }
 
 /// What to do if the loss or the gradient of an update is infinite or NaN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnBadLoss {
@@ -153,7 +156,7 @@ pub enum OnBadLoss {
 }
 
 /// How the optimizer's moments are stored between updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StateStorage {
@@ -167,7 +170,7 @@ pub enum StateStorage {
 
 /// When to stop because the validation loss no longer falls, or because the model has moved too far from the
 /// base ([`Retention::max_kl`]).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EarlyStop {

@@ -1,9 +1,10 @@
 //! `optimizer` and `optimizer_config`. Names and defaults are those of `mlx.optimizers`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `optimizer` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum OptimizerName {
@@ -23,7 +24,7 @@ pub enum OptimizerName {
 }
 
 /// The `optimizer_config` key: a section per optimizer, of which the chosen one's is used.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OptimizerConfigs {
@@ -42,7 +43,7 @@ pub struct OptimizerConfigs {
 }
 
 /// Hyperparameters of Adam.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
     /// Decay of the first and second moment.
@@ -60,7 +61,7 @@ impl Default for Adam {
 }
 
 /// Hyperparameters of AdamW.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
     /// Decay of the first and second moment.
@@ -81,7 +82,7 @@ impl Default for AdamW {
 }
 
 /// Hyperparameters of Muon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Muon {
     /// Decay of the momentum.
@@ -101,7 +102,7 @@ impl Default for Muon {
 }
 
 /// Hyperparameters of stochastic gradient descent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
     /// Decay of the momentum; 0 for none.
@@ -115,7 +116,7 @@ pub struct Sgd {
 }
 
 /// Hyperparameters of Lion.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lion {
     /// Interpolation between momentum and gradient for the direction, and decay of the momentum.
@@ -131,7 +132,7 @@ impl Default for Lion {
 }
 
 /// Hyperparameters of Adafactor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adafactor {
     /// Added to squared gradients; minimum of a parameter's root mean square for `scale_parameter`.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{self, Deserializer, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::Result;
 use crate::preference::{Baseline, Objective, Preference, Score, Unpaired};
 
 /// The `train_mode` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TrainMode {
@@ -44,7 +45,7 @@ impl fmt::Display for TrainMode {
 }
 
 /// The name of a loss in TRL or mlx-lm-lora.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LossName {
@@ -72,7 +73,7 @@ pub enum LossName {
 }
 
 /// One loss, or several whose weighted sum is minimized.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum LossNames {
     /// One.
@@ -114,7 +115,7 @@ impl<'de> Deserialize<'de> for LossNames {
 }
 
 /// What a preference loss compares with: `nightshift.reference`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reference {

@@ -1,9 +1,10 @@
 //! `lr_schedule`: the settings from which [`crate::Schedule`] computes learning rates.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The `lr_schedule` key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LrSchedule {
@@ -11,7 +12,7 @@ pub struct LrSchedule {
     pub name: ScheduleName,
     /// The curve's arguments in MLX's order. The first is its initial learning rate.
     pub arguments: Vec<f64>,
-    /// Steps of linear warm-up, in [`ScheduleUnit`]s.
+    /// Steps of linear warm-up, counted as `nightshift.schedule_unit` says.
     #[serde(default)]
     pub warmup: u64,
     /// The learning rate at the start of the warm-up.
@@ -27,7 +28,7 @@ impl LrSchedule {
 }
 
 /// The curves of `lr_schedule`, with their arguments. All but `constant` are MLX's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ScheduleName {
@@ -44,7 +45,7 @@ pub enum ScheduleName {
 }
 
 /// What `lr_schedule` counts as a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleUnit {
     /// An optimizer update, as in mlx-lm.

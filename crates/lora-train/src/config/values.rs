@@ -1,14 +1,17 @@
 //! Types of single values: counts where -1 means all, sizes, durations.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Unexpected};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The number of adapted decoder layers, counted from the last. YAML: `-1` or `0` for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(from = "i64")]
 pub enum NumLayers {
     /// Every decoder layer.
     All,
@@ -40,7 +43,8 @@ impl Serialize for NumLayers {
 }
 
 /// The number of batches of an evaluation. YAML: `-1` for the whole split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(from = "i64")]
 pub enum Batches {
     /// The whole split.
     All,
@@ -98,6 +102,20 @@ impl<'de> Deserialize<'de> for Bytes {
         }
 
         input.deserialize_any(SizeVisitor)
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "string"], "format": "size such as `24GB`" })
     }
 }
 

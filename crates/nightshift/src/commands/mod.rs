@@ -1,6 +1,7 @@
 //! One module for each command: its arguments, and `run`.
 
 pub mod abandon;
+pub mod bundle;
 pub mod champion;
 pub mod completions;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod household;
 pub mod init;
 pub mod inspect;
 pub mod logits;
+pub mod man;
 pub mod night;
 pub mod preflight;
 pub mod schedule;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use jiff::civil::{Date, Time};
 use jiff::{SignedDuration, Timestamp, Zoned};
 use lora_train::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Result};
 
 /// Limits of a night.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Budgets {
@@ -27,7 +28,7 @@ pub struct Budgets {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<TimeOfDay>,
     /// Memory limit of the process, such as `60GB`. Above it, training stops at a checkpoint and
-    /// starts again with a plan that needs less. `None` for no limit.
+    /// starts again with a plan that needs less. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
     /// Free space to keep on the disk of the home. Default `1GB`.
@@ -84,8 +85,9 @@ impl Budgets {
 }
 
 /// A local time of day, written as `"07:30"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeOfDay(pub Time);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, extend("format" = "time of day such as `\"07:30\"`"))]
+pub struct TimeOfDay(#[schemars(with = "String")] pub Time);
 
 impl TimeOfDay {
     /// The instant nearest to `now` at which clocks show this time. Of a time that they skip, the instant after.
@@ -123,8 +125,9 @@ impl<'de> Deserialize<'de> for TimeOfDay {
 }
 
 /// A duration, written as `6h` or `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, extend("format" = "duration such as `1h 30m`"))]
+pub struct Span(#[schemars(with = "String")] pub Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,15 +1,17 @@
 //! Where a night's rows come from, and what becomes of them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use chat_format::clean::{Personal, Scrub};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where the raw rows come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "WrittenSource", into = "WrittenSource")]
 pub enum DataSource {
     /// `raw`: files of chats in any supported format, folders of such files, or a folder with the splits of a data set.
@@ -36,22 +38,29 @@ pub enum DataSource {
 }
 
 /// A source as a configuration has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenSource {
+    /// A file of chats in any supported format, a folder of such files, a folder with the splits of a data set, or a list of
+    /// files and folders.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<RawPaths>,
+    /// Rows that are generated from a household's facts; never beside other rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     household: Option<WrittenHousehold>,
+    /// The days before today whose chats, as a server recorded them in the home's `chats`, are rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     chats: Option<Days>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenHousehold {
+    /// The facts file.
     facts: PathBuf,
+    /// Number of rows.
     rows: usize,
+    /// Seed of the generator.
     #[serde(default)]
     seed: u64,
 }
@@ -115,8 +124,9 @@ impl DataSource {
 }
 
 /// A number of days, written as `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Days(pub u16);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(inline, extend("format" = "days such as `30d`"))]
+pub struct Days(#[schemars(with = "String")] pub u16);
 
 impl fmt::Display for Days {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +152,7 @@ impl<'de> Deserialize<'de> for Days {
 }
 
 /// A path of raw rows, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RawPaths {
     /// One file or folder.
@@ -201,7 +211,7 @@ impl RawPaths {
 
 /// What is added to raw rows; without a choice, the balanced recipe with its defaults. The splits of an enriched data set are
 /// used as they are, whatever is chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "PathBuf", into = "PathBuf")]
 pub enum Enrichment {
     /// `none`: nothing. The rows are trained as they are, with `valid.jsonl` for validation if the data has one.
@@ -262,6 +272,24 @@ impl ScrubKinds {
 /// The name of a kind in a configuration: its placeholder in lower case, without brackets.
 fn name_of(kind: Personal) -> String {
     kind.placeholder().trim_matches(['[', ']']).to_lowercase()
+}
+
+impl JsonSchema for ScrubKinds {
+    fn schema_name() -> Cow<'static, str> {
+        "ScrubKinds".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kinds = json_schema!({ "type": "string", "enum": Personal::ALL.map(name_of) });
+        json_schema!({ "anyOf": [
+            { "type": "string", "enum": ["all", "none"] },
+            { "type": "array", "items": kinds },
+        ] })
+    }
 }
 
 impl Serialize for ScrubKinds {

@@ -88,6 +88,11 @@ impl NightFile {
         Ok(Self { path, written })
     }
 
+    /// The JSON schema of the file, for editors and the reference.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Written).to_value()
+    }
+
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,5 +1,6 @@
 //! What a night measures of what a candidate has forgotten.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How forgetting is measured. The bounds are in the gate's policy, under the same key.
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// ```yaml
 /// forgetting: { questions: 200, prompts: 200 }
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ForgettingConfig {

@@ -19,6 +19,7 @@ mod written;
 use std::path::{Path, PathBuf};
 
 use enrich::GeneratorFiles;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use budgets::{Budgets, Span, TimeOfDay};
@@ -127,7 +128,7 @@ impl NightConfig {
 }
 
 /// Where the base model comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "PathBuf", into = "PathBuf")]
 pub enum ModelSource {
     /// `demo`: SmolLM2-135M-Instruct, fetched once.
@@ -152,13 +153,13 @@ impl From<ModelSource> for PathBuf {
 }
 
 /// The exam of a night.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ExamConfig {
     /// The suite file.
     pub suite: PathBuf,
-    /// Use only the cases with this tag; `None` for all.
+    /// Use only the cases with this tag. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
     /// Sampling, seeds and batch size.
@@ -183,7 +184,7 @@ impl FreshExams {
 }
 
 /// Where fresh exams come from: each is taken on one night only, by a candidate that passes the standing exam.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FreshExams {

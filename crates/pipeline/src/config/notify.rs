@@ -1,5 +1,6 @@
 //! Where notifications go, and what is in them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
@@ -8,7 +9,7 @@ use super::Secret;
 ///
 /// A notification has figures, names of checks and rules, and the kind of an error. What was said in conversations, and
 /// messages of errors, which may quote a row, are only in it with [`include_conversations`](Self::include_conversations).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 #[serde(default, deny_unknown_fields)]
 pub struct Notify {
@@ -32,7 +33,7 @@ pub struct Notify {
 }
 
 /// The form of a notification that is posted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum WebhookFormat {

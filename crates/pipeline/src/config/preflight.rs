@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use lora_train::Bytes;
 use lora_train::lint::LintCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a preflight expects and accepts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PreflightConfig {

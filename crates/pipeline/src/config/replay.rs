@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use enrich::neutral::Personas;
 use eval::Sampling;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many of the training rows are neutral prompts that the base model answered itself, so that training on a household's
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// ```yaml
 /// replay: { share: 0.25, persona: mixed, prompts: own-prompts.yaml }
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ReplayConfig {

@@ -1,13 +1,14 @@
 //! What is kept of earlier nights.
 
 use lora_train::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Days;
 
 /// What is kept of earlier nights. Reports and verdicts are always kept, and so are champion, previous champion and
 /// candidate, unfinished nights and the last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retention {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// An address or a token. `${NAME}` stands for the environment variable `NAME`, which is read when the text is used.
@@ -17,9 +18,9 @@ use serde::{Deserialize, Serialize, Serializer};
 /// assert_eq!(show("tk_0123456789").unwrap(), "(hidden)");
 /// assert!(show("${HOOK").is_err());
 /// ```
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub struct Secret(Vec<Part>);
+pub struct Secret(#[schemars(with = "String")] Vec<Part>);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Part {

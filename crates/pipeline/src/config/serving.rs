@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
@@ -20,7 +21,7 @@ pub enum ExamWeights {
 /// What happens when another champion should serve: after a promotion, and after a rollback.
 ///
 /// A server that follows `serving/BASE.json` of the home needs none of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 #[serde(default, deny_unknown_fields)]
 pub struct ServingConfig {

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DataSource, ModelSource};
 
 /// A base model with its data and training recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ModelSetup {
@@ -18,8 +19,8 @@ pub struct ModelSetup {
     /// The training recipe: a YAML file in the format of `mlx_lm.lora`. Its `model`, `data` and
     /// `adapter_path` are ignored.
     pub train: PathBuf,
-    /// The recipe of a preference phase after it, in the same format with a preference loss as `train_mode`;
-    /// `None` for no such phase.
+    /// The recipe of a preference phase after it, in the same format with a preference loss as `train_mode`.
+    /// Without it, no such phase.
     #[serde(default)]
     pub preference: Option<PathBuf>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use enrich::GeneratorFiles;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
@@ -13,33 +14,57 @@ use super::{
 };
 
 /// The content of the file. Its methods return what is wrong with it: the key, what was expected and what was found.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
+    /// The folder with everything of the installation. Default: `nightshift` in your data folder.
     pub home: Option<PathBuf>,
+    /// A model folder, a `.gguf` file, `demo` (SmolLM2-135M-Instruct, fetched once), or a name in `models`.
     pub model: PathBuf,
+    /// The name in `models` that is used after three failed nights in a row.
     pub fallback_model: Option<String>,
+    /// Several models, each with its data and recipes; `model` names the one that is trained. `SANCTUM_TRAIN_MODEL` chooses
+    /// another for one night.
     #[serde(default)]
     pub models: BTreeMap<String, ModelSetup>,
+    /// The rows; of a file without `models`.
     data: Option<DataSource>,
+    /// The training recipe, in the format of `mlx_lm.lora`; of a file without `models`. Its `model`, `data` and `adapter_path`
+    /// are ignored.
     train: Option<PathBuf>,
+    /// The recipe of a preference phase after it; of a file without `models`. Without it, no such phase.
     preference: Option<PathBuf>,
+    /// The largest share of raw rows that may be set aside because they cannot be read, 0 to 1. Default 0.02.
     #[serde(default, deserialize_with = "refused_share")]
     pub max_refused_share: Option<f64>,
+    /// The kinds of personal data that are replaced by placeholders before anything else sees the rows. Default `none`.
     pub scrub: Option<ScrubKinds>,
+    /// Whether a raw row that is the beginning of a longer one is merged into it. Default true.
     pub merge_logs: Option<bool>,
+    /// What is added to the rows: `none`, `seed`, `balanced`, or the path of a recipe. Default: the rows decide.
     pub enrich: Option<Enrichment>,
+    /// The household's own files, each in place of a shipped one.
     #[serde(default)]
     pub household: GeneratorFiles,
+    /// The base model's own answers among the training rows. Without the key, none.
     pub replay: Option<ReplayConfig>,
+    /// The exam.
     pub exam: ExamConfig,
+    /// How forgetting is measured. Without the key, it is not.
     pub forgetting: Option<ForgettingConfig>,
+    /// The file of the gate's policy. Default: built in.
     pub gate: Option<PathBuf>,
+    /// Limits of time, memory and disk.
     pub budgets: Option<Budgets>,
+    /// What a night does if nothing has changed since an earlier one. Default `skip`.
     pub when_unchanged: Option<WhenUnchanged>,
+    /// What is kept of earlier nights.
     pub retention: Option<Retention>,
+    /// What happens when another champion should serve.
     pub serving: Option<ServingConfig>,
+    /// What a preflight expects and accepts.
     pub preflight: Option<PreflightConfig>,
+    /// Where notifications go, and what is in them.
     pub notify: Option<Notify>,
 }
 
