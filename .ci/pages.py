@@ -19,7 +19,7 @@ from pathlib import Path
 WIDTHS = (390, 1024, 1600)
 SCHEMES = ("light", "dark")
 
-# Runs in the page. Text over a picture or a gradient has no background that could be measured: counted apart.
+# Runs in the page. Text over a picture has no background that could be measured: counted apart.
 LOOK = r"""
 const seen = element => {
   const style = getComputedStyle(element), box = element.getBoundingClientRect();
@@ -38,14 +38,20 @@ const behind = element => {
   const layers = [];
   for (let at = element; at; at = at.parentElement) {
     const style = getComputedStyle(at);
+    if (style.backgroundImage.includes('gradient')) {
+      // Each of its colours: the worst one counts.
+      const stops = style.backgroundImage.match(/rgba?\([^)]*\)/g).map(channels);
+      return stops.map(stop => layers.reduceRight((below, layer) => over(layer, below), stop));
+    }
     if (style.backgroundImage !== 'none') return null;
     const color = channels(style.backgroundColor);
     if (color[3] > 0) layers.push(color);
     if (color[3] === 1) break;
   }
   const canvas = matchMedia('(prefers-color-scheme: dark)').matches ? [0, 0, 0, 1] : [255, 255, 255, 1];
-  return layers.reduceRight((below, layer) => over(layer, below), canvas);
+  return [layers.reduceRight((below, layer) => over(layer, below), canvas)];
 };
+const opacity = element => element ? +getComputedStyle(element).opacity * opacity(element.parentElement) : 1;
 const found = [], boxes = [];
 let texts = 0, unmeasured = 0;
 const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -60,8 +66,11 @@ while (walk.nextNode()) {
   const style = getComputedStyle(element), svg = element instanceof SVGElement;
   const color = channels(svg ? style.fill : style.color), back = behind(svg ? element.ownerSVGElement.parentElement : element);
   if (back) {
-    const [one, two] = [light(over(color, back)), light(back)].sort((a, b) => b - a);
-    const ratio = (one + 0.05) / (two + 0.05), size = parseFloat(style.fontSize);
+    color[3] *= opacity(element);
+    const ratio = Math.min(...back.map(back => {
+      const [one, two] = [light(over(color, back)), light(back)].sort((a, b) => b - a);
+      return (one + 0.05) / (two + 0.05);
+    })), size = parseFloat(style.fontSize);
     const needed = size >= 24 || size >= 18.66 && +style.fontWeight >= 700 ? 3 : 4.5;
     if (ratio < needed) found.push(`contrast ${ratio.toFixed(2)} < ${needed}: ${JSON.stringify(words.slice(0, 50))} (${element.tagName.toLowerCase()}.${element.getAttribute('class') || ''})`);
   } else unmeasured += 1;

@@ -110,7 +110,11 @@ fn preflight_line(path: &Path) -> Option<String> {
     Some(report["line"].as_str()?.to_owned())
 }
 
+/// Charts over the nights; none before there are two to compare.
 fn charts(nights: &[NightRow]) -> Vec<Figure> {
+    if nights.iter().filter(|night| night.summary.is_some()).nth(1).is_none() {
+        return Vec::new();
+    }
     let points = |of: history::Metric| -> Vec<(f64, f64)> {
         let point =
             |night: &NightRow| Some((f64::from(night.number), of(night.summary.as_ref()?)?));

@@ -51,6 +51,12 @@ impl Axis {
         Self { low, high, from, to, step: round_step((high - low) / 5.0) }
     }
 
+    /// An axis from `low` to `high` for whole numbers.
+    pub fn counting(low: f64, high: f64, from: f64, to: f64) -> Self {
+        let axis = Self::spanning(low, high, from, to);
+        Self { step: axis.step.max(1.0), ..axis }
+    }
+
     /// The coordinate of a value.
     pub fn place(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
@@ -102,6 +108,15 @@ fn trim(value: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_have_whole_marks() {
+        for (low, high, expected) in [(1.0, 2.0, &[1.0, 2.0][..]), (1.0, 1.0, &[1.0, 2.0])] {
+            assert_eq!(Axis::counting(low, high, 0.0, 100.0).ticks(), expected);
+        }
+        let ticks = Axis::counting(0.0, 170.0, 0.0, 100.0).ticks();
+        assert_eq!(ticks, [0.0, 50.0, 100.0, 150.0]);
+    }
 
     #[test]
     fn ticks_are_round_and_cover_the_values() {

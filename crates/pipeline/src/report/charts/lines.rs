@@ -36,8 +36,10 @@ pub(in crate::report) struct Series {
 /// All series as one inline SVG. The y axis includes zero.
 pub(super) fn chart(x_name: &str, series: &[Series]) -> String {
     let points = || series.iter().flat_map(|s| s.points.iter().copied());
-    let x_high = points().map(|p| p.0).fold(1.0, f64::max);
-    let x = Axis::spanning(0.0, x_high, LEFT, WIDTH - RIGHT);
+    // Nights and updates are whole: so are the marks of their axis, which begins with the first.
+    let (x_low, x_high) = points()
+        .fold((f64::INFINITY, 1.0), |(low, high): (f64, f64), (x, _)| (low.min(x), high.max(x)));
+    let x = Axis::counting(x_low.min(x_high), x_high, LEFT, WIDTH - RIGHT);
     let y = Axis::covering(points().map(|p| p.1).chain([0.0]), HEIGHT - BOTTOM, TOP);
     let mut out = format!(r#"<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">"#);
     frame(&mut out, &x, &y, x_name);
