@@ -46,12 +46,15 @@ def starts_alone(folder):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library.resolve(), target)
         shutil.copytree(folder, root / "opt/nightshift", symlinks=True)
-        (root / "tmp").mkdir()
-        (root / "dev").mkdir()
+        for name in ("tmp", "dev", "proc"):
+            (root / name).mkdir()
         for call in (["--version"], ["init", "/tmp/house"], ["config", "print", "--config", "/tmp/house/night.yaml"]):
             command = ["/opt/nightshift/bin/nightshift", *call]
-            enter = ["unshare", "--map-root-user", "--user", "chroot"] if os.geteuid() else ["chroot"]
-            result = subprocess.run([*enter, root, *command], env={"HOME": "/tmp"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            # With a /proc, as every container has: the loader finds `$ORIGIN` by it. Whoever is not root becomes it there.
+            enter = ["unshare", "--fork", "--pid", f"--mount-proc={root}/proc"]
+            enter += ["--user", "--map-root-user"] if os.geteuid() else []
+            enter += ["env", "-i", "HOME=/tmp", shutil.which("chroot"), root]
+            result = subprocess.run([*enter, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             if result.returncode:
                 sys.exit(f"archive: in an empty root, {' '.join(command)} ends with {result.returncode}:\n{result.stderr}")
             print(f"in an empty root: nightshift {' '.join(call)}: {(result.stdout or result.stderr).splitlines()[0]}")

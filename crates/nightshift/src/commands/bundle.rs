@@ -41,14 +41,15 @@ pub fn run(args: Args, program: Command) -> anyhow::Result<Exit> {
     let own = std::env::current_exe().context("the path of this program")?;
     let copy = ProgramCopy::plan(&own, &scratch.path().join("program"))?;
     copy.make()?;
-    let made = copy.program();
-    let made = made.ancestors().nth(2).context("the folder of the copy")?;
+    let program_made = copy.program();
+    let made = program_made.ancestors().nth(2).context("the folder of the copy")?;
+    let starts = program_made.strip_prefix(made).unwrap_or(&program_made).display().to_string();
     man::write(&made.join("share/man/man1"), program.clone())?;
     completions(&made.join("share/completions"), program)?;
     readable_by_all(made)
         .and_then(|()| fs::rename(made, &folder))
         .with_context(|| format!("{}: cannot be written", folder.display()))?;
-    errln!("{}: starts as bin/nightshift", folder.display());
+    errln!("{}: starts as {starts}", folder.display());
     Ok(Exit::Done)
 }
 

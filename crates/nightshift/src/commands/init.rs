@@ -57,7 +57,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         errln!("{}", path.display());
     }
     let config = dir.join("night.yaml");
-    errln!("next: cd {}", quoted(dir));
+    if dir == Path::new(".") {
+        errln!("next:");
+    } else {
+        errln!("next: cd {}", quoted(dir));
+    }
     errln!("      nightshift preflight     rehearses the night, which takes minutes");
     errln!("      nightshift night         trains, examines and decides");
     if args.json {
