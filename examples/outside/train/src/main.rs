@@ -6,7 +6,7 @@ use std::{env, error::Error, ops::ControlFlow, path::Path};
 
 use chat_format::ChatTokenizer;
 use eval::{Evidence, Exam, ExamOptions, Gate, ModelAnswerer, Policy, Subject, Suite};
-use lora_train::{Data, Start, TrainConfig, Trainer};
+use lora_train::{Data, Progress, Start, TrainConfig, Trainer};
 use models::{Adapter, Model};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,8 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let config = TrainConfig::load(config)?;
     let data = Data::open(&config, &tokenizer)?;
-    Trainer::new(model.clone(), config.clone(), data, Start::Fresh)?
-        .run(&mut |_| ControlFlow::Continue(()))?;
+    let mut watch = |_: Progress<'_>| ControlFlow::Continue(());
+    Trainer::new(model.clone(), config.clone(), data, Start::Fresh)?.run(&mut watch)?;
 
     let suite = Suite::load(suite)?;
     let take = |adapter: &Adapter, subject: Subject, name: &str| -> Result<_, Box<dyn Error>> {
