@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::Span;
 
 /// Whose weights answer the exams of a night: `night` or `server`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ExamWeights {
     /// The night's own, which it loads.
