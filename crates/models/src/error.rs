@@ -84,6 +84,10 @@ pub enum Error {
         count: u32,
     },
 
+    /// Several processes of one run do not come, or stay, together.
+    #[error(transparent)]
+    Rank(#[from] crate::RankError),
+
     /// A GGUF file is broken.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),

@@ -10,6 +10,7 @@ mod ext;
 mod generate;
 mod model;
 mod nn;
+mod ranks;
 mod score;
 mod synthesize;
 
@@ -29,6 +30,7 @@ pub use generate::{
 };
 pub use model::Model;
 pub use nn::adapter::Adapter;
+pub use ranks::{Group, RankError};
 pub use score::{Score, ScoreRow, score};
 pub use synthesize::{Storage, Synthesized, synthesize};
 

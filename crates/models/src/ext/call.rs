@@ -34,7 +34,7 @@ unsafe extern "C" {
 }
 
 /// Wraps mlx-rs's error handler, once a process.
-fn handle_errors() {
+pub(super) fn handle_errors() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         // mlx-rs installs its handler with its first operation, and never again.

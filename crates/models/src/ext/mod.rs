@@ -5,6 +5,7 @@ mod call;
 mod cpu_op;
 mod custom_vjp;
 mod device;
+mod distributed;
 pub(crate) mod float_format;
 pub(crate) mod fused;
 mod packed_product;
@@ -14,6 +15,7 @@ pub(crate) use call::wrong_arrays;
 pub(crate) use cpu_op::{cpu_op, cpu_op_of_words};
 pub(crate) use custom_vjp::{Differentiable, apply, apply_one, is_differentiated, recomputed};
 pub(crate) use device::{recommended_memory, wire_memory};
+pub(crate) use distributed::{Collective, ConnectedGroup};
 pub(crate) use packed_product::PackedWeight;
 pub(crate) use quantized::{Packed, gather_qmm, quantized_matmul};
 
