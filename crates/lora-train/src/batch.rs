@@ -172,14 +172,15 @@ impl MicroBatch {
 }
 
 /// Sets the anchors of the micro-batches of an update: the positions that `on` selects in each row, so
-/// that their divergences add up to `weight` times the mean. Returns the number of positions; one that
-/// several rows share counts in each of them.
+/// that their divergences add up to `weight` times the mean over the update. Returns the number of its positions; one
+/// that several rows share counts in each of them. `whole` makes it of the number in these micro-batches.
 pub(crate) fn anchor(
     batches: &mut [MicroBatch],
     data: &Dataset,
     on: AnchoredTokens,
     weight: f64,
-) -> usize {
+    whole: impl FnOnce(u64) -> Result<u64>,
+) -> Result<u64> {
     let count = |micro: &MicroBatch| {
         let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
         for (index, &row) in micro.rows.iter().enumerate() {
@@ -192,7 +193,8 @@ pub(crate) fn anchor(
         counts
     };
     let counts: Vec<_> = batches.iter().map(count).collect();
-    let total: usize = counts.iter().flat_map(BTreeMap::values).sum();
+    let own: usize = counts.iter().flat_map(BTreeMap::values).sum();
+    let total = whole(own as u64)?;
     let each = weight / total.max(1) as f64;
     for (micro, counts) in batches.iter_mut().zip(counts) {
         let anchors = counts.into_iter();
@@ -200,7 +202,21 @@ pub(crate) fn anchor(
             .map(|(position, count)| Anchor { position, weight: (count as f64 * each) as f32 })
             .collect();
     }
-    total
+    Ok(total)
+}
+
+/// The examples of an update that one of several ranks computes: neighbours in the order of their tokens, so that shared
+/// prefixes stay together, and of about as many tokens as any other rank's. Some ranks have none if there are few.
+pub(crate) fn share(data: &Dataset, examples: &[usize], rank: usize, ranks: usize) -> Vec<usize> {
+    if ranks == 1 {
+        return examples.to_vec();
+    }
+    let sorted = sorted(data, examples);
+    let sizes = sizes(data.rows(), &rows_of(data, &sorted));
+    let all = sizes.iter().map(|size| size.alone).sum();
+    let counts = even_counts(&sizes, all, ranks);
+    let start = counts.iter().take(rank).sum();
+    sorted.into_iter().skip(start).take(counts.get(rank).copied().unwrap_or_default()).collect()
 }
 
 /// Packs the examples of one update into micro-batches of about equal size, at most `max_tokens` or the
@@ -218,22 +234,13 @@ pub fn pack(
     lanes: usize,
 ) -> Result<Vec<MicroBatch>> {
     let rows = data.rows();
-    let examples = sorted(data, examples);
+    let examples = rows_of(data, &sorted(data, examples));
     let sizes = sizes(rows, &examples);
     let most = sizes.iter().map(|size| size.alone).max().unwrap_or_default().max(max_tokens);
     let count = greedy_counts(&sizes, most).len().next_multiple_of(lanes.max(1));
-    // Binary search for the smallest capacity that needs no more micro-batches than this.
-    let (mut least, mut enough) = (0, most);
-    while least < enough {
-        let middle = least.midpoint(enough);
-        match greedy_counts(&sizes, middle).len() <= count {
-            true => enough = middle,
-            false => least = middle + 1,
-        }
-    }
     let mut batches = Vec::with_capacity(count);
     let mut rest = examples.as_slice();
-    for count in greedy_counts(&sizes, enough) {
+    for count in even_counts(&sizes, most, count) {
         let (examples, later) = rest.split_at(count);
         let mut own: Vec<usize> = examples.iter().cloned().flatten().collect();
         // Attention computes neighbouring rows of similar length together.
@@ -247,7 +254,7 @@ pub fn pack(
 /// The tokens of these examples of `data`, divided by the tokens that remain if shared prefixes count
 /// once.
 pub(crate) fn repeats(data: &Dataset, examples: &[usize]) -> f64 {
-    let examples = sorted(data, examples);
+    let examples = rows_of(data, &sorted(data, examples));
     let rows = examples.iter().cloned().flatten();
     let all: usize = rows.map(|row| data.rows()[row].inputs().len()).sum();
     let packed: usize = sizes(data.rows(), &examples).iter().map(|size| size.after).sum();
@@ -259,11 +266,17 @@ pub(crate) fn packed_size(data: &Dataset, example: usize) -> usize {
     sizes(data.rows(), &[data.rows_of(example)]).iter().map(|size| size.alone).sum()
 }
 
-/// The rows of each example, sorted by the tokens of its first row.
-fn sorted(data: &Dataset, examples: &[usize]) -> Vec<Range<usize>> {
-    let mut sorted: Vec<_> = examples.iter().map(|&example| data.rows_of(example)).collect();
-    sorted.sort_by_key(|own| (data.rows()[own.start].inputs(), own.start));
+/// The examples, sorted by the tokens of their first rows.
+fn sorted(data: &Dataset, examples: &[usize]) -> Vec<usize> {
+    let first = |example: usize| data.rows_of(example).start;
+    let mut sorted = examples.to_vec();
+    sorted.sort_by_key(|&example| (data.rows()[first(example)].inputs(), first(example)));
     sorted
+}
+
+/// The rows of each example.
+fn rows_of(data: &Dataset, examples: &[usize]) -> Vec<Range<usize>> {
+    examples.iter().map(|&example| data.rows_of(example)).collect()
 }
 
 /// The tokens that an example adds to a micro-batch.
@@ -289,6 +302,20 @@ fn sizes(data: &[Row], examples: &[Range<usize>]) -> Vec<PackedSize> {
         PackedSize { alone, after }
     };
     examples.iter().map(size).collect()
+}
+
+/// The number of successive examples in each of at most `parts` parts whose largest is as small as possible. `most` tokens
+/// are enough for a part.
+fn even_counts(sizes: &[PackedSize], most: usize, parts: usize) -> Vec<usize> {
+    let (mut least, mut enough) = (0, most);
+    while least < enough {
+        let middle = least.midpoint(enough);
+        match greedy_counts(sizes, middle).len() <= parts {
+            true => enough = middle,
+            false => least = middle + 1,
+        }
+    }
+    greedy_counts(sizes, enough)
 }
 
 /// The number of successive examples in each micro-batch, if each is filled up to `capacity` tokens.
@@ -398,7 +425,7 @@ mod tests {
             let data = Dataset::new("train", data, usize::MAX).unwrap();
             let all: Vec<_> = (0..rows.len()).collect();
             let mut batches = vec![MicroBatch::new(data.rows(), &all).unwrap()];
-            anchor(&mut batches, &data, on, 1.0);
+            anchor(&mut batches, &data, on, 1.0, Ok).unwrap();
             let whole = &batches[0];
             prop_assume!(!whole.anchors.is_empty());
             let (part, places) = whole.anchored().unwrap();

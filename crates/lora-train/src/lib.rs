@@ -30,7 +30,7 @@ pub use error::{Error, Result};
 pub use observer::{Observer, Progress};
 pub use optimizer::{Optimizer, Tensors};
 pub use pair_rows::{read_each_pair, read_pairs};
-pub use rows::{Columns, read_examples, read_rows, template_date};
+pub use rows::{Columns, common_template_date, read_examples, read_rows, template_date};
 pub use schedule::Schedule;
 pub use test_set::{check_test_set, test_loss};
 pub use trainer::{Data, Ending, Outcome, Start, Trainer, open_model};

@@ -9,6 +9,7 @@ use chat_format::{
     ChatTokenizer, Conversation, Message, Problem, RenderOptions, Supervision, TrainingRow,
 };
 use jiff::civil::Date;
+use models::Group;
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -80,6 +81,22 @@ pub fn template_date(config: &TrainConfig, start: Start) -> Result<Date> {
     let today = jiff::Zoned::now().date();
     durable::write(&path, format!("{today}\n"))?;
     Ok(today)
+}
+
+/// The [`template_date`] of rank 0, on every rank: with another one the same file would be other rows.
+///
+/// # Errors
+/// As [`template_date`] on rank 0; elsewhere if it is lost.
+pub fn common_template_date(group: &Group, config: &TrainConfig, start: Start) -> Result<Date> {
+    let own = match group.is_first() {
+        true => template_date(config, start)?.to_string(),
+        false => String::new(),
+    };
+    let date = String::from_utf8_lossy(&group.broadcast(own.into_bytes())?).parse();
+    date.map_err(|error| {
+        let reason = format!("rank 0's date: {error}");
+        models::Error::from(models::RankError::Exchange { reason }).into()
+    })
 }
 
 /// Reads a JSONL file, and renders every row with the tokenizer's chat template. A conversation whose

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{self, Checkpoint};
 use crate::metrics::Record;
 use crate::{Error, Result};
+use models::Group;
 
 const METRICS: &str = "metrics.jsonl";
 const BAD_ROWS: &str = "bad-rows.jsonl";
@@ -18,16 +19,20 @@ const BEST: &str = "best";
 pub(crate) struct RunFolder {
     root: PathBuf,
     keep: usize,
+    /// False on a rank other than 0, which writes nothing.
+    writes: bool,
 }
 
 impl RunFolder {
-    /// Creates the folder. `keep` is the number of checkpoints to keep.
-    pub(crate) fn create(root: &Path, keep: usize) -> Result<Self> {
-        for folder in [root.to_owned(), root.join(CHECKPOINTS)] {
+    /// Creates the folder. `keep` is the number of checkpoints to keep. Only rank 0 of `group` writes to it.
+    pub(crate) fn create(root: &Path, keep: usize, group: &Group) -> Result<Self> {
+        let writes = group.is_first();
+        let checkpoints = writes.then(|| root.join(CHECKPOINTS));
+        for folder in checkpoints.into_iter().chain([root.to_owned()]) {
             fs::create_dir_all(&folder)
                 .map_err(|source| Error::Folder { path: folder.clone(), source })?;
         }
-        Ok(Self { root: root.to_owned(), keep })
+        Ok(Self { root: root.to_owned(), keep, writes })
     }
 
     /// The newest checkpoint whose updates are recorded in `metrics.jsonl`, and its path. A run that went on from another one
@@ -59,6 +64,9 @@ impl RunFolder {
 
     /// Removes checkpoints, metrics and bad rows of an earlier run.
     pub(crate) fn clear(&self) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
         let mut old = checkpoint::list(&self.root.join(CHECKPOINTS))?;
         old.extend([METRICS, BAD_ROWS].map(|name| self.root.join(name)));
         old.into_iter().try_for_each(|path| remove(&path))
@@ -83,6 +91,9 @@ impl RunFolder {
 
     /// Appends a line to `metrics.jsonl`.
     pub(crate) fn record(&self, record: &Record) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
         let line = serde_json::to_string(record).map_err(Error::Json)?;
         Ok(durable::append_line(self.root.join(METRICS), &line)?)
     }
@@ -95,7 +106,7 @@ impl RunFolder {
     /// Truncates `metrics.jsonl` to its length at a checkpoint; the later records will be made again.
     pub(crate) fn rewind_metrics(&self, bytes: u64) -> Result<()> {
         let path = self.root.join(METRICS);
-        if self.metrics_bytes() <= bytes {
+        if !self.writes || self.metrics_bytes() <= bytes {
             return Ok(());
         }
         let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(bytes));
@@ -105,7 +116,7 @@ impl RunFolder {
     /// Appends the rows of a non-finite update to `bad-rows.jsonl`; returns its path.
     pub(crate) fn report_bad_rows(&self, error: &Error) -> Result<PathBuf> {
         let path = self.root.join(BAD_ROWS);
-        if let Error::NotFinite { step, what, value, rows } = error {
+        if let (Error::NotFinite { step, what, value, rows }, true) = (error, self.writes) {
             let value = value.to_string();
             let line =
                 serde_json::json!({ "step": step, "what": what, "value": value, "rows": rows });

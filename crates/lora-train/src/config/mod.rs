@@ -23,8 +23,8 @@ pub use nightshift::{
 };
 pub use optimizer::{Adafactor, Adam, AdamW, Lion, Muon, OptimizerConfigs, OptimizerName, Sgd};
 pub use preference::{LossName, LossNames, Reference, TrainMode};
-pub(crate) use result::determining;
 pub use result::remove_without_effect;
+pub(crate) use result::{determining, shared_by_ranks};
 pub use schedule::{LrSchedule, ScheduleName, ScheduleUnit};
 pub use values::{Batches, Bytes, NumLayers};
 

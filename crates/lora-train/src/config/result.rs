@@ -32,6 +32,18 @@ const WITHOUT_EFFECT: [&str; 20] = [
     "nightshift.reference_cache",
 ];
 
+/// Settings that each rank of a run has for itself.
+const OF_A_MACHINE: [&str; 8] = [
+    "model",
+    "data",
+    "adapter_path",
+    "nightshift.memory_limit",
+    "nightshift.time_budget",
+    "nightshift.reference_cache",
+    "nightshift.lanes",
+    "nightshift.max_tokens_per_step",
+];
+
 /// The file of initial weights, which counts by its content.
 const INITIAL: &str = "resume_adapter_file";
 
@@ -71,9 +83,21 @@ pub fn remove_without_effect(settings: &mut Map<String, Value>) {
 
 /// The settings that determine the result, by dotted key.
 pub(crate) fn determining(settings: &Value) -> BTreeMap<String, Value> {
+    let mut all = by_key(settings);
+    all.retain(|key, _| !WITHOUT_EFFECT.contains(&key.as_str()));
+    all
+}
+
+/// The settings that all ranks of a run have alike, by dotted key: all but paths and those of a machine.
+pub(crate) fn shared_by_ranks(settings: &Value) -> BTreeMap<String, Value> {
+    let mut all = by_key(settings);
+    all.retain(|key, _| !OF_A_MACHINE.contains(&key.as_str()));
+    all
+}
+
+fn by_key(settings: &Value) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     flatten("", settings, &mut all);
-    all.retain(|key, _| !WITHOUT_EFFECT.contains(&key.as_str()));
     all
 }
 

@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use models::Group;
+
 use super::weights::{TargetWeights, WeightFunction};
+use crate::Result;
 use crate::batch::MicroBatch;
 use crate::preference::{Answer, Objective};
 
@@ -64,6 +67,13 @@ impl Totals {
             pairs: rows.filter(|&&row| is_chosen(row)).count(),
             chosen_targets: targets().filter(|target| is_chosen(target.row)).count(),
         }
+    }
+
+    /// Those of all ranks together.
+    pub(super) fn over(self, group: &Group) -> Result<Self> {
+        let own = [self.targets, self.pairs, self.chosen_targets].map(|count| count as u64);
+        let [targets, pairs, chosen_targets] = group.sum(own)?.map(|count| count as usize);
+        Ok(Self { targets, pairs, chosen_targets })
     }
 }
 

@@ -13,6 +13,7 @@ mod pass;
 mod plan;
 mod planner;
 mod positions;
+mod ranks;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -20,9 +21,10 @@ mod weights;
 use std::path::Path;
 use std::sync::Arc;
 
-use models::Model;
+use models::{Group, Model};
 
-use crate::batch::MicroBatch;
+use crate::batch::{MicroBatch, pack, share};
+use crate::dataset::Dataset;
 use crate::memory::MemoryLimit;
 use crate::{Result, Tensors};
 
@@ -37,7 +39,8 @@ use loss::HeadValues;
 use pass::Pass;
 pub(crate) use plan::Plan;
 
-/// Computes losses and gradients on the lanes of a run.
+/// Computes losses and gradients on the lanes and ranks of a run. Each method is called on every rank, with the same
+/// examples: every rank computes its share, and has the sums of all.
 pub(crate) struct Engine {
     lanes: Lanes,
     folder: Arc<Path>,
@@ -45,6 +48,7 @@ pub(crate) struct Engine {
     layout: Layout,
     plan: Plan,
     chunks: Chunks,
+    group: Group,
 }
 
 /// Sums over micro-batches.
@@ -71,27 +75,46 @@ pub(crate) struct Sums {
 impl Engine {
     /// An engine for an adapter of this `layout` on `model`, whose weights are already held as `plan`
     /// says. Layer inputs are offloaded to `folder`.
-    pub(crate) fn start(model: &Model, layout: Layout, plan: Plan, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        model: &Model,
+        layout: Layout,
+        plan: Plan,
+        folder: &Path,
+        group: Group,
+    ) -> Result<Self> {
         let chunks = Chunks::of(model.head().vocab_size());
         let limit = MemoryLimit::new(plan.estimated_bytes)?;
         let lanes = Lanes::start(model, plan.lanes);
-        Ok(Self { lanes, folder: folder.into(), _limit: limit, layout, plan, chunks })
+        Ok(Self { lanes, folder: folder.into(), _limit: limit, layout, plan, chunks, group })
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// This rank's share of these examples in micro-batches.
+    pub(crate) fn pack(&self, data: &Dataset, examples: &[usize]) -> Result<Vec<MicroBatch>> {
+        let own = share(data, examples, self.group.rank(), self.group.size());
+        pack(data, &own, self.plan.tokens, self.plan.lanes)
+    }
+
     /// The loss of `batches`, without dropout.
     pub(crate) fn loss(&self, factors: &Tensors, batches: Vec<MicroBatch>) -> Result<Sums> {
-        self.run(self.pass(factors), batches, |pass, model, micro, _| pass.losses(model, micro))
+        let pass = self.pass(factors);
+        let own = self.run(pass, batches, |pass, model, micro, _| pass.losses(model, micro))?;
+        own.over(&self.group)
     }
 
     /// The loss of `batches` without the adapter.
     pub(crate) fn base_loss(&self, batches: Vec<MicroBatch>) -> Result<Sums> {
         let layout = self.layout.without_adapter();
         let pass = Pass { layout, ..self.pass(&Tensors::new()) };
-        self.run(pass, batches, |pass, model, micro, _| pass.losses(model, micro))
+        let own = self.run(pass, batches, |pass, model, micro, _| pass.losses(model, micro))?;
+        own.over(&self.group)
     }
 
     /// The loss of `batches`, and the gradients of what `criterion` minimizes.
@@ -102,9 +125,13 @@ impl Engine {
         dropout: DropoutSeed,
         criterion: Criterion,
     ) -> Result<Sums> {
-        let totals = Totals::of(&batches);
+        let totals = Totals::of(&batches).over(&self.group)?;
         let pass = Pass { dropout: Some(dropout), criterion, totals, ..self.pass(factors) };
-        self.run(pass, batches, |pass, model, micro, sums| pass.gradients(model, micro, sums))
+        let own =
+            self.run(pass, batches, |pass, model, micro, sums| pass.gradients(model, micro, sums))?;
+        let mut sums = own.over(&self.group)?;
+        sums.gradients = ranks::reduced(&self.group, factors, sums.gradients)?;
+        Ok(sums)
     }
 
     /// Distributes the micro-batches over the lanes and adds up the results in a fixed order, so that

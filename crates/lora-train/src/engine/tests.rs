@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mlx_rs::{Array, transforms};
 use models::layers::Rows;
-use models::{Model, WeightResidency};
+use models::{Group, Model, WeightResidency};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -98,7 +98,7 @@ fn plan(lanes: usize, keep_bytes: u64) -> Plan {
 }
 
 fn start(model: &Model, layout: &Layout, plan: Plan) -> Engine {
-    Engine::start(model, layout.clone(), plan, &std::env::temp_dir()).unwrap()
+    Engine::start(model, layout.clone(), plan, &std::env::temp_dir(), Group::alone()).unwrap()
 }
 
 /// Whether the model computes in f32. `NIGHTSHIFT_KERNELS=native` runs these tests in 16 bits.
@@ -596,7 +596,7 @@ fn gradients_with_anchors_agree_with_those_of_whole_rows_for_every_family() {
                 plan.layers.resize(model.layers().len(), WeightResidency::Dequantized);
                 let engine = start(&model, &layout, plan);
                 let mut batches = batches(&data, max_tokens, 2);
-                let count = anchor(&mut batches, &data, on, WEIGHT);
+                let count = anchor(&mut batches, &data, on, WEIGHT, Ok).unwrap();
                 assert!(count > 0);
                 let found =
                     engine.gradients(&factors, batches, dropout(), Criterion::Mean).unwrap();
@@ -635,15 +635,15 @@ fn anchors_count_shared_positions_once_for_each_row() {
         batches[0].anchors.iter().map(|anchor| anchor.weight).collect()
     };
     // Inputs: 1 2 3 4 and then 8 | 5 6. The first four are in both rows.
-    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::All, 11.0), 11);
+    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::All, 11.0, Ok).unwrap(), 11);
     let mut found = weights(&batches);
     found.sort_by(f32::total_cmp);
     assert_eq!(found, [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]);
     // Tokens 2, 3 and 4 are predicted without a loss, in both rows.
-    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::Untrained, 6.0), 6);
+    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::Untrained, 6.0, Ok).unwrap(), 6);
     assert_eq!(weights(&batches), [2.0; 3]);
     // The answer of the replay row: its first token is predicted where the prompt ends.
-    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::Replay, 3.0), 3);
+    assert_eq!(anchor(&mut batches, &data, AnchoredTokens::Replay, 3.0, Ok).unwrap(), 3);
     assert_eq!(weights(&batches), [1.0; 3]);
 }
 

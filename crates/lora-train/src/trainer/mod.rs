@@ -2,6 +2,7 @@
 
 mod checks;
 mod initial;
+mod ranks;
 mod reference;
 mod validation;
 
@@ -9,10 +10,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use models::{Adapter, Model, WeightResidency};
+use models::{Adapter, Group, Model, WeightResidency};
 use serde_json::{Map, Value};
 
-use crate::batch::{Cursor, MicroBatch, Sampler, anchor, pack};
+use crate::batch::{Cursor, Sampler, anchor};
 use crate::best::Measured;
 use crate::checkpoint::{Checkpoint, RunIdentity, TrainerState};
 use crate::config::{Kl, OnBadLoss, TrainConfig};
@@ -138,25 +139,45 @@ impl Trainer {
     /// [`Error::RunChanged`], [`Error::BadTensors`], [`Error::AdapterMismatch`] or
     /// [`Error::OptimizerState`] for a checkpoint that cannot be continued.
     pub fn new(model: Model, config: TrainConfig, data: Data, start: Start) -> Result<Self> {
+        Self::over(Group::alone(), model, config, data, start)
+    }
+
+    /// Prepares a run over the ranks of a group, each of which calls this with the same configuration, data and model.
+    /// Of each update every rank computes a share of about as many tokens, and the sums of all ranks give the same
+    /// adapter on each. Rank 0 alone reads and writes the checkpoints, the metrics and the adapter.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`RankError::Differs`](models::RankError::Differs) names a rank whose program, model, data
+    /// or settings are others than rank 0's.
+    pub fn over(
+        group: Group,
+        model: Model,
+        config: TrainConfig,
+        data: Data,
+        start: Start,
+    ) -> Result<Self> {
         let vocabulary = model.head().vocab_size();
         data.splits().try_for_each(|split| split.check_tokens(vocabulary))?;
         let learned = [Some(&data.train), data.valid.as_ref()].into_iter().flatten();
         learned.into_iter().try_for_each(|split| check_kind(&config, split))?;
         check_replay(&config, &data.train)?;
         check_retention(&config, &data)?;
+        ranks::check_same(&group, &config, &data)?;
         let layout = Layout::new(&config, &model)?;
         let schedule = Schedule::new(&config, config.updates(data.train.examples()))?;
-        let folder = RunFolder::create(&config.adapter_path, config.nightshift.keep_checkpoints)?;
+        let keep = config.nightshift.keep_checkpoints;
+        let folder = RunFolder::create(&config.adapter_path, keep, &group)?;
         let saved = match start {
             Start::Fresh => None,
-            Start::Resume => folder.newest()?,
+            Start::Resume => ranks::newest(&group, &folder)?,
         };
         let mut optimizer = Optimizer::new(&config);
         let identity = RunIdentity {
             config: config.by_content()?,
             data: data_digest(&data),
             plan: match saved.as_ref().map(|(_, saved)| &saved.state.identity.plan) {
-                Some(plan) if plan.fits(&config) => plan.clone(),
+                // Another rank's plan is for another machine.
+                Some(plan) if group.is_first() && plan.fits(&config) => plan.clone(),
                 _ => plan(&model, &config, &data, &layout)?,
             },
         };
@@ -183,7 +204,7 @@ impl Trainer {
         let sampler = Sampler::new(data.train.examples(), config.seed, state.cursor);
         let plan = state.identity.plan.clone();
         let model = model.with_dense_products()?.with_weights(plan.embeddings, &plan.layers)?;
-        let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path)?;
+        let engine = Engine::start(&model, layout.clone(), plan, &config.adapter_path, group)?;
         let reference =
             ReferenceModel { engine: &engine, config: &config, layout: &layout, model: &model };
         let preference =
@@ -239,20 +260,27 @@ impl Trainer {
             if self.state.step >= updates {
                 break Ending::Complete;
             }
-            if control.is_break() {
+            let budget = self.config.nightshift.time_budget;
+            let wishes =
+                [control.is_break(), budget.is_some_and(|budget| begun.elapsed() >= budget)];
+            let [stop, spent] = self.engine.group().sum(wishes.map(u64::from))?;
+            if stop > 0 {
                 break Ending::Stopped;
             }
-            if self.config.nightshift.time_budget.is_some_and(|budget| begun.elapsed() >= budget) {
+            if spent > 0 {
                 break Ending::TimeBudget;
             }
             control = self.advance(updates, observer)?;
         };
         // The run is over, so the observer's answer does not matter.
         let _ = self.save(observer)?;
-        if self.config.nightshift.eval_best && self.state.best.is_some() {
+        let first = self.engine.group().is_first();
+        if first && self.config.nightshift.eval_best && self.state.best.is_some() {
             let best = Adapter::load(self.folder.best()?, &self.model)?;
             self.save_adapter(&best, &self.config.adapter_path)?;
         }
+        // No rank ends before the adapter is written.
+        self.engine.group().barrier()?;
         Ok(Outcome {
             ending,
             step: self.state.step,
@@ -326,10 +354,12 @@ impl Trainer {
     pub fn update(&mut self) -> Result<Update> {
         let begun = Instant::now();
         let examples = self.sampler.take(self.examples_of_update());
-        let mut batches = self.pack(&self.data.train, &examples)?;
+        let mut batches = self.engine.pack(&self.data.train, &examples)?;
         let kl = self.config.nightshift.kl;
-        let anchors = kl
-            .map_or(0, |Kl { weight, on, .. }| anchor(&mut batches, &self.data.train, on, weight));
+        let whole = |own| Ok(self.engine.group().sum([own])?[0]);
+        let anchors = kl.map_or(Ok(0), |Kl { weight, on, .. }| {
+            anchor(&mut batches, &self.data.train, on, weight, whole)
+        })?;
         let dropout = DropoutSeed::new(self.config.seed, self.state.step);
         let split = self.preference.as_ref().map(|terms| &terms.train);
         let terms = split.map(|split| split.of(&self.engine, &self.factors, &examples));
@@ -339,7 +369,7 @@ impl Trainer {
         let (loss, preference) = summary(terms.as_ref(), &sums);
         let kl = kl.map(|Kl { weight, .. }| BaseDivergence {
             mean: sums.divergence / weight,
-            tokens: anchors as u64,
+            tokens: anchors,
         });
         let learning_rate = self.schedule.at(self.state.step);
         self.state.step += 1;
@@ -390,13 +420,13 @@ impl Trainer {
         full.min(all.saturating_sub(self.state.rows)) as usize
     }
 
-    fn pack(&self, data: &Dataset, examples: &[usize]) -> Result<Vec<MicroBatch>> {
-        let plan = self.engine.plan();
-        pack(data, examples, plan.tokens, plan.lanes)
-    }
-
-    /// Writes the adapter and a checkpoint.
+    /// Writes the adapter and a checkpoint, on rank 0.
     fn save(&self, observer: &mut dyn Observer) -> Result<ControlFlow<()>> {
+        let group = self.engine.group();
+        ranks::check_state(group, self.state.step, &self.factors, self.optimizer.state())?;
+        if !group.is_first() {
+            return Ok(ControlFlow::Continue(()));
+        }
         self.save_adapter(&self.layout.adapter(&self.factors)?, &self.config.adapter_path)?;
         let optimizer_step = self.optimizer.step();
         let checkpoint = Checkpoint {
@@ -415,6 +445,9 @@ impl Trainer {
     }
 
     fn save_adapter(&self, adapter: &Adapter, folder: &Path) -> Result<()> {
+        if !self.engine.group().is_first() {
+            return Ok(());
+        }
         let config = match self.config.adapter_config(self.model.layers().len())? {
             Value::Object(keys) => keys,
             _ => Map::new(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use models::Model;
 
 use super::initial::initial_factors;
-use crate::batch::{Cursor, Sampler, pack};
+use crate::batch::{Cursor, Sampler};
 use crate::config::{Reference, TrainConfig};
 use crate::engine::{Engine, Layout, PairTerms, RowLoss, Sums};
 use crate::metrics::Event;
@@ -50,8 +50,7 @@ impl SplitTerms {
         let Some(Mismatched { data, references }) = &self.mismatched else {
             return Ok((self.terms.clone(), 0));
         };
-        let plan = engine.plan();
-        let sums = engine.loss(factors, pack(data, examples, plan.tokens, plan.lanes)?)?;
+        let sums = engine.loss(factors, engine.pack(data, examples)?)?;
         let ratios = sums.rows.iter().map(|row| -row.loss - references[row.row]);
         let baseline = ratios.sum::<f64>() / sums.rows.len().max(1) as f64;
         let objective = Objective::clone(&self.terms.objective).with_baseline(baseline);
@@ -165,12 +164,14 @@ impl ReferenceModel<'_> {
     /// on disk if there is an [`origin`](Self::origin).
     fn sums(&self, data: &Dataset, origin: Option<&str>) -> Result<(Vec<f64>, u64)> {
         let cache = origin.map(|origin| self.cache(origin, data));
-        if let Some(sums) = cache.as_ref().and_then(|cache| cache.read(data.rows().len())) {
+        let known = cache.as_ref().and_then(|cache| cache.read(data.rows().len()));
+        // Ranks compute them together, hence all or none.
+        let missing = self.engine.group().any(known.is_none())?;
+        if let Some(sums) = known.filter(|_| !missing) {
             return Ok((sums, 0));
         }
-        let plan = self.engine.plan();
         let examples: Vec<usize> = (0..data.examples()).collect();
-        let batches = pack(data, &examples, plan.tokens, plan.lanes)?;
+        let batches = self.engine.pack(data, &examples)?;
         let sums = match self.has_adapter() {
             true => {
                 let factors = initial_factors(self.config, self.layout, self.model)?;

@@ -7,7 +7,7 @@ use super::reference::summary;
 use super::{Trainer, and};
 use crate::best::Measured;
 use crate::config::Batches;
-use crate::metrics::{Event, Record};
+use crate::metrics::{BaseDivergence, Event, Record};
 use crate::retention::from_base;
 use crate::{Observer, Result};
 
@@ -42,7 +42,7 @@ impl Trainer {
         }
         let begun = Instant::now();
         let examples: Vec<usize> = (0..count).collect();
-        let sums = self.engine.loss(&self.factors, self.pack(valid, &examples)?)?;
+        let sums = self.engine.loss(&self.factors, self.engine.pack(valid, &examples)?)?;
         let split = self.preference.as_ref().and_then(|terms| terms.valid.as_ref());
         let terms = split.map(|split| split.of(&self.engine, &self.factors, &examples));
         let (loss, preference) =
@@ -64,6 +64,12 @@ impl Trainer {
         let Some(rows) = rows else { return Ok(None) };
         let begun = Instant::now();
         let kl = from_base(&self.model, &self.layout.adapter(&self.factors)?, rows)?;
+        // Decisions depend on it: all ranks take rank 0's, to the last bit.
+        let [[mean, tokens], ..] = self.engine.group().gather([kl.mean.to_bits(), kl.tokens])?[..]
+        else {
+            return Ok(None);
+        };
+        let kl = BaseDivergence { mean: f64::from_bits(mean), tokens };
         let (step, seconds) = (self.state.step, begun.elapsed().as_secs_f64());
         Ok(Some((kl.mean, Event::Retention { step, kl, seconds })))
     }

@@ -4,7 +4,8 @@
 //! nightshift train --config night.yaml
 //! ```
 //!
-//! After an interruption, the same command with `--resume` continues from the last checkpoint.
+//! After an interruption, the same command with `--resume` continues from the last checkpoint. Started by `mlx.launch`,
+//! it trains over several processes or machines (`docs/several-machines.md`); rank 0 prints and writes.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -17,9 +18,9 @@ use lora_train::lint::{Facts, lint};
 use lora_train::metrics::{Event, Record};
 use lora_train::{
     Bytes, Data, Ending, Outcome, Progress, Start, TrainConfig, Trainer, check_test_set,
-    open_model, template_date, test_loss,
+    common_template_date, open_model, test_loss,
 };
-use models::Model;
+use models::{Group, Model};
 use serde_json::json;
 
 use crate::progress::PlainProgress;
@@ -45,16 +46,20 @@ pub struct Args {
 /// Whatever stops it.
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     show_warnings();
+    let group = Group::from_env()?;
     let config = TrainConfig::load(&args.config)?;
     let model = open_model(config.model_path()?)?;
     let start = if args.resume { Start::Resume } else { Start::Fresh };
-    let date = template_date(&config, start)?;
+    let date = common_template_date(&group, &config, start)?;
     let tokenizer = ChatTokenizer::open(config.model_path()?)?.with_date(date);
     let data = Data::open(&config, &tokenizer)?;
     check_test_set(&config, &tokenizer)?;
+    if !group.is_first() {
+        return follow(Trainer::over(group, model, config, data, start)?);
+    }
     print_lints(&config, &model, &data)?;
 
-    let trainer = Trainer::new(model.clone(), config.clone(), data, start)?;
+    let trainer = Trainer::over(group, model.clone(), config.clone(), data, start)?;
     if args.resume {
         print_resumption(&config, &trainer);
     }
@@ -95,6 +100,20 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         _ if finished => Exit::Done,
         Some(signal) => Exit::Stopped(signal),
         None => Exit::BudgetSpent,
+    })
+}
+
+/// Trains as a rank other than 0, which neither prints nor writes.
+fn follow(trainer: Trainer) -> anyhow::Result<Exit> {
+    let interrupt = signals::interrupt()?;
+    let outcome = trainer.run(&mut |_: Progress<'_>| match interrupt.signal() {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
+    })?;
+    Ok(match (outcome.ending, interrupt.signal()) {
+        (Ending::Complete | Ending::EarlyStop, _) => Exit::Done,
+        (_, Some(signal)) => Exit::Stopped(signal),
+        (_, None) => Exit::BudgetSpent,
     })
 }
 
