@@ -21,9 +21,11 @@ use serde_json::{Value, json};
 use support::{Hosts, Running, text};
 
 const UPDATES: u64 = 20;
-/// The most that adapters may be apart, of the way they have moved: sums of f32 in another order, which Adam's division by
-/// the root of the second moment amplifies. For comparison: one process with another number of lanes is as far apart.
+/// The most that adapters may be apart, of the way they have moved: sums of f32 in another order. Most cases take steps of
+/// SGD; Adam's division by the root of the second moment amplifies the rounding, up to tenfold for Gemma 4.
 const APART: f64 = 1e-6;
+/// Of moments in 8 bits: where a moment is near the middle of two steps of the quantization, its rounding goes either way.
+const APART_IN_8_BITS: f64 = 1e-2;
 /// The variable with the [`Work`] of a child process, which executes the test `as_a_rank`.
 const WORK: &str = "LORA_TRAIN_RANKS_WORK";
 /// The variable with the number of kills of `killed_at_any_moment`, 50 by name.
@@ -138,17 +140,21 @@ fn settings(case: &str, folder: &Path) -> Value {
         "iters": 3 * UPDATES,
         "steps_per_eval": 12,
         "save_every": 6,
-        "optimizer": "adamw",
-        "learning_rate": 1e-3,
+        "optimizer": "sgd",
+        "learning_rate": 0.3,
         "nightshift": { "lanes": 1, "max_tokens_per_step": 24, "max_grad_norm": 0.5 },
     });
     let more = match case {
+        "llama" => json!({ "optimizer": "adamw", "learning_rate": 1e-3 }),
         "dora" => json!({ "fine_tune_type": "dora" }),
         "embedding" => json!({
             "lora_parameters": { "keys": ["self_attn.q_proj", "model.embed_tokens"] },
         }),
         "moments in 8 bits" => json!({
-            "lora_parameters": { "rank": 64 }, "nightshift": { "optimizer_state": "int8" },
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "lora_parameters": { "rank": 128 },
+            "nightshift": { "optimizer_state": "int8" },
         }),
         "anchored" => json!({ "nightshift": { "kl": { "weight": 0.5, "on": "all" } } }),
         "dpo" => json!({ "train_mode": "dpo", "loss_type": ["ipo", "sft"] }),
@@ -238,7 +244,8 @@ impl Alone {
         let moved = distance(&theirs, &self.start);
         let apart = distance(&ours, &theirs) / moved;
         println!("{what}: {apart:.1e} of the movement apart");
-        assert!(apart <= APART, "{what}: {apart:e}");
+        let most = if what.contains("8 bits") { APART_IN_8_BITS } else { APART };
+        assert!(apart <= most, "{what}: {apart:e}");
         let ((updates, losses), (expected, theirs)) =
             (records(folder), records(self.folder.path()));
         assert_eq!(updates, expected, "{what}");

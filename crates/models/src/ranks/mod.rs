@@ -124,8 +124,10 @@ impl Group {
         let ranks = |watch| Ranks { rank, size, calls: calls.clone().into(), watch, timeout };
         let blind = Self(Some(Arc::new(ranks(Watch::blind(rank, size)))));
         let watch = blind.watch(launch).map_err(|error| match error {
-            Error::Rank(error) => error,
-            error => fail(format!("the channel for signs of life: {error}")),
+            Error::Rank(RankError::Exchange { reason }) => {
+                fail(format!("one was lost before all were connected: {reason}")).into()
+            }
+            error => error,
         })?;
         Ok(Self(Some(Arc::new(ranks(watch)))))
     }
