@@ -5,7 +5,7 @@
 //! ```
 //!
 //! After an interruption, the same command with `--resume` continues from the last checkpoint. Started by `mlx.launch`,
-//! it trains over several processes or machines (`docs/several-machines.md`); rank 0 prints and writes.
+//! it trains over several processes or machines (`docs/guides/several-machines.md`); rank 0 prints and writes.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
