@@ -226,6 +226,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     }
 }
 
+/// Decimal digits that every number of 64 bits keeps.
+const SAFE_DIGITS: usize = 15;
+
+/// The digits of the shortest decimal number that is read as this one.
+fn digits(value: f64) -> usize {
+    let shortest = format!("{value:e}");
+    shortest.split('e').next().unwrap_or_default().bytes().filter(u8::is_ascii_digit).count()
+}
+
 struct AnyValue;
 
 impl<'de> Visitor<'de> for AnyValue {
@@ -252,8 +261,9 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Raw<'de>, E> {
-        // So is an integer that does not fit into 64 bits; its last digits are lost here.
-        if value.abs() >= BEYOND_INTEGERS {
+        // So is an integer that does not fit into 64 bits; its last digits are lost here. A float as people write it, such as
+        // 6.02e23, has few digits; the nearest one to a long integer nearly always has as many as there can be.
+        if value.abs() >= BEYOND_INTEGERS && digits(value) > SAFE_DIGITS {
             return Err(E::custom(
                 "a number beyond 64 bits, which would be rounded; as a text it is kept",
             ));

@@ -86,6 +86,7 @@ fn arguments(text: &str) -> Value {
 fn arguments_are_decoded_only_if_nothing_of_them_is_lost() {
     let whole = r#"{"n": 18446744073709551615, "m": -9223372036854775808, "x": 0.1}"#;
     assert_eq!(arguments(whole), json!({ "n": u64::MAX, "m": i64::MIN, "x": 0.1 }));
+    assert_eq!(arguments(r#"{"n": 6.02e23, "m": -1e300}"#), json!({ "n": 6.02e23, "m": -1e300 }));
     for kept in
         [r#"{"n": 18446744073709551616}"#, r#"{"n": 1, "n": 2}"#, r#"{"o": {"n": 1, "n": 2}}"#]
     {

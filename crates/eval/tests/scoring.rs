@@ -207,6 +207,49 @@ fn a_loop_scores_nothing_whatever_it_repeats() {
 }
 
 #[test]
+fn a_short_loop_is_one_if_there_is_nothing_else() {
+    let rule = json!({"kind": "contains_any", "words": ["ocean"]});
+    for (answer, expected) in [
+        ("The ocean is the ocean is the ocean.", 0.0),
+        (
+            "The largest ocean is the ocean. The largest ocean is the ocean. The largest ocean is the ocean.",
+            0.0,
+        ),
+        ("No, no, no: the ocean.", 1.0),
+        ("The ocean is blue, the ocean is deep, and the ocean is wide.", 1.0),
+        (
+            "The Pacific Ocean is the largest, the Atlantic Ocean is the second, the Indian Ocean is the third.",
+            1.0,
+        ),
+    ] {
+        assert_eq!(score(rule.clone(), answer), expected, "{answer}");
+    }
+}
+
+/// Brackets and quotation marks of JSON are no sign of a broken answer.
+#[test]
+fn json_that_was_asked_for_is_language() {
+    let rules = json!([
+        {"kind": "no_refusal"},
+        {"kind": "json_path", "path": "/city", "equals": "Rome"},
+    ]);
+    let case = case("yoda", "general", rules);
+    let scorer = Scorer::new(&case).unwrap();
+    for answer in [
+        r#"{"city":"Rome"}"#,
+        "```json\n{\n    \"city\": \"Rome\"\n}\n```",
+        r#"{"city": "Rome", "a": [[1, 2], [3, 4], [5, 6]], "b": {"c": {"d": {}}}}"#,
+    ] {
+        assert_eq!(scorer.score(answer).value, 1.0, "{answer}");
+    }
+    for answer in
+        ["{{{{{{{{[[[[[[[[}}}}}}}}", "[[[[[[[[[[]]]]]]]]]]", "#### **** ==== ---- ~~~~ ++++"]
+    {
+        assert_eq!(scorer.score(answer).value, 0.0, "{answer}");
+    }
+}
+
+#[test]
 fn any_text_can_be_scored() {
     use proptest::prelude::*;
     let rules = json!([

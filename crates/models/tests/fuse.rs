@@ -186,6 +186,30 @@ fn what_cannot_be_fused_or_exported_is_refused() {
     let (adapter, _) = self::adapter(&experts, &adapter_path);
     let error = export_peft(&adapter, &experts, &out, "base").unwrap_err().to_string();
     assert!(error.contains("experts.switch_glu.") && !out.exists(), "{error}");
+
+    let experts = Model::open("../../fixtures/golden/llamas/qwen3moe").unwrap();
+    let (adapter, _) = self::adapter(&experts, &adapter_path);
+    let error = export_gguf(&adapter, &experts, &out).unwrap_err().to_string();
+    assert!(error.contains("mlp.switch_mlp.") && !out.exists(), "{error}");
+}
+
+/// In each layout of files; routers are fused too, so that the choice of experts changes.
+#[test]
+fn experts_fused_are_the_experts_with_their_adapter() {
+    let names = ["qwen35/experts", "qwen35/experts-hf", "llamas/qwen3moe", "llamas/qwen3moe-hf"];
+    for name in names {
+        let model_path = Path::new("../../fixtures/golden").join(name);
+        let (_folder, [_, adapter_path, out]) = folders();
+        let model = Model::open(&model_path).unwrap();
+        let (adapter, _) = adapter(&model, &adapter_path);
+        fuse(&model_path, &adapter_path, &out, FusedWeights::Dense).unwrap();
+        let fused = Model::open(&out).unwrap();
+        let error = LogitError::measure(&fused, &model, &adapter, &tokens(4, 40, 48)).unwrap();
+        // Weights in 16 bits are rounded again.
+        let exact = rounding::in_f32(&model) && !name.ends_with("35/experts-hf");
+        let most = if exact { 1e-4 } else { IN_16_BITS };
+        assert!(error.share_of_effect < most, "{name}: {error:?}");
+    }
 }
 
 /// Each update has the name and the sizes of a tensor of the model's GGUF file.

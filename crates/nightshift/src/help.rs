@@ -22,6 +22,8 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("SANCTUM_TRAIN_MODEL", "which of the night file's models to train"),
     ("NIGHTSHIFT_SERVE_TOKEN", "the token that the server asks for"),
     ("NIGHTSHIFT_KERNELS", "native, native-f32 or blas, in place of the device's default"),
+    ("MLX_RANK, MLX_HOSTFILE", "which of several training processes this is, and their addresses"),
+    ("NIGHTSHIFT_RANK_TIMEOUT", "seconds without a sign of life after which a process is lost: 30"),
     ("NIGHTSHIFT_CACHE", "the folder for the demo's model and fetched files"),
     ("HF_HOME, HF_HUB_CACHE", "where models of the Hugging Face hub are kept"),
     ("HF_ENDPOINT, HF_TOKEN", "which hub is asked, and with which token"),

@@ -1,6 +1,6 @@
 //! The two notations that are not JSON: Qwen 3.5's tags and Gemma 4's braces.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::declared::Parameters;
 use super::json_prefix;
@@ -46,13 +46,20 @@ pub(super) fn read<'t>(
     Some((call, cursor.rest))
 }
 
+/// A JSON value. A number with a point or an exponent stands for the nearest of 64 bits, however many digits it has.
+fn bare(text: &str) -> Option<Value> {
+    let number = || serde_json::from_str::<Number>(text).ok();
+    let decimal = text.contains(['.', 'e', 'E']).then(number).flatten().map(Value::Number);
+    decimal.or_else(|| json::parse(text.as_bytes()).ok())
+}
+
 /// Text is not quoted in tags, so only valid JSON and Python's constants are read as other values.
 fn literal(text: &str) -> Value {
     match text {
         "True" => Value::Bool(true),
         "False" => Value::Bool(false),
         "None" => Value::Null,
-        _ => json::parse(text.as_bytes()).unwrap_or_else(|_| Value::String(text.to_owned())),
+        _ => bare(text).unwrap_or_else(|| Value::String(text.to_owned())),
     }
 }
 
@@ -191,7 +198,7 @@ impl Cursor<'_> {
         match self.syntax {
             Syntax::Exact => {
                 let end = self.rest.find([',', '}', ']'])?;
-                json::parse(self.take(end).trim().as_bytes()).ok()
+                bare(self.take(end).trim())
             }
             Syntax::Lenient => {
                 let end = self.rest.find([',', close])?;

@@ -1,5 +1,7 @@
 //! JSON values in an answer.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 /// Equality of JSON values that compares numbers by value (20 equals 20.0) and texts in Unicode's composed form.
@@ -35,17 +37,37 @@ pub(crate) fn is_whole(text: &str) -> bool {
 
 /// The outermost JSON objects and arrays in a text, in order.
 pub(crate) fn values(text: &str) -> Vec<Value> {
+    found(text).into_iter().map(|(_, value)| value).collect()
+}
+
+/// The text without its outermost JSON objects and arrays, but for those that say nothing: no letter, no digit.
+pub(crate) fn without(text: &str) -> String {
+    let mut left = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in found(text) {
+        if text[at.clone()].contains(char::is_alphanumeric) {
+            left.push_str(&text[from..at.start]);
+            from = at.end;
+        }
+    }
+    left.push_str(&text[from..]);
+    left
+}
+
+/// The outermost JSON objects and arrays, and where they are.
+fn found(text: &str) -> Vec<(Range<usize>, Value)> {
     let mut values = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['{', '[']) {
-        rest = &rest[at..];
-        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+    let mut at = 0;
+    while let Some(next) = text[at..].find(['{', '[']) {
+        at += next;
+        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
         match stream.next() {
             Some(Ok(value)) => {
-                values.push(value);
-                rest = &rest[stream.byte_offset()..];
+                let end = at + stream.byte_offset();
+                values.push((at..end, value));
+                at = end;
             }
-            _ => rest = &rest[1..],
+            _ => at += 1,
         }
     }
     values

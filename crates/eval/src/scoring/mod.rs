@@ -36,7 +36,7 @@ use crate::suite::Case;
 
 /// The version of the scoring, raised with every change to it. Scores of different versions are never compared, because
 /// the same answer may score differently.
-pub const SCORING_VERSION: u32 = 2;
+pub const SCORING_VERSION: u32 = 3;
 
 /// Why an answer did not score 1: the first of these that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -83,8 +83,8 @@ pub fn export_peft(adapter: &Adapter, model: &Model, folder: &Path, base: &str) 
 ///
 /// # Errors
 /// As [`export_peft`]; [`Error::UnsupportedArchitecture`] for a family without GGUF files;
-/// [`Error::Adapter`] for DoRA, which the format cannot express, and for an update of the embedding,
-/// which its readers apply only in part.
+/// [`Error::Adapter`] for DoRA, which the format cannot express, and for an update of the embedding or
+/// of stacked experts, which its readers apply only in part.
 pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> {
     let config = model.config();
     let Some(layout) = config.family().gguf() else {
@@ -100,7 +100,8 @@ pub fn export_gguf(adapter: &Adapter, model: &Model, path: &Path) -> Result<()> 
     file.string("adapter.type", "lora");
     file.number("adapter.lora.alpha", scale * rank as f32);
     for Update { layer, path: module, lora } in updates(adapter, model)? {
-        let stem = layout.stem(layer, &module).filter(|_| module != EMBEDDING);
+        let of_experts = lora.a.ndim() > 2;
+        let stem = layout.stem(layer, &module).filter(|_| module != EMBEDDING && !of_experts);
         let Some(stem) = stem else {
             let reason =
                 format!("{module}: not all readers of GGUF adapters apply an update of it");

@@ -1,7 +1,9 @@
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, stop_gradient};
 
-use super::{ExpertLinear, LayerAdapter, Linear, LinearSpec, Loader, Mlp, MlpPaths, Uses};
+use super::{
+    ExpertLinear, LayerAdapter, Linear, LinearSpec, Loader, Mlp, MlpPaths, Recomputed, Uses,
+};
 use crate::Result;
 use crate::backend::Backend;
 use crate::ext::fused::{self, Activation, softmax};
@@ -105,7 +107,7 @@ impl SparseMlp {
         let mixed = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?;
         let Some(shared) = &self.shared else { return Ok(mixed) };
         let gate = ops::sigmoid(shared.gate.apply(x, adapter.get(SHARED_GATE))?)?;
-        let output = shared.mlp.forward(&super::Recomputed::kept(x), adapter)?;
+        let output = shared.mlp.forward(&Recomputed::kept(x), adapter)?;
         Ok(mixed.add(gate.multiply(output)?)?)
     }
 

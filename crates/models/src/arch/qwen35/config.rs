@@ -244,11 +244,34 @@ mod tests {
         assert_eq!((config.head_dim, config.tied_embeddings), (128, false));
     }
 
+    /// The 35B-A3B, whose number of weights is known; its keys about experts are checked.
+    #[test]
+    fn a_model_with_experts_has_as_many_weights_as_it_should() {
+        let mut file = largest();
+        let sizes = json!({
+            "hidden_size": 2048, "num_hidden_layers": 40, "num_attention_heads": 16,
+            "num_key_value_heads": 2, "linear_num_value_heads": 32, "num_experts": 256,
+            "num_experts_per_tok": 8, "moe_intermediate_size": 512,
+            "shared_expert_intermediate_size": 512,
+        });
+        file.as_object_mut().unwrap().extend(sizes.as_object().unwrap().clone());
+        assert_eq!(read_text(file.clone()).unwrap().num_weights(), 34_660_610_688);
+        for (key, value) in [
+            ("num_experts_per_tok", json!(257)),
+            ("num_experts_per_tok", json!(0)),
+            ("moe_intermediate_size", json!(0)),
+            ("decoder_sparse_step", json!(2)),
+        ] {
+            let mut file = file.clone();
+            file[key] = value;
+            let error = read_text(file).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}: {error}");
+        }
+    }
+
     #[test]
     fn unsupported_values_are_refused() {
         for (key, value) in [
-            ("num_experts_per_tok", json!(9)),
-            ("moe_intermediate_size", json!(0)),
             ("attention_bias", json!(true)),
             ("attn_output_gate", json!(false)),
             ("hidden_act", json!("gelu")),
