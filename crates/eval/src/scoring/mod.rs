@@ -3,6 +3,7 @@
 mod call;
 mod clock;
 mod credit;
+mod degenerate;
 mod json;
 mod negation;
 mod number;
@@ -22,6 +23,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use self::credit::{CompiledCase, Judged};
+use self::degenerate::is_degenerate;
 use self::negation::asserts;
 use self::number::{Expected, Stated};
 pub use self::polarity::Polarity;
@@ -261,7 +263,7 @@ impl<'a> Scorer<'a> {
         });
         let calls = !tool_calls::find(judged.answer.shown()).is_empty();
         // Short keys and many brackets make a call look like symbols.
-        if !(calls && asks_call) && text::is_degenerate(judged.answer) {
+        if !(calls && asks_call) && is_degenerate(judged.answer) {
             Some(Failure::Degenerate)
         } else if judged.answer.words().next().is_none() {
             Some(Failure::TooShort)

@@ -63,9 +63,9 @@ fn dataset_of(vocabulary: u32) -> Dataset {
 /// Layout and factors; `B` is not zero, because then the gradient of `A` would be. A model with experts in place of MLPs has
 /// the last down projection of a layer for `mlp.down_proj`.
 fn adapter(model: &Model, yaml: &str) -> (Layout, Tensors) {
-    let paths = model.layers()[0].linears().into_iter().map(|spec| spec.path);
+    let mut paths = model.layers()[0].linears().into_iter().map(|spec| spec.path);
     let of_mlp = |path: &&str| path.starts_with("mlp.") && path.ends_with("down_proj");
-    let down = paths.filter(of_mlp).last().unwrap();
+    let down = paths.rfind(of_mlp).unwrap();
     let yaml = yaml.replace("mlp.down_proj", down);
     let layout = Layout::new(&TrainConfig::from_yaml(&yaml, "test.yaml").unwrap(), model).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);

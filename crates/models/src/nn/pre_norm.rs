@@ -43,10 +43,10 @@ impl FeedForward {
     fn load(self, prefix: &str, loader: &mut Loader) -> Result<LoadedFeedForward> {
         Ok(match self {
             Self::Dense(_) => {
-                LoadedFeedForward::Dense(Mlp::load(prefix, Activation::Silu, loader)?)
+                LoadedFeedForward::Dense(Box::new(Mlp::load(prefix, Activation::Silu, loader)?))
             }
             Self::Sparse(shape) => {
-                LoadedFeedForward::Sparse(SparseMlp::load(shape, prefix, loader)?)
+                LoadedFeedForward::Sparse(Box::new(SparseMlp::load(shape, prefix, loader)?))
             }
         })
     }
@@ -54,8 +54,8 @@ impl FeedForward {
 
 #[derive(Clone)]
 enum LoadedFeedForward {
-    Dense(Mlp),
-    Sparse(SparseMlp),
+    Dense(Box<Mlp>),
+    Sparse(Box<SparseMlp>),
 }
 
 /// The decoder layer of most families: a mixer of tokens and a gated MLP or experts, each behind an RMS

@@ -15,7 +15,8 @@ mod words;
 use chat_format::tool_calls;
 use serde::{Deserialize, Serialize};
 
-use super::text::{self, Text};
+use super::degenerate::is_degenerate;
+use super::text::Text;
 use decline::Decline;
 
 /// Whether an answer refuses the request.
@@ -74,7 +75,7 @@ pub fn classify_refusal(raw: &str) -> Stance {
 /// answer.
 pub(crate) fn stance(answer: &Text, question: &Text) -> Stance {
     let calls = !tool_calls::find(answer.shown()).is_empty();
-    if answer.words().next().is_none() || (!calls && text::is_degenerate(answer)) {
+    if answer.words().next().is_none() || (!calls && is_degenerate(answer)) {
         return Stance::Degenerate;
     }
     let own_words = clauses::without_quotations(answer.shown()).to_lowercase();
