@@ -36,3 +36,37 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_program_past_its_limit_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let done = folder.path().join("done");
+        let script = format!("sleep 30; touch '{}'", done.display());
+        let error = run(shell(&script), b"", Duration::from_millis(300)).unwrap_err();
+        assert!(error.contains("still running"), "{error}");
+        assert!(!done.exists());
+    }
+
+    #[test]
+    fn a_program_gets_its_input_and_tells_how_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let got = folder.path().join("got");
+        let (limit, copy) = (Duration::from_secs(600), format!("cat > '{}'", got.display()));
+        run(shell(&copy), b"generation 3", limit).unwrap();
+        assert_eq!(std::fs::read(&got).unwrap(), b"generation 3");
+        assert!(run(shell("exit 3"), b"", limit).unwrap_err().contains('3'));
+        // More than a pipe holds, and nobody reads it.
+        run(shell("true"), &vec![b' '; 1 << 20], limit).unwrap();
+        assert!(run(Command::new("/no/such/program"), b"", limit).is_err());
+    }
+}
