@@ -13,7 +13,8 @@
 //!   result. [`Reasoning`] says what happens to reasoning.
 //! - A turn that begins before the previous one was closed closes it, but for a system turn, which is text there. The last
 //!   one may stay open (truncated data).
-//! - A row that is not JSON is refused, and so is one with a key twice in an object or a number beyond 64 bits.
+//! - A row that is not JSON is refused, and so is one with a key twice in an object or an integer beyond 64
+//!   bits, which would be rounded.
 //! - A row with text between turns, or with an unknown role, is refused. So is a row with an empty turn of the user or the
 //!   assistant; an empty system turn is left out and counted.
 //! - Of an export, the current branch is the conversation: messages of other branches, and versions that are not selected,
