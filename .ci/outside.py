@@ -120,24 +120,6 @@ def generation(folder):
     return f"models and fetch: {len(packages) - 1} crates, built in {seconds:.0f} s, five tokens outside cargo"
 
 
-def training(folder):
-    program, packages, seconds = build(copy("train", folder))
-    data, config, suite = (Path(folder) / name for name in ("data", "lora.yaml", "suite.json"))
-    data.mkdir()
-    row = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]}
-    (data / "train.jsonl").write_text((json.dumps(row) + "\n") * 4)
-    config.write_text(
-        f"data: {data}\nadapter_path: {Path(folder) / 'adapter'}\nlora_parameters: {{ rank: 2, scale: 2.0 }}\n"
-        "num_layers: 1\nbatch_size: 2\niters: 2\nmask_prompt: true\n"
-    )
-    exam = json.loads((ROOT / "fixtures" / "suites" / "household.json").read_text())
-    suite.write_text(json.dumps({**exam, "cases": exam["cases"][:3]}))
-    verdict = start(program, str(config), str(suite), str(Path(folder) / "runs"))
-    if "REFUSE" not in verdict:
-        fail(f"training: expected that two updates are refused, found:\n{verdict}")
-    return f"lora-train and eval: {len(packages) - 1} crates, built in {seconds:.0f} s, trained and examined outside cargo"
-
-
 def unpatched(folder):
     project = copy("generate", folder)
     manifest = project / "Cargo.toml"
@@ -151,7 +133,7 @@ def unpatched(folder):
 
 
 def main():
-    for check in (cleaning, dataset, generation, training, unpatched):
+    for check in (cleaning, dataset, generation, unpatched):
         with tempfile.TemporaryDirectory(prefix="nightshift-outside-") as folder:
             print(f"outside: {check(folder)}", flush=True)
 
