@@ -1,16 +1,12 @@
-//! The experts of Qwen3 MoE and Qwen3.5 MoE: their keys in `config.json`, and names and layouts of their tensors in MLX's files
-//! and in Hugging Face's.
+//! Experts: the keys of Qwen3 MoE and Qwen3.5 MoE in `config.json`, and names and layouts of every family's tensors in MLX's
+//! files and in Hugging Face's.
 
 use serde::Deserialize;
 
 use super::config_file::ConfigFile;
 use crate::Result;
 use crate::checkpoint::Store;
-use crate::nn::{FeedForward, SparseShape, sparse_mlp::EXPERTS};
-
-/// All experts' matrices in one tensor each, as transformers 5 writes them.
-const FUSED: &str = "mlp.experts.gate_up_proj";
-const FUSED_DOWN: &str = "mlp.experts.down_proj";
+use crate::nn::{FeedForward, MlpPaths, SparseShape, sparse_mlp::EXPERTS};
 
 /// The keys of `config.json` about experts. Without experts, as in a dense model, the others mean nothing.
 #[derive(Deserialize, Default)]
@@ -48,23 +44,37 @@ impl ExpertKeys {
     }
 }
 
-/// Brings the experts of the layer below `prefix` into MLX's form: one matrix each for gate, up and down, with the experts in the
-/// rows.
-pub(super) fn normalize(store: &mut Store, prefix: &str, feed_forward: FeedForward) {
-    let FeedForward::Sparse(SparseShape { count, .. }) = feed_forward else { return };
+/// Brings what follows the mixer of the layer below `prefix` into MLX's form, if it is experts.
+pub(super) fn normalize_sparse(store: &mut Store, prefix: &str, feed_forward: FeedForward) {
+    if let FeedForward::Sparse(shape) = feed_forward {
+        normalize(store, prefix, shape.count, EXPERTS, "mlp.experts");
+    }
+}
+
+/// Brings the experts of the layer below `prefix` into MLX's form: one matrix each for gate, up and down at the paths `own`, with
+/// the experts in the rows. In Hugging Face's files they are below `theirs`.
+pub(super) fn normalize(
+    store: &mut Store,
+    prefix: &str,
+    count: usize,
+    own: MlpPaths,
+    theirs: &str,
+) {
     let weight = |path: &str| format!("{prefix}.{path}.weight");
-    for path in [EXPERTS.gate, EXPERTS.up, EXPERTS.down] {
-        // Hugging Face's older files have a tensor for each expert.
+    for path in [own.gate, own.up, own.down] {
+        // Older files have a tensor for each expert.
         let module = path.rsplit('.').next().unwrap_or(path);
-        let own = |expert: usize| format!("{prefix}.mlp.experts.{expert}.{module}.weight");
-        store.stack(&(0..count).map(own).collect::<Vec<_>>(), weight(path));
+        let each = |expert: usize| format!("{prefix}.{theirs}.{expert}.{module}.weight");
+        store.stack(&(0..count).map(each).collect::<Vec<_>>(), weight(path));
         for part in ["weight", "scales", "biases"] {
             store.flatten(&format!("{prefix}.{path}.{part}"), count);
         }
     }
-    let [fused, down] = [FUSED, FUSED_DOWN].map(|path| format!("{prefix}.{path}"));
+    // transformers 5 writes all experts' matrices as one tensor, gate and up together.
+    let [fused, down] =
+        ["gate_up_proj", "down_proj"].map(|module| format!("{prefix}.{theirs}.{module}"));
     store.flatten(&fused, count);
     store.flatten(&down, count);
-    store.split(&fused, [weight(EXPERTS.gate), weight(EXPERTS.up)], count);
-    store.move_to(&down, weight(EXPERTS.down));
+    store.split(&fused, [weight(own.gate), weight(own.up)], count);
+    store.move_to(&down, weight(own.down));
 }

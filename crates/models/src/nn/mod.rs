@@ -31,7 +31,7 @@ pub(crate) use attention::{
 pub(crate) use batch::{Batch, Flow};
 pub(crate) use block::{Block, TokenInputs};
 pub(crate) use cache::{Cache, CacheShape, Columns, KvCache, Prefix, RecurrentState, StateShape};
-pub(crate) use experts::{ExpertLinear, Uses};
+pub(crate) use experts::{ExpertLinear, ExpertMlps, highest};
 pub(crate) use footprint::{Activations, BatchSize, Footprint};
 pub(crate) use gated_delta::CHUNK;
 pub(crate) use head::Head;

@@ -1,12 +1,11 @@
-use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{Array, ops, stop_gradient};
+use mlx_rs::{Array, ops};
 
 use super::{
-    ExpertLinear, LayerAdapter, Linear, LinearSpec, Loader, Mlp, MlpPaths, Recomputed, Uses,
+    ExpertMlps, LayerAdapter, Linear, LinearSpec, Loader, Mlp, MlpPaths, Recomputed, highest,
 };
 use crate::Result;
 use crate::backend::Backend;
-use crate::ext::fused::{self, Activation, softmax};
+use crate::ext::fused::{Activation, softmax};
 
 pub(crate) const ROUTER: &str = "mlp.gate";
 /// The matrices of all experts, each stacked.
@@ -57,9 +56,7 @@ impl SparseShape {
 #[derive(Clone)]
 pub(crate) struct SparseMlp {
     router: Linear,
-    gate: ExpertLinear,
-    up: ExpertLinear,
-    down: ExpertLinear,
+    experts: ExpertMlps,
     shared: Option<Shared>,
     shape: SparseShape,
     backend: Backend,
@@ -77,9 +74,7 @@ impl SparseMlp {
         let path = |path: &str| format!("{prefix}.{path}");
         Ok(Self {
             router: loader.linear(&path(ROUTER))?,
-            gate: loader.experts(&path(EXPERTS.gate), shape.count)?,
-            up: loader.experts(&path(EXPERTS.up), shape.count)?,
-            down: loader.experts(&path(EXPERTS.down), shape.count)?,
+            experts: ExpertMlps::load(EXPERTS, shape.count, prefix, Activation::Silu, loader)?,
             shared: match shape.shared {
                 Some(_) => Some(Shared {
                     mlp: Mlp::load_at(SHARED, prefix, Activation::Silu, loader)?,
@@ -95,28 +90,17 @@ impl SparseMlp {
     /// Applied to the normed hidden states `[1, T, H]`.
     pub fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
         let (chosen, weights) = self.choose(x, adapter)?;
-        let uses = Uses::of(&chosen)?;
-        let inputs = uses.gather(x)?;
-        let apply = |linear: &ExpertLinear, path: &str, x: &Array| {
-            linear.apply(x, &uses, adapter.get(path))
-        };
-        let gate = apply(&self.gate, EXPERTS.gate, &inputs)?;
-        let up = apply(&self.up, EXPERTS.up, &inputs)?;
-        let gated = fused::gate(self.backend, Activation::Silu, &gate, &up)?;
-        let outputs = uses.by_token(&apply(&self.down, EXPERTS.down, &gated)?)?;
-        let mixed = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?;
+        let mixed = self.experts.forward(x, [&chosen, &weights], adapter)?;
         let Some(shared) = &self.shared else { return Ok(mixed) };
         let gate = ops::sigmoid(shared.gate.apply(x, adapter.get(SHARED_GATE))?)?;
         let output = shared.mlp.forward(&Recomputed::kept(x), adapter)?;
         Ok(mixed.add(gate.multiply(output)?)?)
     }
 
-    /// The experts of each token and their weights, both `[1, T, k]`. The choice has no gradient, the weights do.
+    /// The experts of each token and their weights, both `[1, T, k]`. The weights have a gradient.
     fn choose(&self, x: &Array, adapter: &LayerAdapter) -> Result<(Array, Array)> {
         let scores = self.router.apply(x, adapter.get(ROUTER))?;
-        let few = self.shape.chosen as i32;
-        let order = ops::argpartition_axis(stop_gradient(&scores)?, -few, -1)?;
-        let chosen = order.try_index((.., .., -few..))?;
+        let chosen = highest(&scores, self.shape.chosen)?;
         let share = |scores: &Array| softmax(self.backend, scores, 1.0, None);
         let weights = match self.shape.normalized {
             // Shares of all, divided by their sum over the chosen, are the softmax over the chosen.

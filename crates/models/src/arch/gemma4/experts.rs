@@ -1,24 +1,21 @@
 //! Mixture of experts beside the MLP (26B-A4B): the experts and their router.
 
-use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{Array, ops, stop_gradient};
+use mlx_rs::Array;
 
 use super::shape::{
-    EXPERT_DOWN, EXPERT_GATE, EXPERT_SCALE, EXPERT_UP, ExpertShape, POST_DENSE_NORM,
-    POST_EXPERTS_NORM, PRE_EXPERTS_NORM, ROUTER, ROUTER_SCALE,
+    EXPERT_SCALE, EXPERTS, ExpertShape, POST_DENSE_NORM, POST_EXPERTS_NORM, PRE_EXPERTS_NORM,
+    ROUTER, ROUTER_SCALE,
 };
 use crate::Result;
 use crate::arch::config::Config;
 use crate::backend::Backend;
-use crate::ext::fused::{self, Activation, softmax};
-use crate::nn::{ExpertLinear, LayerAdapter, Linear, Loader, RmsNorm, Uses};
+use crate::ext::fused::{Activation, softmax};
+use crate::nn::{ExpertMlps, LayerAdapter, Linear, Loader, RmsNorm, highest};
 
 #[derive(Clone)]
 pub(super) struct Experts {
     router: Router,
-    gate: ExpertLinear,
-    up: ExpertLinear,
-    down: ExpertLinear,
+    experts: ExpertMlps,
     pre_norm: RmsNorm,
     post_norm: RmsNorm,
     /// Of the MLP's output, before the two are added.
@@ -33,7 +30,7 @@ struct Router {
     norm: RmsNorm,
     expert_scale: Array,
     /// Experts per token.
-    chosen: i32,
+    chosen: usize,
 }
 
 impl Experts {
@@ -54,11 +51,9 @@ impl Experts {
                 projection: loader.linear(&path(ROUTER))?,
                 norm: RmsNorm::new(backend, Some(loader.keep(scale)), eps),
                 expert_scale: loader.parameter(&path(EXPERT_SCALE))?,
-                chosen: shape.chosen as i32,
+                chosen: shape.chosen,
             },
-            gate: loader.experts(&path(EXPERT_GATE), shape.count)?,
-            up: loader.experts(&path(EXPERT_UP), shape.count)?,
-            down: loader.experts(&path(EXPERT_DOWN), shape.count)?,
+            experts: ExpertMlps::load(EXPERTS, shape.count, prefix, Activation::GeluTanh, loader)?,
             pre_norm: loader.norm(&path(PRE_EXPERTS_NORM), eps)?,
             post_norm: loader.norm(&path(POST_EXPERTS_NORM), eps)?,
             post_dense_norm: loader.norm(&path(POST_DENSE_NORM), eps)?,
@@ -74,16 +69,7 @@ impl Experts {
 
     fn forward(&self, x: &Array, adapter: &LayerAdapter) -> Result<Array> {
         let (chosen, weights) = self.router.choose(x, self.backend, adapter)?;
-        let uses = Uses::of(&chosen)?;
-        let inputs = uses.gather(&self.pre_norm.apply(x)?)?;
-        let apply = |linear: &ExpertLinear, path: &str, x: &Array| {
-            linear.apply(x, &uses, adapter.get(path))
-        };
-        let gate = apply(&self.gate, EXPERT_GATE, &inputs)?;
-        let up = apply(&self.up, EXPERT_UP, &inputs)?;
-        let gated = fused::gate(self.backend, Activation::GeluTanh, &gate, &up)?;
-        let outputs = uses.by_token(&apply(&self.down, EXPERT_DOWN, &gated)?)?;
-        Ok(outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, false)?)
+        self.experts.forward(&self.pre_norm.apply(x)?, [&chosen, &weights], adapter)
     }
 }
 
@@ -98,8 +84,7 @@ impl Router {
     ) -> Result<(Array, Array)> {
         let normed = self.norm.apply(x)?;
         let scores = self.projection.apply(&normed, adapter.get(ROUTER))?;
-        let order = ops::argpartition_axis(stop_gradient(&scores)?, -self.chosen, -1)?;
-        let chosen = order.try_index((.., .., -self.chosen..))?;
+        let chosen = highest(&scores, self.chosen)?;
         let weights = softmax(backend, &scores.take_along_axis(&chosen, -1)?, 1.0, None)?;
         let weights = weights.multiply(self.expert_scale.take_axis(&chosen, 0)?)?;
         Ok((chosen, weights))

@@ -8,16 +8,19 @@ pub(super) use crate::arch::names::{
 };
 pub(super) use crate::arch::sliding::Kind;
 use crate::checkpoint::Expected;
-use crate::nn::{CacheShape, LinearSpec, Mlp};
+use crate::nn::{CacheShape, LinearSpec, Mlp, MlpPaths};
 
 pub(super) const SCALAR: &str = "layer_scalar";
 
 pub(super) const ROUTER: &str = "router.proj";
 pub(super) const ROUTER_SCALE: &str = "router.scale";
 pub(super) const EXPERT_SCALE: &str = "router.per_expert_scale";
-pub(super) const EXPERT_GATE: &str = "experts.switch_glu.gate_proj";
-pub(super) const EXPERT_UP: &str = "experts.switch_glu.up_proj";
-pub(super) const EXPERT_DOWN: &str = "experts.switch_glu.down_proj";
+/// The matrices of all experts, each stacked.
+pub(super) const EXPERTS: MlpPaths = MlpPaths {
+    gate: "experts.switch_glu.gate_proj",
+    up: "experts.switch_glu.up_proj",
+    down: "experts.switch_glu.down_proj",
+};
 pub(super) const PRE_EXPERTS_NORM: &str = "pre_feedforward_layernorm_2";
 pub(super) const POST_DENSE_NORM: &str = "post_feedforward_layernorm_1";
 pub(super) const POST_EXPERTS_NORM: &str = "post_feedforward_layernorm_2";
@@ -153,14 +156,9 @@ impl Gemma4 {
         linears.push(linear(O, queries, hidden));
         linears.extend(Mlp::linears(hidden, layer.intermediate));
         if let Some(ExpertShape { count, chosen, intermediate }) = self.experts {
-            let expert =
-                |path, inputs, outputs| linear(path, inputs, outputs).stacked(count, chosen);
-            linears.extend([
-                linear(ROUTER, hidden, count),
-                expert(EXPERT_GATE, hidden, intermediate),
-                expert(EXPERT_UP, hidden, intermediate),
-                expert(EXPERT_DOWN, intermediate, hidden),
-            ]);
+            linears.push(linear(ROUTER, hidden, count));
+            let experts = EXPERTS.linears(hidden, intermediate);
+            linears.extend(experts.map(|spec| spec.stacked(count, chosen)));
         }
         if let Some(PerLayerShape { width, .. }) = self.per_layer {
             linears.push(linear(INPUT_GATE, hidden, width));

@@ -55,7 +55,7 @@ impl Architecture for Llama {
 
     fn normalize(&self, config: &Config, store: &mut Store) {
         for (layer, feed_forward) in self.feed_forwards.iter().enumerate() {
-            experts::normalize(store, &config.layer_prefix(layer), *feed_forward);
+            experts::normalize_sparse(store, &config.layer_prefix(layer), *feed_forward);
         }
     }
 

@@ -18,7 +18,7 @@ const CENTRED: [&str; 4] = [INPUT_NORM, POST_ATTENTION_NORM, Q_NORM, K_NORM];
 pub(super) fn normalize(store: &mut Store, config: &Config, model: &Qwen35) {
     store.rename(text_name);
     for layer in 0..config.num_layers {
-        experts::normalize(store, &config.layer_prefix(layer), model.feed_forward);
+        experts::normalize_sparse(store, &config.layer_prefix(layer), model.feed_forward);
     }
     let kernels: Vec<String> = (0..config.num_layers)
         .map(|layer| format!("{}.{CONVOLUTION}.weight", config.layer_prefix(layer)))
