@@ -24,6 +24,22 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The files below a folder, at any depth, with what the file system knows of them. Links are not followed.
+pub(crate) fn below(folder: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
+    let mut files = vec![];
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for path in list(&folder)? {
+            let about = fs::symlink_metadata(&path).map_err(io_error(&path, "look at"))?;
+            match about.is_dir() {
+                true => folders.push(path),
+                false => files.push((path, about)),
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// Makes `to` a copy of the folder `from` that takes no more room: weights, which are never changed in place, are linked,
 /// and other files, to which a run may append, are copied.
 pub(crate) fn link_folder(from: &Path, to: &Path) -> Result<()> {

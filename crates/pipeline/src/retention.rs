@@ -105,18 +105,9 @@ fn delete(path: &Path) -> Result<()> {
 /// The files with models' answers that spare a later night the asking, those written longest ago first.
 fn kept_answers(home: &Home) -> Result<Vec<(SystemTime, PathBuf)>> {
     let mut found = vec![];
-    let mut folders = vec![home.answers(), home.replay()];
-    folders.retain(|folder| folder.exists());
-    while let Some(folder) = folders.pop() {
-        for path in files::list(&folder)? {
-            let about = fs::symlink_metadata(&path).map_err(io_error(&path, "look at"))?;
-            match about.is_dir() {
-                true => folders.push(path),
-                false => {
-                    let modified = about.modified().map_err(io_error(&path, "look at"))?;
-                    found.push((modified, path));
-                }
-            }
+    for folder in [home.answers(), home.replay()].into_iter().filter(|folder| folder.exists()) {
+        for (path, about) in files::below(&folder)? {
+            found.push((about.modified().map_err(io_error(&path, "look at"))?, path));
         }
     }
     found.sort();
@@ -125,19 +116,9 @@ fn kept_answers(home: &Home) -> Result<Vec<(SystemTime, PathBuf)>> {
 
 /// The bytes of all files below a folder. A file with several names counts once.
 fn size(folder: &Path) -> Result<u64> {
-    fn add(folder: &Path, seen: &mut HashSet<(u64, u64)>) -> Result<u64> {
-        let mut sum = 0;
-        for path in files::list(folder)? {
-            let about = fs::symlink_metadata(&path).map_err(io_error(&path, "measure"))?;
-            sum += match about.is_dir() {
-                true => add(&path, seen)?,
-                false if seen.insert((about.dev(), about.ino())) => about.len(),
-                false => 0,
-            };
-        }
-        Ok(sum)
-    }
-    add(folder, &mut HashSet::new())
+    let mut seen = HashSet::new();
+    let files = files::below(folder)?.into_iter().map(|(_, about)| about);
+    Ok(files.filter(|it| seen.insert((it.dev(), it.ino()))).map(|about| about.len()).sum())
 }
 
 #[cfg(test)]
