@@ -1,9 +1,12 @@
 //! Five updates compared with those of `mlx_lm.lora`: of a Llama (`fixtures/golden/mlx_lm/parity.py`)
 //! and of variants of Gemma 4 and Qwen3.5 (`parity.py` in `fixtures/golden/gemma4/` and `.../qwen35/`).
 
+mod adapters;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use adapters::{distance, load};
 use lora_train::config::FineTuneType;
 use lora_train::metrics::Record;
 use lora_train::{Data, Dataset, Ending, Example, Progress, Start, TrainConfig, Trainer};
@@ -45,10 +48,6 @@ const TOLERANCE: f32 = 2e-3;
 
 fn fixtures(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(family)
-}
-
-fn adapter(path: &Path) -> HashMap<String, Array> {
-    Array::load_safetensors(path).unwrap()
 }
 
 fn largest_difference(ours: &HashMap<String, Array>, theirs: &HashMap<String, Array>) -> f32 {
@@ -139,9 +138,9 @@ fn compare(family: &str, cases: usize) {
             assert!((ours - theirs).abs() <= most * theirs, "{name}: loss {ours}, mlx-lm {theirs}");
         }
         assert_eq!(losses.len(), case.losses.len());
-        let theirs = adapter(&fixture(&format!("{name}.end.safetensors")));
-        let ours = adapter(&folder.path().join("adapters.safetensors"));
-        let moved = largest_difference(&theirs, &adapter(&start));
+        let theirs = load(&fixture(&format!("{name}.end.safetensors")));
+        let ours = load(&folder.path().join("adapters.safetensors"));
+        let moved = largest_difference(&theirs, &load(&start));
         let apart = largest_difference(&ours, &theirs);
         println!("{name}: {apart:e} apart of {moved:e} moved ({:.1e})", apart / moved);
         assert!(
@@ -165,15 +164,6 @@ struct Case16 {
     tokens: Vec<u32>,
     /// How far mlx-lm's updates in bf16 end from its own in f32, of the way these have gone.
     apart: f64,
-}
-
-/// The norm of all values of `a - b`.
-fn distance(a: &HashMap<String, Array>, b: &HashMap<String, Array>) -> f64 {
-    let square = |name: &String| {
-        let apart = a[name].subtract(&b[name]).unwrap();
-        f64::from(apart.square().unwrap().sum(None).unwrap().item_exact::<f32>())
-    };
-    a.keys().map(square).sum::<f64>().sqrt()
 }
 
 /// With a device's kernels in bf16, whatever the device.
@@ -217,8 +207,8 @@ fn twenty_updates_in_bf16_end_as_near_to_f32_as_those_of_mlx_lm() {
         trainer.unwrap().run(&mut ()).unwrap();
 
         let [start, exact] = [start, fixture(&format!("{name}.end.safetensors"))];
-        let [start, exact] = [start, exact].map(|path| adapter(&path));
-        let ours = adapter(&folder.path().join("adapters.safetensors"));
+        let [start, exact] = [start, exact].map(|path| load(&path));
+        let ours = load(&folder.path().join("adapters.safetensors"));
         let apart = distance(&ours, &exact) / distance(&start, &exact);
         println!("{name}: {apart:.3} of the way, mlx-lm {:.3}", case.apart);
         ratios.push(apart / case.apart);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "one trained range is meant")]
 
+mod adapters;
 #[path = "../../models/tests/support/ranks.rs"]
 mod support;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use adapters::distance;
 use lora_train::metrics::{Metrics, Record};
 use lora_train::{Data, Dataset, Ending, Example, Pair, Progress, Start, TrainConfig, Trainer};
 use mlx_rs::Array;
@@ -197,18 +199,14 @@ fn data(config: &TrainConfig, model: &Model) -> Data {
     Data { train, valid: Some(valid), retention: None }
 }
 
-fn adapter(folder: &Path) -> HashMap<String, Array> {
-    Array::load_safetensors(folder.join("adapters.safetensors")).unwrap()
+/// Whether the model of a case computes in f32.
+fn in_f32(case: &str, folder: &Path) -> bool {
+    let config: TrainConfig = serde_json::from_value(settings(case, folder)).unwrap();
+    Model::open(config.model_path().unwrap()).unwrap().bytes_per_value() == 4
 }
 
-/// The norm of all values of `a - b`.
-fn distance(a: &HashMap<String, Array>, b: &HashMap<String, Array>) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |name: &String| {
-        let apart = a[name].subtract(&b[name]).unwrap();
-        f64::from(apart.square().unwrap().sum(None).unwrap().item_exact::<f32>())
-    };
-    a.keys().map(square).sum::<f64>().sqrt()
+fn adapter(folder: &Path) -> HashMap<String, Array> {
+    adapters::load(&folder.join("adapters.safetensors"))
 }
 
 /// Of each update its step and tokens, and of all records the losses.
@@ -242,6 +240,12 @@ impl Alone {
         let (start, theirs) = (adapter(first.path()), adapter(folder.path()));
         let itself = distance(&adapter(other.path()), &theirs) / distance(&theirs, &start);
         println!("{case}: {itself:.1e} of the movement apart from itself under another plan");
+        if !in_f32(case, folder.path()) {
+            println!(
+                "skipped: {case}: 16 bits round more than adapters may be apart; native-f32 compares them"
+            );
+            return Self { start, folder, most: f64::INFINITY };
+        }
         assert!(itself < TOO_FAR, "{case}: {itself}");
         Self { start, folder, most: APART.max(TIMES * itself) }
     }
