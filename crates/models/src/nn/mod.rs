@@ -7,6 +7,7 @@ pub(crate) mod attention;
 pub(crate) mod batch;
 pub(crate) mod block;
 pub(crate) mod cache;
+pub(crate) mod expert_mlps;
 pub(crate) mod experts;
 pub(crate) mod footprint;
 pub(crate) mod gated_delta;
@@ -31,7 +32,8 @@ pub(crate) use attention::{
 pub(crate) use batch::{Batch, Flow};
 pub(crate) use block::{Block, TokenInputs};
 pub(crate) use cache::{Cache, CacheShape, Columns, KvCache, Prefix, RecurrentState, StateShape};
-pub(crate) use experts::{ExpertLinear, ExpertMlps, highest};
+pub(crate) use expert_mlps::{ExpertMlps, highest};
+pub(crate) use experts::{ExpertLinear, Uses};
 pub(crate) use footprint::{Activations, BatchSize, Footprint};
 pub(crate) use gated_delta::CHUNK;
 pub(crate) use head::Head;
