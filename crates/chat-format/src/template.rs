@@ -2,6 +2,8 @@
 
 mod tags;
 
+use std::borrow::Cow;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, State, context};
@@ -96,7 +98,7 @@ impl ChatTemplate {
             _ => Value::from(()),
         };
         Ok(self.env.get_template(NAME)?.render(context! {
-            messages => Value::from(Serde(&with_reasoning(&input.messages))),
+            messages => Value::from(Serde(&*with_reasoning(&input.messages))),
             tools => tools,
             bos_token => input.bos_token,
             eos_token => input.eos_token,
@@ -109,17 +111,23 @@ impl ChatTemplate {
 
 /// Messages whose reasoning is under each of the names that templates read it by (gpt-oss and LFM2.5: `thinking`), as transformers
 /// passes it since version 5.
-fn with_reasoning(messages: &serde_json::Value) -> serde_json::Value {
+fn with_reasoning(messages: &serde_json::Value) -> Cow<'_, serde_json::Value> {
+    const NAMES: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+    fn reasoning(message: &serde_json::Value) -> Option<&serde_json::Value> {
+        NAMES.iter().map(|name| &message[*name]).find(|text| !text.is_null())
+    }
+    if !messages.as_array().into_iter().flatten().any(|message| reasoning(message).is_some()) {
+        return Cow::Borrowed(messages);
+    }
     let mut messages = messages.clone();
     for message in messages.as_array_mut().into_iter().flatten() {
-        let names = ["reasoning_content", "thinking", "reasoning"];
-        let reasoning = names.iter().map(|name| &message[*name]).find(|text| !text.is_null());
-        if let (Some(reasoning), Some(fields)) = (reasoning.cloned(), message.as_object_mut()) {
+        let reasoning = reasoning(message).cloned();
+        if let (Some(reasoning), Some(fields)) = (reasoning, message.as_object_mut()) {
             fields.entry("thinking").or_insert_with(|| reasoning.clone());
             fields.insert("reasoning_content".to_owned(), reasoning);
         }
     }
-    messages
+    Cow::Owned(messages)
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`, without the HTML escapes of minijinja's own filter.
